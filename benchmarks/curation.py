@@ -1,0 +1,88 @@
+"""Curation without network models as a share of decoding, on one core."""
+
+import cv2
+from pycocotools import mask as coco
+
+from benchmarks.data import folder, sample
+from benchmarks.table import Result, paired
+from curation import quality
+from curation.config import Curation
+from curation.objects import ObjectStream
+from curation.stages import Recipe
+from curation.worker import CurateJob, CurateWorker
+from ingest import job
+from ingest.engine import Pool, Task
+from ingest.sources.coco import Coco
+from ingest.sources.sa1b import Sa1b
+from ingest.watch import Watch
+from schemas import pictures
+from schemas.dataset import Dataset
+from schemas.lease import Lease
+from schemas.masks import Mask
+
+_STAGES = ("measure", "quality")
+
+
+def run(quick: bool) -> Result:
+    """Share of the floor for COCO-like and SA-1B-like pictures."""
+    cv2.setNumThreads(1)
+    images, videos = (60, 4) if quick else (600, 30)
+    tree = sample(images, videos)
+    cases = {
+        "COCO": Coco(
+            images=str(tree / "coco/train2017"), instances=str(tree / "coco/annotations/instances_train2017.json")
+        ),
+        "SA-1B": Sa1b(tars=(str(sorted((tree / "sa1b").glob("*.tar"))[0]),)),
+    }
+    rows, checks = [], []
+    for name, source in cases.items():
+        url = str(folder() / f"curation-{name.lower()}-{images}")
+        job.ingest(source, url, job.Options(), Pool(workers=0))
+        wanted = _wanted(url)
+        least, took, share = paired(lambda: _decode(wanted), lambda: _curate(url), 2 if quick else 5)  # noqa: B023
+        masks = sum(len(found) for _, found in wanted) / len(wanted)
+        cells = [name, f"{len(wanted):,}", f"{masks:.1f}", f"{least / len(wanted) * 1e3:.2f}"]
+        rows.append([*cells, f"{took / len(wanted) * 1e3:.2f}", f"{len(wanted) / took:,.0f}", f"{share:.2f}"])
+        checks.append((f"{name}: {share:.2f} of the floor, asked 0.50", share >= 0.5))
+    return Result(
+        "Curation without network models, one core",
+        ("source", "pictures", "masks a picture", "floor ms", "ours ms", "pictures/s", "share of floor"),
+        rows,
+        "CPU time of one worker, median of paired runs. Floor: decode each picture once and, with pycocotools, each "
+        "mask that passes the decode-free filter. Ours: measure and quality from Parquet to committed Parquet.",
+        checks,
+    )
+
+
+def _wanted(url: str) -> list[tuple[bytes, list[Mask]]]:
+    """What the floor decodes: every picture, and the masks that pass the filter."""
+    dataset, config = Dataset(url), Curation()
+    wanted = []
+    for unit in dataset.units():
+        objects = ObjectStream(dataset, unit)
+        for batch in dataset.batches("images", ["image_id", "width", "height", "image"], unit=unit):
+            for row in batch.to_pylist():
+                found = objects.take(row["image_id"])
+                free = quality.decode_free(found, row["width"], row["height"])
+                reasons = quality.filter_reasons(found, free, config.filter)
+                passed = [mask for mask, reason in zip(found.masks, reasons, strict=True) if mask and reason is None]
+                wanted.append((row["image"]["bytes"], passed))
+    return wanted
+
+
+def _decode(wanted: list[tuple[bytes, list[Mask]]]) -> None:
+    for data, found in wanted:
+        pictures.decode(data)
+        for mask in found:
+            coco.decode(mask)
+
+
+def _curate(url: str) -> None:
+    dataset = Dataset(url)
+    with Lease(dataset.folder) as lease:
+        worker = CurateWorker(CurateJob(url, Recipe(Curation(), {}, _STAGES), lease.id))
+        for unit in dataset.units():
+            for stage in _STAGES:
+                dataset.drop(stage, unit)
+            with Watch(unit, timeout_s=0) as watch:
+                worker.run(Task(unit, _STAGES), watch)

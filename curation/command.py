@@ -1,0 +1,69 @@
+"""What `refloom curate`, `report` and `demo` do, between the command line and the library."""
+
+import argparse
+import json
+import sys
+
+import yaml
+
+from curation.config import Curation
+from curation.job import curate as run
+from ingest.command import pool, print_counts
+from ingest.progress import Progress
+from schemas.dataset import Dataset
+from schemas.settings import load, to_dict
+from schemas.storage import absolute_url
+
+
+def curate(options: argparse.Namespace) -> int:
+    """`refloom curate DATASET`: 0, or 1 if some items failed."""
+    config = load(Curation, options.config, options.overrides)
+    if options.print_config:
+        print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")
+        return 0
+    url = absolute_url(options.dataset)
+    shown: list[Progress] = []
+
+    def show(title: str) -> Progress:
+        for earlier in shown[-1:]:
+            earlier.close()
+        shown.append(Progress(title, "sample" if title == "compose" else "image"))
+        return shown[-1]
+
+    outlook = run(
+        url,
+        config,
+        pool(options),
+        only=options.only,
+        until=options.until,
+        replace=options.replace,
+        retry_failed=options.retry_failed,
+        dry_run=options.dry_run,
+        show=show,
+    )
+    for last in shown[-1:]:
+        last.close()
+    for role, model in sorted(outlook.models.items()):
+        print(f"{role}: {model}")
+    for stage in outlook.without_model:
+        print(f"{stage}: left out, its model is not there; `refloom models` says how to get one")
+    if options.dry_run:
+        for stage, units in outlook.due.items():
+            print(f"{stage}: due for {len(units)} units")
+        return 0
+    dataset = Dataset(url)
+    codes = [print_counts(dataset, stage) for stage in outlook.due]
+    return max(codes, default=0)
+
+
+def report(options: argparse.Namespace) -> int:
+    """`refloom report DATASET`: writes the page, or prints its figures as json."""
+    from curation.report import figures, write_page
+
+    dataset = Dataset(absolute_url(options.dataset))
+    if options.json:
+        json.dump(figures(dataset), sys.stdout, indent=1)
+        print()
+        return 0
+    print(write_page(dataset, absolute_url(options.out) if options.out else None))
+    return 0

@@ -1,0 +1,229 @@
+"""Groups of kept objects that show one subject: tracks of a video, and groups that the source itself makes."""
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.config import Group
+from schemas import ids, masks
+from schemas.dataset import Dataset
+from schemas.masks import Mask
+from schemas.unit import UnitWriter
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How different the members of a group are; similarities are None without embeddings of all members."""
+
+    min_similarity: float | None
+    mean_similarity: float | None
+    max_similarity: float | None
+    area_ratio: float | None
+
+
+def spread(embeddings: npt.NDArray[np.float32] | None, areas: npt.NDArray[np.float64]) -> Spread:
+    """Spread of a group of N >= 2 members.
+
+    Args:
+        embeddings: (N, D) unit length, or None.
+        areas: (N,) pixels, NaN where unknown.
+    """
+    known = areas[~np.isnan(areas)]
+    ratio = float(known.min() / known.max()) if len(known) == len(areas) and known.max() > 0 else None
+    if embeddings is None:
+        return Spread(None, None, None, ratio)
+    pairs = pair_similarities(embeddings)
+    return Spread(float(pairs.min()), float(pairs.mean()), float(pairs.max()), ratio)
+
+
+def pair_similarities(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Cosines of pairs (0,1), (0,2), ..., (1,2), ...: (N, D) unit length to (N (N - 1) / 2,)."""
+    # einsum without BLAS: the same sum for a pair whatever other members there are
+    cosines = np.einsum("id,jd->ij", embeddings, embeddings, optimize=False)
+    pairs: npt.NDArray[np.float32] = np.clip(cosines[np.triu_indices(len(embeddings), k=1)], -1, 1)
+    return pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One track: rising frame numbers and the masks there, F of each."""
+
+    track_id: str
+    frames: list[int]
+    masks: list[Mask]
+
+
+def switched(paths: list[Path], config: Group) -> dict[str, str]:
+    """Tracks of one video that exchange their masks between two neighbouring frames: an annotation error.
+
+    Two tracks a and b have switched between frames s and t if a(s) overlaps b(t) and b(s) overlaps a(t) by at least
+    `switch_iou`, while neither overlaps itself by more than `switch_own_iou`. Crossing objects pass through each
+    other's places over many frames and do not look like that.
+
+    Returns:
+        Track id to the id of the track that it exchanges with.
+    """
+    found: dict[str, str] = {}
+    for position, first in enumerate(paths):
+        for second in paths[position + 1 :]:
+            if _exchange(first, second, config):
+                found.setdefault(first.track_id, second.track_id)
+                found.setdefault(second.track_id, first.track_id)
+    return found
+
+
+def _exchange(first: Path, second: Path, config: Group) -> bool:
+    common = sorted(set(first.frames) & set(second.frames))
+    a = [first.masks[first.frames.index(frame)] for frame in common]
+    b = [second.masks[second.frames.index(frame)] for frame in common]
+    for step in range(len(common) - 1):
+        overlap = masks.iou([a[step], b[step]], [a[step + 1], b[step + 1]])
+        crossed, own = min(overlap[0, 1], overlap[1, 0]), max(overlap[0, 0], overlap[1, 1])
+        if crossed >= config.switch_iou and own <= config.switch_own_iou:
+            return True
+    return False
+
+
+def foreign_units(dataset: Dataset, unit: str) -> tuple[str, ...]:
+    """Other units that hold members of this unit's source groups; EasyRef records share pictures across units."""
+    members = {
+        member for row in dataset.read("source_groups", ["members"], unit=unit).to_pylist() for member in row["members"]
+    }
+    own = set(dataset.read("images", ["image_id"], unit=unit)["image_id"].to_pylist())
+    wanted = members - own
+    if not wanted:
+        return ()
+    manifest = dataset.manifest("ingest", unit)
+    key = manifest.key if manifest else ""
+    others = [name for name, other in dataset.manifests("ingest").items() if other.key == key and name != unit]
+    dataset.refresh()
+    return tuple(
+        other
+        for other in others
+        if not wanted.isdisjoint(dataset.read("images", ["image_id"], unit=other)["image_id"].to_pylist())
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A kept object as groups see it."""
+
+    object_id: str
+    image_id: str
+    frame_index: int | None
+    area: float
+    mask: Mask | None
+
+
+class _Kept:
+    """Kept objects of some units, by track and by picture, with embeddings."""
+
+    def __init__(self, dataset: Dataset, units: tuple[str, ...]) -> None:
+        self.by_track: dict[str, list[_Member]] = defaultdict(list)
+        self.whole: dict[str, _Member] = {}
+        self.embeddings: dict[str, npt.NDArray[np.float32]] = {}
+        self.videos: dict[str, str | None] = {}
+        for unit in units:
+            self._read(dataset, unit)
+
+    def _read(self, dataset: Dataset, unit: str) -> None:
+        selected = dataset.read("selection", ["object_id", "verdict"], unit=unit).to_pylist()
+        kept = {row["object_id"] for row in selected if row["verdict"] == "keep"}
+        images = dataset.read("images", ["image_id", "video_id", "frame_index"], unit=unit).to_pylist()
+        frames = {row["image_id"]: row["frame_index"] for row in images}
+        self.videos |= {row["image_id"]: row["video_id"] for row in images}
+        columns = ["object_id", "image_id", "track_id", "kind", "area", "mask"]
+        for row in dataset.read("objects", columns, unit=unit).to_pylist():
+            if row["object_id"] not in kept:
+                continue
+            area = np.nan if row["area"] is None else float(row["area"])
+            member = _Member(row["object_id"], row["image_id"], frames[row["image_id"]], area, row["mask"])
+            if row["track_id"] is not None:
+                self.by_track[row["track_id"]].append(member)
+            elif row["kind"] == "whole":
+                self.whole[row["image_id"]] = member
+        if dataset.manifest("embed", unit) is not None:
+            table = dataset.read("embeddings", ["object_id", "embedding"], unit=unit)
+            for object_id, vector in zip(table["object_id"].to_pylist(), table["embedding"], strict=True):
+                if object_id in kept:
+                    self.embeddings[object_id] = np.array(vector.values.to_numpy(), np.float32)
+
+
+def group_unit(dataset: Dataset, unit: str, others: tuple[str, ...], config: Group, out: UnitWriter) -> None:
+    """Tracks and source groups of a unit.
+
+    Args:
+        dataset, unit: where.
+        others: units that hold further members, from `foreign_units`.
+        config: settings.
+        out: the unit's writer.
+    """
+    kept = _Kept(dataset, (unit, *others))
+    tracks = dataset.read("objects", ["track_id"], unit=unit)["track_id"].unique().drop_null().to_pylist()
+    source_groups = dataset.read("source_groups", unit=unit).to_pylist()
+    out.expect("group", len(tracks) + len(source_groups))
+    exchanged = _exchanged(tracks, kept, config)
+    for track in tracks:
+        members = sorted(kept.by_track[track], key=lambda member: (member.frame_index or 0, member.object_id))
+        if track in exchanged:
+            out.reject("group", track, "identity_switch", f"exchanges its masks with {exchanged[track]}")
+        elif len(members) < config.min_members:
+            out.reject("group", track, "too_few_members", f"{len(members)} of its objects were kept")
+        else:
+            out.add("groups", _row("track", members, kept, group_id=f"track/{track}"))
+            out.keep("group")
+    taken: dict[str, set[str]] = {}
+    for group in source_groups:
+        members = sorted(
+            {
+                kept.whole[member].object_id: kept.whole[member] for member in group["members"] if member in kept.whole
+            }.values(),
+            key=lambda member: member.object_id,
+        )
+        names = {member.object_id for member in members}
+        group_id = f"folder/{members[0].object_id}" if members else ""
+        if len(members) < config.min_members:
+            out.reject("group", group["group_id"], "too_few_members", f"{len(members)} of its pictures were kept")
+        elif names in taken.values():
+            out.reject("group", group["group_id"], "duplicate", "the same pictures as an earlier group")
+        else:
+            if group_id in taken:  # other pictures, the same first one: EasyRef records may overlap
+                group_id = f"{group_id}~{ids.encode(group['group_id'])}"
+            taken[group_id] = names
+            out.add("groups", _row("folder", members, kept, group_id=group_id))
+            out.keep("group")
+
+
+def _exchanged(tracks: list[str], kept: _Kept, config: Group) -> dict[str, str]:
+    by_video: dict[str | None, list[Path]] = defaultdict(list)
+    for track in tracks:
+        members = sorted(kept.by_track[track], key=lambda member: member.frame_index or 0)
+        seen = [(member.frame_index or 0, member.mask) for member in members if member.mask is not None]
+        if seen:
+            path = Path(track, [frame for frame, _ in seen], [mask for _, mask in seen])
+            by_video[kept.videos[members[0].image_id]].append(path)
+    found: dict[str, str] = {}
+    for paths in by_video.values():
+        found |= switched(paths, config)
+    return found
+
+
+def _row(kind: str, members: list[_Member], kept: _Kept, *, group_id: str) -> dict[str, Any]:
+    vectors = [kept.embeddings.get(member.object_id) for member in members]
+    known = [vector for vector in vectors if vector is not None]
+    stacked = np.stack(known) if len(known) == len(members) else None
+    areas = np.array([member.area for member in members])
+    frames = [member.frame_index for member in members if member.frame_index is not None]
+    return {
+        "group_id": group_id,
+        "kind": kind,
+        "members": [member.object_id for member in members],
+        "video_id": kept.videos[members[0].image_id] if kind == "track" else None,
+        "frame_gap": max(frames) - min(frames) if kind == "track" and frames else None,
+        **asdict(spread(stacked, areas)),
+    }

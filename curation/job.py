@@ -1,0 +1,176 @@
+"""A curation from plan to commit: which stages of which units are due, in what order, and what is refused."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from curation.config import Curation
+from curation.stages import ALL, BY_NAME, Recipe, Stage
+from curation.worker import CurateJob
+from inference.models import registry
+from ingest import engine
+from ingest.engine import Pool, Status, Task
+from schemas import card
+from schemas.dataset import Dataset
+from schemas.errors import Refused
+from schemas.lease import Lease
+
+Show = Callable[[str], Callable[[Status], None]]
+"""Makes the progress display of a phase, given its title."""
+
+
+@dataclass(slots=True)
+class Outlook:
+    """What a curation would do, or has done.
+
+    Attributes:
+        models: role to the identity of its model.
+        due: stage to units that are due as far as can be told before it runs.
+        without_model: stages that are left out because no model of their role is there.
+    """
+
+    models: dict[str, str] = field(default_factory=dict)
+    due: dict[str, list[str]] = field(default_factory=dict)
+    without_model: list[str] = field(default_factory=list)
+
+
+def choose_models(config: Curation) -> dict[str, str]:
+    """Role to the identity of the models that are there; chosen once, on the driver."""
+    wanted = {"face": config.models.face, "image_embedding": config.models.image_embedding}
+    entries = {role: None if choice == "none" else registry.resolve(role, choice) for role, choice in wanted.items()}
+    return {role: entry.identity for role, entry in entries.items() if entry is not None}
+
+
+def choose_stages(only: str | None, until: str | None, models: dict[str, str]) -> tuple[list[Stage], list[str]]:
+    """The stages to do, in order, and the names of those that have no model.
+
+    Raises:
+        Refused: a name that is no stage of curation.
+    """
+    names = [stage.name for stage in ALL]
+    for name in (only, until):
+        if name is not None and name not in names:
+            raise Refused(f"{name} is no stage of curation; stages: {', '.join(names)}")
+    chosen = [stage for stage in ALL if only in (None, stage.name)]
+    if until is not None:
+        chosen = [stage for stage in chosen if names.index(stage.name) <= names.index(until)]
+    absent = [stage.name for stage in chosen if stage.role is not None and stage.role not in models]
+    return [stage for stage in chosen if stage.name not in absent], absent
+
+
+def curate(
+    url: str,
+    config: Curation,
+    pool: Pool,
+    *,
+    only: str | None = None,
+    until: str | None = None,
+    replace: bool = False,
+    retry_failed: bool = False,
+    dry_run: bool = False,
+    show: Show | None = None,
+) -> Outlook:
+    """Bring a dataset's curation up to date; resumes what an earlier run left.
+
+    Args:
+        url: of the dataset.
+        config: settings.
+        pool: workers.
+        only, until: one stage, or all up to one.
+        replace: do units again whose settings differ, and what follows from them.
+        retry_failed: do units again that hold failed items.
+        dry_run: only say what is due.
+        show: for progress.
+
+    Raises:
+        Refused: settings differ from those that units were made with, and `replace` is not given.
+        JobStopped: see `engine.run`.
+    """
+    models = choose_models(config)
+    stages, absent = choose_stages(only, until, models)
+    recipe = Recipe(config, models, tuple(stage.name for stage in stages), replace, retry_failed)
+    dataset = Dataset(url)
+    if not dataset.units():
+        raise Refused(f"{url} holds no pictures yet: take some in with `refloom ingest`")
+    outlook = Outlook(models=models, without_model=absent)
+    if dry_run:
+        _refuse_other_settings(dataset, recipe, stages)
+        outlook.due = {stage.name: _due(dataset, recipe, stage) for stage in stages}
+        return outlook
+    with Lease(dataset.folder) as lease:
+        dataset.collect_garbage()
+        _refuse_other_settings(dataset, recipe, stages)
+        for title, phase in _phases(stages):
+            dataset.refresh()
+            due = {stage.name: _due(dataset, recipe, stage) for stage in phase}
+            outlook.due |= due
+            tasks = _tasks(dataset, phase, due)
+            if not tasks:
+                continue
+            on_status = show(title) if show is not None else None
+
+            def watch_lease(status: Status, shown: Callable[[Status], None] | None = on_status) -> None:
+                lease.check()
+                if shown is not None:
+                    shown(status)
+
+            job = CurateJob(url, recipe, lease.id)
+            engine.run(
+                f"curate: {title}",
+                job,
+                tasks,
+                pool=_sized(pool, config),
+                notes=dataset.new_run(),
+                on_status=watch_lease,
+            )
+        if any(outlook.due.values()):
+            dataset.write_index()
+            card.write(dataset)
+    return outlook
+
+
+def _phases(stages: list[Stage]) -> list[tuple[str, list[Stage]]]:
+    """Runs of stages over single units, which one task does together, parted by stages over the whole dataset."""
+    phases: list[tuple[str, list[Stage]]] = []
+    for stage in stages:
+        if phases and stage.over == "unit" and phases[-1][1][-1].over == "unit":
+            phases[-1][1].append(stage)
+        else:
+            phases.append((stage.name, [stage]))
+    return [("look" if len(phase) > 1 else title, phase) for title, phase in phases]
+
+
+def _due(dataset: Dataset, recipe: Recipe, stage: Stage) -> list[str]:
+    """Units of which a stage is due, or may become due because something before it is."""
+    for name in ("ingest", *BY_NAME):
+        dataset.manifests(name)  # one listing each instead of a look-up per unit
+    return [unit for unit in dataset.units() if recipe.is_due(stage, dataset, unit)]
+
+
+def _tasks(dataset: Dataset, phase: list[Stage], due: dict[str, list[str]]) -> list[Task]:
+    names = tuple(stage.name for stage in phase)
+    if phase[0].over == "dataset":
+        return [Task("all", names)] if due[phase[0].name] else []
+    units = sorted({unit for found in due.values() for unit in found})
+    rows = {unit: manifest.tables["images"].rows for unit, manifest in dataset.manifests("ingest").items()}
+    # the largest first, so that no worker is left alone with one at the end
+    units.sort(key=lambda unit: (-rows[unit], unit))
+    return [Task(unit, names, max(1, rows[unit])) for unit in units]
+
+
+def _refuse_other_settings(dataset: Dataset, recipe: Recipe, stages: list[Stage]) -> None:
+    """The same stage with other settings: refused, naming the keys."""
+    if recipe.replace:
+        return
+    for stage in stages:
+        for manifest in dataset.manifests(stage.name).values():
+            if differences := recipe.differences(stage, manifest):
+                raise Refused(
+                    f"{stage.name} was done with other settings ({'; '.join(differences)}): use the same settings, "
+                    "or do it again, with what follows from it, with --replace"
+                )
+
+
+def _sized(pool: Pool, config: Curation) -> Pool:
+    if config.models.device != "cuda":
+        return pool
+    return Pool(pool.workers, pool.address, pool.cpus, config.models.gpus_per_worker, pool.item_timeout_s)

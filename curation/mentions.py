@@ -1,0 +1,116 @@
+"""Where captions name a subject: character spans of its phrase, of its plural, or of a common other word for it."""
+
+import re
+from functools import lru_cache
+
+_OTHER_WORDS: dict[str, tuple[str, ...]] = {
+    "person": ("man", "woman", "boy", "girl", "child", "kid", "lady", "guy", "player", "rider", "skier", "surfer"),
+    "airplane": ("plane", "jet", "aeroplane", "aircraft"),
+    "motorcycle": ("motorbike", "bike"),
+    "bicycle": ("bike",),
+    "couch": ("sofa",),
+    "tv": ("television", "screen"),
+    "cell phone": ("phone", "cellphone", "smartphone", "mobile phone"),
+    "potted plant": ("plant",),
+    "dining table": ("table",),
+    "sports ball": ("ball",),
+    "wine glass": ("glass",),
+    "teddy bear": ("teddy", "stuffed bear"),
+    "hot dog": ("hotdog",),
+    "donut": ("doughnut",),
+    "giant panda": ("panda",),
+    "boat": ("ship",),
+    "sedan": ("car",),
+    "truck": ("lorry",),
+    "cow": ("bull", "cattle"),
+    "laptop": ("computer",),
+}
+_IRREGULAR = {
+    "person": "people",
+    "man": "men",
+    "woman": "women",
+    "child": "children",
+    "mouse": "mice",
+    "knife": "knives",
+    "sheep": "sheep",
+    "fish": "fish",
+    "foot": "feet",
+    "tooth": "teeth",
+    "goose": "geese",
+    "leaf": "leaves",
+    "shelf": "shelves",
+}
+
+
+def spans(caption: str, phrase: str) -> list[tuple[int, int]]:
+    """Where a caption names a phrase.
+
+    The phrase itself wins; only where it does not occur are other common words for it looked for. Matching ignores
+    case and takes whole words, singular or plural; hyphens and underscores count as spaces.
+
+    Args:
+        caption: any text.
+        phrase: a few words, e.g. a class name.
+
+    Returns:
+        (start, end) characters of every match, in order.
+    """
+    name = _normal(phrase)
+    if not name:
+        return []
+    for words in ((name,), _OTHER_WORDS.get(name, ())):
+        found = sorted(match.span() for word in words for match in _pattern(word).finditer(caption))
+        if found:
+            return found
+    return []
+
+
+@lru_cache(maxsize=4096)
+def _pattern(words: str) -> re.Pattern[str]:
+    *front, last = words.split(" ")
+    ends = "|".join(re.escape(form) for form in sorted({last, plural(last)}, key=len, reverse=True))
+    body = r"[\s_-]+".join([*(re.escape(word) for word in front), f"(?:{ends})"])
+    return re.compile(rf"(?<!\w){body}(?!\w)", re.IGNORECASE)
+
+
+def plural(noun: str) -> str:
+    """The plural of an English noun, by the regular rules and a few exceptions."""
+    if noun in _IRREGULAR:
+        return _IRREGULAR[noun]
+    if re.search(r"(s|x|z|ch|sh)$", noun):
+        return noun + "es"
+    if re.search(r"[^aeiou]y$", noun):
+        return noun[:-1] + "ies"
+    return noun + "s"
+
+
+def readable(name: str) -> str:
+    """A class name as words: `giant_panda` to `giant panda`."""
+    return re.sub(r"[\s_]+", " ", name).strip()
+
+
+def _normal(phrase: str) -> str:
+    return re.sub(r"[\s_-]+", " ", phrase).strip().lower()
+
+
+def template(phrases: list[str]) -> str | None:
+    """A caption made of phrases: `a photo of a cat and two dogs`; None without any."""
+    counts: dict[str, int] = {}
+    for phrase in phrases:
+        counts[phrase] = counts.get(phrase, 0) + 1
+    parts = [_counted(phrase, number) for phrase, number in counts.items()]
+    if not parts:
+        return None
+    listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return f"a photo of {listed}"
+
+
+_NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def _counted(phrase: str, number: int) -> str:
+    if number == 1:
+        return f"{'an' if phrase[:1].lower() in 'aeiou' else 'a'} {phrase}"
+    *front, last = phrase.split(" ")
+    many = " ".join([*front, plural(last)])
+    return f"{_NUMBERS[number - 2] if number - 2 < len(_NUMBERS) else 'many'} {many}"

@@ -1,0 +1,143 @@
+"""Contact sheets: pictures, kept and rejected objects, faces, tracks and folders."""
+
+from typing import Any
+
+from curation.report import wording
+from curation.report.album import Album
+from curation.report.choice import Choice, Row
+from curation.report.families import FAMILY
+from curation.report.figures import Figures
+from curation.report.markup import Child, Html, foreign, section, tag
+from curation.report.survey import KEPT
+from curation.report.tile import sheet, tile
+from schemas.ids import image_of
+from schemas.reasons import REJECTED
+
+
+def object_tile(row: Row, album: Album, *, kind: str = "", badge: str | None = None) -> Html:
+    """An object: what it is called below it, with its quality or another value; everything known when pointed at."""
+    known = album.object_rows.get(row["id"], {})
+    name = known.get("phrase") or known.get("category") or row["phrase"] or row["category"]
+    caption: Child = foreign(name) if name else tag("i", {}, "whole" if row["kind"] == "whole" else "no class")
+    value = wording.value(row["quality"]) if badge is None else badge
+    verdicts = {KEPT: "kept", None: "undecided"}
+    lines = [row["id"], verdicts.get(row["reason"], f"rejected: {row['reason']}")]
+    lines += [f"{name}: {wording.value(row[name])}" for name in FAMILY["objects"].columns if row[name] == row[name]]
+    return tile(album.objects.get(row["id"]), caption, "\n".join(lines), kind=kind, badge=value)
+
+
+def pictures(choice: Choice, album: Album) -> Html | None:
+    """A look at what the pictures are like."""
+    if not choice.pictures:
+        return None
+    tiles = []
+    for row in choice.pictures:
+        captions = (album.picture_rows.get(row["id"]) or {}).get("captions") or []
+        detail = "\n".join([row["id"], *captions[:3]])
+        tiles.append(tile(album.pictures.get(row["id"]), foreign(row["id"]), detail))
+    lead = "A few at random, one of each video, the sources taking turns."
+    return section("pictures", "Pictures", lead, sheet(tiles))
+
+
+def objects(figures: Figures, choice: Choice, album: Album) -> Html | None:
+    """Kept objects by quality, rejected ones by reason; before selection, objects as they are."""
+    if not (choice.kept or choice.rejected or choice.undecided):
+        return None
+    parts: list[Child] = []
+    if choice.kept:
+        kept = figures["totals"]["kept_objects"] or 0
+        parts.append(
+            _title("Kept", f"{len(choice.kept)} of {wording.count(kept)}, from the lowest to the highest quality")
+        )
+        parts.append(sheet(object_tile(row, album, kind="kept") for row in choice.kept))
+    if choice.rejected:
+        parts.append(_title("Rejected", "some at random for each reason"))
+    counts = figures["funnel"].get("select", {}).get("object", {"rejected": {}})["rejected"]
+    for reason, rows in sorted(choice.rejected.items(), key=lambda item: (-counts.get(item[0], 0), item[0])):
+        note = f"{wording.count(counts.get(reason, len(rows)))}: {REJECTED.get(reason, '')}"
+        parts.append(tag("h4", {}, tag("code", {}, reason), tag("small", {}, note)))
+        parts.append(sheet(object_tile(row, album, kind="rejected") for row in rows))
+    if choice.undecided:
+        parts.append(_title("Undecided", "no verdict yet: `refloom curate` selects"))
+        parts.append(sheet(object_tile(row, album) for row in choice.undecided))
+    lead = (
+        "One frame of each track. The outline is the mask; without one the box is drawn. "
+        "Point at an object to see its scores."
+    )
+    return section("objects", "Objects", lead, *parts)
+
+
+def _title(title: str, note: str) -> Html:
+    return tag("h3", {}, title, tag("small", {}, note))
+
+
+def faces(figures: Figures, choice: Choice, album: Album) -> Html | None:
+    """Face crops by detector score."""
+    total = figures["totals"]["faces"]
+    if total is None:
+        return None
+    if not choice.faces:
+        return section("faces", "Faces", "No face was found.")
+    tiles = []
+    for row in choice.faces:
+        lines = [row["id"], f"in {row['object_id']}" if row["object_id"] else "in no object"]
+        lines += [f"{name}: {wording.value(row[name])}" for name in FAMILY["faces"].columns]
+        shot = album.faces.get(row["id"])
+        tiles.append(tile(shot, f"{row['side_px']:.0f} px", "\n".join(lines), badge=wording.value(row["det_score"])))
+    shown = f"{len(tiles)} of {wording.count(total)}, from the lowest to the highest detector score"
+    lead = f"{shown}. The crop as it is stored, with the detector's box and landmarks."
+    return section("faces", "Faces", lead, sheet(tiles, "small"))
+
+
+def groups(figures: Figures, choice: Choice, album: Album) -> Html | None:
+    """A row of members for each group: tracks with their masks, folders with their pictures."""
+    if not figures["totals"]["groups"]:
+        return None
+    parts: list[Child] = []
+    for title, rows in (("Tracks", choice.tracks), ("Folders and other groups", choice.folders)):
+        if rows:
+            parts.append(_title(title, "from the least to the most alike"))
+            parts.append(tag("div", {"class": "groups"}, *(_group(row, album) for row in rows)))
+    lead = (
+        "Members of one group show one subject; up to eight of them, evenly spaced. Similarity is the cosine of image "
+        "embeddings: very low hints at two subjects, very high at copies."
+    )
+    return section("groups", "Groups", lead, *parts)
+
+
+def _group(row: Row, album: Album) -> Html:
+    known = album.group_rows.get(row["id"], {"shown": [], "members": []})
+    tiles = []
+    for member in known["shown"]:
+        frame = (album.picture_rows.get(image_of(member)) or {}).get("frame_index")
+        caption = f"frame {frame}" if frame is not None else image_of(member).rsplit("/", 1)[-1]
+        tiles.append(tile(album.objects.get(member), foreign(caption), member, kind="kept"))
+    first = album.object_rows.get(known["shown"][0], {}) if known["shown"] else {}
+    name = first.get("phrase") or first.get("category")
+    # `track/<track id>` says it all; other groups are called by their first picture, whose folder says more
+    where = row["id"].partition("/")[2] if row["kind"] == "track" else image_of(row["id"]).partition("/")[2]
+    place = where if row["kind"] == "track" else where.rpartition("/")[0] or where
+    return tag(
+        "div",
+        {"class": f"group n{len(tiles)}"},
+        tag("h4", {"title": row["id"]}, foreign(name or place), tag("small", {}, foreign(place)) if name else None),
+        _facts(row),
+        sheet(tiles, "row"),
+    )
+
+
+def _facts(row: Row) -> Html:
+    def known(value: Any) -> bool:
+        return value is not None and value == value
+
+    facts = [f"{row['members']:.0f} members"]
+    if known(row["mean_similarity"]):
+        ends = [wording.value(row[f"{end}_similarity"]) for end in ("min", "mean", "max")]
+        facts.append(
+            f"similarity {ends[0]} to {ends[2]}, mean {ends[1]}" if row["members"] > 2 else f"similarity {ends[1]}"
+        )
+    if known(row["frame_gap"]):
+        facts.append(f"{row['frame_gap']:.0f} frame numbers apart")
+    if known(row["area_ratio"]):
+        facts.append(f"smallest over largest area {wording.value(row['area_ratio'])}")
+    return tag("p", {"class": "soft facts"}, " · ".join(facts))

@@ -1,0 +1,59 @@
+"""Numbers as a reader wants them: thousands separated, three digits where three are enough, units said."""
+
+import math
+
+
+def count(number: int) -> str:
+    """`12,345`."""
+    return f"{number:,}"
+
+
+def several(number: int, noun: str) -> str:
+    """`1 picture`, `12,345 pictures`."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {noun[:-1] + 'ies' if noun.endswith('ry') else noun + 's'}"
+
+
+def share(part: int, whole: int) -> str:
+    """A share in percent; never `0 %` of something nor `100 %` of less than all."""
+    if whole == 0:
+        return "–"
+    percent = 100 * part / whole
+    if 0 < percent < 0.1:
+        return "< 0.1 %"
+    if 99.9 < percent < 100:
+        return "> 99.9 %"
+    return f"{percent:.0f} %" if percent in (0, 100) else f"{percent:.1f} %"
+
+
+def value(number: float | None) -> str:
+    """A score with three significant digits; `–` for none."""
+    if number is None or math.isnan(number):
+        return "–"
+    if number == 0 or (float(number).is_integer() and abs(number) < 1e7):
+        return f"{number:,.0f}"
+    size = abs(number)
+    if size >= 1e7 or size < 1e-4:
+        return f"{number:.2g}"
+    decimals = max(0, 2 - math.floor(math.log10(size)))
+    return f"{number:,.{min(decimals, 4)}f}"
+
+
+def short(number: float) -> str:
+    """A round number without needless zeros: `0.5`, `1,000`, `0.0001`."""
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
+
+
+def size(number: float) -> str:
+    """Bytes as `12.3 MB`; a thousand steps, as disks and `refloom ingest --dry-run` count them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:,.1f} TB"
+
+
+def listed(words: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""

@@ -1,0 +1,125 @@
+"""Verdicts on objects from stored scores. Column arithmetic only: a million objects take seconds."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.config import Select
+from curation.objects import float_array
+from schemas.dataset import Dataset
+from schemas.unit import UnitWriter
+
+VERSION = 1
+
+SCORE_COLUMNS = (
+    "object_id",
+    "image_id",
+    "filtered",
+    "area_share",
+    "short_side_px",
+    "aspect",
+    "box_fill",
+    "border_share",
+    "largest_part",
+    "contained",
+    "mask_confidence",
+    "quality",
+)
+OBJECT_COLUMNS = ("object_id", "kind", "category", "phrase")
+
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One bound: which column, which side, and the word for what lies outside.
+
+    Attributes:
+        column: of `object_scores`.
+        bound: the threshold.
+        keeps_above: whether values at or above the bound are kept, or those at or below.
+        reason: for the ledger.
+    """
+
+    column: str
+    bound: float
+    keeps_above: bool
+    reason: str
+
+    def breaks(self, values: npt.NDArray[np.float64]) -> Bools:
+        """True for values outside; a missing value breaks nothing here."""
+        outside: Bools = values < self.bound if self.keeps_above else values > self.bound
+        return outside
+
+
+def rules(config: Select) -> tuple[Rule, ...]:
+    """The bounds on objects, in the order in which a reason is given."""
+    return (
+        Rule("area_share", config.min_area_share, True, "too_small"),
+        Rule("short_side_px", config.min_short_side_px, True, "too_small"),
+        Rule("area_share", config.max_area_share, False, "too_large"),
+        Rule("elongation", config.max_aspect, False, "odd_shape"),
+        Rule("box_fill", config.min_box_fill, True, "odd_shape"),
+        Rule("border_share", config.max_border_share, False, "cut_off"),
+        Rule("largest_part", config.min_largest_part, True, "fragmented"),
+        Rule("contained_classless", config.max_contained, False, "part_of_larger"),
+        Rule("mask_confidence", config.min_mask_confidence, True, "low_confidence"),
+        Rule("quality", config.min_quality, True, "low_quality"),
+    )
+
+
+def verdicts(scores: pa.Table, objects: pa.Table, config: Select) -> list[str | None]:
+    """The reason why each object is rejected, or None for those that are kept.
+
+    Args:
+        scores: `object_scores` with `SCORE_COLUMNS`, N rows.
+        objects: `objects` with `OBJECT_COLUMNS`, the same N objects in the same order.
+        config: settings.
+    """
+    columns = {
+        name: float_array(scores[name]) for name in SCORE_COLUMNS if name not in ("object_id", "image_id", "filtered")
+    }
+    aspect = columns["aspect"]
+    columns["elongation"] = np.maximum(aspect, 1 / np.maximum(aspect, 1e-9))
+    named = [
+        bool(category or phrase)
+        for category, phrase in zip(objects["category"].to_pylist(), objects["phrase"].to_pylist(), strict=True)
+    ]
+    columns["contained_classless"] = np.where(named, np.nan, columns["contained"])
+    kinds = objects["kind"].to_pylist()
+    is_object = np.array([kind == "object" for kind in kinds], bool)
+    filtered = np.array(scores["filtered"].to_pylist(), dtype=object)
+
+    reasons = np.full(len(kinds), None, dtype=object)
+    for rule in rules(config):
+        _fill(reasons, is_object & rule.breaks(columns[rule.column]), rule.reason)
+    spared = is_object & np.array([reason is not None for reason in filtered], bool)
+    _fill(reasons, spared, filtered)
+    _fill(reasons, ~is_object & (columns["quality"] < config.min_whole_quality), "low_quality")
+    _fill(reasons, np.isnan(columns["quality"]), "component_missing")
+    return [None if reason is None else str(reason) for reason in reasons]
+
+
+def _fill(reasons: npt.NDArray[np.object_], where: Bools, reason: object) -> None:
+    """Give a reason where there is none yet."""
+    empty = where & np.array([given is None for given in reasons], bool)
+    reasons[empty] = reason[empty] if isinstance(reason, np.ndarray) else reason
+
+
+def select_unit(dataset: Dataset, unit: str, config: Select, out: UnitWriter) -> None:
+    """The verdict on every object of a unit; objects without scores were lost with their picture."""
+    objects = dataset.read("objects", OBJECT_COLUMNS, unit=unit)
+    scores = dataset.read("object_scores", SCORE_COLUMNS, unit=unit)
+    out.expect("object", len(objects))
+    scored = pc.is_in(objects["object_id"], scores["object_id"])
+    reasons = iter(verdicts(scores, objects.filter(scored), config))
+    for object_id, has_scores in zip(objects["object_id"].to_pylist(), scored.to_pylist(), strict=True):
+        reason = next(reasons) if has_scores else "image_rejected"
+        out.add("selection", {"object_id": object_id, "verdict": "reject" if reason else "keep", "reason": reason})
+        if reason:
+            out.items["object"].rejected[reason] += 1  # its row says why; a ledger row would say it twice
+        else:
+            out.keep("object")

@@ -1,0 +1,1 @@
+"""Models, adapters, the pipeline and evaluation."""

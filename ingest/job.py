@@ -1,0 +1,306 @@
+"""An ingest from plan to commit: what is there, what is refused, what is left to do, and the worker that does it."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from ingest import admission, engine
+from ingest.engine import Pool, Status, Task
+from ingest.source import Group, Item, Picture, Plan, Source, Track, UnitPlan
+from ingest.watch import Watch
+from schemas import card
+from schemas.dataset import Dataset
+from schemas.errors import Failed, JobStopped, RefloomError, Refused, Rejected
+from schemas.lease import Lease, holds
+from schemas.manifest import Manifest, differing, flatten
+from schemas.storage import Folder
+from schemas.unit import UnitKey, UnitWriter
+
+STAGE = "ingest"
+STAGE_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run an ingest.
+
+    Attributes:
+        link: keep pointers to the source's bytes instead of the bytes.
+        retry_failed: do the units again that hold failed items.
+        replace: do the units of this key again that were made with other settings or from another input.
+    """
+
+    link: bool = False
+    retry_failed: bool = False
+    replace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What an ingest would do.
+
+    Attributes:
+        plans: of the source.
+        todo: units to do now.
+        done: units that are there already.
+        dropped: committed units of the same keys that the plan no longer has (only with --replace).
+        keys: unit name to its plan.
+    """
+
+    plans: tuple[Plan, ...]
+    todo: tuple[UnitPlan, ...]
+    done: tuple[str, ...]
+    dropped: tuple[str, ...] = ()
+    keys: dict[str, Plan] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know about the source."""
+        return [note for plan in self.plans for note in plan.notes]
+
+
+def look_ahead(source: Source, dataset: Dataset | None, options: Options) -> Outlook:
+    """Plan an ingest against what the dataset holds.
+
+    Args:
+        source: what to ingest.
+        dataset: where it goes; None if it does not exist yet.
+        options: how.
+
+    Raises:
+        Refused: the same key was made with other settings, or ids are held under another key.
+    """
+    plans = source.plans()
+    held = dataset.manifests(STAGE) if dataset is not None else {}
+    todo, done, dropped, owners = [], [], [], {}
+    for plan in plans:
+        own = {unit: manifest for unit, manifest in held.items() if manifest.key == plan.key}
+        planned = {unit.name for unit in plan.units}
+        for unit in plan.units:
+            owners[unit.name] = plan
+            manifest = own.get(unit.name)
+            differences = _differences(manifest, plan, unit, options) if manifest else []
+            if manifest is None or (options.retry_failed and manifest.failed):
+                todo.append(unit)
+            elif not differences:
+                done.append(unit.name)
+            elif options.replace:
+                todo.append(unit)
+            else:
+                raise Refused(
+                    f"{plan.key} was ingested with other settings ({'; '.join(differences)}): use the same settings, "
+                    "add it under another --name, or do it again with --replace"
+                )
+        gone = sorted(own.keys() - planned)
+        if gone and not options.replace:
+            raise Refused(
+                f"{plan.key} holds units that this plan has not, e.g. {gone[0]}: "
+                "the source shrank; do it again with --replace"
+            )
+        dropped += gone
+    new = [unit for unit in todo if unit.name not in held]
+    _refuse_shared_ids(new, owners)
+    if dataset is not None:
+        _refuse_held_ids(dataset, new, {plan.key for plan in plans})
+    return Outlook(tuple(plans), tuple(todo), tuple(done), tuple(dropped), owners)
+
+
+def _differences(manifest: Manifest, plan: Plan, unit: UnitPlan, options: Options) -> list[str]:
+    new = flatten(
+        {**plan.config, "link": options.link, "stage_version": STAGE_VERSION, "models": {}, "input": unit.identity}
+    )
+    return differing(manifest.settings() | flatten({"input": manifest.source}), new)
+
+
+def _refuse_shared_ids(units: list[UnitPlan], owners: dict[str, Plan]) -> None:
+    """Ids that two keys of one command would bring in; within a key the source itself sees duplicates."""
+    first: dict[str, UnitPlan] = {}
+    for unit in units:
+        for identity in (*unit.image_ids, *unit.group_ids):
+            other = first.setdefault(identity, unit)
+            if owners[other.name].key != owners[unit.name].key:
+                raise Refused(f"{identity} is in {other.name} and in {unit.name}: leave one of them out")
+
+
+def _refuse_held_ids(dataset: Dataset, units: list[UnitPlan], keys: set[str]) -> None:
+    """Ids are unique over the dataset: what another key holds must not come in twice."""
+    for table, column, coming in (
+        ("images", "image_id", {image: unit.name for unit in units for image in unit.image_ids}),
+        ("source_groups", "group_id", {group: unit.name for unit in units for group in unit.group_ids}),
+    ):
+        for name, manifest in dataset.manifests(STAGE).items() if coming else ():
+            if manifest.key in keys:
+                continue
+            for identity in dataset.read(table, [column], unit=name)[column].to_pylist():
+                if identity in coming:
+                    raise Refused(
+                        f"{identity} (unit {coming[identity]}) is already held under the key {manifest.key}: "
+                        "leave that source out, build another dataset, or, if it is the same source, "
+                        "use the --name it was ingested with"
+                    )
+
+
+@dataclass(frozen=True, slots=True)
+class IngestJob:
+    """What ingest workers do; travels to them.
+
+    Attributes:
+        source: reads the units.
+        dataset_url: where they go.
+        lease_id: checked before every commit.
+        link: keep pointers.
+    """
+
+    source: Source
+    dataset_url: str
+    lease_id: str
+    link: bool
+
+    def start(self) -> "IngestWorker":
+        """One worker per process."""
+        return IngestWorker(self)
+
+
+class IngestWorker:
+    """Reads, judges and commits units of one source."""
+
+    def __init__(self, job: IngestJob) -> None:
+        self._job = job
+        self._folder = Folder(job.dataset_url)
+        self._roots = job.source.roots() if job.link else {}
+
+    def run(self, task: Task, watch: Watch) -> None:
+        """One unit: `task.payload` is its plan, key and config."""
+        unit, key, config = task.payload
+        unit_key = UnitKey(
+            stage=STAGE,
+            unit=unit.name,
+            key=key,
+            config={**config, "link": self._job.link},
+            source=unit.identity,
+            stage_version=STAGE_VERSION,
+            roots={key: self._roots[key]} if key in self._roots else {},
+        )
+        writer = UnitWriter(self._folder, unit_key, on_verdict=watch.verdict, before_commit=self._fence)
+        with writer as out:
+            for kind, count in unit.items.items():
+                out.expect(kind, count)
+            _fill(self._job.source, unit, out, watch, link=self._job.link)
+
+    def _fence(self) -> None:
+        if not holds(self._folder, self._job.lease_id):
+            raise JobStopped(f"another writer took over {self._job.dataset_url}; run again to resume")
+
+
+def _fill(source: Source, unit: UnitPlan, out: UnitWriter, watch: Watch, *, link: bool) -> None:
+    """Everything a unit's records become. Kinds that the plan did not count are announced as they are read."""
+    kept_by_track: Counter[str] = Counter()
+    for record in source.read(unit):
+        match record:
+            case Picture():
+                verdicts = _judge(record, source.kind, watch, link=link)
+                for kind, *_ in verdicts.settled:
+                    if kind not in unit.items:
+                        out.expect(kind)
+                verdicts.write(out)
+                kept_by_track.update(verdicts.tracks)
+            case Track():
+                if "track" not in unit.items:
+                    out.expect("track")
+                if record.problem is None and not kept_by_track[record.track_id]:
+                    record.problem = Rejected("bad_record", "none of its annotations was taken")
+                _settle(out, "track", record.track_id, record)
+            case Group():
+                if "group" not in unit.items:
+                    out.expect("group")
+                if record.problem is None:
+                    row = {"group_id": record.group_id, "kind": record.kind, "members": record.members}
+                    out.add("source_groups", row | {"target": record.target, "texts": record.texts})
+                _settle(out, "group", record.group_id, record)
+            case Item():
+                if record.kind not in unit.items:
+                    out.expect(record.kind)
+                _settle(out, record.kind, record.item_id, record)
+
+
+def _settle(out: UnitWriter, kind: str, item_id: str, record: Track | Group | Item) -> None:
+    if record.problem is None:
+        out.keep(kind)
+        return
+    file = record.file if isinstance(record, Item) else None
+    occurrence = 0 if isinstance(record, Group) else record.occurrence
+    admission.settle(out, kind, item_id, record.problem, file=file, occurrence=occurrence)
+
+
+def _judge(picture: Picture, kind: str, watch: Watch, *, link: bool) -> admission.Verdicts:
+    try:
+        watch.begin(picture.image_id)
+        verdicts = admission.judge(picture, kind, link=link)
+    except Failed as problem:
+        return admission.refuse(picture, problem)
+    except RefloomError:
+        raise  # a full disk or a lost lease is not the picture's fault
+    except Exception as error:  # whatever it is, it costs this picture and not the unit; the traceback goes to runs/
+        return admission.refuse(picture, watch.unexpected(picture.image_id, error))
+    if verdicts.image is not None:
+        image, where = verdicts.image["image"], verdicts.image["link"]
+        watch.read_bytes(len(image["bytes"]) if image else where["length"])
+    return verdicts
+
+
+def ingest(
+    source: Source,
+    url: str,
+    options: Options,
+    pool: Pool,
+    on_status: Callable[[Status], None] | None = None,
+) -> Outlook:
+    """Ingest a source into a dataset; resumes what an earlier run left.
+
+    Args:
+        source: what to ingest.
+        url: of the dataset; made if it does not exist.
+        options: how.
+        pool: workers.
+        on_status: for progress.
+
+    Returns:
+        What was planned.
+
+    Raises:
+        Refused, JobStopped: see `look_ahead` and `engine.run`.
+    """
+    dataset = Dataset(url, create=True)
+    with Lease(dataset.folder) as lease:
+        dataset.collect_garbage()
+        outlook = look_ahead(source, dataset, options)
+        for unit in outlook.dropped:
+            dataset.drop(STAGE, unit)
+        # the payloads are the annotation files: each is needed once, by its own task
+        tasks = [
+            Task(
+                unit.name,
+                (unit, outlook.keys[unit.name].key, outlook.keys[unit.name].config),
+                max(1, unit.items.get("image", 1)),
+            )
+            for unit in outlook.todo
+        ]
+        done = replace(
+            outlook,
+            todo=tuple(replace(unit, payload=b"") for unit in outlook.todo),
+            plans=tuple(replace(plan, units=()) for plan in outlook.plans),
+        )
+        del outlook
+        if tasks:
+
+            def watch_lease(status: Status) -> None:
+                lease.check()
+                if on_status is not None:
+                    on_status(status)
+
+            job = IngestJob(source, url, lease.id, options.link)
+            engine.run("ingest", job, tasks, pool=pool, notes=dataset.new_run(), on_status=watch_lease)
+        if tasks or done.dropped:
+            dataset.write_index()
+            card.write(dataset)
+    return done

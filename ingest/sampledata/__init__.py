@@ -1,0 +1,128 @@
+"""Sample data: COCO, YouTube-VIS 2019 and SA-1B trees of any size in the true formats.
+
+Made from the photographs inside installed wheels: cut-outs of real subjects and made subjects with identities of their
+own, set into real places. The same arguments give the same bytes, and more pictures only add to fewer.
+"""
+
+import shlex
+from typing import Any
+
+import orjson
+
+from ingest.sampledata import coco, folders, photos, sa1b, ytvis
+from ingest.sampledata.identities import Identities
+from schemas.errors import Refused
+from schemas.storage import Folder
+
+VERSION = 1
+"""Of the pictures: other pictures for the same arguments are another version."""
+
+MARKER = "sample-data.json"
+_UNFINISHED = "sample-data.unfinished.json"
+
+
+def write(out: str, *, images: int, videos: int, seed: int) -> list[str]:
+    """Write the trees.
+
+    Args:
+        out: new or empty folder or fsspec URL, or one that the same arguments wrote, wholly or in part.
+        images: COCO pictures (train and val together), and as many in the SA-1B tars.
+        videos: of the YouTube-VIS tree.
+        seed: another one gives other subjects in other scenes.
+
+    Returns:
+        Lines for people: what was written, and how to ingest it.
+
+    Raises:
+        Refused: an argument makes no sense, or the folder holds something else.
+    """
+    for name, value in (("images", images), ("videos", videos), ("seed", seed)):
+        if value < 0:
+            raise Refused(f"--{name} must be 0 or more, not {value}")
+    if not images and not videos:
+        raise Refused("nothing to write: give --images or --videos")
+    arguments = {"version": VERSION, "images": images, "videos": videos, "seed": seed}
+    folder = Folder(out)
+    if _written(folder, arguments):
+        return [f"{out} holds this sample data already", *_commands(out, images, videos)]
+    folder.write(_UNFINISHED, orjson.dumps(arguments))
+
+    identities = Identities()
+    lines = []
+    if images:
+        splits = coco.write(folder, seed, images, identities)
+        tars = sa1b.write(folder, seed, images, identities)
+        kept = folders.write(folder, seed, identities)
+        lines.append(f"{images} COCO pictures ({', '.join(splits)}), {images} SA-1B pictures (tars: {tars})")
+        lines.append(f"{kept} subject folders with subjects that are nowhere in train")
+    if videos:
+        frames = ytvis.write(folder, seed, videos, identities)
+        lines.append(f"{videos} YouTube-VIS videos with {frames} frames")
+    folder.write("identities.json", identities.to_json())
+    commands = _commands(out, images, videos)
+    folder.write("README.txt", _readme(arguments, _commands(".", images, videos)).encode())
+    folder.write(MARKER, orjson.dumps(arguments, option=orjson.OPT_INDENT_2))
+    folder.remove(_UNFINISHED)
+    return [f"wrote {out}", *lines, "", *commands]
+
+
+def _written(folder: Folder, arguments: dict[str, Any]) -> bool:
+    """Whether these arguments wrote the folder to its end; False if it is new, empty, or they were interrupted."""
+    if folder.exists(MARKER):
+        found = orjson.loads(folder.read(MARKER))
+        if found == arguments:
+            return True
+    elif folder.exists(_UNFINISHED):
+        found = orjson.loads(folder.read(_UNFINISHED))
+        if found == arguments:
+            return False
+    elif folder.names() or folder.folders():
+        raise Refused(f"{folder.url} is not empty: give a new or empty folder, so that nothing of yours is overwritten")
+    else:
+        return False
+    told = ", ".join(f"{name} {value}" for name, value in found.items())
+    raise Refused(f"{folder.url} holds sample data made with other arguments ({told}): give another folder")
+
+
+def _commands(out: str, images: int, videos: int) -> list[str]:
+    """What to run next."""
+
+    def at(path: str) -> str:
+        return shlex.quote(path if out == "." else f"{out.rstrip('/')}/{path}")
+
+    commands = []
+    if images:
+        for split in coco.SPLITS[: 1 + (images > 1)]:
+            instances, captions = (at(f"coco/annotations/{what}_{split}.json") for what in ("instances", "captions"))
+            commands.append(
+                f"refloom ingest coco --images {at(f'coco/{split}')} --instances {instances} --captions {captions} "
+                "--out DATASET"
+            )
+        commands.append(f"refloom ingest sa1b {at('sa1b')} --out DATASET")
+        commands.append(f"refloom ingest subjects {at('subjects')} --out DATASET")
+    if videos:
+        frames, instances = at("ytvis/train/JPEGImages"), at("ytvis/train/instances.json")
+        commands.append(f"refloom ingest ytvis --frames {frames} --annotations {instances} --out DATASET")
+    return commands
+
+
+def _readme(arguments: dict[str, Any], commands: list[str]) -> str:
+    sources = [f"  {entry['name']}  {entry['url']}".rstrip() for entry in photos.licenses()]
+    told = " ".join(f"--{name} {arguments[name]}" for name in ("images", "videos", "seed"))
+    return "\n".join(
+        [
+            f"Sample data of refloom, made by: refloom sample-data OUT {told}",
+            "",
+            "COCO, YouTube-VIS 2019 and SA-1B trees in the true formats, and folders of subjects. The pictures are",
+            "composed from the photographs below, cut-outs of them, and made subjects; every mask is exact. Subjects",
+            "of val2017 and of subjects/ are nowhere in train. identities.json says who is where; no format knows it.",
+            "",
+            "The reader of SA-1B marks its pictures with SA-1B's license. Those made here are made from photographs",
+            "that the packages scikit-image and scikit-learn ship, and are under the licenses of these:",
+            *sources,
+            "",
+            "To ingest, from this folder:",
+            *(f"  {command}" for command in commands),
+            "",
+        ]
+    )

@@ -1,0 +1,335 @@
+"""SA-1B tars.
+
+    sa_<id>.jpg + sa_<id>.json, in any order, maybe below folders or behind "./"
+    {image: {image_id, width, height, file_name}, annotations: [{id, segmentation: {size, counts}, bbox [x, y, w, h],
+     area, predicted_iou, stability_score, crop_box, point_coords}]}
+
+Boxes have width and height = max - min, one less than the pixels they cover. There are no classes and no captions,
+faces are blurred. A unit is a tar: it is read by offset and never unpacked; a gzip tar is streamed.
+"""
+
+import posixpath
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import IO, Any
+
+from ingest import jsons, tar
+from ingest.annotationfile import id_text
+from ingest.files import is_junk, safe_name
+from ingest.source import Annotation, Item, Link, Picture, Plan, Problem, Record, UnitPlan
+from schemas import ids
+from schemas.errors import Failed, Refused, Rejected
+from schemas.fingerprint import of_json
+from schemas.storage import Folder
+
+LICENSE = "SA-1B Dataset Research License"
+_PICTURES = (".jpg", ".jpeg", ".png")
+_SIDES_PX_SHORT = 1.0
+_PENDING_BYTES = 512 << 20
+_READERS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sa1b:
+    """One or more SA-1B tars.
+
+    Attributes:
+        tars: tar files, or folders that hold them.
+        name: first part of the keys.
+        limit: only the first pictures of each tar.
+        linked: pictures will be kept as links, which gzip tars cannot give.
+        license: of the pictures; tars in this layout need not be SA-1B's.
+    """
+
+    tars: tuple[str, ...]
+    name: str = "sa1b"
+    limit: int | None = None
+    linked: bool = False
+    license: str = LICENSE
+    kind: str = "sa1b"
+
+    def roots(self) -> dict[str, str]:
+        """The folder of each tar."""
+        return {self._key(path): jsons.split(path)[0].url for path in self._paths()}
+
+    def _key(self, path: str) -> str:
+        stem = re.sub(r"\.(tar|tgz|tar\.gz)$", "", posixpath.basename(path))
+        return ids.unit_key(f"{self.name}.{stem}")
+
+    def _paths(self) -> list[str]:
+        found = []
+        for path in self.tars:
+            folder = Folder(path)
+            inside = [
+                name for name in folder.names() if name.endswith((".tar", ".tar.gz", ".tgz")) and not is_junk(name)
+            ]
+            if not inside and (folder.folders() or folder.names()):
+                raise Refused(f"no .tar in {path}: give SA-1B tars, or folders that hold them")
+            if not folder.exists():
+                raise Refused(f"{path} does not exist: give SA-1B tars, or folders that hold them")
+            found += [posixpath.join(path, name) for name in inside] or [path]
+        return found
+
+    def plans(self) -> list[Plan]:
+        """One pass over the headers of every tar.
+
+        Raises:
+            Refused: nothing there, two tars of one name, or a gzip tar under --link.
+        """
+        paths = self._paths()
+        keys = [self._key(path) for path in paths]
+        twice = {key for key in keys if keys.count(key) > 1}
+        if twice:
+            raise Refused(f"two tars are called {sorted(twice)[0]}: ingest one of them with another --name")
+        with ThreadPoolExecutor(_READERS) as pool:
+            indexes = list(pool.map(_index, paths))
+        plans = []
+        for path, key, (size, index) in zip(paths, keys, indexes, strict=True):
+            if index.gzip and self.linked:
+                raise Refused(
+                    f"{path} is a gzip tar, into which nothing can point: unpack the gzip, or ingest without --link"
+                )
+            pairs, others = _pair(index)
+            taken = pairs[: self.limit]
+            table = {
+                "pairs": [[pair.stem, pair.picture, pair.record, pair.occurrence] for pair in taken],
+                "others": others,
+                "problem": index.problem,
+                "gzip": index.gzip,
+            }
+            unit = UnitPlan(
+                name=key,
+                task={"path": path},
+                items={"image": len(taken), "member": len(others), "tar": 1},
+                size=size,
+                identity={
+                    "size": size,
+                    "headers": of_json([[member.name, member.offset, member.size] for member in index.members]),
+                },
+                image_ids=tuple(image_id(pair.stem) for pair in taken if not pair.occurrence),
+                payload=jsons.dumps(table, plain=False),
+            )
+            plans.append(Plan(key, (unit,), {"source": self.kind, "limit": self.limit, "license": self.license}))
+        return plans
+
+    def read(self, unit: UnitPlan) -> Iterator[Record]:
+        """The tar itself, the members that are no pair, then the pictures in the order of the tar."""
+        table = jsons.loads(unit.payload)
+        folder, name = jsons.split(unit.task["path"])
+        yield Item("tar", name, Failed("io_error", table["problem"]) if table["problem"] else None)
+        for member, reason, detail in table["others"]:
+            yield Item("member", member, Rejected(reason, detail))
+
+        def half() -> Problem:
+            if table["problem"]:
+                return Failed("io_error", f"{name} is damaged before the other half")
+            return Rejected("incomplete_pair", "a picture without its record, or a record without its picture")
+
+        for picture in self._pictures(unit, table, folder, name, half):
+            picture.license = self.license
+            yield picture
+
+    def _pictures(
+        self, unit: UnitPlan, table: dict[str, Any], folder: Folder, name: str, half: Callable[[], Problem]
+    ) -> Iterator[Picture]:
+        if table["gzip"]:
+            yield from _streamed(table["pairs"], folder, name, half)
+            return
+        with folder.open(name) as file:
+            for stem, picture, record, occurrence in table["pairs"]:
+                load = _at_offset(file, name, picture, half)
+                link = _linker(unit.name, name, picture)
+                yield _picture(stem, picture, occurrence, load, _at_offset(file, name, record, half), link)
+
+
+@dataclass(slots=True)
+class _Pair:
+    """A picture and its record; [name, offset, size, whole] each, or None."""
+
+    stem: str
+    picture: list[Any] | None = None
+    record: list[Any] | None = None
+    occurrence: int = 0
+
+
+def _index(path: str) -> tuple[int, tar.Index]:
+    folder, name = jsons.split(path)
+    try:
+        return folder.size(name), tar.read_index(folder, name)
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _pair(index: tar.Index) -> tuple[list[_Pair], list[tuple[str, str, str]]]:
+    """Match pictures with records by stem, in the order of the first member of each; and what is neither."""
+    pairs: dict[str, _Pair] = {}
+    extra: list[_Pair] = []
+    others: list[tuple[str, str, str]] = []
+    for member in index.members:
+        if member.kind == "folder" or is_junk(member.name):
+            continue
+        if member.kind == "other":
+            others.append((member.name, "unsafe_path", "a link, device or pipe"))
+            continue
+        try:
+            stem, extension = posixpath.splitext(posixpath.basename(safe_name(member.name)))
+        except Rejected as problem:
+            others.append((member.name, problem.reason, problem.detail))
+            continue
+        slot = "picture" if extension.lower() in _PICTURES else "record" if extension.lower() == ".json" else None
+        if slot is None:
+            others.append((member.name, "bad_record", "neither a picture nor a json record"))
+            continue
+        pair = pairs.setdefault(stem, _Pair(stem))
+        entry = [member.name, member.offset, member.size, member.whole]
+        if getattr(pair, slot) is None:
+            setattr(pair, slot, entry)
+        elif slot == "picture":
+            extra.append(_Pair(stem, picture=entry, occurrence=1 + sum(other.stem == stem for other in extra)))
+        else:
+            others.append((member.name, "duplicate", "a record of this name came before"))
+    return [*pairs.values(), *extra], others
+
+
+def image_id(stem: str) -> str:
+    """`sa_223751` to `sa1b/223751`; another stem as it is."""
+    number = re.fullmatch(r"sa_(\d+)", stem)
+    return ids.image_id("sa1b", number.group(1) if number else stem)
+
+
+def _at_offset(
+    file: IO[bytes], tar_name: str, entry: list[Any] | None, half: Callable[[], Problem]
+) -> Callable[[], bytes]:
+    def load() -> bytes:
+        if entry is None:
+            raise half()
+        member, offset, size, whole = entry
+        if not whole:
+            raise Failed("io_error", f"{tar_name} ends inside {member}")
+        if size > tar.MAX_MEMBER_BYTES:
+            raise Rejected("not_an_image", f"a member of {size} bytes")
+        file.seek(offset)
+        data = file.read(size)
+        if len(data) < size:
+            raise Failed("io_error", f"{tar_name} ends inside {member}")
+        return data
+
+    return load
+
+
+def _linker(root: str, tar_name: str, entry: list[Any] | None) -> Callable[[], Link] | None:
+    return None if entry is None else lambda: Link(root, tar_name, entry[1], entry[2])
+
+
+def _streamed(pairs: list[list[Any]], folder: Folder, name: str, half: Callable[[], Problem]) -> Iterator[Picture]:
+    """Pictures of a gzip tar in the order of the pairs; members wait in memory for their turn, up to a bound."""
+    arrived: dict[int, bytes] = {}
+    members = tar.stream(folder, name)
+    waiting = 0
+    wanted = {entry[1] for _, picture, record, _ in pairs for entry in (picture, record) if entry is not None}
+
+    def fetch(entry: list[Any]) -> bytes:
+        nonlocal waiting
+        while entry[1] not in arrived:
+            try:
+                _, offset, data = next(members)
+            except StopIteration:
+                raise Failed("io_error", f"{name} ends before or inside {entry[0]}") from None
+            if offset in wanted:
+                arrived[offset] = data
+                waiting += len(data)
+            if waiting > _PENDING_BYTES:
+                raise Failed(
+                    "out_of_memory", f"pictures and records of {name} lie too far apart to stream: unpack the gzip"
+                )
+        waiting -= len(arrived[entry[1]])
+        return arrived.pop(entry[1])
+
+    for stem, picture, record, occurrence in pairs:
+        yield _picture(stem, picture, occurrence, _fetcher(fetch, picture, half), _fetcher(fetch, record, half), None)
+        for entry in (picture, record):  # what a refused picture left behind
+            if entry is not None:
+                wanted.discard(entry[1])
+                waiting -= len(arrived.pop(entry[1], b""))
+
+
+def _fetcher(
+    fetch: Callable[[list[Any]], bytes], entry: list[Any] | None, half: Callable[[], Problem]
+) -> Callable[[], bytes]:
+    def load() -> bytes:
+        if entry is None:
+            raise half()
+        return fetch(entry)
+
+    return load
+
+
+def _picture(
+    stem: str,
+    entry: list[Any] | None,
+    occurrence: int,
+    load: Callable[[], bytes],
+    load_record: Callable[[], bytes],
+    link: Callable[[], Link] | None,
+) -> Picture:
+    """One picture; its record is read now, its bytes when they are asked for."""
+    identity = image_id(stem)
+    file = posixpath.normpath(entry[0]) if entry else f"{stem}.jpg"
+    picture = Picture(identity, file, load, link, faces_blurred=True, occurrence=occurrence)
+    if occurrence:
+        picture.problem = Rejected("duplicate", "a picture of this name came before")
+    else:
+        try:
+            if entry is None:
+                load()
+            _describe(picture, _record(load_record, posixpath.basename(file)))
+        except (Rejected, Failed) as problem:
+            picture.problem = problem
+    return picture
+
+
+def _record(load: Callable[[], bytes], picture_name: str) -> dict[str, Any]:
+    try:
+        value = jsons.loads(load())
+    except ValueError as error:
+        raise Rejected("bad_record", f"the record is not json ({error})"[:200]) from error
+    if (
+        not isinstance(value, dict)
+        or not isinstance(value.get("image"), dict)
+        or not isinstance(value.get("annotations"), list)
+    ):
+        raise Rejected("bad_record", "the record has no `image` or no `annotations`")
+    named = value["image"].get("file_name")
+    if named is not None and posixpath.basename(str(named)) != picture_name:
+        raise Rejected("incomplete_pair", f"the record is of {named!r}"[:200])
+    return value
+
+
+def _describe(picture: Picture, record: dict[str, Any]) -> None:
+    size = (record["image"].get("width"), record["image"].get("height"))
+    picture.declared_size = None if size == (None, None) else size
+    seen: dict[str, int] = {}
+    for item in record["annotations"]:
+        identity = id_text(item)
+        picture.annotations.append(_annotation(item, ids.object_id(picture.image_id, identity), seen.get(identity, 0)))
+        seen[identity] = seen.get(identity, 0) + 1
+
+
+def _annotation(item: Any, object_id: str, occurrence: int) -> Annotation:
+    if not isinstance(item, dict) or "id" not in item:
+        return Annotation(object_id, problem=Rejected("bad_record", "the annotation has no id"), occurrence=occurrence)
+    problem: Problem | None = Rejected("duplicate", "the annotation id came before") if occurrence else None
+    return Annotation(
+        object_id,
+        segmentation=item.get("segmentation"),
+        bbox=item.get("bbox"),
+        box_px_short=_SIDES_PX_SHORT,
+        area=item.get("area"),
+        predicted_iou=item.get("predicted_iou"),
+        stability_score=item.get("stability_score"),
+        source_fields={key: item[key] for key in ("id", "point_coords", "crop_box") if key in item},
+        problem=problem,
+        occurrence=occurrence,
+    )

@@ -1,0 +1,177 @@
+"""The dataset card (README.md with the Hub's YAML) and croissant.json, both derived from the manifests."""
+
+import json
+from collections import Counter
+from typing import Any
+
+import yaml
+
+from schemas import tables
+from schemas.dataset import STAGES, Dataset
+from schemas.features import card_features
+from schemas.manifest import Counts
+
+_SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+)
+
+
+def write(dataset: Dataset) -> None:
+    """Write README.md and croissant.json anew."""
+    dataset.folder.write("README.md", readme(dataset).encode())
+    dataset.folder.write("croissant.json", json.dumps(croissant(dataset), indent=1, sort_keys=True).encode() + b"\n")
+
+
+def readme(dataset: Dataset) -> str:
+    """The card as text."""
+    summary = dataset.table_summary()
+    configs = _configs(dataset, summary)
+    header = {
+        "configs": configs,
+        "license": "other",
+        "license_name": "per-row",
+        "size_categories": [_size(summary)],
+        "tags": ["reference-conditioned-generation", "subject-driven-generation", "refloom"],
+        "task_categories": ["text-to-image", "image-to-image"],
+        "dataset_info": [
+            {
+                "config_name": config["config_name"],
+                "features": card_features(tables.TABLES[config["config_name"]].schema),
+            }
+            for config in configs
+        ],
+    }
+    lines = [
+        "---",
+        yaml.safe_dump(header, sort_keys=False, allow_unicode=True, width=1000).strip(),
+        "---",
+        "",
+        "# Grouped reference data",
+        "",
+    ]
+    lines += [
+        "Made with refloom. Every row keeps its source, license and scores; every item that was left out "
+        "has its reason in `ledger/`.",
+        "",
+    ]
+    lines += ["## Tables", "", "| table | rows | units | what |", "|---|---|---|---|"]
+    lines += [
+        f"| `{name}` | {entry['rows']:,} | {entry['units']} | {tables.TABLES[name].doc} |"
+        for name, entry in summary.items()
+    ]
+    lines += ["", "## Funnel", "", "| stage | items | in | kept | rejected | failed |", "|---|---|---|---|---|---|"]
+    for stage in STAGES:
+        lines += [_funnel_row(stage, kind, counts) for kind, counts in sorted(dataset.counts(stage).items())]
+    lines += ["", "## Licenses", "", *_licenses(dataset), ""]
+    return "\n".join(lines)
+
+
+def _configs(dataset: Dataset, summary: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Viewer configs: samples by split once they exist, else images; only tables that have files."""
+    configs: list[dict[str, Any]] = []
+    directories = {
+        directory
+        for stage in STAGES
+        for manifest in dataset.manifests(stage).values()
+        for directory, entry in manifest.tables.items()
+        if entry.rows and not directory.startswith("ledger/")
+    }
+    splits = sorted(directory for directory in directories if directory.startswith("samples/"))
+    if splits:
+        files = [{"split": split.split("/")[1], "path": f"{split}/*.parquet"} for split in splits]
+        configs.append({"config_name": "samples", "data_files": files, "default": True})
+    for name in summary:
+        if name in directories:
+            config = {"config_name": name, "data_files": [{"split": "train", "path": f"{name}/*.parquet"}]}
+            configs.append(config | ({"default": True} if name == "images" and not splits else {}))
+    return configs
+
+
+def _size(summary: dict[str, dict[str, Any]]) -> str:
+    rows = summary.get("samples", summary.get("images", {"rows": 0}))["rows"]
+    return next((name for bound, name in _SIZES if rows < bound), "n>10M")
+
+
+def _funnel_row(stage: str, kind: str, counts: Counts) -> str:
+    def words(reasons: Counter[str]) -> str:
+        return ", ".join(f"{reason} {number:,}" for reason, number in sorted(reasons.items())) or "0"
+
+    return (
+        f"| {stage} | {kind} | {counts.input:,} | {counts.kept:,} | {words(counts.rejected)} | {words(counts.failed)} |"
+    )
+
+
+def _licenses(dataset: Dataset) -> list[str]:
+    found: Counter[str] = Counter()
+    blurred = 0
+    for unit in dataset.units():
+        rows = dataset.read("images", ["source", "license", "faces_blurred"], unit=unit).to_pylist()
+        found.update(f"{row['source']}: {row['license'] or 'not stated by the source'}" for row in rows)
+        blurred += sum(row["faces_blurred"] for row in rows)
+    lines = [f"- {name}: {number:,} pictures" for name, number in sorted(found.items())]
+    if blurred:
+        lines.append(f"- {blurred:,} pictures come from a source that blurs faces and license plates")
+    return lines or ["- none yet"]
+
+
+def croissant(dataset: Dataset) -> dict[str, Any]:
+    """Croissant 1.0 metadata: every Parquet file with its sha256, every table as a record set."""
+    files, sets = [], []
+    for stage in STAGES:
+        for manifest in dataset.manifests(stage).values():
+            files += [
+                {
+                    "@type": "cr:FileObject",
+                    "@id": file.path,
+                    "contentUrl": file.path,
+                    "contentSize": f"{file.bytes} B",
+                    "encodingFormat": "application/x-parquet",
+                    "sha256": file.sha256,
+                }
+                for file in manifest.files
+            ]
+    for name in dataset.table_summary():
+        fields = [
+            {
+                "@type": "cr:Field",
+                "@id": f"{name}/{field.name}",
+                "name": field.name,
+                "description": tables.metadata_of(field).get("doc", ""),
+                "source": {"fileSet": {"@id": f"{name}-files"}, "extract": {"column": field.name}},
+            }
+            for field in tables.TABLES[name].schema
+        ]
+        files.append(
+            {
+                "@type": "cr:FileSet",
+                "@id": f"{name}-files",
+                "encodingFormat": "application/x-parquet",
+                "includes": f"{name}/**/*.parquet",
+            }
+        )
+        sets.append(
+            {
+                "@type": "cr:RecordSet",
+                "@id": name,
+                "name": name,
+                "description": tables.TABLES[name].doc,
+                "field": fields,
+            }
+        )
+    return {
+        "@context": {
+            "@vocab": "https://schema.org/",
+            "sc": "https://schema.org/",
+            "cr": "http://mlcommons.org/croissant/",
+        },
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": "refloom-dataset",
+        "description": "Grouped reference data for training reference adapters.",
+        "distribution": files,
+        "recordSet": sets,
+    }

@@ -1,0 +1,293 @@
+"""A dataset folder: its units, tables, roots and index, read through the manifests.
+
+DATASET/
+  dataset.json                      version, name, roots of linked pictures, rows and fingerprints; derived
+  README.md  croissant.json         the card; derived
+  manifests/<stage>/<unit>.json     the commits
+  <table>/unit-<unit>-000.parquet   samples/<split>/unit-<unit>-000.parquet
+  ledger/<stage>/unit-<unit>-000.parquet
+  runs/                             leases, notes, logs: clocks, hosts and paths live here and nowhere else
+"""
+
+import hashlib
+import json
+import time
+import uuid
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from schemas import parquet, tables
+from schemas.errors import Failed, Refused
+from schemas.fingerprint import of_parts
+from schemas.manifest import Counts, Manifest
+from schemas.storage import TEMPORARY, Folder
+from schemas.unit import drop_unit
+
+STAGES = (
+    "ingest",
+    "measure",
+    "mask",
+    "face",
+    "embed",
+    "phrase",
+    "quality",
+    "dedup",
+    "select",
+    "group",
+    "split",
+    "compose",
+)
+_INDEX = "dataset.json"
+
+
+class Dataset:
+    """A dataset on a local disk or an object store.
+
+    Manifests are read once and kept; `refresh` forgets them.
+    """
+
+    def __init__(self, url: str, *, create: bool = False) -> None:
+        """Open a dataset.
+
+        Args:
+            url: a local path or an fsspec URL.
+            create: an empty or absent folder becomes a new dataset instead of an error.
+
+        Raises:
+            Refused: nothing there, not a dataset, or of another version.
+        """
+        self.folder = Folder(url)
+        self._manifests: dict[str, dict[str, Manifest]] = {}
+        self._fingerprints: dict[str, str] = {}  # of whole tables: asked once per unit by `is_stale`
+        self._roots: dict[str, Folder] = {}
+        try:
+            self.index: dict[str, Any] = json.loads(self.folder.read(_INDEX))
+        except FileNotFoundError:
+            if not create:
+                raise Refused(
+                    f"{url} is no refloom dataset (it has no {_INDEX}): make one with `refloom ingest ... --out {url}`"
+                ) from None
+            if self.folder.is_local and (self.folder.names("") or self.folder.folders("")):
+                raise Refused(f"{url} is not empty and no refloom dataset: give an empty or new folder") from None
+            self.index = {"version": tables.VERSION, "roots": {}}
+            self.folder.write(_INDEX, _json(self.index))
+        except ValueError as error:
+            raise Refused(f"{url}/{_INDEX} is not json ({error}): remove it, it is rebuilt by the next run") from error
+        if self.index.get("version") != tables.VERSION:
+            raise Refused(
+                f"{url} is of dataset version {self.index.get('version')}; "
+                f"this refloom reads version {tables.VERSION}: "
+                "use the refloom that wrote it, or build the dataset anew"
+            )
+
+    @property
+    def url(self) -> str:
+        """As it was opened."""
+        return self.folder.url
+
+    # -- units ---------------------------------------------------------------------------------------------------
+
+    def manifests(self, stage: str) -> dict[str, Manifest]:
+        """Unit name to manifest of every committed unit of a stage, in order of name."""
+        if stage not in self._manifests:
+            names = [name for name in self.folder.names(f"manifests/{stage}") if name.endswith(".json")]
+            paths = [f"manifests/{stage}/{name}" for name in names]
+            self._manifests[stage] = {
+                path.rsplit("/", 1)[1][:-5]: Manifest.from_json(self.folder.read(path), path) for path in paths
+            }
+        return self._manifests[stage]
+
+    def manifest(self, stage: str, unit: str) -> Manifest | None:
+        """The manifest of one unit, or None: as it is now, unless `manifests` has read them all."""
+        if stage in self._manifests:
+            return self._manifests[stage].get(unit)
+        path = Manifest.path(stage, unit)
+        try:
+            return Manifest.from_json(self.folder.read(path), path)
+        except FileNotFoundError:
+            return None
+
+    def units(self) -> list[str]:
+        """Names of all ingested units, sorted."""
+        return list(self.manifests("ingest"))
+
+    def drop(self, stage: str, unit: str) -> None:
+        """Remove a unit of a stage."""
+        drop_unit(self.folder, stage, unit)
+        self._manifests.pop(stage, None)
+        self._fingerprints.clear()
+
+    def new_run(self) -> Folder:
+        """A fresh folder for the notes and errors of one run."""
+        return self.folder.below(f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}")
+
+    def refresh(self) -> None:
+        """Forget what was read of the manifests."""
+        self._manifests.clear()
+        self._fingerprints.clear()
+
+    # -- rows ----------------------------------------------------------------------------------------------------
+
+    def read(self, table: str, columns: Sequence[str] | None = None, *, unit: str | None = None) -> pa.Table:
+        """Rows of a table, in order of unit and row.
+
+        Args:
+            table: a name in `schemas.tables.TABLES`.
+            columns: all by default; leave out picture columns of more than one unit.
+            unit: only this one.
+        """
+        return parquet.read(self.folder, self._files(table, table, unit), tables.TABLES[table].schema, columns)
+
+    def batches(
+        self, table: str, columns: Sequence[str] | None = None, *, unit: str | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """As `read`, one row group at a time: memory does not grow with the unit."""
+        return parquet.batches(self.folder, self._files(table, table, unit), columns)
+
+    def ledger(self, stage: str, *, unit: str | None = None) -> pa.Table:
+        """Rejected and failed items of a stage; rejected objects of `select` are rows of its table instead."""
+        return parquet.read(self.folder, self._files(stage, f"ledger/{stage}", unit), tables.LEDGER)
+
+    def _files(self, table_or_stage: str, directory: str, unit: str | None) -> list[parquet.File]:
+        stage = tables.TABLES[table_or_stage].stage if table_or_stage in tables.TABLES else table_or_stage
+        if unit is None:
+            found = list(self.manifests(stage).values())
+        else:
+            one = self.manifest(stage, unit)
+            found = [one] if one else []
+        return [file for manifest in found for file in manifest.files_of(directory)]
+
+    def fingerprint(self, table: str) -> str:
+        """Of a whole table, from those of its units."""
+        if table not in self._fingerprints:
+            self._fingerprints[table] = of_parts(
+                {
+                    f"{directory}/{unit}": entry.fingerprint
+                    for unit, manifest in self.manifests(tables.TABLES[table].stage).items()
+                    for directory, entry in manifest.tables.items()
+                    if directory.split("/")[0] == table
+                }
+            )
+        return self._fingerprints[table]
+
+    def fingerprint_of(self, name: str) -> str | None:
+        """Present fingerprint of an input as manifests name it: `<directory>/<unit>`, or `<table>/*` for all units."""
+        directory, _, unit = name.rpartition("/")
+        if unit == "*":
+            return self.fingerprint(directory)
+        manifest = self.manifest(tables.TABLES[directory.split("/")[0]].stage, unit)
+        entry = manifest.tables.get(directory) if manifest else None
+        return entry.fingerprint if entry else None
+
+    def is_stale(self, manifest: Manifest) -> bool:
+        """Whether an input of the unit has changed or gone since."""
+        now = ((self.fingerprint_of(name) or "absent", then) for name, then in manifest.inputs.items())
+        return any(present != then for present, then in now)
+
+    # -- pictures ------------------------------------------------------------------------------------------------
+
+    def picture(self, row: dict[str, Any]) -> bytes:
+        """The stored bytes of an `images` row, from the row itself or through its link.
+
+        Raises:
+            Failed: `missing_file`, `io_error`: the linked file is gone or too short.
+        """
+        if row["image"] is not None:
+            data: bytes = row["image"]["bytes"]
+            return data
+        link = row["link"]
+        source = self._root(link["root"])
+        try:
+            with source.open(link["file"]) as file:
+                file.seek(link["offset"])
+                data = file.read(link["length"])
+        except FileNotFoundError as error:
+            raise Failed("missing_file", f"{link['file']} below root {link['root']}") from error
+        except OSError as error:
+            raise Failed("io_error", f"{link['file']}: {type(error).__name__}") from error
+        if len(data) != link["length"]:
+            raise Failed("io_error", f"{link['file']} ends before the linked bytes")
+        return data
+
+    def checked_picture(self, row: dict[str, Any]) -> bytes:
+        """As `picture`, but a link must give the very bytes that were ingested.
+
+        Raises:
+            Failed: also `source_changed`.
+        """
+        data = self.picture(row)
+        if row["image"] is None and hashlib.sha256(data).hexdigest() != row["sha256"]:
+            raise Failed("source_changed", row["link"]["file"])
+        return data
+
+    def _root(self, name: str) -> Folder:
+        if name not in self._roots:
+            if name not in self.index.get("roots", {}):
+                raise Failed("missing_file", f"root {name} is not in {_INDEX}")
+            self._roots[name] = Folder(self.index["roots"][name])
+        return self._roots[name]
+
+    # -- upkeep --------------------------------------------------------------------------------------------------
+
+    def counts(self, stage: str, units: Collection[str] | None = None) -> dict[str, Counts]:
+        """Item kind to counts over the units of a stage; all of them by default."""
+        total: dict[str, Counts] = {}
+        for unit, manifest in self.manifests(stage).items():
+            if units is not None and unit not in units:
+                continue
+            for kind, counts in manifest.items.items():
+                total.setdefault(kind, Counts()).add(counts)
+        return total
+
+    def write_index(self) -> None:
+        """Derive dataset.json anew; roots that a person changed in it are kept."""
+        self.refresh()
+        roots: dict[str, str] = {}
+        for manifest in self.manifests("ingest").values():
+            roots.update(manifest.roots)
+        self.index = {
+            "version": tables.VERSION,
+            "roots": roots | self.index.get("roots", {}),
+            "tables": self.table_summary(),
+            "stages": {stage: {"units": len(self.manifests(stage))} for stage in STAGES if self.manifests(stage)},
+        }
+        self.folder.write(_INDEX, _json(self.index))
+
+    def table_summary(self) -> dict[str, dict[str, Any]]:
+        """Rows, units and fingerprint of every table that has any unit."""
+        summary = {}
+        for name, table in tables.TABLES.items():
+            manifests = self.manifests(table.stage)
+            rows: Counter[str] = Counter()
+            for unit, manifest in manifests.items():
+                entries = [entry for directory, entry in manifest.tables.items() if directory.split("/")[0] == name]
+                rows[unit] = sum(entry.rows for entry in entries)
+            if manifests:
+                summary[name] = {"rows": rows.total(), "units": len(manifests), "fingerprint": self.fingerprint(name)}
+        return summary
+
+    def collect_garbage(self) -> list[str]:
+        """Remove files of tables and ledgers that no manifest names, and temporary files; returns their paths.
+
+        Only for the holder of the lease.
+        """
+        self.refresh()
+        named = {
+            file.path for stage in STAGES for manifest in self.manifests(stage).values() for file in manifest.files
+        }
+        removed = []
+        for top in (*tables.TABLES, "ledger", "manifests"):
+            for directory in (top, *(f"{top}/{name}" for name in self.folder.folders(top))):
+                for name in self.folder.names(directory):
+                    path = f"{directory}/{name}"
+                    if name.endswith(TEMPORARY) or (name.endswith(".parquet") and path not in named):
+                        self.folder.remove(path)
+                        removed.append(path)
+        return removed
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"

@@ -1,0 +1,53 @@
+"""Hugging Face features of a schema, so that `datasets.load_dataset` and the Hub's viewer show pictures as pictures."""
+
+import json
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.tables import IMAGE
+
+
+def of_type(kind: pa.DataType) -> Any:
+    """The feature of one Arrow type, in the json form that `datasets` stores."""
+    if kind.equals(IMAGE):
+        return {"_type": "Image"}
+    if pa.types.is_struct(kind):
+        return {field.name: of_type(field.type) for field in kind}
+    if pa.types.is_fixed_size_list(kind):
+        return {"feature": of_type(kind.value_type), "length": kind.list_size, "_type": "List"}
+    if pa.types.is_list(kind):
+        return {"feature": of_type(kind.value_type), "_type": "List"}
+    return {"dtype": _dtype(kind), "_type": "Value"}
+
+
+def _dtype(kind: pa.DataType) -> str:
+    names = {pa.float32(): "float32", pa.float64(): "float64", pa.float16(): "float16"}
+    return names.get(kind, str(kind))
+
+
+def with_features(schema: pa.Schema) -> pa.Schema:
+    """The schema with its features under the metadata key `huggingface`."""
+    features = {field.name: of_type(field.type) for field in schema}
+    info = json.dumps({"info": {"features": features}}, sort_keys=True)
+    return schema.with_metadata({**(schema.metadata or {}), b"huggingface": info.encode()})
+
+
+def card_features(schema: pa.Schema) -> list[dict[str, Any]]:
+    """The features as the `dataset_info.features` list of a dataset card."""
+    return [{"name": field.name, **_card_type(field.type)} for field in schema]
+
+
+def _card_type(kind: pa.DataType) -> dict[str, Any]:
+    if kind.equals(IMAGE):
+        return {"dtype": "image"}
+    if pa.types.is_struct(kind):
+        return {"struct": [{"name": field.name, **_card_type(field.type)} for field in kind]}
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        inner = _card_type(kind.value_type)
+        body: Any = inner["dtype"] if set(inner) == {"dtype"} else inner.get("struct", [inner])
+        listed: dict[str, Any] = {"list": body}
+        if pa.types.is_fixed_size_list(kind):
+            listed["length"] = kind.list_size
+        return listed
+    return {"dtype": _dtype(kind)}

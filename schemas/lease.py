@@ -1,0 +1,132 @@
+"""One writer per dataset: a lease file with a heartbeat, taken over when its holder is dead or silent."""
+
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+
+from schemas.errors import JobStopped, Refused
+from schemas.storage import Folder
+
+_PATH = "runs/lease.json"
+_HEARTBEAT_S = 10.0
+_SILENT_S = 60.0
+_SETTLE_S = 1.0
+_KEYS = {"id", "host", "pid", "started", "beat"}
+
+
+class Lease:
+    """Holds the dataset for one writer while the block runs.
+
+    Raises on entering:
+        Refused: another live process holds it; names host, process and since when.
+    """
+
+    def __init__(self, folder: Folder, *, heartbeat_s: float = _HEARTBEAT_S, silent_s: float = _SILENT_S) -> None:
+        self._folder, self._heartbeat_s, self._silent_s = folder, heartbeat_s, silent_s
+        process = psutil.Process()
+        self._self = {
+            "id": uuid.uuid4().hex,
+            "host": socket.gethostname(),
+            "pid": process.pid,
+            "started": process.create_time(),
+        }
+        self._stop = threading.Event()
+        self._lost = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True, name="refloom-lease")
+
+    @property
+    def id(self) -> str:
+        """Names this lease; workers check it before they commit."""
+        return str(self._self["id"])
+
+    def __enter__(self) -> "Lease":
+        with self._alone():
+            holder = read_holder(self._folder)
+            if holder is not None and not self._is_dead(holder):
+                raise Refused(
+                    f"{self._folder.url} is being written by process {holder['pid']} on {holder['host']}: "
+                    f"wait for it, or stop it (a dead writer is noticed after {self._silent_s:.0f} s)"
+                )
+            self._write()
+        if not self._folder.is_local:
+            time.sleep(_SETTLE_S)  # object stores have no exclusive create: the last writer wins
+        if not self.is_held():
+            raise Refused(f"{self._folder.url} was taken by another writer at the same moment: wait for it")
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self.is_held():
+            self._folder.remove(_PATH)
+
+    def is_held(self) -> bool:
+        """Whether the lease file is still this lease's."""
+        return holds(self._folder, self.id)
+
+    def check(self) -> None:
+        """Raise JobStopped if another writer took the dataset over while this one was silent."""
+        if self._lost.is_set():
+            raise JobStopped(
+                f"another writer took over {self._folder.url} while this one was stalled; run again to resume"
+            )
+
+    def _write(self) -> None:
+        self._folder.write(_PATH, json.dumps(self._self | {"beat": time.time()}).encode())
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keeps other processes of this machine out while the holder is looked up and replaced."""
+        if not self._folder.is_local:
+            yield
+            return
+        path = self._folder.at(_PATH + ".lock")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _is_dead(self, holder: dict[str, Any]) -> bool:
+        """True where the process is known to be gone, or its heart has not beaten for a while."""
+        if time.time() - holder["beat"] > self._silent_s:
+            return True
+        if holder["host"] != socket.gethostname():
+            return False
+        try:
+            return bool(abs(psutil.Process(holder["pid"]).create_time() - holder["started"]) > 1.0)
+        except psutil.NoSuchProcess:
+            return True
+        except psutil.AccessDenied:
+            return False
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self._heartbeat_s):
+            if not self.is_held():
+                self._lost.set()
+                return
+            self._write()
+
+
+def read_holder(folder: Folder) -> dict[str, Any] | None:
+    """The lease file's content, or None; a file that no `Lease` wrote holds nothing."""
+    try:
+        holder = json.loads(folder.read(_PATH))
+    except (FileNotFoundError, ValueError):
+        return None
+    return holder if isinstance(holder, dict) and holder.keys() >= _KEYS else None
+
+
+def holds(folder: Folder, lease_id: str) -> bool:
+    """Whether the lease `lease_id` holds the dataset."""
+    holder = read_holder(folder)
+    return holder is not None and bool(holder["id"] == lease_id)

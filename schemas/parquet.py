@@ -1,0 +1,223 @@
+"""Parquet as the contract wants it, written and read row group by row group.
+
+Picture bytes are stored as they are, without codec, dictionary or statistics; everything else is zstd. Row groups are
+cut at about 48 MB so that one random picture costs milliseconds, files at 450 MB. Page index and page checksums are on.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas import tables
+from schemas.features import with_features
+from schemas.fingerprint import Fingerprint
+from schemas.storage import Folder, HashingFile
+
+ROW_GROUP_BYTES = 48 << 20
+FILE_BYTES = 450 << 20
+_BATCH_BYTES = 8 << 20
+_BATCH_ROWS = 2048
+_ZSTD_LEVEL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a unit: path in the dataset, rows, size and sha256."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class TableWriter:
+    """Writes the rows of one table of one unit, in the order they come, to as many files as the bounds ask for."""
+
+    def __init__(
+        self,
+        folder: Folder,
+        directory: str,
+        unit: str,
+        schema: pa.Schema,
+        *,
+        row_group_bytes: int = ROW_GROUP_BYTES,
+        file_bytes: int = FILE_BYTES,
+    ) -> None:
+        """Nothing is created before the first row group is full.
+
+        Args:
+            folder: the dataset.
+            directory: where the files go, e.g. `images` or `samples/train`.
+            unit: the unit's name.
+            schema: of the rows.
+            row_group_bytes: a row group is written when it holds this many bytes.
+            file_bytes: a file is closed when it holds this many bytes.
+        """
+        self._folder, self._prefix = folder, f"{directory}/unit-{unit}"
+        self._schema = with_features(schema)
+        self._columns = frozenset(schema.names)
+        self._row_group_bytes, self._file_bytes = row_group_bytes, file_bytes
+        self._rows: list[dict[str, Any]] = []
+        self._rows_bytes = 0
+        self._batches: list[pa.RecordBatch] = []
+        self._batches_bytes = 0
+        self._fingerprint = fingerprint_of(schema)
+        self._creating: AbstractContextManager[HashingFile] | None = None
+        self._sink: HashingFile | None = None
+        self._writer: pq.ParquetWriter | None = None
+        self._file_rows = 0
+        self.rows = 0
+        self.files: list[File] = []
+
+    def add(self, row: dict[str, Any], weight: int = 0) -> None:
+        """Add one row.
+
+        Args:
+            row: column name to value; a missing column is null, an unknown one an error.
+            weight: bytes of the pictures in it, which bound how many rows wait in memory.
+        """
+        self._check(row)
+        self._rows.append(row)
+        self._rows_bytes += weight
+        self.rows += 1
+        if len(self._rows) >= _BATCH_ROWS or self._rows_bytes >= _BATCH_BYTES:
+            self._pack()
+
+    def add_columns(self, columns: dict[str, Any]) -> None:
+        """Add many rows at once: column name to a list or array of N values, NaN where a float is null."""
+        self._check(columns)
+        self._pack()
+        rows = len(next(iter(columns.values())))
+        arrays = [
+            pa.array(columns[field.name], field.type, from_pandas=True)
+            if field.name in columns
+            else pa.nulls(rows, field.type)
+            for field in self._schema
+        ]
+        self.rows += rows
+        for batch in pa.Table.from_arrays(arrays, schema=self._schema).to_batches(max_chunksize=_BATCH_ROWS):
+            self._take(batch)
+
+    def _check(self, columns: Collection[str]) -> None:
+        if not self._columns.issuperset(columns):
+            raise KeyError(f"{self._prefix}: no column {sorted(set(columns) - self._columns)}")
+
+    def _pack(self) -> None:
+        if not self._rows:
+            return
+        columns = [pa.array([row.get(field.name) for row in self._rows], field.type) for field in self._schema]
+        self._rows, self._rows_bytes = [], 0
+        self._take(pa.RecordBatch.from_arrays(columns, schema=self._schema))
+
+    def _take(self, batch: pa.RecordBatch) -> None:
+        self._fingerprint.update(batch)
+        self._batches.append(batch)
+        self._batches_bytes += batch.nbytes
+        if self._batches_bytes >= self._row_group_bytes:
+            self._write_row_group()
+
+    def _write_row_group(self) -> None:
+        if not self._batches:
+            return
+        group = pa.Table.from_batches(self._batches, self._schema)
+        self._batches, self._batches_bytes = [], 0
+        if self._writer is None:
+            self._path = f"{self._prefix}-{len(self.files):03d}.parquet"
+            self._creating = self._folder.create(self._path)
+            self._sink = self._creating.__enter__()
+            self._writer = pq.ParquetWriter(self._sink, self._schema, **options(self._schema))
+        self._writer.write_table(group, row_group_size=group.num_rows)
+        self._file_rows += group.num_rows
+        assert self._sink is not None
+        if self._sink.size >= self._file_bytes:
+            self._finish_file()
+
+    def _finish_file(self) -> None:
+        if self._writer is None or self._sink is None or self._creating is None:
+            return
+        self._writer.close()
+        self._creating.__exit__(None, None, None)
+        self.files.append(File(self._path, self._file_rows, self._sink.size, self._sink.sha256))
+        self._writer, self._sink, self._creating, self._file_rows = None, None, None, 0
+
+    def close(self) -> None:
+        """Write what is left; `files` and `fingerprint` are then final. A table without rows has no file."""
+        self._pack()
+        self._write_row_group()
+        self._finish_file()
+
+    def abort(self) -> None:
+        """Drop the file that is being written."""
+        if self._creating is not None:
+            stop = InterruptedError("aborted")
+            try:
+                self._creating.__exit__(InterruptedError, stop, None)
+            except InterruptedError:
+                self._creating = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Over all rows added so far."""
+        return self._fingerprint.hexdigest()
+
+
+def fingerprint_of(schema: pa.Schema) -> Fingerprint:
+    """A running fingerprint of rows of a table, which takes a picture's sha256 from the column that holds it."""
+    return Fingerprint({"image.bytes": "sha256"} if {"image", "sha256"} <= set(schema.names) else None)
+
+
+def options(schema: pa.Schema) -> dict[str, Any]:
+    """What `pyarrow.parquet.ParquetWriter` is told for a table of this schema."""
+    binary = {path for path, kind in tables.leaves(schema) if pa.types.is_binary(kind)}
+    others = [path for path, _ in tables.leaves(schema) if path not in binary]
+    # a column of floats or of long strings does not repeat itself: a dictionary would be built and thrown away
+    repeating = [
+        path
+        for path, kind in tables.leaves(schema)
+        if path in others and not pa.types.is_floating(kind) and not path.endswith(("counts", "source_json", "sha256"))
+    ]
+    return {
+        "compression": dict.fromkeys(binary, "NONE") | dict.fromkeys(others, "ZSTD"),
+        "compression_level": dict.fromkeys(others, _ZSTD_LEVEL),
+        "use_dictionary": repeating,
+        "write_statistics": others,
+        "write_page_index": True,
+        "write_page_checksum": True,
+        "store_schema": True,
+    }
+
+
+def read(folder: Folder, files: Sequence[File], schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read whole files of one table.
+
+    Args:
+        folder: the dataset.
+        files: in row order.
+        schema: of the table; an empty list of files gives an empty table of it.
+        columns: top-level or dotted columns; all by default.
+    """
+    parts = []
+    for file in files:
+        with folder.open(file.path) as source:
+            parts.append(
+                pq.read_table(source, columns=list(columns) if columns is not None else None, use_threads=False)
+            )
+    if not parts:
+        empty = schema.empty_table()
+        return empty if columns is None else empty.select([name for name in columns if name in schema.names])
+    return pa.concat_tables(parts).replace_schema_metadata(None)
+
+
+def batches(folder: Folder, files: Sequence[File], columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Read files of one table a row group at a time, so that memory does not grow with the unit."""
+    for file in files:
+        with folder.open(file.path) as source, pq.ParquetFile(source, page_checksum_verification=True) as reader:
+            for group in range(reader.num_row_groups):
+                table = reader.read_row_group(
+                    group, columns=list(columns) if columns is not None else None, use_threads=False
+                )
+                yield from table.to_batches()

@@ -1,0 +1,120 @@
+"""Typed settings: nested frozen dataclasses from YAML and `key=value`, with errors that say what was meant."""
+
+import dataclasses
+import difflib
+import types
+from collections.abc import Sequence
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from schemas.errors import Refused
+
+T = TypeVar("T")
+
+
+def load(kind: type[T], file: str | None = None, overrides: Sequence[str] = ()) -> T:
+    """Settings from defaults, then a YAML file, then overrides.
+
+    Args:
+        kind: a frozen dataclass whose fields are values or such dataclasses.
+        file: YAML with any part of the settings.
+        overrides: `dotted.key=value`, the value as YAML.
+
+    Raises:
+        Refused: unknown key (with the nearest known one), wrong type, or a value the dataclass refuses.
+    """
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            with open(file, encoding="utf-8") as stream:
+                values = yaml.safe_load(stream) or {}
+        except OSError as error:
+            raise Refused(f"cannot read the config {file}: {error.strerror}") from error
+        except yaml.YAMLError as error:
+            raise Refused(f"{file} is not YAML: {error}") from error
+        if not isinstance(values, dict):
+            raise Refused(f"{file} must hold `key: value` settings, not a {type(values).__name__}")
+    for override in overrides:
+        _override(values, override)
+    return build(kind, values)
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise Refused(f"--set {override}: write it as key=value, e.g. --set select.min_quality=0.5")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise Refused(f"--set {override}: the value is not YAML") from error
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        inner = values.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise Refused(f"--set {override}: {parent} is a value, not a section")
+        values = inner
+    values[last] = value
+
+
+def build(kind: type[T], values: dict[str, Any], path: str = "") -> T:
+    """One dataclass from a mapping; `path` is its dotted place, for messages."""
+    if not isinstance(values, dict):
+        raise Refused(f"{path.rstrip('.') or 'settings'} is a section with keys, not {values!r}")
+    hints = get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for key in values:
+        if key not in names:
+            near = difflib.get_close_matches(str(key), names, n=1)
+            meant = f"; did you mean {path}{near[0]}?" if near else f"; known: {', '.join(names)}"
+            raise Refused(f"unknown setting {path}{key}{meant}")
+    try:
+        return kind(**{key: _value(hints[key], value, f"{path}{key}") for key, value in values.items()})
+    except (TypeError, ValueError) as error:
+        raise Refused(f"{path.rstrip('.') or 'settings'}: {error}") from error
+
+
+def _value(kind: Any, value: Any, path: str) -> Any:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return build(kind, value, path + ".")
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _value(next(argument for argument in arguments if argument is not type(None)), value, path)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise Refused(f"{path} is a list, not {value!r}")
+        if arguments[-1] is Ellipsis:
+            return tuple(_value(arguments[0], item, f"{path}[{index}]") for index, item in enumerate(value))
+        if len(value) != len(arguments):
+            raise Refused(f"{path} has {len(arguments)} values, not {len(value)}")
+        return tuple(_value(argument, item, path) for argument, item in zip(arguments, value, strict=True))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise Refused(f"{path} is a section with keys, not {value!r}")
+        return {str(key): _value(arguments[1], item, f"{path}.{key}") for key, item in value.items()}
+    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-4 as text
+        except ValueError:
+            raise Refused(f"{path} is a number, not {value!r}") from None
+    if type(value) is not kind:
+        raise Refused(f"{path} is a {kind.__name__}, not {value!r}")
+    return value
+
+
+def to_dict(settings: Any) -> dict[str, Any]:
+    """Settings as nested dicts and lists, fit for json and YAML."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        return value
+
+    result: dict[str, Any] = plain(settings)
+    return result

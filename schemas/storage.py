@@ -1,0 +1,215 @@
+"""One folder, local or on an object store, through fsspec; files appear whole or not at all.
+
+On a local disk a file is written under a temporary name, synced, renamed, and its folder synced. On an object store an
+upload becomes visible only when it is complete. Temporary names never end in `.parquet`, so that a glob sees no half
+file.
+"""
+
+import errno
+import hashlib
+import os
+import posixpath
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from schemas.errors import JobStopped, Refused
+
+TEMPORARY = ".partial"
+_READ_ONLY = {"hf", "http", "https"}
+
+
+def absolute_url(path: str) -> str:
+    """A local path as an absolute one, since workers may run elsewhere; URLs as they are."""
+    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
+
+
+class Folder:
+    """A folder and everything below it; paths are relative and use `/`."""
+
+    def __init__(self, url: str | os.PathLike[str]) -> None:
+        """Open a folder, which need not exist.
+
+        Args:
+            url: a local path or an fsspec URL such as `s3://bucket/data`.
+        """
+        self.url = os.fspath(url)
+        fs, root = fsspec.core.url_to_fs(self.url)
+        self._fs: Any = fs
+        self.root: str = root.rstrip("/") or "/"
+        self.is_local = isinstance(fs, LocalFileSystem)
+        self.read_only = urlsplit(self.url).scheme in _READ_ONLY
+
+    def __repr__(self) -> str:
+        return f"Folder({self.url!r})"
+
+    def at(self, path: str) -> str:
+        """The full path of `path` in the file system.
+
+        Raises:
+            Refused: `path` would leave the folder. Paths come out of manifests and links, which other people write.
+        """
+        if path.startswith("/") or ".." in path.split("/"):
+            raise Refused(f"{path!r} leaves the folder {self.url}: a damaged or hostile manifest or link")
+        return posixpath.join(self.root, path)
+
+    def below(self, path: str) -> "Folder":
+        """The folder `path` in this one."""
+        self.at(path)
+        return Folder(f"{self.url.rstrip('/')}/{path}")
+
+    def exists(self, path: str = "") -> bool:
+        """Whether a file or folder is there."""
+        return bool(self._fs.exists(self.at(path)))
+
+    def names(self, path: str = "") -> list[str]:
+        """Names of the files directly in a folder, sorted; none if there is no such folder."""
+        return self._list(path, folders=False)
+
+    def folders(self, path: str = "") -> list[str]:
+        """Names of the folders directly in a folder, sorted."""
+        return self._list(path, folders=True)
+
+    def _list(self, path: str, *, folders: bool) -> list[str]:
+        try:
+            if self.is_local:
+                with os.scandir(self.at(path)) as entries:
+                    return sorted(entry.name for entry in entries if entry.is_dir() == folders)
+            self._fs.invalidate_cache(self.at(path))
+            found = self._fs.ls(self.at(path), detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except PermissionError as error:
+            raise Refused(f"{self.at(path)} cannot be listed: give this user the right to read it") from error
+        wanted = "directory" if folders else "file"
+        return sorted(posixpath.basename(entry["name"].rstrip("/")) for entry in found if entry["type"] == wanted)
+
+    def size(self, path: str) -> int:
+        """Bytes of a file; FileNotFoundError if there is none."""
+        return os.stat(self.at(path)).st_size if self.is_local else int(self._fs.size(self.at(path)))
+
+    def read(self, path: str) -> bytes:
+        """The bytes of a file; FileNotFoundError if there is none."""
+        if self.is_local:  # a tenth of the time that fsspec takes for a small file
+            with open(self.at(path), "rb", buffering=0) as file:
+                return file.read()
+        data: bytes = self._fs.cat_file(self.at(path))
+        return data
+
+    def open(self, path: str) -> IO[bytes]:
+        """Open a file to read; seekable."""
+        file: IO[bytes] = self._fs.open(self.at(path), "rb")
+        return file
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a whole file; readers see the old one or the new one."""
+        with self.create(path) as file:
+            file.write(data)
+
+    @contextmanager
+    def create(self, path: str) -> Iterator["HashingFile"]:
+        """A file that appears under `path` when the block ends, and not at all if it raises."""
+        if self.read_only:
+            raise Refused(f"{self.url} can only be read; give a local folder or an object store to write to")
+        target = self.at(path)
+        with full_disk_stops(self.url):
+            if not self.is_local:
+                with self._fs.open(target, "wb") as raw:
+                    yield HashingFile(raw)
+                return
+            os.makedirs(posixpath.dirname(target), exist_ok=True)
+            temporary = f"{target}.{os.getpid()}{TEMPORARY}"
+            try:
+                with open(temporary, "wb") as raw:
+                    yield HashingFile(raw)
+                    raw.flush()
+                    os.fsync(raw.fileno())
+                os.replace(temporary, target)
+            except BaseException:
+                if os.path.exists(temporary):
+                    os.remove(temporary)
+                raise
+            _sync_folder(posixpath.dirname(target))
+
+    def remove(self, path: str) -> None:
+        """Remove a file; nothing happens if there is none."""
+        try:
+            self._fs.rm_file(self.at(path))
+        except FileNotFoundError:
+            return
+
+    def remove_tree(self, path: str) -> None:
+        """Remove a folder and everything below it; nothing happens if there is none."""
+        if self.exists(path):
+            self._fs.rm(self.at(path), recursive=True)
+
+
+class HashingFile:
+    """A writable file that keeps the sha256 and size of what went through it."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._hash = hashlib.sha256()
+        self.size = 0
+        self.closed = False
+
+    def write(self, data: Any) -> int:
+        """Write bytes or anything with the buffer protocol."""
+        view = memoryview(data).cast("B")
+        self._hash.update(view)
+        self.size += len(view)
+        self._raw.write(view)
+        return len(view)
+
+    def flush(self) -> None:
+        """Hand everything written so far to the operating system."""
+        self._raw.flush()
+
+    def tell(self) -> int:
+        """Bytes written so far."""
+        return self.size
+
+    def close(self) -> None:
+        """For libraries that close what they write to; the folder closes the file itself."""
+
+    def writable(self) -> bool:
+        """True: the file is open for writing."""
+        return True
+
+    def readable(self) -> bool:
+        """False: the file cannot be read back."""
+        return False
+
+    def seekable(self) -> bool:
+        """False: the hash is over the bytes in order."""
+        return False
+
+    @property
+    def sha256(self) -> str:
+        """Of everything written so far, hexadecimal."""
+        return self._hash.hexdigest()
+
+
+@contextmanager
+def full_disk_stops(where: str) -> Iterator[None]:
+    """Turn "no space left" into a stop that names the place and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise JobStopped(
+                f"no space left for {where}: free some and run the same command again, it resumes"
+            ) from error
+        raise
+
+
+def _sync_folder(path: str) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,187 @@
+"""Writing one unit of one stage: rows, ledger and counts, committed by the manifest as the last act."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from schemas import tables
+from schemas.manifest import Counts, Manifest, TableEntry
+from schemas.parquet import TableWriter
+from schemas.reasons import FAILED, REJECTED
+from schemas.storage import Folder
+
+
+@dataclass(frozen=True, slots=True)
+class UnitKey:
+    """What a unit's manifest says of how it was made; see `schemas.manifest.Manifest` for the fields."""
+
+    stage: str
+    unit: str
+    key: str
+    config: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
+    stage_version: int = 1
+    models: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    roots: dict[str, str] = field(default_factory=dict)
+
+
+class UnitWriter:
+    """Collects what a stage makes of one unit. Use as a context: leaving it commits, an exception leaves nothing.
+
+    Every item must be announced with `expect` where it is *read* and settled with exactly one of `keep`, `reject` or
+    `fail` where it is *decided*; commit refuses to lose or double one.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        key: UnitKey,
+        *,
+        on_verdict: Callable[[str, str, int], None] | None = None,
+        before_commit: Callable[[], None] | None = None,
+    ) -> None:
+        """Open the unit; an older one of the same name disappears.
+
+        Args:
+            folder: the dataset.
+            key: stage, unit and settings.
+            on_verdict: called with kind and verdict (`kept`, `rejected`, `failed`) of items and their number.
+            before_commit: called when all is written but the manifest; may raise to keep it from being committed.
+        """
+        self._folder, self._key = folder, key
+        self._before_commit = before_commit or (lambda: None)
+        self._on_verdict = on_verdict or (lambda kind, verdict, count: None)
+        self._writers: dict[str, TableWriter] = {}
+        self.items: dict[str, Counts] = defaultdict(Counts)
+
+    def __enter__(self) -> "UnitWriter":
+        drop_unit(self._folder, self._key.stage, self._key.unit)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind is None:
+            self._commit()
+        else:
+            for writer in self._writers.values():
+                writer.abort()
+
+    def expect(self, kind: str, count: int = 1) -> None:
+        """Announce items of the input."""
+        self.items[kind].input += count
+
+    def keep(self, kind: str, count: int = 1) -> None:
+        """Settle items that have their rows."""
+        self.items[kind].kept += count
+        self._on_verdict(kind, "kept", count)
+
+    def reject(
+        self, kind: str, item_id: str, reason: str, detail: str = "", *, file: str | None = None, occurrence: int = 0
+    ) -> None:
+        """Settle an item as rejected for its content.
+
+        Args:
+            kind: of item.
+            item_id: its id.
+            reason: a key of `REJECTED`.
+            detail: short and deterministic.
+            file: the source's file that holds it, relative to the source.
+            occurrence: 0 for the first item of this id in the source, 1 for the second ...
+        """
+        if reason not in REJECTED:
+            raise KeyError(f"{reason!r} is not a reason to reject")
+        self.items[kind].rejected[reason] += 1
+        self._note(kind, item_id, occurrence, file, "rejected", reason, detail)
+
+    def fail(
+        self, kind: str, item_id: str, reason: str, detail: str = "", *, file: str | None = None, occurrence: int = 0
+    ) -> None:
+        """Settle an item as failed in this run; arguments as for `reject`, `reason` a key of `FAILED`."""
+        if reason not in FAILED:
+            raise KeyError(f"{reason!r} is not a way to fail")
+        self.items[kind].failed[reason] += 1
+        self._note(kind, item_id, occurrence, file, "failed", reason, detail)
+
+    def _note(
+        self, kind: str, item_id: str, occurrence: int, file: str | None, verdict: str, reason: str, detail: str
+    ) -> None:
+        row = (kind, item_id, occurrence, file, verdict, reason, detail or None)
+        safe = [
+            value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value for value in row
+        ]
+        self._writer(f"ledger/{self._key.stage}", tables.LEDGER).add(dict(zip(tables.LEDGER.names, safe, strict=True)))
+        self._on_verdict(kind, verdict, 1)
+
+    def add(self, table: str, row: dict[str, Any], *, weight: int = 0, below: str = "") -> None:
+        """Add one row.
+
+        Args:
+            table: of this stage.
+            row: column to value; missing columns are null.
+            weight: bytes of the pictures in it.
+            below: folder inside the table's, e.g. `train` for samples.
+        """
+        self._table_writer(table, below).add(row, weight)
+
+    def add_columns(self, table: str, columns: dict[str, Any], *, below: str = "") -> None:
+        """Add many rows at once.
+
+        Args:
+            table, below: as for `add`.
+            columns: name to a list or array of N values, NaN where a float is null; missing columns are null.
+        """
+        self._table_writer(table, below).add_columns(columns)
+
+    def _table_writer(self, table: str, below: str) -> TableWriter:
+        if tables.TABLES[table].stage != self._key.stage:
+            raise KeyError(f"stage {self._key.stage} does not write the table {table}")
+        return self._writer(f"{table}/{below}" if below else table, tables.TABLES[table].schema)
+
+    def _writer(self, directory: str, schema: pa.Schema) -> TableWriter:
+        if directory not in self._writers:
+            self._writers[directory] = TableWriter(self._folder, directory, self._key.unit, schema)
+        return self._writers[directory]
+
+    def _commit(self) -> None:
+        for kind, counts in self.items.items():
+            if not counts.balanced:
+                raise AssertionError(
+                    f"{self._key.stage}/{self._key.unit}: {kind} items do not add up: "
+                    f"{counts.to_json()}; nothing was committed"
+                )
+        for name, table in tables.TABLES.items():
+            if table.stage == self._key.stage and name != "samples":
+                self._writer(name, table.schema)  # so that an empty table is on record as empty
+        for writer in self._writers.values():
+            writer.close()
+        self._before_commit()
+        manifest = Manifest(
+            stage=self._key.stage,
+            unit=self._key.unit,
+            key=self._key.key,
+            config=self._key.config,
+            source=self._key.source,
+            stage_version=self._key.stage_version,
+            models=self._key.models,
+            inputs=self._key.inputs,
+            tables={name: TableEntry(writer.rows, writer.fingerprint) for name, writer in self._writers.items()},
+            items=dict(self.items),
+            files=tuple(file for name in sorted(self._writers) for file in self._writers[name].files),
+            roots=self._key.roots,
+        )
+        self._folder.write(Manifest.path(manifest.stage, manifest.unit), manifest.to_json())
+
+
+def drop_unit(folder: Folder, stage: str, unit: str) -> None:
+    """Remove a unit: the manifest first, so that a crash in between leaves garbage and not a broken unit."""
+    path = Manifest.path(stage, unit)
+    try:
+        manifest = Manifest.from_json(folder.read(path), path)
+    except FileNotFoundError:
+        return
+    folder.remove(path)
+    for file in manifest.files:
+        folder.remove(file.path)

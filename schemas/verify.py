@@ -1,0 +1,306 @@
+"""Verify: everything a manifest says is re-read, re-hashed and recounted; rows are checked against each other.
+
+What is checked, per unit: files exist with their size and sha256; rows and fingerprints of every table; schemas; keys
+unique; ids across tables; input = kept + rejected + failed, recounted from tables and ledger; boxes in pictures and
+close to their masks; masks sound, with the stored area; a sample of pictures decodes, and all have their sha256.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas import boxes, masks, parquet, pictures, tables
+from schemas.dataset import STAGES, Dataset
+from schemas.errors import Failed, RefloomError, Rejected
+from schemas.manifest import Manifest
+
+_MOST_SHOWN = 20
+
+COUNTED_BY: dict[str, dict[str, tuple[str, str]]] = {
+    "ingest": {"image": ("images", "rows"), "caption": ("images", "captions"), "group": ("source_groups", "rows")},
+    "measure": {"image": ("image_scores", "rows")},
+    "embed": {"object": ("embeddings", "rows")},
+    "quality": {"object": ("object_scores", "rows")},
+    "split": {"image": ("splits", "rows")},
+    "group": {"group": ("groups", "rows")},
+}
+"""Stage and item kind to the table, and what of it, whose number is the number of kept items."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """What verify found.
+
+    Attributes:
+        checked: name of a check to how many things it looked at.
+        problems: what is wrong, each naming file, unit or id.
+    """
+
+    checked: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {"sound": self.sound, "checked": dict(sorted(self.checked.items())), "problems": self.problems}
+
+    def lines(self) -> list[str]:
+        """For people."""
+        out = [f"  {name}: {count:,}" for name, count in sorted(self.checked.items())]
+        out += [f"PROBLEM {problem}" for problem in self.problems[:_MOST_SHOWN]]
+        if len(self.problems) > _MOST_SHOWN:
+            out.append(f"... and {len(self.problems) - _MOST_SHOWN} more; --json lists all")
+        return [*out, "everything holds" if self.sound else f"{len(self.problems)} problems"]
+
+
+def verify(dataset: Dataset, *, decode_per_unit: int = 64) -> Findings:
+    """Check a whole dataset.
+
+    Args:
+        dataset: opened; its manifests are read anew.
+        decode_per_unit: pictures to decode in each unit, evenly spaced; -1 for all.
+    """
+    findings = Findings()
+    dataset.refresh()
+    for stage in STAGES:
+        for unit, manifest in dataset.manifests(stage).items():
+            _try(f"{stage}/{unit}", findings, lambda: _check_unit(dataset, manifest, findings))  # noqa: B023  called at once
+    for unit in dataset.units():
+        for check in (_check_objects, _check_references):
+            _try(f"unit {unit}", findings, lambda: check(dataset, unit, findings))  # noqa: B023  called at once
+        _try(f"unit {unit}", findings, lambda: _check_pictures(dataset, unit, findings, decode_per_unit))  # noqa: B023
+    for name in tables.TABLES:
+        _try(name, findings, lambda: _check_keys(dataset, name, findings))  # noqa: B023  called at once
+    for unit in dataset.manifests("compose"):
+        _try(f"compose/{unit}", findings, lambda: _check_samples(dataset, unit, findings))  # noqa: B023  called at once
+    return findings
+
+
+def _try(what: str, findings: Findings, check: Callable[[], None]) -> None:
+    """Run one check; what cannot be read at all is a finding like any other, and the other checks go on."""
+    try:
+        check()
+    except (OSError, pa.ArrowException, RefloomError, Failed, Rejected) as error:
+        findings.problems.append(f"{what}: cannot be read ({type(error).__name__}: {error})")
+
+
+def _check_unit(dataset: Dataset, manifest: Manifest, findings: Findings) -> None:
+    where = f"{manifest.stage}/{manifest.unit}"
+    for file in manifest.files:
+        findings.checked["files"] += 1
+        data = dataset.folder.read(file.path)
+        if len(data) != file.bytes or hashlib.sha256(data).hexdigest() != file.sha256:
+            findings.problems.append(f"{file.path}: the bytes are not those that were committed")
+    for directory, entry in manifest.tables.items():
+        name = directory.split("/")[0]
+        schema = tables.LEDGER if name == "ledger" else tables.TABLES[name].schema
+        files = manifest.files_of(directory)
+        rows = 0
+        running = parquet.fingerprint_of(schema)
+        for batch in parquet.batches(dataset.folder, files):
+            rows += batch.num_rows
+            running.update(batch)
+            if not batch.schema.equals(schema):
+                findings.problems.append(f"{where}: {directory} has other columns than version {tables.VERSION}")
+                break
+        findings.checked["tables"] += 1
+        findings.checked["rows"] += rows
+        if rows != entry.rows or running.hexdigest() != entry.fingerprint:
+            findings.problems.append(
+                f"{where}: {directory} holds {rows} rows, not the {entry.rows} that were committed, or other values"
+            )
+    _recount(dataset, manifest, findings)
+
+
+def _recount(dataset: Dataset, manifest: Manifest, findings: Findings) -> None:
+    ledger = dataset.ledger(manifest.stage, unit=manifest.unit).to_pylist()
+    found = {kind: (Counter[str](), Counter[str]()) for kind in manifest.items}
+    seen: set[tuple[str, str, int]] = set()
+    for row in ledger:
+        found.setdefault(row["kind"], (Counter(), Counter()))[row["verdict"] == "failed"][row["reason"]] += 1
+        seen.add((row["kind"], row["item_id"], row["occurrence"]))
+    for kind, counts in manifest.items.items():
+        findings.checked["item kinds"] += 1
+        where = f"{manifest.stage}/{manifest.unit}: {kind} items"
+        if not counts.balanced:
+            findings.problems.append(f"{where} do not add up: {counts.to_json()}")
+        if manifest.stage != "select" and (counts.rejected, counts.failed) != found[kind]:
+            findings.problems.append(f"{where}: the ledger says otherwise than the manifest")
+        kept = _kept(dataset, manifest, kind)
+        if kept is not None and kept != counts.kept:
+            findings.problems.append(f"{where}: {counts.kept} kept, but the tables hold {kept}")
+
+
+def _kept(dataset: Dataset, manifest: Manifest, kind: str) -> int | None:
+    """Kept items of a kind as the tables have them; None where a kind has no rows of its own (videos, tars)."""
+
+    def column(table: str, name: str) -> list[Any]:
+        values: list[Any] = dataset.read(table, [name], unit=unit)[name].to_pylist()
+        return values
+
+    stage, unit = manifest.stage, manifest.unit
+    if stage == "ingest" and kind in ("annotation", "whole"):
+        return sum(1 for value in column("objects", "kind") if (value == "whole") == (kind == "whole"))
+    if stage == "select":
+        return column("selection", "verdict").count("keep")
+    if stage == "compose":
+        return column("samples", "kind").count(kind)
+    if stage == "face":
+        return len(set(column("faces", "image_id")))
+    if kind not in COUNTED_BY.get(stage, {}):
+        return None
+    table, what = COUNTED_BY[stage][kind]
+    if what == "rows":
+        return sum(entry.rows for directory, entry in manifest.tables.items() if directory.split("/")[0] == table)
+    return sum(len(value or []) for value in column(table, what))
+
+
+def _check_pictures(dataset: Dataset, unit: str, findings: Findings, decode_per_unit: int) -> None:
+    manifest = dataset.manifests("ingest")[unit]
+    total = manifest.tables["images"].rows
+    every = 1 if decode_per_unit < 0 else max(1, total // decode_per_unit) if decode_per_unit else total + 1
+    decodes = (
+        set(dataset.read("image_scores", ["image_id"], unit=unit)["image_id"].to_pylist())
+        if dataset.manifest("measure", unit)
+        else None
+    )
+    position = 0
+    for batch in dataset.batches("images", unit=unit):
+        for row in batch.to_pylist():
+            findings.checked["pictures hashed"] += 1
+            try:
+                data = dataset.picture(row)
+            except Failed as problem:
+                findings.problems.append(f"{row['image_id']}: {problem}")
+                continue
+            if hashlib.sha256(data).hexdigest() != row["sha256"]:
+                findings.problems.append(f"{row['image_id']}: the bytes are not those that were ingested")
+            elif position % every == 0 and (decodes is None or row["image_id"] in decodes):
+                _check_decode(row, data, findings, must=decodes is not None)
+            position += 1
+
+
+def _check_decode(row: dict[str, Any], data: bytes, findings: Findings, *, must: bool) -> None:
+    """Pictures that `measure` saw must decode; before `measure` a picture that does not is no defect of the dataset."""
+    findings.checked["pictures decoded"] += 1
+    try:
+        pixels = pictures.decode(data)
+    except Rejected as problem:
+        if must:
+            findings.problems.append(f"{row['image_id']}: does not decode ({problem})")
+        return
+    if pixels.shape[:2] != (row["height"], row["width"]):
+        findings.problems.append(
+            f"{row['image_id']}: decodes to {pixels.shape[1]}x{pixels.shape[0]}, not {row['width']}x{row['height']}"
+        )
+
+
+def _check_objects(dataset: Dataset, unit: str, findings: Findings) -> None:
+    """Boxes inside pictures, masks sound and close to their boxes and areas; for `objects` and `masks`."""
+    sizes = {
+        row["image_id"]: (row["height"], row["width"])
+        for row in dataset.read("images", ["image_id", "width", "height"], unit=unit).to_pylist()
+    }
+    for table in ("objects", "masks"):
+        if dataset.manifest(tables.TABLES[table].stage, unit) is None:
+            continue
+        for batch in dataset.batches(table, ["object_id", "image_id", "box", "area", "mask"], unit=unit):
+            rows = batch.to_pylist()
+            findings.checked[f"{table} against pictures"] += len(rows)
+            for row in rows:
+                if row["image_id"] not in sizes:
+                    findings.problems.append(f"{row['object_id']}: its picture {row['image_id']} is not in images")
+            _check_boxes([row for row in rows if row["image_id"] in sizes], sizes, findings)
+
+
+def _check_boxes(rows: list[dict[str, Any]], sizes: dict[str, tuple[int, int]], findings: Findings) -> None:
+    for row in rows:
+        height, width = sizes[row["image_id"]]
+        x0, y0, x1, y1 = row["box"]
+        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+            findings.problems.append(f"{row['object_id']}: its box {row['box']} leaves the picture of {width}x{height}")
+    masked = [row for row in rows if row["mask"] is not None]
+    if not masked:
+        return
+    findings.checked["masks against boxes"] += len(masked)
+    problems = masks.check([row["mask"] for row in masked])
+    sound = []
+    for row, problem in zip(masked, problems, strict=True):
+        if problem is not None or tuple(row["mask"]["size"]) != sizes[row["image_id"]]:
+            findings.problems.append(
+                f"{row['object_id']}: its mask is damaged ({problem or 'of another size than the picture'})"
+            )
+        else:
+            sound.append(row)
+    areas, tight = masks.areas([row["mask"] for row in sound]), masks.tight_boxes([row["mask"] for row in sound])
+    fits = boxes.agree(np.array([row["box"] for row in sound], np.float32).reshape(-1, 4), tight)
+    for row, area, fit in zip(sound, areas.tolist(), fits.tolist(), strict=True):
+        if not fit:
+            findings.problems.append(f"{row['object_id']}: its box does not fit its mask")
+        if row["area"] != area:
+            findings.problems.append(f"{row['object_id']}: area {row['area']} but the mask has {area} pixels")
+
+
+_REFERENCES = (
+    ("image_scores", "image_id", "images"),
+    ("faces", "image_id", "images"),
+    ("faces", "object_id", "objects"),
+    ("embeddings", "object_id", "objects"),
+    ("object_scores", "object_id", "objects"),
+    ("selection", "object_id", "objects"),
+    ("splits", "image_id", "images"),
+)
+
+
+def _check_references(dataset: Dataset, unit: str, findings: Findings) -> None:
+    for table, column, target in _REFERENCES:
+        if dataset.manifest(tables.TABLES[table].stage, unit) is None:
+            continue
+        values = pc.drop_null(dataset.read(table, [column], unit=unit)[column])
+        known = dataset.read(target, [tables.TABLES[target].key], unit=unit)[tables.TABLES[target].key]
+        findings.checked["references"] += len(values)
+        for value in pc.filter(values, pc.invert(pc.is_in(values, known))).to_pylist():
+            findings.problems.append(f"{table}: {column} {value} is not in {target}")
+
+
+def _check_keys(dataset: Dataset, name: str, findings: Findings) -> None:
+    key = tables.TABLES[name].key
+    counts = pc.value_counts(dataset.read(name, [key])[key])
+    findings.checked["keys"] += len(counts)
+    for entry in counts.filter(pc.greater(counts.field("counts"), 1)).to_pylist():
+        findings.problems.append(f"{name}: {key} {entry['values']} stands {entry['counts']} times")
+
+
+def _check_samples(dataset: Dataset, unit: str, findings: Findings) -> None:
+    """Samples hold real bytes; subjects point at pictures that are there, mentions into their captions."""
+    for batch in dataset.batches("samples", unit=unit):
+        for row in batch.to_pylist():
+            findings.checked["samples"] += 1
+            findings.problems += [f"{row['sample_id']}: {problem}" for problem in _sample_problems(row)]
+
+
+def _sample_problems(row: dict[str, Any]) -> list[str]:
+    count = len(row["pictures"])
+    if count != len(row["images"]) or any(not image["bytes"] for image in row["images"]):
+        return ["a picture has no bytes"]
+    problems = []
+    if not row["subjects"]:
+        problems.append("no subject")
+    for subject in row["subjects"]:
+        if any(not 0 <= appearance["picture"] < count for appearance in subject["appearances"]):
+            problems.append(f"{subject['subject_id']} appears on a picture that is not there")
+        for mention in subject["mentions"]:
+            caption = row["pictures"][mention["picture"]]["captions"][mention["caption"]]
+            if not 0 <= mention["start"] < mention["end"] <= len(caption):
+                problems.append(f"{subject['subject_id']} is mentioned outside its caption")
+    return problems
