@@ -213,9 +213,9 @@ def _add_demo_commands(commands: Any) -> None:
     demo = _command(
         commands,
         "demo",
-        "curation.command:demo",
+        "curation.demo:demo",
         "Sample data, ingest, curate, report, verify: the whole road in minutes. Resumes.",
-        "  refloom demo\n  refloom demo OUT --images 200",
+        "  refloom demo\n  refloom demo OUT --images 200 --videos 20",
     )
     demo.add_argument("out", nargs="?", default="demo", metavar="OUT")
     demo.add_argument(

@@ -1,4 +1,4 @@
-"""What `refloom curate`, `report` and `demo` do, between the command line and the library."""
+"""What `refloom curate` and `report` do, between the command line and the library."""
 
 import argparse
 import json

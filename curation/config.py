@@ -157,7 +157,7 @@ class Select:
         max_contained: share of the mask inside a larger one, for objects without a class (SA-1B's nested parts).
         min_mask_confidence: where the source or a model gives one; SAM's own default is 0.88.
         min_quality: of objects.
-        min_whole_quality: of whole pictures.
+        min_whole_quality: of whole pictures; below 0.3 lie black, blank and transparent ones.
     """
 
     min_area_share: float = 0.01
@@ -170,7 +170,7 @@ class Select:
     max_contained: float = 0.9
     min_mask_confidence: float = 0.7
     min_quality: float = 0.35
-    min_whole_quality: float = 0.1
+    min_whole_quality: float = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ VERSION = 1
 """Of the pictures: other pictures for the same arguments are another version."""
 
 MARKER = "sample-data.json"
+_LICENSE = "mixed: see README.txt of refloom sample-data"
 _UNFINISHED = "sample-data.unfinished.json"
 
 
@@ -44,7 +45,7 @@ def write(out: str, *, images: int, videos: int, seed: int) -> list[str]:
     arguments = {"version": VERSION, "images": images, "videos": videos, "seed": seed}
     folder = Folder(out)
     if _written(folder, arguments):
-        return [f"{out} holds this sample data already", *_commands(out, images, videos)]
+        return [f"{out} holds this sample data already", *_told(out, images, videos)]
     folder.write(_UNFINISHED, orjson.dumps(arguments))
 
     identities = Identities()
@@ -59,11 +60,10 @@ def write(out: str, *, images: int, videos: int, seed: int) -> list[str]:
         frames = ytvis.write(folder, seed, videos, identities)
         lines.append(f"{videos} YouTube-VIS videos with {frames} frames")
     folder.write("identities.json", identities.to_json())
-    commands = _commands(out, images, videos)
-    folder.write("README.txt", _readme(arguments, _commands(".", images, videos)).encode())
+    folder.write("README.txt", _readme(arguments, _told(".", images, videos)).encode())
     folder.write(MARKER, orjson.dumps(arguments, option=orjson.OPT_INDENT_2))
     folder.remove(_UNFINISHED)
-    return [f"wrote {out}", *lines, "", *commands]
+    return [f"wrote {out}", *lines, "", *_told(out, images, videos)]
 
 
 def _written(folder: Folder, arguments: dict[str, Any]) -> bool:
@@ -84,26 +84,35 @@ def _written(folder: Folder, arguments: dict[str, Any]) -> bool:
     raise Refused(f"{folder.url} holds sample data made with other arguments ({told}): give another folder")
 
 
-def _commands(out: str, images: int, videos: int) -> list[str]:
-    """What to run next."""
+def ingest_commands(out: str, images: int, videos: int, dataset: str = "DATASET") -> list[list[str]]:
+    """The arguments of `refloom` that take each tree into a dataset.
+
+    Args:
+        out, images, videos: as given to `write`.
+        dataset: that they go into.
+    """
 
     def at(path: str) -> str:
-        return shlex.quote(path if out == "." else f"{out.rstrip('/')}/{path}")
+        return path if out == "." else f"{out.rstrip('/')}/{path}"
 
     commands = []
     if images:
         for split in coco.SPLITS[: 1 + (images > 1)]:
             instances, captions = (at(f"coco/annotations/{what}_{split}.json") for what in ("instances", "captions"))
             commands.append(
-                f"refloom ingest coco --images {at(f'coco/{split}')} --instances {instances} --captions {captions} "
-                "--out DATASET"
+                ["coco", "--images", at(f"coco/{split}"), "--instances", instances, "--captions", captions]
             )
-        commands.append(f"refloom ingest sa1b {at('sa1b')} --out DATASET")
-        commands.append(f"refloom ingest subjects {at('subjects')} --out DATASET")
+        commands.append(["sa1b", at("sa1b"), "--license", _LICENSE])
+        commands.append(["subjects", at("subjects")])
     if videos:
         frames, instances = at("ytvis/train/JPEGImages"), at("ytvis/train/instances.json")
-        commands.append(f"refloom ingest ytvis --frames {frames} --annotations {instances} --out DATASET")
-    return commands
+        commands.append(["ytvis", "--frames", frames, "--annotations", instances])
+    return [["ingest", *command, "--out", dataset] for command in commands]
+
+
+def _told(out: str, images: int, videos: int) -> list[str]:
+    """What to run next, as lines for a shell."""
+    return [shlex.join(["refloom", *command]) for command in ingest_commands(out, images, videos)]
 
 
 def _readme(arguments: dict[str, Any], commands: list[str]) -> str:
@@ -117,8 +126,8 @@ def _readme(arguments: dict[str, Any], commands: list[str]) -> str:
             "composed from the photographs below, cut-outs of them, and made subjects; every mask is exact. Subjects",
             "of val2017 and of subjects/ are nowhere in train. identities.json says who is where; no format knows it.",
             "",
-            "The reader of SA-1B marks its pictures with SA-1B's license. Those made here are made from photographs",
-            "that the packages scikit-image and scikit-learn ship, and are under the licenses of these:",
+            "The pictures are made from photographs that the packages scikit-image and scikit-learn ship, and are",
+            "under the licenses of these. SA-1B's format names no license, hence the --license below.",
             *sources,
             "",
             "To ingest, from this folder:",
