@@ -195,6 +195,15 @@ def _add_dataset_commands(commands: Any) -> None:
         if name == "report":
             one.add_argument("--out", metavar="HTML", help="where to write the page (default: DATASET/report.html)")
 
+    models = _command(
+        commands,
+        "models",
+        "inference.command:models",
+        "The models that refloom knows: whether they are there, their licenses, and how to get them.",
+        "  refloom models\n  refloom models --json",
+    )
+    models.add_argument("--json", action="store_true", help="print json")
+
 
 def _add_demo_commands(commands: Any) -> None:
     sample = _command(

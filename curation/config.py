@@ -149,6 +149,8 @@ class Select:
     Attributes:
         min_area_share, max_area_share: of the picture, for objects; EZIGen 0.01-0.64, MIP 0.08-0.7,
             MS-Diffusion to 0.8.
+        max_unnamed_box_share: box over picture, for objects without a class, whose widest masks are backgrounds;
+            MIP 0.7, MS-Diffusion 0.8.
         min_short_side_px: of the box.
         max_aspect: longer over shorter side; MIP 0.3-3, the others none.
         min_box_fill: MIP asks for 0.6 with background counted in, the others for none.
@@ -162,6 +164,7 @@ class Select:
 
     min_area_share: float = 0.01
     max_area_share: float = 0.8
+    max_unnamed_box_share: float = 0.8
     min_short_side_px: float = 32.0
     max_aspect: float = 6.0
     min_box_fill: float = 0.15

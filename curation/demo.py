@@ -51,6 +51,6 @@ def demo(options: argparse.Namespace) -> int:
         f"  refloom status {shlex.quote(str(dataset))}  rows, units and reasons, table by table\n"
         f"  refloom curate {shlex.quote(str(dataset))} --set select.min_quality=0.6 --replace  other thresholds, "
         "in seconds\n"
-        f'  python -c \'from datasets import load_dataset; print(load_dataset("{dataset}"))\'  the samples'
+        f"  python -c 'from datasets import load_dataset; print(load_dataset(\"{dataset}\"))'  the samples"
     )
     return 0

@@ -40,13 +40,20 @@ _IRREGULAR = {
     "leaf": "leaves",
     "shelf": "shelves",
 }
+_COMPOUND_HEADS = re.findall(
+    r"\w+",
+    "bath bed bowl carrier cage collar depot feeder food garage house kennel lane leash lot path platform rack road "
+    "shelter stable stand station stop storage terminal track trail tunnel yard",
+)
+"""Nouns that make a class name before them say what they are for: a train tunnel shows no train."""
 
 
 def spans(caption: str, phrase: str) -> list[tuple[int, int]]:
     """Where a caption names a phrase.
 
     The phrase itself wins; only where it does not occur are other common words for it looked for. Matching ignores
-    case and takes whole words, singular or plural; hyphens and underscores count as spaces.
+    case and takes whole words, singular or plural; hyphens and underscores count as spaces. A name that only says what
+    the noun after it is for is none: `train tracks`, `bus stop`.
 
     Args:
         caption: any text.
@@ -70,7 +77,7 @@ def _pattern(words: str) -> re.Pattern[str]:
     *front, last = words.split(" ")
     ends = "|".join(re.escape(form) for form in sorted({last, plural(last)}, key=len, reverse=True))
     body = r"[\s_-]+".join([*(re.escape(word) for word in front), f"(?:{ends})"])
-    return re.compile(rf"(?<!\w){body}(?!\w)", re.IGNORECASE)
+    return re.compile(rf"(?<!\w){body}(?!\w)(?![\s_-]+{_HEADS}(?!\w))", re.IGNORECASE)
 
 
 def plural(noun: str) -> str:
@@ -82,6 +89,9 @@ def plural(noun: str) -> str:
     if re.search(r"[^aeiou]y$", noun):
         return noun[:-1] + "ies"
     return noun + "s"
+
+
+_HEADS = "(?:" + "|".join(sorted(form for noun in _COMPOUND_HEADS for form in (noun, plural(noun)))) + ")"
 
 
 def readable(name: str) -> str:

@@ -61,6 +61,7 @@ def rules(config: Select) -> tuple[Rule, ...]:
         Rule("area_share", config.min_area_share, True, "too_small"),
         Rule("short_side_px", config.min_short_side_px, True, "too_small"),
         Rule("area_share", config.max_area_share, False, "too_large"),
+        Rule("box_share_classless", config.max_unnamed_box_share, False, "too_large"),
         Rule("elongation", config.max_aspect, False, "odd_shape"),
         Rule("box_fill", config.min_box_fill, True, "odd_shape"),
         Rule("border_share", config.max_border_share, False, "cut_off"),
@@ -89,6 +90,7 @@ def verdicts(scores: pa.Table, objects: pa.Table, config: Select) -> list[str | 
         for category, phrase in zip(objects["category"].to_pylist(), objects["phrase"].to_pylist(), strict=True)
     ]
     columns["contained_classless"] = np.where(named, np.nan, columns["contained"])
+    columns["box_share_classless"] = np.where(named, np.nan, columns["area_share"] / columns["box_fill"])
     kinds = objects["kind"].to_pylist()
     is_object = np.array([kind == "object" for kind in kinds], bool)
     filtered = np.array(scores["filtered"].to_pylist(), dtype=object)

@@ -99,9 +99,7 @@ def ingest_commands(out: str, images: int, videos: int, dataset: str = "DATASET"
     if images:
         for split in coco.SPLITS[: 1 + (images > 1)]:
             instances, captions = (at(f"coco/annotations/{what}_{split}.json") for what in ("instances", "captions"))
-            commands.append(
-                ["coco", "--images", at(f"coco/{split}"), "--instances", instances, "--captions", captions]
-            )
+            commands.append(["coco", "--images", at(f"coco/{split}"), "--instances", instances, "--captions", captions])
         commands.append(["sa1b", at("sa1b"), "--license", _LICENSE])
         commands.append(["subjects", at("subjects")])
     if videos:
