@@ -8,6 +8,7 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -74,6 +75,41 @@ class Weights:
                 return file
         return None
 
+    @property
+    def place(self) -> str:
+        """In words, for messages."""
+        return f"the package {self.module}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A file of weights that the user has put into the weights folder; refloom fetches nothing.
+
+    Attributes:
+        path: of the file in `weights_folder()`: `<model>/<file>`.
+    """
+
+    path: str
+
+    def locate(self) -> Path | None:
+        """Where the file lies, or None."""
+        file = weights_folder() / self.path
+        return file if file.is_file() else None
+
+    @property
+    def place(self) -> str:
+        """In words, for messages."""
+        return f"the weights folder {weights_folder()} (set {WEIGHTS_VARIABLE} to use another)"
+
+
+WEIGHTS_VARIABLE = "REFLOOM_WEIGHTS"
+
+
+def weights_folder() -> Path:
+    """Where weights lie that no package ships: one folder a model."""
+    given = os.environ.get(WEIGHTS_VARIABLE)
+    return Path(given).expanduser() if given else Path.home() / ".cache" / "refloom" / "weights"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
@@ -100,7 +136,7 @@ class Entry:
     source: str
     get: str
     packages: tuple[Package, ...]
-    weights: tuple[Weights, ...]
+    weights: tuple[Weights | Stored, ...]
     loader: str
     thresholds: Mapping[str, float] = field(default_factory=dict)
     options: Mapping[str, float] = field(default_factory=dict)
@@ -113,7 +149,7 @@ class Entry:
                 return reason
         for weights in self.weights:
             if weights.locate() is None:
-                return f"the file {weights.path} is not in the package {weights.module}"
+                return f"the file {weights.path} is not in {weights.place}"
         return None
 
     def files(self) -> tuple[Path, ...]:
