@@ -14,6 +14,7 @@ from curation.objects import Objects, ObjectStream
 from curation.split import split_dataset, write_splits
 from curation.stages import BY_NAME, PIXEL_STAGES, Recipe, Stage, inputs
 from inference.models import registry
+from inference.models.entry import Entry
 from ingest.engine import Task
 from ingest.watch import Watch
 from schemas import pictures
@@ -126,7 +127,7 @@ class CurateWorker:
         }
         return builders[stage.name]()
 
-    def _entry(self, role: str) -> registry.Entry:
+    def _entry(self, role: str) -> Entry:
         return registry.by_name(role, self._recipe.models[role].split("@")[0])
 
     def _model(self, role: str) -> Any:

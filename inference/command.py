@@ -5,7 +5,8 @@ import json
 import sys
 from typing import Any
 
-from inference.models.registry import ENTRIES, Entry
+from inference.models.entry import Entry
+from inference.models.registry import ENTRIES
 
 
 def models(options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from skimage import data
 from inference.models import registry
 from inference.models.crops import cut_out
 from inference.models.efficientnet import EfficientNetLite0, fold_normalisations, rename
+from inference.models.entry import Weights
 from schemas import pictures
 from schemas.errors import Refused
 
@@ -148,7 +149,7 @@ def test_weights_that_do_not_fit_are_refused(
     spoil(state)
     torch.save(state, folder / "net.pth")
     monkeypatch.syspath_prepend(str(tmp_path))
-    spoilt = replace(ENTRY, weights=(registry.Weights("spoilt_weights", "net.pth"),))
+    spoilt = replace(ENTRY, weights=(Weights("spoilt_weights", "net.pth"),))
     with pytest.raises(Refused, match=said):
         spoilt.load()
     (folder / "net.pth").write_bytes(b"no weights at all")

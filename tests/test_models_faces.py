@@ -12,6 +12,7 @@ from skimage import data
 
 from inference.models import registry
 from inference.models.dlibfaces import DlibFaces
+from inference.models.entry import Weights
 from inference.models.faces import Face
 from schemas import boxes, pictures
 from schemas.errors import Refused
@@ -163,7 +164,7 @@ def test_damaged_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for weights in ENTRY.weights:
         (tmp_path / "damaged" / Path(weights.path).name).write_bytes(b"not weights")
     monkeypatch.syspath_prepend(str(tmp_path))
-    files = tuple(registry.Weights("damaged", Path(weights.path).name) for weights in ENTRY.weights)
+    files = tuple(Weights("damaged", Path(weights.path).name) for weights in ENTRY.weights)
     with pytest.raises(Refused, match=r"damaged.*pip install dlib-bin"):
         replace(ENTRY, weights=files).load()
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from inference.models import registry
-from inference.models.registry import ENTRIES, Entry, Package, Weights
+from inference.models.entry import Entry, Package, Weights
+from inference.models.registry import ENTRIES
 from schemas.errors import Refused
 
 ALL = [entry for entries in ENTRIES.values() for entry in entries]

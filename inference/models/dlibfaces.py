@@ -4,8 +4,8 @@ import cv2
 import dlib
 import numpy as np
 
+from inference.models.entry import Entry
 from inference.models.faces import Face, Floats, Pixels
-from inference.models.registry import Entry
 from schemas.errors import Refused
 
 _CHIP_PX = 150

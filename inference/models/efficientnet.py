@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from inference.models.embedders import Floats, Pixels
-from inference.models.registry import Entry
+from inference.models.entry import Entry
 from schemas.errors import Refused
 
 _ARCHITECTURE = "tf_efficientnet_lite0"

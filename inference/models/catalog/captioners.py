@@ -1,0 +1,5 @@
+"""Captioners."""
+
+from inference.models.entry import Entry
+
+ENTRIES: tuple[Entry, ...] = ()
