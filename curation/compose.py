@@ -172,6 +172,9 @@ def _draft(
     pictures = [_picture(picture, image_id, rows, shelf) for picture, image_id in enumerate(image_ids)]
     for row in rows:
         row["mentions"] = _mentions(row, pictures)
+    every = [one for row in rows for one in row["mentions"]]
+    for row in rows:
+        row["mentions"] = [one for one in row["mentions"] if not any(_within(one, other) for other in every)]
     qualities = [appearance["quality"] for row in rows for appearance in row["appearances"]]
     known = [quality for quality in qualities if quality is not None]
     # without a text encoder there is no mip_s, and it is never made up
@@ -279,6 +282,13 @@ def _mentions(subject: Row, pictures: list[Row]) -> list[Row]:
         for number, caption in enumerate(pictures[picture]["captions"])
         for start, end in spans(caption, subject["phrase"])
     ]
+
+
+def _within(one: Row, other: Row) -> bool:
+    """Whether a mention lies in a longer one: the dog of a hot dog."""
+    same = (one["picture"], one["caption"]) == (other["picture"], other["caption"])
+    longer = other["end"] - other["start"] > one["end"] - one["start"]
+    return same and longer and other["start"] <= one["start"] and one["end"] <= other["end"]
 
 
 def _count(number: int, noun: str) -> str:

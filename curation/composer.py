@@ -1,5 +1,6 @@
 """Composing one unit: which samples it gives, read from its tables, with the pictures' bytes streamed in."""
 
+import posixpath
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -53,7 +54,13 @@ def compose_unit(
     shelf = read_shelf(dataset, (unit, *others), store)
     splits = _splits(dataset, (unit, *others))
     groups = [row for row in dataset.read("groups", unit=unit).to_pylist() if row["kind"] != "track"]
-    grouped = {image_of(member) for row in groups for member in row["members"]}
+    grouped = {
+        image_of(member)
+        for one in (unit, *others)
+        for row in dataset.read("groups", ["kind", "members"], unit=one).to_pylist()
+        if row["kind"] != "track"
+        for member in row["members"]
+    }
 
     def settle_sample(kind: str, item_id: str, draft: Callable[[], Draft]) -> None:
         try:
@@ -162,6 +169,7 @@ def shrunk(row: dict[str, Any], max_side_px: int, jpeg_quality: int) -> dict[str
             continue
         pixels = shrink(pictures.decode(image["bytes"]), max_side_px)
         image["bytes"] = pictures.encode_jpeg(pixels, jpeg_quality)
+        image["path"] = posixpath.splitext(image["path"])[0] + ".jpg"
         picture |= {"width": pixels.shape[1], "height": pixels.shape[0], "orientation": 1}
         scales.append((pixels.shape[1] / width, pixels.shape[0] / height))
     for subject in row["subjects"]:

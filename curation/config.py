@@ -140,6 +140,10 @@ class Quality:
             values = [value for value, _ in ramp]
             if len(ramp) < 2 or values != sorted(values):
                 raise ValueError(f"the ramp of {name} needs two or more points with rising values")
+            if not all(0 <= score <= 1 for _, score in ramp):
+                raise ValueError(f"the scores of the ramp of {name} must lie in 0 to 1")
+        if not self.object_components or not self.whole_components:
+            raise ValueError("quality needs at least one component of objects and one of whole pictures")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +195,10 @@ class Group:
     switch_iou: float = 0.5
     switch_own_iou: float = 0.2
 
+    def __post_init__(self) -> None:
+        if self.min_members < 2:
+            raise ValueError("min_members must be 2 or more: a group shows one subject more than once")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
@@ -232,6 +240,8 @@ class Compose:
     def __post_init__(self) -> None:
         if self.frames_per_sample < 2:
             raise ValueError("frames_per_sample must be 2 or more: a pair needs two frames")
+        if self.max_side_px is not None and self.max_side_px < 64:
+            raise ValueError("max_side_px must be 64 or more, or null for the source's own pictures")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

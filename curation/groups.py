@@ -109,6 +109,21 @@ def foreign_units(dataset: Dataset, unit: str) -> tuple[str, ...]:
     )
 
 
+def owning_units(dataset: Dataset, unit: str) -> tuple[str, ...]:
+    """Other units whose source groups hold pictures of this unit."""
+    manifest = dataset.manifest("ingest", unit)
+    own = set(dataset.read("images", ["image_id"], unit=unit)["image_id"].to_pylist())
+    found = []
+    for other, entry in dataset.manifests("ingest").items():
+        if manifest is None or other == unit or entry.key != manifest.key or not entry.tables["source_groups"].rows:
+            continue
+        rows = dataset.read("source_groups", ["members"], unit=other).to_pylist()
+        if any(not own.isdisjoint(row["members"]) for row in rows):
+            found.append(other)
+    dataset.refresh()
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class _Member:
     """A kept object as groups see it."""
@@ -192,7 +207,7 @@ def group_unit(dataset: Dataset, unit: str, others: tuple[str, ...], config: Gro
         elif names in taken.values():
             out.reject("group", group["group_id"], "duplicate", "the same pictures as an earlier group")
         else:
-            if group_id in taken:  # other pictures, the same first one: EasyRef records may overlap
+            if group["kind"] == "record":  # records may overlap, in this unit or in another
                 group_id = f"{group_id}~{ids.encode(group['group_id'])}"
             taken[group_id] = names
             out.add("groups", _row("folder", members, kept, group_id=group_id))

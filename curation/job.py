@@ -132,7 +132,7 @@ def _phases(stages: list[Stage]) -> list[tuple[str, list[Stage]]]:
     """Runs of stages over single units, which one task does together, parted by stages over the whole dataset."""
     phases: list[tuple[str, list[Stage]]] = []
     for stage in stages:
-        if phases and stage.over == "unit" and phases[-1][1][-1].over == "unit":
+        if phases and stage.over == "unit" and phases[-1][1][-1].over == "unit" and not stage.across:
             phases[-1][1].append(stage)
         else:
             phases.append((stage.name, [stage]))

@@ -33,6 +33,8 @@ _IRREGULAR = {
     "mouse": "mice",
     "knife": "knives",
     "sheep": "sheep",
+    "skis": "skis",
+    "scissors": "scissors",
     "fish": "fish",
     "foot": "feet",
     "tooth": "teeth",
@@ -46,6 +48,8 @@ _COMPOUND_HEADS = re.findall(
     "shelter stable stand station stop storage terminal track trail tunnel yard",
 )
 """Nouns that make a class name before them say what they are for: a train tunnel shows no train."""
+_OTHER_THING_AFTER: dict[str, tuple[str, ...]] = {"dog": ("hot",), "bear": ("teddy", "stuffed", "gummy")}
+"""Words that make a class name after them another thing."""
 
 
 def spans(caption: str, phrase: str) -> list[tuple[int, int]]:
@@ -68,8 +72,12 @@ def spans(caption: str, phrase: str) -> list[tuple[int, int]]:
     for words in ((name,), _OTHER_WORDS.get(name, ())):
         found = sorted(match.span() for word in words for match in _pattern(word).finditer(caption))
         if found:
-            return found
+            return [span for span in found if not any(_inside(span, other) for other in found)]
     return []
+
+
+def _inside(span: tuple[int, int], other: tuple[int, int]) -> bool:
+    return other[0] <= span[0] and span[1] <= other[1] and span != other
 
 
 @lru_cache(maxsize=4096)
@@ -77,7 +85,8 @@ def _pattern(words: str) -> re.Pattern[str]:
     *front, last = words.split(" ")
     ends = "|".join(re.escape(form) for form in sorted({last, plural(last)}, key=len, reverse=True))
     body = r"[\s_-]+".join([*(re.escape(word) for word in front), f"(?:{ends})"])
-    return re.compile(rf"(?<!\w){body}(?!\w)(?![\s_-]+{_HEADS}(?!\w))", re.IGNORECASE)
+    other = "".join(rf"(?<!\b{word}[\s_-])" for word in _OTHER_THING_AFTER.get(words, ()))
+    return re.compile(rf"(?<!\w){other}{body}(?!\w)(?![\s_-]+{_HEADS}(?!\w))", re.IGNORECASE)
 
 
 def plural(noun: str) -> str:

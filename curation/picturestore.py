@@ -60,7 +60,7 @@ class PictureStore:
         path, group, position = self._places[image_id]
         if (path, group) not in self._groups:
             with self._dataset.folder.open(path) as source, pq.ParquetFile(source) as reader:
-                columns = ["image_id", "link", "image"]
+                columns = ["image_id", "sha256", "link", "image"]
                 rows = reader.read_row_group(group, columns=columns, use_threads=False).to_pylist()
             self._groups[path, group] = rows
             while len(self._groups) > _KEPT_ROW_GROUPS:
@@ -68,7 +68,7 @@ class PictureStore:
         self._groups.move_to_end((path, group))
         row = self._groups[path, group][position]
         name = row["image"]["path"] if row["image"] is not None else row["link"]["file"]
-        return self._dataset.picture(row), name
+        return self._dataset.checked_picture(row), name
 
     def missing(self, image_id: str) -> Failed:
         """The failure of an item whose picture lies in no unit."""

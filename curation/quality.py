@@ -256,13 +256,14 @@ def quality(kinds: list[str], components: dict[str, Floats], config: Quality) ->
     result = np.full(len(kinds), np.nan)
     for rows, names in ((is_object, config.object_components), (~is_object, config.whole_components)):
         if rows.any():
-            logs = [np.log(np.maximum(ramp(components[name][rows], config.ramps[name]), 1e-6)) for name in names]
-            result[rows] = np.exp(np.mean(logs, axis=0))
+            with np.errstate(divide="ignore"):  # the log of a score of zero makes a mean of zero
+                logs = [np.log(ramp(components[name][rows], config.ramps[name])) for name in names]
+                result[rows] = np.exp(np.mean(logs, axis=0))
     return result
 
 
 def ramp(values: Floats, points: Points) -> Floats:
     """A piecewise-linear function of values, flat outside its points; NaN stays NaN."""
     knots = np.array(points)
-    scored: Floats = np.where(np.isnan(values), np.nan, np.interp(values, knots[:, 0], knots[:, 1]))
+    scored: Floats = np.where(np.isnan(values), np.nan, np.clip(np.interp(values, knots[:, 0], knots[:, 1]), 0, 1))
     return scored

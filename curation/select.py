@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from curation.config import Select
 from curation.objects import float_array
 from schemas.dataset import Dataset
+from schemas.reasons import FAILED
 from schemas.unit import UnitWriter
 
 VERSION = 1
@@ -51,7 +52,8 @@ class Rule:
 
     def breaks(self, values: npt.NDArray[np.float64]) -> Bools:
         """True for values outside; a missing value breaks nothing here."""
-        outside: Bools = values < self.bound if self.keeps_above else values > self.bound
+        bound = float(np.float32(self.bound))  # as a table would hold it, so that an equal score is not outside
+        outside: Bools = values < bound if self.keeps_above else values > bound
         return outside
 
 
@@ -90,7 +92,9 @@ def verdicts(scores: pa.Table, objects: pa.Table, config: Select) -> list[str | 
         for category, phrase in zip(objects["category"].to_pylist(), objects["phrase"].to_pylist(), strict=True)
     ]
     columns["contained_classless"] = np.where(named, np.nan, columns["contained"])
-    columns["box_share_classless"] = np.where(named, np.nan, columns["area_share"] / columns["box_fill"])
+    columns["box_share_classless"] = np.where(
+        named, np.nan, columns["area_share"] / np.nan_to_num(columns["box_fill"], nan=1.0)
+    )
     kinds = objects["kind"].to_pylist()
     is_object = np.array([kind == "object" for kind in kinds], bool)
     filtered = np.array(scores["filtered"].to_pylist(), dtype=object)
@@ -116,12 +120,16 @@ def select_unit(dataset: Dataset, unit: str, config: Select, out: UnitWriter) ->
     objects = dataset.read("objects", OBJECT_COLUMNS, unit=unit)
     scores = dataset.read("object_scores", SCORE_COLUMNS, unit=unit)
     out.expect("object", len(objects))
+    lost = dataset.ledger("quality", unit=unit).select(["item_id", "reason"])
+    why_lost = dict(zip(lost["item_id"].to_pylist(), lost["reason"].to_pylist(), strict=True))
     scored = pc.is_in(objects["object_id"], scores["object_id"])
     reasons = iter(verdicts(scores, objects.filter(scored), config))
     for object_id, has_scores in zip(objects["object_id"].to_pylist(), scored.to_pylist(), strict=True):
-        reason = next(reasons) if has_scores else "image_rejected"
+        reason = next(reasons) if has_scores else why_lost.get(object_id, "image_rejected")
         out.add("selection", {"object_id": object_id, "verdict": "reject" if reason else "keep", "reason": reason})
-        if reason:
+        if reason in FAILED:
+            out.items["object"].failed[reason] += 1
+        elif reason:
             out.items["object"].rejected[reason] += 1  # its row says why; a ledger row would say it twice
         else:
             out.keep("object")

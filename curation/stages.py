@@ -25,6 +25,7 @@ class Stage:
         settings: the part of the configuration that the output depends on.
         role: the model role it needs, or None.
         over: unit, or dataset for a stage that looks at all units at once.
+        across: it reads other units too, so the stages before it must be done everywhere first.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Stage:
     settings: Callable[[Curation], dict[str, Any]]
     role: str | None = None
     over: str = "unit"
+    across: bool = False
 
 
 def _section(*names: str) -> Callable[[Curation], dict[str, Any]]:
@@ -52,6 +54,7 @@ ALL: tuple[Stage, ...] = (
         groups.VERSION,
         ("images", "objects", "source_groups", "selection", "embeddings"),
         _section("group"),
+        across=True,
     ),
     Stage("split", split.VERSION, ("images/*", "source_groups/*", "groups/*"), _section("split"), over="dataset"),
     Stage(

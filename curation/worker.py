@@ -9,7 +9,7 @@ from curation import select
 from curation.annotators import Annotator, Embeddings, Faces, Measure, Quality, expect, lose
 from curation.composer import compose_unit
 from curation.decoded import Decoded
-from curation.groups import foreign_units, group_unit
+from curation.groups import foreign_units, group_unit, owning_units
 from curation.objects import Objects, ObjectStream
 from curation.split import split_dataset, write_splits
 from curation.stages import BY_NAME, PIXEL_STAGES, Recipe, Stage, inputs
@@ -149,6 +149,7 @@ class CurateWorker:
                 group_unit(dataset, unit, others, config.group, out)
         elif stage.name == "compose":
             others = foreign_units(dataset, unit)
+            others += tuple(other for other in owning_units(dataset, unit) if other not in others)
             with self._writer(stage, dataset, unit, watch, others) as out:
                 compose_unit(dataset, unit, others, config.compose, out, watch)
         else:

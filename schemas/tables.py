@@ -286,7 +286,7 @@ _GROUPS = _table(
     "group_id",
     "Objects that show one subject.",
     [
-        _field("group_id", pa.string(), "id, `<kind>/<smallest member id>`", required=True),
+        _field("group_id", pa.string(), "id, `track/<track id>` or `<kind>/<smallest member id>`", required=True),
         _field("kind", pa.string(), "track | identity | look | folder", required=True),
         _field("members", STRINGS, "object ids: tracks by time, others by id", required=True),
         _field("video_id", pa.string(), "of a track"),
