@@ -13,6 +13,8 @@ from typing import Any
 
 __version__ = "0.1.0"
 
+_STORE_LIBRARIES = {"aiohttp", "botocore", "aiobotocore", "s3fs", "gcsfs", "adlfs"}
+"""Packages behind fsspec whose errors say that a store is not there or not open to this user."""
 _PUBLIC = {"Dataset": "schemas.dataset", "decode": "schemas.pictures"}
 
 
@@ -148,7 +150,9 @@ def _add_dataset_commands(commands: Any) -> None:
         "  refloom curate DATASET --set select.min_quality=0.5 --replace",
     )
     curate.add_argument("dataset", metavar="DATASET")
-    curate.add_argument("--config", metavar="FILE", help="YAML; `refloom curate --print-config` shows every key")
+    curate.add_argument(
+        "--config", metavar="FILE", help="YAML; `refloom curate DATASET --print-config` shows every key"
+    )
     curate.add_argument(
         "--set",
         action="append",
@@ -264,6 +268,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RefloomError as error:
         print(f"refloom: {error}", file=sys.stderr)
         return error.exit_code
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in _STORE_LIBRARIES:
+            raise
+        print(f"refloom: the store cannot be reached: {error}", file=sys.stderr)
+        return 3
     except KeyboardInterrupt:
         print("\nrefloom: stopped; run the same command again to resume", file=sys.stderr)
         return 3

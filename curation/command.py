@@ -27,7 +27,7 @@ def curate(options: argparse.Namespace) -> int:
     def show(title: str) -> Progress:
         for earlier in shown[-1:]:
             earlier.close()
-        shown.append(Progress(title, "sample" if title == "compose" else "image"))
+        shown.append(Progress(title, "candidate" if title == "compose" else "image"))
         return shown[-1]
 
     outlook = run(

@@ -91,6 +91,7 @@ def curate(
     dataset = Dataset(url)
     if not dataset.units():
         raise Refused(f"{url} holds no pictures yet: take some in with `refloom ingest`")
+    _refuse_gaps(dataset, stages)
     outlook = Outlook(models=models, without_model=absent)
     if dry_run:
         _refuse_other_settings(dataset, recipe, stages)
@@ -155,6 +156,15 @@ def _tasks(dataset: Dataset, phase: list[Stage], due: dict[str, list[str]]) -> l
     # the largest first, so that no worker is left alone with one at the end
     units.sort(key=lambda unit: (-rows[unit], unit))
     return [Task(unit, names, max(1, rows[unit])) for unit in units]
+
+
+def _refuse_gaps(dataset: Dataset, stages: list[Stage]) -> None:
+    """A stage whose input nobody has made yet would reject everything: refused, naming what to run."""
+    coming = {stage.name for stage in stages} | {"ingest"}
+    for stage in stages:
+        for needed in stage.needs:
+            if needed not in coming and not set(dataset.units()) <= dataset.manifests(needed).keys():
+                raise Refused(f"{stage.name} needs {needed}, which is not done: run `refloom curate` without --only")
 
 
 def _refuse_other_settings(dataset: Dataset, recipe: Recipe, stages: list[Stage]) -> None:

@@ -42,12 +42,13 @@ _IRREGULAR = {
     "leaf": "leaves",
     "shelf": "shelves",
 }
-_COMPOUND_HEADS = re.findall(
-    r"\w+",
-    "bath bed bowl carrier cage collar depot feeder food garage house kennel lane leash lot path platform rack road "
-    "shelter stable stand station stop storage terminal track trail tunnel yard",
+_HEADS = re.compile(
+    "(bath|bed|bowl|collar|depot|feeder|food|garage|house|kennel|lane|path|platform|rack|road|shelter|stable|station|"
+    "storage|terminal|track|tunnel|yard)s?"
 )
 """Nouns that make a class name before them say what they are for: a train tunnel shows no train."""
+_MANY = re.compile(r"two|three|four|five|six|seven|eight|nine|ten|many|several|some|few|[2-9]|\d\d+")
+
 _OTHER_THING_AFTER: dict[str, tuple[str, ...]] = {"dog": ("hot",), "bear": ("teddy", "stuffed", "gummy")}
 """Words that make a class name after them another thing."""
 
@@ -70,7 +71,12 @@ def spans(caption: str, phrase: str) -> list[tuple[int, int]]:
     if not name:
         return []
     for words in ((name,), _OTHER_WORDS.get(name, ())):
-        found = sorted(match.span() for word in words for match in _pattern(word).finditer(caption))
+        found = sorted(
+            match.span()
+            for word in words
+            for match in _pattern(word).finditer(caption)
+            if not _is_modifier(caption, match, word)
+        )
         if found:
             return [span for span in found if not any(_inside(span, other) for other in found)]
     return []
@@ -86,7 +92,26 @@ def _pattern(words: str) -> re.Pattern[str]:
     ends = "|".join(re.escape(form) for form in sorted({last, plural(last)}, key=len, reverse=True))
     body = r"[\s_-]+".join([*(re.escape(word) for word in front), f"(?:{ends})"])
     other = "".join(rf"(?<!\b{word}[\s_-])" for word in _OTHER_THING_AFTER.get(words, ()))
-    return re.compile(rf"(?<!\w){other}{body}(?!\w)(?![\s_-]+{_HEADS}(?!\w))", re.IGNORECASE)
+    return re.compile(rf"(?<!\w){other}{body}(?!\w)", re.IGNORECASE)
+
+
+def _is_modifier(caption: str, match: re.Match[str], words: str) -> bool:
+    """Whether a name only says what the noun after it is for: `train tracks`, `bus stop`, `two bus stops`.
+
+    Stop and stand are verbs too: `men stand`, `the bus stops`. After a plural, and as `stops` after a singular that no
+    number comes before, they are taken for verbs.
+    """
+    after = re.match(r"[\s_-]+(\w+)", caption[match.end() :])
+    if after is None:
+        return False
+    head = after.group(1).lower()
+    if _HEADS.fullmatch(head):
+        return True
+    if match.group().lower().endswith(plural(words.split(" ")[-1])):
+        return False
+    before = re.search(r"(\w+)[\s_-]+$", caption[: match.start()])
+    counted = before is not None and _MANY.fullmatch(before.group(1).lower()) is not None
+    return head in ("stop", "stand") or (counted and head in ("stops", "stands"))
 
 
 def plural(noun: str) -> str:
@@ -98,9 +123,6 @@ def plural(noun: str) -> str:
     if re.search(r"[^aeiou]y$", noun):
         return noun[:-1] + "ies"
     return noun + "s"
-
-
-_HEADS = "(?:" + "|".join(sorted(form for noun in _COMPOUND_HEADS for form in (noun, plural(noun)))) + ")"
 
 
 def readable(name: str) -> str:

@@ -1,5 +1,6 @@
 """Verdicts on objects from stored scores. Column arithmetic only: a million objects take seconds."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,7 @@ SCORE_COLUMNS = (
 OBJECT_COLUMNS = ("object_id", "kind", "category", "phrase")
 
 Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +87,7 @@ def verdicts(scores: pa.Table, objects: pa.Table, config: Select) -> list[str | 
     columns = {
         name: float_array(scores[name]) for name in SCORE_COLUMNS if name not in ("object_id", "image_id", "filtered")
     }
-    aspect = columns["aspect"]
-    columns["elongation"] = np.maximum(aspect, 1 / np.maximum(aspect, 1e-9))
-    named = [
-        bool(category or phrase)
-        for category, phrase in zip(objects["category"].to_pylist(), objects["phrase"].to_pylist(), strict=True)
-    ]
-    columns["contained_classless"] = np.where(named, np.nan, columns["contained"])
-    columns["box_share_classless"] = np.where(
-        named, np.nan, columns["area_share"] / np.nan_to_num(columns["box_fill"], nan=1.0)
-    )
+    columns |= derived(columns, objects)
     kinds = objects["kind"].to_pylist()
     is_object = np.array([kind == "object" for kind in kinds], bool)
     filtered = np.array(scores["filtered"].to_pylist(), dtype=object)
@@ -107,6 +100,23 @@ def verdicts(scores: pa.Table, objects: pa.Table, config: Select) -> list[str | 
     _fill(reasons, ~is_object & (columns["quality"] < config.min_whole_quality), "low_quality")
     _fill(reasons, np.isnan(columns["quality"]), "component_missing")
     return [None if reason is None else str(reason) for reason in reasons]
+
+
+def derived(columns: Mapping[str, Floats], objects: pa.Table) -> dict[str, Floats]:
+    """The columns that rules judge and no table holds.
+
+    Args:
+        columns: of `object_scores`, N rows: `aspect`, `contained`, `area_share` and `box_fill`.
+        objects: the same N objects with `category` and `phrase`.
+    """
+    words = zip(objects["category"].to_pylist(), objects["phrase"].to_pylist(), strict=True)
+    named = np.array([bool(category or phrase) for category, phrase in words], bool)
+    box_share = columns["area_share"] / np.nan_to_num(columns["box_fill"], nan=1.0)  # without a mask the box is it
+    return {
+        "elongation": np.maximum(columns["aspect"], 1 / np.maximum(columns["aspect"], 1e-9)),
+        "contained_classless": np.where(named, np.nan, columns["contained"]),
+        "box_share_classless": np.where(named, np.nan, box_share),
+    }
 
 
 def _fill(reasons: npt.NDArray[np.object_], where: Bools, reason: object) -> None:

@@ -26,6 +26,7 @@ class Stage:
         role: the model role it needs, or None.
         over: unit, or dataset for a stage that looks at all units at once.
         across: it reads other units too, so the stages before it must be done everywhere first.
+        needs: stages without which it has nothing to decide on.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Stage:
     role: str | None = None
     over: str = "unit"
     across: bool = False
+    needs: tuple[str, ...] = ()
 
 
 def _section(*names: str) -> Callable[[Curation], dict[str, Any]]:
@@ -48,15 +50,23 @@ ALL: tuple[Stage, ...] = (
     Stage("face", FACE_VERSION, _PIXELS, _section("face"), role="face"),
     Stage("embed", EMBED_VERSION, _PIXELS, _section("filter"), role="image_embedding"),
     Stage("quality", quality.VERSION, _PIXELS, _section("quality", "filter")),
-    Stage("select", select.VERSION, ("objects", "object_scores"), _section("select")),
+    Stage("select", select.VERSION, ("objects", "object_scores"), _section("select"), needs=("quality",)),
     Stage(
         "group",
         groups.VERSION,
         ("images", "objects", "source_groups", "selection", "embeddings"),
         _section("group"),
         across=True,
+        needs=("select",),
     ),
-    Stage("split", split.VERSION, ("images/*", "source_groups/*", "groups/*"), _section("split"), over="dataset"),
+    Stage(
+        "split",
+        split.VERSION,
+        ("images/*", "source_groups/*", "groups/*"),
+        _section("split"),
+        over="dataset",
+        needs=("group",),
+    ),
     Stage(
         "compose",
         compose.VERSION,
@@ -74,6 +84,7 @@ ALL: tuple[Stage, ...] = (
             "captions",
         ),
         _section("compose"),
+        needs=("select", "group", "split"),
     ),
 )
 BY_NAME = {stage.name: stage for stage in ALL}

@@ -2,24 +2,32 @@
 
 import argparse
 import json
+import math
 import os
 import shutil
 import sys
 from typing import Any
 
+import pyarrow.compute as pc
+
 from ingest import job, sources
 from ingest.engine import Pool
 from ingest.progress import Progress
-from schemas.dataset import STAGES, Dataset
+from schemas.dataset import STAGES, Dataset, refuse_foreign
 from schemas.errors import Refused
 from schemas.storage import Folder, absolute_url
 from schemas.verify import verify as check
+
+_NAMED = 3
+"""Failed items that are shown after a run."""
 
 
 def pool(options: argparse.Namespace) -> Pool:
     """The workers that the options ask for."""
     if options.workers is not None and options.workers < 0:
         raise Refused("--workers must be 0 or more")
+    if not (math.isfinite(options.item_timeout) and options.item_timeout > 0):
+        raise Refused("--item-timeout must be above 0 seconds")
     return Pool(workers=options.workers, address=options.address, item_timeout_s=options.item_timeout)
 
 
@@ -52,10 +60,28 @@ def print_counts(dataset: Dataset, stage: str, units: set[str] | None = None) ->
             f"{counts.rejected.total():>8,} rejected "
             f"{counts.failed.total():>6,} failed   {', '.join(reasons)}"
         )
+    if failed:
+        _name_failed(dataset, stage, units)
     return 1 if failed else 0
 
 
+def _name_failed(dataset: Dataset, stage: str, units: set[str] | None) -> None:
+    """Print the first failed items, so that nobody has to open the ledger to see what went wrong."""
+    ledger = dataset.ledger(stage) if units is None else None
+    parts = [ledger] if ledger is not None else (dataset.ledger(stage, unit=unit) for unit in sorted(units or ()))
+    shown = 0
+    for part in parts:
+        for row in part.filter(pc.equal(part["verdict"], "failed")).slice(0, _NAMED - shown).to_pylist():
+            told = ": ".join(filter(None, [row["item_id"], row["reason"], row["detail"]]))
+            print(f"    failed {row['kind']} {told}")
+            shown += 1
+        if shown == _NAMED:
+            print("    ... what follows from them is failed too; all are in the ledger, `--retry-failed` tries again")
+            return
+
+
 def _dry_run(source: Any, url: str, settings: job.Options) -> int:
+    refuse_foreign(Folder(url))
     dataset = Dataset(url) if Folder(url).exists("dataset.json") else None
     outlook = job.look_ahead(source, dataset, settings)
     size = sum(unit.size for unit in outlook.todo)

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import signal
+import socket
 import threading
 import time
 from collections import Counter, deque
@@ -28,6 +29,7 @@ ATTEMPTS = 3
 _MAX_CRASHES = 60
 """Of one unit: twenty items that kill their process. More is a broken machine or a broken model."""
 _POLL_S = 0.25
+_KNOCK_S = 10.0
 _OBJECT_STORE_BYTES = 512 << 20
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "ARROW_NUM_THREADS")
 
@@ -189,7 +191,13 @@ def connect(pool: Pool) -> bool:
     on_terminate = signal.getsignal(signal.SIGTERM)
     one_thread = dict.fromkeys(_ONE_THREAD, "1")
     if pool.address is not None:
-        ray.init(address=pool.address, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": one_thread})
+        _knock(pool.address)
+        try:
+            ray.init(
+                address=pool.address, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": one_thread}
+            )
+        except ConnectionError as error:
+            raise JobStopped(f"no Ray cluster at {pool.address}: {_last_line(str(error))}") from error
     else:
         here = str(Path(__file__).resolve().parents[1])  # workers must find these packages, installed or not
         paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -204,6 +212,17 @@ def connect(pool: Pool) -> bool:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_terminate)  # ray replaces it by one that does not unwind
     return True
+
+
+def _knock(address: str) -> None:
+    """Raise JobStopped if nobody listens at `host:port`; Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdigit():
+        return  # `auto`, `local`: Ray knows where to look
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+    except OSError as error:
+        raise JobStopped(f"no Ray cluster at {address}: {error.strerror or error}") from error
 
 
 class _Process:

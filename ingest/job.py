@@ -9,7 +9,7 @@ from ingest.engine import Pool, Status, Task
 from ingest.source import Group, Item, Picture, Plan, Source, Track, UnitPlan
 from ingest.watch import Watch
 from schemas import card
-from schemas.dataset import Dataset
+from schemas.dataset import Dataset, refuse_foreign
 from schemas.errors import Failed, JobStopped, RefloomError, Refused, Rejected
 from schemas.lease import Lease, holds
 from schemas.manifest import Manifest, differing, flatten
@@ -80,7 +80,10 @@ def look_ahead(source: Source, dataset: Dataset | None, options: Options) -> Out
             owners[unit.name] = plan
             manifest = own.get(unit.name)
             differences = _differences(manifest, plan, unit, options) if manifest else []
-            if manifest is None or (options.retry_failed and manifest.failed):
+            retried = options.retry_failed and manifest is not None and manifest.failed > 0
+            if retried:  # what was missing may be there now, so the input may differ; the settings may not
+                differences = [found for found in differences if not found.startswith("input")]
+            if manifest is None or (retried and not differences):
                 todo.append(unit)
             elif not differences:
                 done.append(unit.name)
@@ -270,10 +273,16 @@ def ingest(
     Raises:
         Refused, JobStopped: see `look_ahead` and `engine.run`.
     """
+    place = Folder(url)
+    early = None
+    if not place.exists("dataset.json"):
+        refuse_foreign(place)
+        early = look_ahead(source, None, options)  # a source that is refused leaves no empty dataset behind
     dataset = Dataset(url, create=True)
     with Lease(dataset.folder) as lease:
         dataset.collect_garbage()
-        outlook = look_ahead(source, dataset, options)
+        outlook = early if early is not None and not dataset.units() else look_ahead(source, dataset, options)
+        del early
         for unit in outlook.dropped:
             dataset.drop(STAGE, unit)
         # the payloads are the annotation files: each is needed once, by its own task

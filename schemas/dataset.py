@@ -70,10 +70,14 @@ class Dataset:
                 raise Refused(
                     f"{url} is no refloom dataset (it has no {_INDEX}): make one with `refloom ingest ... --out {url}`"
                 ) from None
-            if self.folder.is_local and (self.folder.names("") or self.folder.folders("")):
-                raise Refused(f"{url} is not empty and no refloom dataset: give an empty or new folder") from None
+            refuse_foreign(self.folder)
             self.index = {"version": tables.VERSION, "roots": {}}
-            self.folder.write(_INDEX, _json(self.index))
+            try:
+                self.folder.write(_INDEX, _json(self.index))
+            except OSError as error:
+                raise Refused(f"{url} cannot be made: {error.strerror or error}; give a place to write to") from error
+        except NotADirectoryError as error:
+            raise Refused(f"{url} is a file: give the folder of a dataset") from error
         except ValueError as error:
             raise Refused(f"{url}/{_INDEX} is not json ({error}): remove it, it is rebuilt by the next run") from error
         if self.index.get("version") != tables.VERSION:
@@ -287,6 +291,12 @@ class Dataset:
                         self.folder.remove(path)
                         removed.append(path)
         return removed
+
+
+def refuse_foreign(folder: Folder) -> None:
+    """Raise Refused if a new dataset would come among other people's files."""
+    if folder.is_local and not folder.exists("dataset.json") and (folder.names("") or folder.folders("")):
+        raise Refused(f"{folder.url} is not empty and no refloom dataset: give an empty or new folder")
 
 
 def _json(value: Any) -> bytes:

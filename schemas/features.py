@@ -45,7 +45,7 @@ def _card_type(kind: pa.DataType) -> dict[str, Any]:
         return {"struct": [{"name": field.name, **_card_type(field.type)} for field in kind]}
     if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
         inner = _card_type(kind.value_type)
-        body: Any = inner["dtype"] if set(inner) == {"dtype"} else inner.get("struct", [inner])
+        body: Any = inner["dtype"] if set(inner) == {"dtype"} else inner.get("struct", inner)
         listed: dict[str, Any] = {"list": body}
         if pa.types.is_fixed_size_list(kind):
             listed["length"] = kind.list_size

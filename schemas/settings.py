@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import types
 from collections.abc import Sequence
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -31,7 +32,7 @@ def load(kind: type[T], file: str | None = None, overrides: Sequence[str] = ()) 
                 values = yaml.safe_load(stream) or {}
         except OSError as error:
             raise Refused(f"cannot read the config {file}: {error.strerror}") from error
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise Refused(f"{file} is not YAML: {error}") from error
         if not isinstance(values, dict):
             raise Refused(f"{file} must hold `key: value` settings, not a {type(values).__name__}")
@@ -94,11 +95,14 @@ def _value(kind: Any, value: Any, path: str) -> Any:
         if not isinstance(value, dict):
             raise Refused(f"{path} is a section with keys, not {value!r}")
         return {str(key): _value(arguments[1], item, f"{path}.{key}") for key, item in value.items()}
-    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
-            return float(value)  # YAML reads 1e-4 as text
+            number = float(value)  # YAML reads 1e-4 as text
         except ValueError:
-            raise Refused(f"{path} is a number, not {value!r}") from None
+            number = math.nan
+        if not math.isfinite(number):
+            raise Refused(f"{path} is a number, not {value!r}")
+        return number
     if type(value) is not kind:
         raise Refused(f"{path} is a {kind.__name__}, not {value!r}")
     return value

@@ -24,7 +24,13 @@ _READ_ONLY = {"hf", "http", "https"}
 
 
 def absolute_url(path: str) -> str:
-    """A local path as an absolute one, since workers may run elsewhere; URLs as they are."""
+    """A local path as an absolute one, since workers may run elsewhere; URLs as they are.
+
+    Raises:
+        Refused: an empty path.
+    """
+    if not path:
+        raise Refused("an empty path: give a folder, a file or a URL")
     return path if "://" in path else os.path.abspath(os.path.expanduser(path))
 
 
@@ -38,7 +44,10 @@ class Folder:
             url: a local path or an fsspec URL such as `s3://bucket/data`.
         """
         self.url = os.fspath(url)
-        fs, root = fsspec.core.url_to_fs(self.url)
+        try:
+            fs, root = fsspec.core.url_to_fs(self.url)
+        except (ValueError, ImportError) as error:
+            raise Refused(f"{self.url} cannot be opened: {error}") from error
         self._fs: Any = fs
         self.root: str = root.rstrip("/") or "/"
         self.is_local = isinstance(fs, LocalFileSystem)
@@ -78,7 +87,7 @@ class Folder:
         try:
             if self.is_local:
                 with os.scandir(self.at(path)) as entries:
-                    return sorted(entry.name for entry in entries if entry.is_dir() == folders)
+                    return sorted(entry.name for entry in entries if _is_folder(entry) == folders)
             self._fs.invalidate_cache(self.at(path))
             found = self._fs.ls(self.at(path), detail=True)
         except (FileNotFoundError, NotADirectoryError):
@@ -121,7 +130,7 @@ class Folder:
                 with self._fs.open(target, "wb") as raw:
                     yield HashingFile(raw)
                 return
-            os.makedirs(posixpath.dirname(target), exist_ok=True)
+            _make_folder(posixpath.dirname(target))
             temporary = f"{target}.{os.getpid()}{TEMPORARY}"
             try:
                 with open(temporary, "wb") as raw:
@@ -146,6 +155,20 @@ class Folder:
         """Remove a folder and everything below it; nothing happens if there is none."""
         if self.exists(path):
             self._fs.rm(self.at(path), recursive=True)
+
+
+def _make_folder(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError, FileNotFoundError) as error:
+        raise Refused(f"{path} cannot be made: {error.strerror}; give a place to write to") from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself: whoever opens it will say so
+        return False
 
 
 class HashingFile:

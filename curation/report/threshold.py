@@ -12,11 +12,19 @@ import pyarrow as pa
 from curation.config import Select
 from curation.objects import float_array
 from curation.report.survey import KEPT
-from curation.select import Rule, rules
+from curation.select import Rule, derived, rules
 from schemas.dataset import Dataset
 
-_NAMES = {"elongation": "aspect", "contained_classless": "contained"}
-"""Columns that `select` derives, to the score that they are drawn on and named after."""
+_DERIVED = {
+    "elongation": ("aspect", "aspect", "longer over shorter side"),
+    "contained_classless": ("contained", "contained", "objects without a class or phrase"),
+    "box_share_classless": (
+        "area_share",
+        "unnamed_box_share",
+        "box over picture, of objects without a class or phrase",
+    ),
+}
+"""Columns that `select` derives, to the score that they are drawn on, the setting's name, and a note."""
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -115,10 +123,9 @@ def _of_wholes(select: Select) -> Threshold:
 
 
 def _of_rule(rule: Rule) -> Threshold:
-    column = _NAMES.get(rule.column, rule.column)
-    setting = f"select.{'min' if rule.keeps_above else 'max'}_{column}"
-    note = {"elongation": "longer over shorter side", "contained_classless": "objects without a class or phrase"}
-    return Threshold(setting, "objects", column, rule.bound, rule.keeps_above, rule.reason, note.get(rule.column, ""))
+    column, name, note = _DERIVED.get(rule.column, (rule.column, rule.column, ""))
+    setting = f"select.{'min' if rule.keeps_above else 'max'}_{name}"
+    return Threshold(setting, "objects", column, rule.bound, rule.keeps_above, rule.reason, note)
 
 
 def effects(rows: pa.Table, select: Select) -> list[Effect]:
@@ -151,16 +158,9 @@ def whole_effect(rows: pa.Table, select: Select) -> Effect:
 
 
 def _values(rows: pa.Table, column: str) -> Floats:
-    if column == "elongation":
-        aspect = float_array(rows["aspect"])
-        elongation: Floats = np.maximum(aspect, 1 / np.maximum(aspect, 1e-9))
-        return elongation
-    if column == "contained_classless":
-        named = [
-            bool(category or phrase)
-            for category, phrase in zip(rows["category"].to_pylist(), rows["phrase"].to_pylist(), strict=True)
-        ]
-        return np.where(named, np.nan, float_array(rows["contained"]))
+    if column in _DERIVED:
+        columns = {name: float_array(rows[name]) for name in ("aspect", "contained", "area_share", "box_fill")}
+        return derived(columns, rows)[column]
     return float_array(rows[column])
 
 

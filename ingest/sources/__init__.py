@@ -17,6 +17,8 @@ def from_options(options: argparse.Namespace) -> Source:
     for option in ("unit_size", "limit"):
         if getattr(options, option, None) is not None and getattr(options, option) < 1:
             raise Refused(f"--{option.replace('_', '-')} must be 1 or more")
+    if not options.name.strip():
+        raise Refused("--name must not be empty")
     common: dict[str, Any] = {"name": options.name, "limit": options.limit}
     if getattr(options, "unit_size", None) is not None:
         common["unit_size"] = options.unit_size

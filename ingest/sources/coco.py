@@ -95,7 +95,13 @@ class Coco:
             if isinstance(image, dict) and is_id(image.get("id"))
         }
         by_image, strays = _assign(root["annotations"], owner, beyond)
-        captions_by_image, stray_captions = _assign(captions.value["annotations"] if captions else [], owner, beyond)
+        listed = captions.value["annotations"] if captions else []
+        captions_by_image, stray_captions = _assign(listed, owner, beyond)
+        if listed and len(stray_captions) == len(listed):
+            raise Refused(
+                f"none of the {len(listed):,} captions in {self.captions} is of a picture in {self.instances}: "
+                "give the captions of the same split"
+            )
 
         shared = {
             "prefix": prefix,
@@ -149,7 +155,10 @@ class Coco:
         if self.captions is None:
             return None
         document = jsons.load(self.captions)
-        object_of_lists(document.value, self.captions, {"annotations": "captions"})
+        root = object_of_lists(document.value, self.captions, {"annotations": "captions"})
+        listed = root["annotations"]
+        if listed and not any(isinstance(item, dict) and "caption" in item for item in listed):
+            raise Refused(f"{self.captions} holds no captions: give the captions json of the same pictures")
         return document
 
     def _prefix(self, images: list[Any]) -> str:

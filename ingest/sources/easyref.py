@@ -62,6 +62,8 @@ class EasyRef:
         document = jsons.load(self.records)
         if not isinstance(document.value, list) or not document.value:
             raise Refused(f"{self.records} is not a list of records with `target`: give the json of this format")
+        foreign = not any(isinstance(record, dict) and "target" in record for record in document.value)
+        notes = (f"no record of {self.records} has a `target`: is it of this format?",) if foreign else ()
         pictures, groups = _gather(document.value, json_stem(self.records))
         taken = pictures[: self.limit]
         folder = Folder(self.images)
@@ -99,7 +101,7 @@ class EasyRef:
                 )
             )
         config = {"source": self.kind, "unit_size": self.unit_size, "limit": self.limit}
-        return [Plan(self.key, tuple(units), config)]
+        return [Plan(self.key, tuple(units), config, notes)]
 
     def read(self, unit: UnitPlan) -> Iterator[Record]:
         """The pictures of one unit with their texts and faces, then the groups of its targets."""

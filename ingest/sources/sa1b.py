@@ -8,6 +8,7 @@ Boxes have width and height = max - min, one less than the pixels they cover. Th
 faces are blurred. A unit is a tar: it is read by offset and never unpacked; a gzip tar is streamed.
 """
 
+import os
 import posixpath
 import re
 from collections.abc import Callable, Iterator
@@ -65,7 +66,7 @@ class Sa1b:
             inside = [
                 name for name in folder.names() if name.endswith((".tar", ".tar.gz", ".tgz")) and not is_junk(name)
             ]
-            if not inside and (folder.folders() or folder.names()):
+            if not inside and (folder.folders() or folder.names() or (folder.is_local and os.path.isdir(path))):
                 raise Refused(f"no .tar in {path}: give SA-1B tars, or folders that hold them")
             if not folder.exists():
                 raise Refused(f"{path} does not exist: give SA-1B tars, or folders that hold them")

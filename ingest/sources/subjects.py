@@ -121,6 +121,12 @@ class Subjects:
             )
         notes = [f"folders that begin with _ or . were passed over: {', '.join(hidden)}"] if hidden else []
         notes += [f"folders without a picture were passed over: {', '.join(empty)}"] if empty else []
+        nested = [title for title, pictures in subjects if all(path.count("/") > 1 for path in pictures)]
+        if nested:
+            notes.append(
+                f"{len(nested)} of {len(subjects)} folders hold pictures in subfolders only, each was taken as one "
+                f"subject: if every subfolder is a subject, give {self.directory}/{table_name(nested[0])}"
+            )
         notes += [f"{len(loose):,} pictures lie in no subject's folder and were passed over"] if loose else []
         others += [name for name in files if name != CLASSES_FILE]
         return subjects, notes + passed_over(others, self.directory)

@@ -4,7 +4,8 @@
     meta.json: {videos: {video: {objects: {id: {category, frames: [frame]}}}}}
 
 With meta.json the frames and objects are those that it lists. Without it every frame is taken, its objects are the
-values of its PNG, 255 is void and no object, and nothing has a category. A unit is a run of videos.
+values of its PNG, 255 is void and no object, and nothing has a category; in a video whose PNGs hold 255 and nothing
+else (DAVIS 2016) it is the object. A unit is a run of videos.
 """
 
 import posixpath
@@ -30,10 +31,10 @@ from ingest.files import (
     table_name,
     weigh,
 )
-from ingest.labelmap import with_labels
+from ingest.labelmap import label_map, with_labels
 from ingest.source import Annotation, Item, Picture, Plan, Record, Track, UnitPlan
 from schemas import ids, masks
-from schemas.errors import Refused, Rejected
+from schemas.errors import Failed, Refused, Rejected
 from schemas.storage import Folder
 
 DEFAULT_UNIT_SIZE = 50
@@ -152,19 +153,35 @@ class Vos:
                 yield from (Item("track", track.track_id, lost, occurrence=video.occurrence) for track in tracks)
                 continue
             values: set[int] = set()
+            void = VOID if unit.task["listed"] or not self._is_binary(folder, video) else None
             for position, frame in enumerate(_Frame(*entry) for entry in video.frames):
                 picture = self._picture(video.name, frame, position, folder)
                 picture.split = unit.task["split"]
                 drawn = [(one, track.value) for track in tracks for one in track.at(picture.image_id, frame.name)]
                 picture.annotations = [annotation for annotation, _ in drawn]
                 if frame.png is not None:
-                    trace = partial(_trace, drawn) if unit.task["listed"] else partial(_find, picture, values)
+                    trace = partial(_trace, drawn) if unit.task["listed"] else partial(_find, picture, values, void)
                     picture.load = with_labels(picture, PictureFile(folder, frame.png, self.key), trace)
                 yield picture
             if unit.task["listed"]:
                 yield from (Track(track.track_id, track.problem) for track in tracks)
             else:
                 yield from (Track(ids.track_id("vos", video.name, value)) for value in sorted(values))
+
+    def _is_binary(self, folder: Folder, video: _Video) -> bool:
+        """Whether 255 is the only value beside 0 in all label maps of a video; mostly the first of them settles it."""
+        found = False
+        for frame in (_Frame(*entry) for entry in video.frames):
+            if frame.png is None:
+                continue
+            try:
+                labels = label_map(PictureFile(folder, frame.png, self.key).load())
+            except (Rejected, Failed):
+                continue  # costs its own frame, when that is read
+            if ((labels != 0) & (labels != VOID)).any():
+                return False
+            found |= bool((labels == VOID).any())
+        return found
 
     def _picture(self, video: str, frame: _Frame, position: int, folder: Folder) -> Picture:
         number = _number(frame.name)
@@ -224,9 +241,9 @@ def _trace(drawn: list[tuple[Annotation, int]], labels: npt.NDArray[Any]) -> Non
             annotation.segmentation = masks.encode(labels == value)
 
 
-def _find(picture: Picture, values: set[int], labels: npt.NDArray[Any]) -> None:
-    """Make the objects of a frame from its label map; `values` collects those of the video."""
-    present = [value for value in np.unique(labels).tolist() if value not in (0, VOID)]
+def _find(picture: Picture, values: set[int], void: int | None, labels: npt.NDArray[Any]) -> None:
+    """Make the objects of a frame from its label map; `values` collects those of the video, `void` is none."""
+    present = [value for value in np.unique(labels).tolist() if value not in (0, void)]
     values.update(present)
     picture.annotations = [
         Annotation(

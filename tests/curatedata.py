@@ -1,0 +1,108 @@
+"""One small dataset of true formats and photographs, curated with the packaged models once for all tests."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+
+import pytest
+from helpers import HERE, ingest, write_coco
+
+from curation.config import Curation
+from curation.job import curate
+from ingest import sampledata
+from ingest.sources.coco import Coco
+from ingest.sources.subjects import Subjects
+from ingest.sources.ytvis import YouTubeVis
+
+FRAMES = 6
+MANY = 24
+NO_MODELS = ["--set", "models.face=none", "--set", "models.image_embedding=none"]
+STAGES = ("measure", "face", "embed", "quality", "select", "group", "split", "compose")
+
+
+def once(make: Callable[[pytest.TempPathFactory], Path]) -> Callable[[pytest.TempPathFactory], Path]:
+    """Make a thing the first time that a test of the session asks for it."""
+    made: list[Path] = []
+
+    @wraps(make)
+    def get(factory: pytest.TempPathFactory) -> Path:
+        if not made:
+            made.append(make(factory))
+        return made[0]
+
+    return get
+
+
+@once
+def tree(factory: pytest.TempPathFactory) -> Path:
+    """Six COCO pictures in train2017 and val2017, one short video, five subject folders, one SA-1B tar."""
+    root = factory.mktemp("sample") / "sample"
+    sampledata.write(str(root), images=6, videos=1, seed=0)
+    path = root / "ytvis/train/instances.json"
+    document = json.loads(path.read_text())
+    for video in document["videos"]:
+        video |= {"length": FRAMES, "file_names": video["file_names"][:FRAMES]}
+    for annotation in document["annotations"]:
+        annotation |= {name: annotation[name][:FRAMES] for name in ("segmentations", "bboxes", "areas")}
+    path.write_text(json.dumps(document))
+    return root
+
+
+@once
+def ingested(factory: pytest.TempPathFactory) -> Path:
+    """The tree as a dataset of five units: 6 COCO pictures, 6 frames, 8 pictures of subjects."""
+    root, out = tree(factory), factory.mktemp("ingested") / "data"
+    for split in ("train2017", "val2017"):
+        instances, captions = (
+            str(root / f"coco/annotations/{what}_{split}.json") for what in ("instances", "captions")
+        )
+        ingest(Coco(images=str(root / "coco" / split), instances=instances, captions=captions, unit_size=3), out)
+    videos = root / "ytvis/train"
+    ingest(YouTubeVis(frames=str(videos / "JPEGImages"), annotations=str(videos / "instances.json")), out)
+    ingest(Subjects(directory=str(root / "subjects"), limit=8), out)
+    return out
+
+
+@once
+def curated(factory: pytest.TempPathFactory) -> Path:
+    """The dataset with every stage done by the packaged models; a test that changes it copies it."""
+    out = copy(ingested(factory), factory.mktemp("curated"))
+    curate(str(out), Curation(), HERE)
+    return out
+
+
+def copy(dataset: Path, where: Path) -> Path:
+    """A copy of a dataset to change."""
+    return Path(shutil.copytree(dataset, where / "data"))
+
+
+def contents(dataset: Path) -> dict[str, str]:
+    """Path in the dataset to sha256 of every file, those in runs/ left out."""
+    return {
+        str(path.relative_to(dataset)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(dataset.rglob("*"))
+        if path.is_file() and path.relative_to(dataset).parts[0] != "runs"
+    }
+
+
+@once
+def many_units(factory: pytest.TempPathFactory) -> Path:
+    """Small pictures in units of one, so that a job can be stopped between two of them."""
+    root = factory.mktemp("many")
+    images, instances, captions = write_coco(root / "coco", MANY, objects=2, size=(96, 80))
+    source = Coco(images=str(images), instances=str(instances), captions=str(captions), unit_size=1)
+    return Path(ingest(source, root / "data").url)
+
+
+def wait_for(dataset: Path, stage: str, process: subprocess.Popen[str], units: int = 1) -> None:
+    """Wait until a process has committed some units of a stage."""
+    folder, deadline = dataset / "manifests" / stage, time.monotonic() + 120
+    while not folder.is_dir() or len(list(folder.glob("*.json"))) < units:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, f"no unit of {stage} in two minutes"
+        time.sleep(0.002)
