@@ -16,7 +16,8 @@ $(STAMP): pyproject.toml constraints.txt
 		{ echo "refloom needs Python >= 3.11 with venv; set PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,s3]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps insightface
 	@touch $@
 
 demo: $(STAMP)

@@ -199,6 +199,46 @@ def _add_dataset_commands(commands: Any) -> None:
         if name == "report":
             one.add_argument("--out", metavar="HTML", help="where to write the page (default: DATASET/report.html)")
 
+    export = _command(
+        commands,
+        "export",
+        "curation.export.command:export",
+        "Write the dataset in another format: EasyRef's, MIP-Adapter's, COCO's or WebDataset's.",
+        "  refloom export DATASET OUT --format coco\n"
+        "  refloom export DATASET OUT --format webdataset --split train --per-shard 500",
+    )
+    export.add_argument("dataset", metavar="DATASET")
+    export.add_argument("out", metavar="OUT", help="new or empty folder, or an unfinished export of the same")
+    export.add_argument("--format", required=True, choices=("easyref", "subject10k", "coco", "webdataset"))
+    export.add_argument("--split", choices=("train", "validation"), help="only this split (default: all)")
+    export.add_argument("--limit", type=int, metavar="N", help="only the first N samples, or pictures for coco")
+    export.add_argument("--kept", action="store_true", help="coco: only objects that the selection kept")
+    export.add_argument("--per-shard", type=int, default=1000, metavar="N", help="webdataset: samples in a tar")
+
+    inspect = _command(
+        commands,
+        "inspect",
+        "curation.browse.command:inspect",
+        "Sizes, rows and bytes of every table, and one row printed and drawn.",
+        "  refloom inspect DATASET\n  refloom inspect DATASET --id coco/000000000139 --draw row.png",
+    )
+    inspect.add_argument("dataset", metavar="DATASET")
+    inspect.add_argument("--id", metavar="ID", help="of the row (default: the first one)")
+    inspect.add_argument("--table", metavar="TABLE", help="that holds it (default: the one of such ids)")
+    inspect.add_argument("--draw", metavar="PNG", help="draw the row to this file")
+    inspect.add_argument("--json", action="store_true", help="print json")
+
+    browse = _command(
+        commands,
+        "browse",
+        "curation.browse.command:browse",
+        "Serve a local page to search and look at pictures, objects, faces, groups and samples; read only.",
+        "  refloom browse DATASET\n  refloom browse DATASET --port 8080",
+    )
+    browse.add_argument("dataset", metavar="DATASET")
+    browse.add_argument("--host", default="127.0.0.1", help="to listen on; anything else shows the dataset to others")
+    browse.add_argument("--port", type=int, default=0, help="0 takes a free one")
+
     models = _command(
         commands,
         "models",
@@ -207,6 +247,63 @@ def _add_dataset_commands(commands: Any) -> None:
         "  refloom models\n  refloom models --json",
     )
     models.add_argument("--json", action="store_true", help="print json")
+
+
+def _add_share_commands(commands: Any) -> None:
+    publish = _command(
+        commands,
+        "publish",
+        "curation.share.command:publish",
+        "Write a dataset as a publication: even shards, a card, checksums. Resumes; refuses what licenses forbid.",
+        "  refloom publish DATASET DEST\n"
+        "  refloom publish DATASET DEST --tables all --takedown ids.txt\n"
+        "  refloom publish DATASET DEST --no-images --push me/reference-data",
+    )
+    publish.add_argument("dataset", metavar="DATASET")
+    publish.add_argument("dest", metavar="DEST", help="new or empty local folder, or the one to resume")
+    publish.add_argument("--tables", nargs="+", default=["samples"], metavar="TABLE", help="which, or `all`")
+    publish.add_argument(
+        "--no-images", action="store_true", help="ids, masks and scores only; `refloom rehydrate` joins the bytes again"
+    )
+    publish.add_argument("--include-face-embeddings", action="store_true", help="publish identity embeddings of faces")
+    publish.add_argument("--shard-mb", type=float, default=400.0, metavar="MB", help="target size of a file")
+    publish.add_argument(
+        "--only-sources", nargs="+", default=[], metavar="SOURCE", help="leave out what holds pictures of others"
+    )
+    publish.add_argument(
+        "--accept-license",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="publish pictures of a license that is not known to allow it; `none` where none is stated; may be repeated",
+    )
+    publish.add_argument(
+        "--takedown", metavar="FILE", help="ids one a line: images, videos, groups, samples, source URLs to leave out"
+    )
+    publish.add_argument("--replace", action="store_true", help="throw away another publication that lies in DEST")
+    publish.add_argument("--dry-run", action="store_true", help="say files, bytes and disk, or what is refused")
+    hub = publish.add_argument_group("hub")
+    hub.add_argument("--push", metavar="OWNER/NAME", help="then send it to this dataset repository; resumes")
+    hub.add_argument("--public", action="store_true", help="a repository that is made now is public, not private")
+    hub.add_argument("--endpoint", metavar="URL", help="of another Hub")
+    hub.add_argument(
+        "--forget-history",
+        action="store_true",
+        help="squash the repository's history, where taken-down data still lies",
+    )
+
+    rehydrate = _command(
+        commands,
+        "rehydrate",
+        "curation.share.command:rehydrate",
+        "Join a publication without pictures with your copy of the source, checked by sha256. Resumes.",
+        "  refloom rehydrate PUBLISHED /data/sa1b DEST\n  refloom rehydrate PUBLISHED DATASET DEST",
+    )
+    rehydrate.add_argument("published", metavar="PUBLISHED", help="folder or fsspec URL of the publication")
+    rehydrate.add_argument("source", metavar="SOURCE", help="folder of pictures or tars, or a refloom dataset")
+    rehydrate.add_argument("dest", metavar="DEST", help="new or empty local folder, or the one to resume")
+    rehydrate.add_argument("--replace", action="store_true", help="throw away another publication that lies in DEST")
+    rehydrate.add_argument("--dry-run", action="store_true", help="say how many pictures are looked for")
 
 
 def _add_demo_commands(commands: Any) -> None:
@@ -252,6 +349,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_ingest(commands)
     _add_dataset_commands(commands)
+    _add_share_commands(commands)
     _add_demo_commands(commands)
     return parser
 

@@ -3,6 +3,7 @@
 A pass decodes each picture once and shows it to every annotator that is due; each of them writes its own tables.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -20,14 +21,14 @@ from inference.models.faces import FaceModel
 from ingest.admission import settle
 from ingest.source import Problem
 from schemas import boxes, ids, masks, pictures
-from schemas.errors import Rejected
+from schemas.errors import Failed, Rejected
 from schemas.unit import UnitWriter
 
 Pixels = npt.NDArray[np.uint8]
 Row = dict[str, Any]
 
 _FACE_SHARPNESS_SIDE_PX = 128
-_HANDED_OVER = 64
+HANDED_OVER = 64
 """Crops that wait for the embedder at most; it batches as it likes, a crop's vector does not depend on it."""
 _SCORED_TOGETHER = 2048
 """Objects whose components wait for their quality at most."""
@@ -44,6 +45,10 @@ class Annotator(Protocol):
     stage: str
     kind: str
 
+    def count(self, image: Row, objects: Objects) -> int:
+        """How many items of its kind a picture gives; it is not shown to a stage that has none there."""
+        ...
+
     def look(self, image: Row, picture: Decoded, objects: Objects) -> Any:
         """What the stage makes of one picture; raises Rejected or Failed to give it up."""
         ...
@@ -55,11 +60,6 @@ class Annotator(Protocol):
     def finish(self, out: UnitWriter) -> None:
         """Settle what still waits, for example in a batch."""
         ...
-
-
-def expect(annotator: Annotator, objects: Objects, out: UnitWriter) -> None:
-    """Announce the items that an annotator has to settle for one picture."""
-    out.expect(annotator.kind, 1 if annotator.kind == "image" else len(objects))
 
 
 def lose(annotator: Annotator, image_id: str, objects: Objects, problem: Problem, out: UnitWriter) -> None:
@@ -76,6 +76,10 @@ class Measure:
     """Scores of whole pictures; a row means that the picture decodes."""
 
     stage, kind = "measure", "image"
+
+    def count(self, image: Row, objects: Objects) -> int:
+        """Every picture is an item."""
+        return 1
 
     def look(self, image: Row, picture: Decoded, objects: Objects) -> measure.ImageScores:
         """Scores."""
@@ -95,10 +99,20 @@ class Quality:
 
     stage, kind = "quality", "object"
 
-    def __init__(self, config: Curation) -> None:
-        self._config = config
+    def __init__(self, config: Curation, cosines: Callable[[list[str]], list[float | None]]) -> None:
+        """Make one.
+
+        Args:
+            config: settings.
+            cosines: object ids to the cosine of phrase and cut-out, None where nobody has looked.
+        """
+        self._config, self._cosines = config, cosines
         self._waiting: list[tuple[str, Objects, quality.Scores]] = []
         self._rows = 0
+
+    def count(self, image: Row, objects: Objects) -> int:
+        """Every object is an item."""
+        return len(objects)
 
     def look(self, image: Row, picture: Decoded, objects: Objects) -> quality.Scores:
         """Components of the objects."""
@@ -121,8 +135,10 @@ class Quality:
             name: np.concatenate([scores.components[name] for _, _, scores in self._waiting]) for name in names
         }
         scores = components | {"quality": quality.quality(kinds, components, self._config.quality)}
+        object_ids = [object_id for _, objects, _ in self._waiting for object_id in objects.ids]
         columns = {
-            "object_id": [object_id for _, objects, _ in self._waiting for object_id in objects.ids],
+            "object_id": object_ids,
+            "phrase_cosine": self._cosines(object_ids),
             "image_id": [image_id for image_id, objects, _ in self._waiting for _ in range(len(objects))],
             "filtered": [reason for _, _, scores in self._waiting for reason in scores.filtered],
         }
@@ -138,6 +154,10 @@ class Faces:
 
     def __init__(self, config: Face, model: FaceModel) -> None:
         self._config, self._model = config, model
+
+    def count(self, image: Row, objects: Objects) -> int:
+        """Every picture is an item."""
+        return 1
 
     def look(self, image: Row, picture: Decoded, objects: Objects) -> list[Row]:
         """Rows of the faces; Rejected if there are none."""
@@ -228,6 +248,10 @@ class Embeddings:
         self._waiting: list[_Waiting] = []
         self._crops = 0
 
+    def count(self, image: Row, objects: Objects) -> int:
+        """Every object is an item."""
+        return len(objects)
+
     def look(self, image: Row, picture: Decoded, objects: Objects) -> list[_Waiting]:
         """Cut-outs of the objects that pass the filter."""
         height, width = picture.size
@@ -250,19 +274,25 @@ class Embeddings:
         for item in looked:
             self._waiting.append(item)
             self._crops += item.crop is not None
-            if self._crops == _HANDED_OVER:
+            if self._crops == HANDED_OVER:
                 self.finish(out)
 
     def finish(self, out: UnitWriter) -> None:
         """Embed and settle what waits."""
-        crops = [item.crop for item in self._waiting if item.crop is not None]
-        vectors = list(self._model.embed(np.stack(crops))) if crops else []
+        waiting, self._waiting, self._crops = self._waiting, [], 0
+        crops = [item.crop for item in waiting if item.crop is not None]
+        problem: Failed | None = None
+        try:
+            vectors = list(self._model.embed(np.stack(crops))) if crops else []
+        except Failed as failed:
+            problem, vectors = failed, []
         vectors.reverse()
-        for item in self._waiting:
+        for item in waiting:
             if item.reason is not None:
                 out.reject("object", item.object_id, item.reason)
-                continue
-            row = {"object_id": item.object_id, "image_id": item.image_id, "embedding": vectors.pop()}
-            out.add("embeddings", row)
-            out.keep("object")
-        self._waiting, self._crops = [], 0
+            elif problem is not None:
+                settle(out, "object", item.object_id, problem)
+            else:
+                row = {"object_id": item.object_id, "image_id": item.image_id, "embedding": vectors.pop()}
+                out.add("embeddings", row)
+                out.keep("object")

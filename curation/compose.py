@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.config import Compose
-from curation.groups import pair_similarities
 from curation.mentions import readable, spans, template
+from curation.spread import pair_similarities
 from schemas.errors import Rejected
+from schemas.ids import image_of
 
 VERSION = 1
 
@@ -30,6 +31,7 @@ class Shelf:
             `phrase_cosine` joined in.
         faces: `faces` rows of each picture, without crops.
         embeddings: of objects.
+        text_space: embeddings of cut-outs in the space of texts.
         captions: made by a model, of pictures without one.
     """
 
@@ -37,6 +39,7 @@ class Shelf:
     objects: dict[str, list[Row]] = field(default_factory=dict)
     faces: dict[str, list[Row]] = field(default_factory=dict)
     embeddings: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    text_space: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     captions: dict[str, str] = field(default_factory=dict)
 
 
@@ -121,20 +124,29 @@ def group_sample(group: Row, shelf: Shelf, config: Compose) -> Draft:
     Raises:
         Rejected: `too_few_members` if fewer than two members' pictures are at hand.
     """
-    members = [member for member in group["members"] if member.split("#")[0] in shelf.images]
+    members = [member for member in group["members"] if image_of(member) in shelf.images]
     if len(members) > config.max_pictures_per_group:
         picks = np.linspace(0, len(members) - 1, config.max_pictures_per_group).round().astype(int)
         members = [members[pick] for pick in picks]
-    image_ids = list(dict.fromkeys(member.split("#")[0] for member in members))
+    image_ids = list(dict.fromkeys(image_of(member) for member in members))
     subjects: dict[str, list[tuple[int, Row]]] = {group["group_id"]: []}
     for picture, rows in enumerate(_appearing(image_ids, shelf)):
         for row in rows:
             owner = group["group_id"] if row["object_id"] in members else row["object_id"]
             subjects.setdefault(owner, []).append((picture, row))
-    if len(subjects[group["group_id"]]) < 2:
+    own_faces = [
+        (picture, face)
+        for picture, image_id in enumerate(image_ids)
+        for face in shelf.faces.get(image_id, [])
+        if face["face_id"] in members
+    ]
+    if len(subjects[group["group_id"]]) + len(own_faces) < 2:
         raise Rejected("too_few_members", "fewer than two members are at hand")
-    loose = _loose_faces(image_ids, shelf, config)
-    draft = _draft(f"group/{group['group_id']}", "group", image_ids, subjects, loose, shelf, config)
+    loose = [
+        (picture, face) for picture, face in _loose_faces(image_ids, shelf, config) if face["face_id"] not in members
+    ]
+    owner_faces = {group["group_id"]: own_faces}
+    draft = _draft(f"group/{group['group_id']}", "group", image_ids, subjects, loose, shelf, config, owner_faces)
     draft.row["why"] = f"{group['kind']} group of {len(group['members'])}"
     return draft
 
@@ -163,8 +175,19 @@ def _draft(
     loose: list[tuple[int, Row]],
     shelf: Shelf,
     config: Compose,
+    faces: dict[str, list[tuple[int, Row]]] | None = None,
 ) -> Draft:
+    """Put a sample together.
+
+    Args:
+        sample_id, kind, image_ids, shelf, config: of the sample.
+        subjects: id to the pictures and objects that show it.
+        loose: faces that are subjects of their own.
+        faces: id of a subject to pictures and faces that show it where no object does.
+    """
     rows = [_subject(subject_id, appearances, shelf) for subject_id, appearances in subjects.items() if appearances]
+    for subject_id, found in (faces or {}).items():
+        _add_faces(subject_id, found, rows)
     # a group's own subject first, then by how often and how well it is seen; ties by id
     rows.sort(key=lambda row: (-len(row["appearances"]), -_best(row), row["subject_id"]))
     rows += [_face_subject(picture, face) for picture, face in loose]
@@ -177,11 +200,35 @@ def _draft(
         row["mentions"] = [one for one in row["mentions"] if not any(_within(one, other) for other in every)]
     qualities = [appearance["quality"] for row in rows for appearance in row["appearances"]]
     known = [quality for quality in qualities if quality is not None]
-    # without a text encoder there is no mip_s, and it is never made up
-    scores = {"mip_s": None, "min_quality": min(known) if known else None}
+    scores = {"mip_s": mip_s(rows, shelf), "min_quality": min(known) if known else None}
     return Draft(
         {"sample_id": sample_id, "kind": kind, "scores": scores, "pictures": pictures, "subjects": rows}, image_ids
     )
+
+
+def mip_s(subjects: list[Row], shelf: Shelf) -> float | None:
+    """How well the subjects of a sample fit their phrases, less how alike they are; higher is better.
+
+    mean cos(t_i, v_i) - mean cos(v_i, v_j) over pairs i < j, as read out of MIP-Adapter's figure (its paper gives the
+    cosines, not their weights). Each subject is seen at its best.
+
+    Returns:
+        -2..2; None with fewer than two subjects that have a phrase and a vector, and without a text encoder.
+    """
+    cosines, vectors = [], []
+    for subject in subjects:
+        known = [
+            appearance
+            for appearance in subject["appearances"]
+            if appearance["phrase_cosine"] is not None and appearance["object_id"] in shelf.text_space
+        ]
+        if known:
+            best = max(known, key=lambda appearance: (appearance["quality"] or 0.0, appearance["object_id"]))
+            cosines.append(best["phrase_cosine"])
+            vectors.append(shelf.text_space[best["object_id"]])
+    if len(vectors) < 2:
+        return None
+    return float(np.mean(cosines) - pair_similarities(np.stack(vectors)).mean())
 
 
 def _best(subject: Row) -> float:
@@ -244,6 +291,19 @@ def _face_subject(picture: int, face: Row) -> Row:
         "appearances": [appearance],
         "similarity": None,
     }
+
+
+def _add_faces(subject_id: str, faces: list[tuple[int, Row]], subjects: list[Row]) -> None:
+    """Give a subject appearances by faces alone; the similarities of its objects then no longer cover all of them."""
+    if not faces:
+        return
+    appearances = [_face_subject(picture, face)["appearances"][0] for picture, face in faces]
+    own = next((row for row in subjects if row["subject_id"] == subject_id), None)
+    if own is None:
+        subjects.append(_face_subject(*faces[0]) | {"subject_id": subject_id, "appearances": appearances})
+    else:
+        own["appearances"] = sorted(own["appearances"] + appearances, key=lambda appearance: int(appearance["picture"]))
+        own["similarity"] = None
 
 
 def _picture(index: int, image_id: str, subjects: list[Row], shelf: Shelf) -> Row:

@@ -2,7 +2,7 @@
 
 import posixpath
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from curation import compose
 from curation.compose import Draft, Shelf
 from curation.config import Compose
 from curation.decoded import shrink
+from curation.objects import found_objects, is_found, made_masks
 from curation.picturestore import PictureStore
 from ingest.admission import settle
 from ingest.watch import Watch
@@ -51,16 +52,18 @@ def compose_unit(
     own = store.open(unit)
     for other in others:
         store.open(other)
-    shelf = read_shelf(dataset, (unit, *others), store)
+    shelf = read_shelf(dataset, (unit, *others), store, config)
     splits = _splits(dataset, (unit, *others))
     groups = [row for row in dataset.read("groups", unit=unit).to_pylist() if row["kind"] != "track"]
     grouped = {
         image_of(member)
         for one in (unit, *others)
         for row in dataset.read("groups", ["kind", "members"], unit=one).to_pylist()
-        if row["kind"] != "track"
+        if row["kind"] == "folder"  # a picture of an identity or a look is also one of its own
         for member in row["members"]
     }
+
+    copies = {row["id"]: row["by"] for row in dataset.read("duplicates", ["id", "by"], unit=unit).to_pylist()}
 
     def settle_sample(kind: str, item_id: str, draft: Callable[[], Draft]) -> None:
         try:
@@ -76,7 +79,7 @@ def compose_unit(
         out.add("samples", row, weight=weight, below=splits[made.image_ids[0]])
         out.keep(kind)
 
-    for video_id, frames in _videos(own, shelf).items():
+    for video_id, frames in _videos([image_id for image_id in own if image_id not in copies], shelf).items():
         windows = compose.video_frames(frames, shelf, config)
         out.expect("video", max(1, len(windows)))
         if not windows:
@@ -93,10 +96,13 @@ def compose_unit(
     singles = [image_id for image_id in own if not shelf.images[image_id]["video_id"] and image_id not in grouped]
     out.expect("image", len(singles))
     for image_id in singles:
+        if image_id in copies:
+            out.reject("image", image_id, "leak" if copies[image_id] == "leak" else "near_copy")
+            continue
         settle_sample("image", image_id, lambda: compose.image_sample(image_id, shelf, config))  # noqa: B023
 
 
-def read_shelf(dataset: Dataset, units: tuple[str, ...], store: PictureStore) -> Shelf:
+def read_shelf(dataset: Dataset, units: tuple[str, ...], store: PictureStore, config: Compose) -> Shelf:
     """What is known of the pictures of some units; masks of kept objects only."""
     shelf = Shelf(images=store.rows)
     for unit in units:
@@ -104,18 +110,15 @@ def read_shelf(dataset: Dataset, units: tuple[str, ...], store: PictureStore) ->
         kept = {row["object_id"] for row in selection if row["verdict"] == "keep"}
         columns = ["object_id", "quality", "phrase_cosine"]
         scores = {row["object_id"]: row for row in dataset.read("object_scores", columns, unit=unit).to_pylist()}
-        made = {row["object_id"]: row for row in _optional(dataset, "masks", unit) if row["object_id"] in kept}
-        phrases = {row["object_id"]: row["phrase"] for row in _optional(dataset, "phrases", unit)}
+        made = {object_id: row for object_id, row in made_masks(dataset, unit).items() if object_id in kept}
+        phrases = _phrases(dataset, unit, kept, config)
         shelf.captions |= {row["image_id"]: row["caption"] for row in _optional(dataset, "captions", unit)}
-        for batch in dataset.batches("objects", _OBJECT_COLUMNS, unit=unit):
-            ids = batch.column("object_id").to_pylist()
-            for position in (index for index, object_id in enumerate(ids) if object_id in kept):
-                (row,) = batch.slice(position, 1).to_pylist()
-                row |= {name: scores[row["object_id"]][name] for name in ("quality", "phrase_cosine")}
-                if row["object_id"] in made:
-                    row |= {name: made[row["object_id"]][name] for name in ("mask", "box", "predicted_iou")}
-                row["phrase"] = phrases.get(row["object_id"], row["phrase"])
-                shelf.objects.setdefault(row["image_id"], []).append(row)
+        for row in _kept_objects(dataset, unit, kept, made):
+            row |= {name: scores[row["object_id"]][name] for name in ("quality", "phrase_cosine")}
+            if row["object_id"] in phrases:
+                row["phrase"] = phrases[row["object_id"]]["phrase"]
+                shelf.text_space[row["object_id"]] = np.array(phrases[row["object_id"]]["embedding"], np.float32)
+            shelf.objects.setdefault(row["image_id"], []).append(row)
         for row in _optional(dataset, "faces", unit, _FACE_COLUMNS):
             shelf.faces.setdefault(row["image_id"], []).append(row)
         if dataset.manifest("embed", unit) is not None:
@@ -124,6 +127,33 @@ def read_shelf(dataset: Dataset, units: tuple[str, ...], store: PictureStore) ->
                 if object_id in kept:
                     shelf.embeddings[object_id] = np.array(vector.values.to_numpy(), np.float32)
     return shelf
+
+
+def _kept_objects(
+    dataset: Dataset, unit: str, kept: set[str], made: dict[str, dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Rows of `objects` with effective masks: the source's objects, then those that were found on bare pictures."""
+    for batch in dataset.batches("objects", _OBJECT_COLUMNS, unit=unit):
+        ids = batch.column("object_id").to_pylist()
+        for position in (index for index, object_id in enumerate(ids) if object_id in kept):
+            (row,) = batch.slice(position, 1).to_pylist()
+            if row["object_id"] in made:
+                row |= {name: made[row["object_id"]][name] for name in ("mask", "box", "predicted_iou")}
+            yield row
+    yield from found_objects([row for object_id, row in made.items() if is_found(object_id)])
+
+
+def _phrases(dataset: Dataset, unit: str, kept: set[str], config: Compose) -> dict[str, dict[str, Any]]:
+    """Rows of `phrases` that samples may use."""
+    return {
+        row["object_id"]: row
+        for row in _optional(dataset, "phrases", unit)
+        if row["object_id"] in kept
+        and (
+            row["origin"] == "source"
+            or (row["probability"] >= config.min_phrase_probability and row["margin"] >= config.min_phrase_margin)
+        )
+    }
 
 
 def _optional(dataset: Dataset, table: str, unit: str, columns: tuple[str, ...] | None = None) -> list[dict[str, Any]]:

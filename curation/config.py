@@ -7,6 +7,10 @@ bounds (box 1 % to 80 %, at most 4 subjects), AnyDoor (mask score 0.9), PhotoMak
 
 from dataclasses import dataclass, field
 
+from curation.dedup import Dedup
+from curation.identities import Identities
+from curation.looks import Looks
+
 Points = tuple[tuple[float, float], ...]
 """A piecewise-linear ramp: (value, score) points with rising values; flat outside."""
 
@@ -49,14 +53,17 @@ class Models:
     """Which models look at the pictures; `auto` takes the best one that is present, `none` none.
 
     Attributes:
-        face, image_embedding: names in `refloom`'s registry.
+        segmenter, face, image_embedding, text_embedding, captioner: names of `refloom models`.
         device: cpu or cuda.
         precision: fp32, bf16 or fp16.
         gpus_per_worker: share of a GPU that a worker holds when the device is cuda.
     """
 
+    segmenter: str = "auto"
     face: str = "auto"
     image_embedding: str = "auto"
+    text_embedding: str = "auto"
+    captioner: str = "auto"
     device: str = "cpu"
     precision: str = "fp32"
     gpus_per_worker: float = 1.0
@@ -89,6 +96,34 @@ class Filter:
     min_short_side_px: float = 16.0
     max_aspect: float = 12.0
     min_box_fill: float = 0.08
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Masking:
+    """Masks for what has none.
+
+    Attributes:
+        boxes: objects that have a box and no mask.
+        bare_pictures: all masks of pictures without objects, where the segmenter can; SA-1B is made like that.
+        max_per_picture: of the masks of a bare picture, the most certain.
+    """
+
+    boxes: bool = True
+    bare_pictures: bool = True
+    max_per_picture: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phrasing:
+    """Phrases of objects and captions of pictures.
+
+    Attributes:
+        vocabulary: text file of names, one a line; null takes the one that ships.
+        find: look for phrases of objects that have neither phrase nor class.
+    """
+
+    vocabulary: str | None = None
+    find: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +260,7 @@ class Compose:
         max_pictures_per_group: of a group sample; more are thinned evenly.
         max_subjects: of a sample, by quality.
         min_face_px: shorter side of a face that is a subject of its own.
+        min_phrase_probability, min_phrase_margin: phrases from the vocabulary below these are not used.
         max_side_px: re-encode larger pictures to this and scale boxes and masks; null keeps the source's bytes.
         jpeg_quality: of re-encoded pictures.
     """
@@ -234,6 +270,8 @@ class Compose:
     max_pictures_per_group: int = 30
     max_subjects: int = 16
     min_face_px: float = 64.0
+    min_phrase_probability: float = 0.1
+    min_phrase_margin: float = 0.01
     max_side_px: int | None = None
     jpeg_quality: int = 95
 
@@ -250,9 +288,14 @@ class Curation:
 
     models: Models = Models()
     filter: Filter = Filter()
+    mask: Masking = Masking()
     face: Face = Face()
+    phrase: Phrasing = Phrasing()
     quality: Quality = field(default_factory=Quality)
+    dedup: Dedup = field(default_factory=Dedup)
     select: Select = Select()
+    identities: Identities = field(default_factory=Identities)
+    looks: Looks = field(default_factory=Looks)
     group: Group = Group()
     split: Split = Split()
     compose: Compose = Compose()

@@ -38,6 +38,7 @@ class Dedup:
     """Near-duplicates.
 
     Attributes:
+        by: what is compared, of bytes, phash and embedding; nothing leaves every copy in.
         max_hamming: bits of 64 in which the perceptual hashes of copies, or of one and the mirror image of the other,
             differ at most; null compares no hashes. Of 123 photographs 98 % stay within 4 as JPEG of quality 40 and
             at a quarter of the size, 84 % mirrored, 45 % as the inner 95 % of the sides; of 7,373 pairs of different
@@ -54,6 +55,7 @@ class Dedup:
         evaluation: folders of pictures, or refloom datasets, whose copies must not be trained on.
     """
 
+    by: tuple[str, ...] = ("bytes", "phash", "embedding")
     max_hamming: int | None = 4
     max_whole_hamming: int = 10
     min_contrast: float = 0.02
@@ -65,6 +67,8 @@ class Dedup:
     evaluation: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if unknown := set(self.by) - {"bytes", "phash", "embedding"}:
+            raise ValueError(f"by names bytes, phash and embedding, not {sorted(unknown)[0]!r}")
         if self.max_hamming is not None and not 0 <= self.max_hamming <= 16:
             raise ValueError(f"max_hamming is 0 to 16 bits of 64, not {self.max_hamming}")
         if self.quality_step <= 0:
@@ -93,7 +97,7 @@ def duplicates(
     """
     state = _State(pictures, things, config)
     _compare_pictures(state, evaluation)
-    if near_copy is not None:
+    if near_copy is not None and "embedding" in config.by:
         _compare_things(state, config.min_cosine or near_copy, evaluation)
     return state.rows()
 
@@ -192,7 +196,7 @@ class _Index:
         self._hashed: dict[int, list[tuple[int, int]]] = defaultdict(list)
         self._near: dict[int, list[tuple[int, int]]] = {}
         self._code = np.full((len(pictures), 2), -1)
-        if config.max_hamming is not None:
+        if config.max_hamming is not None and "phash" in config.by:
             usable = np.flatnonzero(meaningful(pictures.phash, pictures.light[:, 1], config))
             plain = pictures.phash[usable]
             values, codes = equal_places(np.concatenate([plain, mirrored(plain)]))
@@ -217,7 +221,7 @@ class _Index:
 
     def add(self, row: int, rank: int) -> None:
         """A picture that stays; of the equal frames of one video the best is enough."""
-        same = self._bytes[self._pictures.sha256[row]]
+        same = self._bytes[self._pictures.sha256[row]] if "bytes" in self._config.by else []
         if all(self._places[other] != self._places[row] for other in same):
             same.append(row)
         if self._code[row, 0] >= 0:

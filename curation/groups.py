@@ -8,45 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.config import Group
+from curation.spread import spread
 from schemas import ids, masks
 from schemas.dataset import Dataset
 from schemas.masks import Mask
 from schemas.unit import UnitWriter
 
 VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """How different the members of a group are; similarities are None without embeddings of all members."""
-
-    min_similarity: float | None
-    mean_similarity: float | None
-    max_similarity: float | None
-    area_ratio: float | None
-
-
-def spread(embeddings: npt.NDArray[np.float32] | None, areas: npt.NDArray[np.float64]) -> Spread:
-    """Spread of a group of N >= 2 members.
-
-    Args:
-        embeddings: (N, D) unit length, or None.
-        areas: (N,) pixels, NaN where unknown.
-    """
-    known = areas[~np.isnan(areas)]
-    ratio = float(known.min() / known.max()) if len(known) == len(areas) and known.max() > 0 else None
-    if embeddings is None:
-        return Spread(None, None, None, ratio)
-    pairs = pair_similarities(embeddings)
-    return Spread(float(pairs.min()), float(pairs.mean()), float(pairs.max()), ratio)
-
-
-def pair_similarities(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Cosines of pairs (0,1), (0,2), ..., (1,2), ...: (N, D) unit length to (N (N - 1) / 2,)."""
-    # einsum without BLAS: the same sum for a pair whatever other members there are
-    cosines = np.einsum("id,jd->ij", embeddings, embeddings, optimize=False)
-    pairs: npt.NDArray[np.float32] = np.clip(cosines[np.triu_indices(len(embeddings), k=1)], -1, 1)
-    return pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +138,7 @@ class _Kept:
 
 
 def group_unit(dataset: Dataset, unit: str, others: tuple[str, ...], config: Group, out: UnitWriter) -> None:
-    """Tracks and source groups of a unit.
+    """Tracks and source groups of a unit, and the groups over the whole dataset that begin in it.
 
     Args:
         dataset, unit: where.
@@ -181,7 +149,8 @@ def group_unit(dataset: Dataset, unit: str, others: tuple[str, ...], config: Gro
     kept = _Kept(dataset, (unit, *others))
     tracks = dataset.read("objects", ["track_id"], unit=unit)["track_id"].unique().drop_null().to_pylist()
     source_groups = dataset.read("source_groups", unit=unit).to_pylist()
-    out.expect("group", len(tracks) + len(source_groups))
+    matches = dataset.read("matches", unit=unit).to_pylist()
+    out.expect("group", len(tracks) + len(source_groups) + len(matches))
     exchanged = _exchanged(tracks, kept, config)
     for track in tracks:
         members = sorted(kept.by_track[track], key=lambda member: (member.frame_index or 0, member.object_id))
@@ -192,6 +161,9 @@ def group_unit(dataset: Dataset, unit: str, others: tuple[str, ...], config: Gro
         else:
             out.add("groups", _row("track", members, kept, group_id=f"track/{track}"))
             out.keep("group")
+    for row in matches:
+        out.add("groups", row)
+    out.keep("group", len(matches))
     taken: dict[str, set[str]] = {}
     for group in source_groups:
         members = sorted(

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from curation.groups import spread
 from curation.neighbours.clusters import mean_link, thinned, within_sigma
 from curation.neighbours.pairs import Floats
 from curation.neighbours.plan import NEAR_CELLS
 from curation.neighbours.search import cosine_pairs
 from curation.neighbours.vectors import matrix
 from curation.objects import float_array
+from curation.spread import spread
 from schemas.dataset import Dataset
 
 VERSION = 1

@@ -35,8 +35,7 @@ class Outlook:
 
 def choose_models(config: Curation) -> dict[str, str]:
     """Role to the identity of the models that are there; chosen once, on the driver."""
-    wanted = {"face": config.models.face, "image_embedding": config.models.image_embedding}
-    entries = {role: None if choice == "none" else registry.resolve(role, choice) for role, choice in wanted.items()}
+    entries = {role: registry.resolve(role, getattr(config.models, role)) for role in registry.ENTRIES}
     return {role: entry.identity for role, entry in entries.items() if entry is not None}
 
 
@@ -53,7 +52,11 @@ def choose_stages(only: str | None, until: str | None, models: dict[str, str]) -
     chosen = [stage for stage in ALL if only in (None, stage.name)]
     if until is not None:
         chosen = [stage for stage in chosen if names.index(stage.name) <= names.index(until)]
-    absent = [stage.name for stage in chosen if stage.role is not None and stage.role not in models]
+    absent = [
+        stage.name
+        for stage in chosen
+        if stage.roles and not stage.runs_without and models.keys().isdisjoint(stage.roles)
+    ]
     return [stage for stage in chosen if stage.name not in absent], absent
 
 

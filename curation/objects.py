@@ -4,13 +4,15 @@ Objects lie in their table in the order of the pictures, so a unit of any size i
 one row group at a time.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.boxes import Boxes
 from schemas.dataset import Dataset
@@ -112,10 +114,19 @@ def float_array(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.float64]:
 class ObjectStream:
     """Objects of a unit, asked for picture by picture in the order of `images`."""
 
-    def __init__(self, dataset: Dataset, unit: str) -> None:
-        """Open the stream; nothing is read before the first picture is asked for."""
+    def __init__(self, dataset: Dataset, unit: str, *, with_made_masks: bool = True) -> None:
+        """Open the stream; no object is read before the first picture is asked for.
+
+        Args:
+            dataset, unit: where.
+            with_made_masks: with the masks that the mask stage has made, and the objects that it found.
+        """
         self._batches = dataset.batches("objects", _COLUMNS, unit=unit)
-        self._made = _made_masks(dataset, unit)
+        self._made = made_masks(dataset, unit) if with_made_masks else {}
+        self._found: dict[str, list[dict[str, Any]]] = {}
+        for row in self._made.values():
+            if is_found(row["object_id"]):
+                self._found.setdefault(row["image_id"], []).append(row)
         self._rows = _EMPTY
         self._images: list[str] = []
         self._position = 0
@@ -128,7 +139,8 @@ class ObjectStream:
         found = self._here(image_id)
         while self._position == len(self._images) and self._next():
             found = found.plus(self._here(image_id))
-        return found
+        more = self._found.pop(image_id, None)
+        return found.plus(columns(pa.RecordBatch.from_pylist(found_objects(more), _SCHEMA))) if more else found
 
     def _here(self, image_id: str) -> Objects:
         start = self._position
@@ -155,11 +167,47 @@ class ObjectStream:
             raise AssertionError(f"{left} objects do not follow the order of their pictures")
 
 
-def _made_masks(dataset: Dataset, unit: str) -> dict[str, dict[str, Any]]:
+def made_masks(dataset: Dataset, unit: str) -> dict[str, dict[str, Any]]:
+    """Object id to its row of `masks`; none where the mask stage was not done."""
     if dataset.manifest("mask", unit) is None:
         return {}
     rows: Iterator[dict[str, Any]] = iter(dataset.read("masks", unit=unit).to_pylist())
     return {row["object_id"]: row for row in rows}
 
 
-_EMPTY = columns(pa.schema([TABLES["objects"].schema.field(name) for name in _COLUMNS]).empty_table())
+def is_found(object_id: str) -> bool:
+    """Whether an object is one that the mask stage found on a bare picture; `objects` does not hold it."""
+    return FOUND.fullmatch(object_id.rpartition("#")[2]) is not None
+
+
+FOUND = re.compile(r"sam\d+")
+"""What follows the `#` of such an object; no source's annotation is called so."""
+
+
+def found_objects(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of `masks` that are objects of their own, as rows of `objects`."""
+    names = ("object_id", "image_id", "box", "area", "predicted_iou", "mask")
+    return [{**dict.fromkeys(_NAMES), **{name: row[name] for name in names}, "kind": "object"} for row in rows]
+
+
+def read_objects(dataset: Dataset, unit: str, names: Sequence[str]) -> pa.Table:
+    """Objects of a unit in the order in which the pixel stages see them: those of the source, and those found.
+
+    Args:
+        dataset, unit: where.
+        names: columns of `objects`.
+    """
+    source = dataset.read("objects", list(dict.fromkeys([*names, "image_id"])), unit=unit)
+    found = [row for object_id, row in made_masks(dataset, unit).items() if is_found(object_id)]
+    if found:
+        more = pa.Table.from_pylist(found_objects(found), TABLES["objects"].schema).select(source.column_names)
+        joined = pa.concat_tables([source.cast(more.schema), more])
+        images = dataset.read("images", ["image_id"], unit=unit)["image_id"]
+        place = pc.index_in(joined["image_id"], value_set=images.combine_chunks())
+        source = joined.take(pa.array(np.argsort(place.to_numpy(), kind="stable")))
+    return source.select(list(names))
+
+
+_NAMES = tuple(TABLES["objects"].schema.names)
+_SCHEMA = pa.schema([TABLES["objects"].schema.field(name) for name in _COLUMNS])
+_EMPTY = columns(_SCHEMA.empty_table())

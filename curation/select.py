@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.config import Select
-from curation.objects import float_array
+from curation.objects import float_array, read_objects
 from schemas.dataset import Dataset
+from schemas.ids import image_of
 from schemas.reasons import FAILED
 from schemas.unit import UnitWriter
 
@@ -127,15 +128,19 @@ def _fill(reasons: npt.NDArray[np.object_], where: Bools, reason: object) -> Non
 
 def select_unit(dataset: Dataset, unit: str, config: Select, out: UnitWriter) -> None:
     """The verdict on every object of a unit; objects without scores were lost with their picture."""
-    objects = dataset.read("objects", OBJECT_COLUMNS, unit=unit)
+    objects = read_objects(dataset, unit, OBJECT_COLUMNS)
     scores = dataset.read("object_scores", SCORE_COLUMNS, unit=unit)
     out.expect("object", len(objects))
     lost = dataset.ledger("quality", unit=unit).select(["item_id", "reason"])
     why_lost = dict(zip(lost["item_id"].to_pylist(), lost["reason"].to_pylist(), strict=True))
+    copies = {row["id"]: row["by"] for row in dataset.read("duplicates", ["id", "by"], unit=unit).to_pylist()}
     scored = pc.is_in(objects["object_id"], scores["object_id"])
     reasons = iter(verdicts(scores, objects.filter(scored), config))
     for object_id, has_scores in zip(objects["object_id"].to_pylist(), scored.to_pylist(), strict=True):
         reason = next(reasons) if has_scores else why_lost.get(object_id, "image_rejected")
+        copied = copies.get(object_id) or copies.get(image_of(object_id))
+        if reason is None and copied is not None:
+            reason = "leak" if copied == "leak" else "near_copy"
         out.add("selection", {"object_id": object_id, "verdict": "reject" if reason else "keep", "reason": reason})
         if reason in FAILED:
             out.items["object"].failed[reason] += 1

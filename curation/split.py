@@ -90,6 +90,8 @@ def split_dataset(dataset: Dataset, config: Split) -> dict[str, tuple[str, str]]
             clusters.join(row["members"])
         for row in dataset.read("groups", ["members"], unit=unit).to_pylist():
             clusters.join(image_of(member) for member in row["members"])
+        for row in dataset.read("duplicates", ["id", "of"], unit=unit).to_pylist():
+            clusters.join((image_of(row["id"]), image_of(row["of"])))
     splits = assign(clusters, source_splits, sources, config)
     return {image: (split, clusters.name(image)) for image, split in splits.items()}
 

@@ -2,13 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from curation import compose, groups, measure, quality, select, split
+from curation import compose, dedup, groups, masking, matching, measure, quality, select, split, words
 from curation.config import Curation
+from inference.models.phrases import Vocabulary
+from ingest import files
 from schemas.dataset import Dataset
 from schemas.manifest import Manifest, differing, flatten
 from schemas.settings import to_dict
+from schemas.storage import Folder
 
 FACE_VERSION = 1
 EMBED_VERSION = 1
@@ -23,7 +28,8 @@ class Stage:
         version: hand-bumped when the output changes for the same input and settings.
         reads: tables of the same unit; `table/*` is a whole table.
         settings: the part of the configuration that the output depends on.
-        role: the model role it needs, or None.
+        roles: model roles that it uses.
+        runs_without: also where no model of its roles is there; others need at least one.
         over: unit, or dataset for a stage that looks at all units at once.
         across: it reads other units too, so the stages before it must be done everywhere first.
         needs: stages without which it has nothing to decide on.
@@ -33,7 +39,8 @@ class Stage:
     version: int
     reads: tuple[str, ...]
     settings: Callable[[Curation], dict[str, Any]]
-    role: str | None = None
+    roles: tuple[str, ...] = ()
+    runs_without: bool = False
     over: str = "unit"
     across: bool = False
     needs: tuple[str, ...] = ()
@@ -43,18 +50,82 @@ def _section(*names: str) -> Callable[[Curation], dict[str, Any]]:
     return lambda config: {name: to_dict(getattr(config, name)) for name in names}
 
 
+def _phrasing(config: Curation) -> dict[str, Any]:
+    names = vocabulary(config.phrase.vocabulary).fingerprint
+    return {"phrase": to_dict(config.phrase) | {"vocabulary": names}, "filter": to_dict(config.filter)}
+
+
+def _deduplication(config: Curation) -> dict[str, Any]:
+    """The settings, and what the evaluation sets hold."""
+    return {
+        "dedup": to_dict(config.dedup) | {"evaluation_content": [_content(place) for place in config.dedup.evaluation]}
+    }
+
+
+@cache
+def _content(place: str) -> str:
+    """What an evaluation set holds, without reading its pictures."""
+    folder = Folder(place)
+    if folder.exists("dataset.json"):
+        return Dataset(place).fingerprint("images")
+    return files.weigh(folder, files.picture_names(folder)[0])[1]
+
+
+@cache
+def vocabulary(file: str | None) -> Vocabulary:
+    """The names of a file, or those that ship; read once per process."""
+    return Vocabulary.read(Path(file)) if file else Vocabulary.read()
+
+
 _PIXELS = ("images", "objects", "masks")
 
 ALL: tuple[Stage, ...] = (
     Stage("measure", measure.VERSION, ("images",), _section()),
-    Stage("face", FACE_VERSION, _PIXELS, _section("face"), role="face"),
-    Stage("embed", EMBED_VERSION, _PIXELS, _section("filter"), role="image_embedding"),
-    Stage("quality", quality.VERSION, _PIXELS, _section("quality", "filter")),
-    Stage("select", select.VERSION, ("objects", "object_scores"), _section("select"), needs=("quality",)),
+    Stage("mask", masking.VERSION, ("images", "objects"), _section("mask"), roles=("segmenter",)),
+    Stage("face", FACE_VERSION, _PIXELS, _section("face"), roles=("face",)),
+    Stage("embed", EMBED_VERSION, _PIXELS, _section("filter"), roles=("image_embedding",)),
+    Stage("phrase", words.VERSION, _PIXELS, _phrasing, roles=("text_embedding", "captioner")),
+    Stage("quality", quality.VERSION, (*_PIXELS, "phrases"), _section("quality", "filter")),
+    Stage(
+        "dedup",
+        dedup.VERSION,
+        ("images/*", "objects/*", "source_groups/*", "image_scores/*", "object_scores/*", "embeddings/*"),
+        _deduplication,
+        roles=("image_embedding",),
+        runs_without=True,
+        over="dataset",
+        needs=("measure", "quality"),
+    ),
+    Stage(
+        "select",
+        select.VERSION,
+        ("objects", "masks", "object_scores", "duplicates"),
+        _section("select"),
+        needs=("quality",),
+    ),
+    Stage(
+        "match",
+        matching.VERSION,
+        (
+            "images/*",
+            "objects/*",
+            "source_groups/*",
+            "faces/*",
+            "embeddings/*",
+            "object_scores/*",
+            "duplicates/*",
+            "selection/*",
+        ),
+        _section("identities", "looks"),
+        roles=("face", "image_embedding"),
+        runs_without=True,
+        over="dataset",
+        needs=("select",),
+    ),
     Stage(
         "group",
         groups.VERSION,
-        ("images", "objects", "source_groups", "selection", "embeddings"),
+        ("images", "objects", "source_groups", "selection", "embeddings", "matches"),
         _section("group"),
         across=True,
         needs=("select",),
@@ -62,7 +133,7 @@ ALL: tuple[Stage, ...] = (
     Stage(
         "split",
         split.VERSION,
-        ("images/*", "source_groups/*", "groups/*"),
+        ("images/*", "source_groups/*", "groups/*", "duplicates/*"),
         _section("split"),
         over="dataset",
         needs=("group",),
@@ -82,13 +153,14 @@ ALL: tuple[Stage, ...] = (
             "splits",
             "phrases",
             "captions",
+            "duplicates",
         ),
         _section("compose"),
         needs=("select", "group", "split"),
     ),
 )
 BY_NAME = {stage.name: stage for stage in ALL}
-PIXEL_STAGES = ("measure", "face", "embed", "quality")
+PIXEL_STAGES = ("measure", "face", "embed", "phrase", "quality")
 """Stages that look at decoded pictures; one pass over a unit serves all of them."""
 
 
@@ -116,7 +188,7 @@ class Recipe:
 
     def models_of(self, stage: Stage) -> dict[str, str]:
         """Models of a stage as its manifests keep them."""
-        return {stage.role: self.models[stage.role]} if stage.role else {}
+        return {role: self.models[role] for role in stage.roles if role in self.models}
 
     def differences(self, stage: Stage, manifest: Manifest) -> list[str]:
         """Settings in which a committed unit differs from this run, as `key: old -> new`."""

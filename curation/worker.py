@@ -6,15 +6,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from curation import select
-from curation.annotators import Annotator, Embeddings, Faces, Measure, Quality, expect, lose
+from curation.annotators import Annotator, Embeddings, Faces, Measure, Quality, lose
+from curation.candidates import read_evaluation
 from curation.composer import compose_unit
 from curation.decoded import Decoded
+from curation.dedup import find_duplicates, write_duplicates
 from curation.groups import foreign_units, group_unit, owning_units
+from curation.masking import mask_unit
+from curation.matching import match_dataset, write_matches
 from curation.objects import Objects, ObjectStream
 from curation.split import split_dataset, write_splits
-from curation.stages import BY_NAME, PIXEL_STAGES, Recipe, Stage, inputs
+from curation.stages import BY_NAME, PIXEL_STAGES, Recipe, Stage, inputs, vocabulary
+from curation.words import Captions, Phrases
 from inference.models import registry
 from inference.models.entry import Entry
+from inference.models.phrases import PhraseFinder
+from inference.models.phrases import load as load_finder
 from ingest.engine import Task
 from ingest.watch import Watch
 from schemas import pictures
@@ -24,7 +31,7 @@ from schemas.lease import holds
 from schemas.storage import Folder
 from schemas.unit import UnitKey, UnitWriter
 
-_IMAGE_COLUMNS = ("image_id", "sha256", "faces_blurred", "link", "image")
+_IMAGE_COLUMNS = ("image_id", "sha256", "captions", "faces_blurred", "link", "image")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,31 +65,40 @@ class CurateWorker:
         """One unit; a task of the whole dataset has an empty unit name."""
         dataset = Dataset(self._job.url)
         stages = [BY_NAME[name] for name in task.payload]
+        if "mask" in task.payload and self._recipe.is_due(BY_NAME["mask"], dataset, task.unit):
+            self._mask(BY_NAME["mask"], dataset, task.unit, watch)
         pixel = [stage for stage in stages if stage.name in PIXEL_STAGES]
         due = [stage for stage in pixel if self._recipe.is_due(stage, dataset, task.unit)]
         if due:
             self._look(due, dataset, task.unit, watch)
         for stage in stages:
             if stage.over == "dataset":
-                self._split(stage, dataset, watch)
-            elif stage not in pixel and self._recipe.is_due(stage, dataset, task.unit):
+                self._survey(stage, dataset, watch)
+            elif stage.name != "mask" and stage not in pixel and self._recipe.is_due(stage, dataset, task.unit):
                 self._tabulate(stage, dataset, task.unit, watch)
 
     # -- pixel stages --------------------------------------------------------------------------------------------
 
+    def _mask(self, stage: Stage, dataset: Dataset, unit: str, watch: Watch) -> None:
+        """Masks come first and are committed, so that all others see the same objects."""
+        with self._writer(stage, dataset, unit, watch) as out:
+            mask_unit(dataset, unit, self._recipe.config.mask, self._model("segmenter"), out, watch)
+
     def _look(self, due: list[Stage], dataset: Dataset, unit: str, watch: Watch) -> None:
         """Decode every picture once and show it to every annotator."""
-        annotators = [self._annotator(stage) for stage in due]
         objects = ObjectStream(dataset, unit)
         with ExitStack() as stack:
-            outs = [stack.enter_context(self._writer(stage, dataset, unit, watch)) for stage in due]
+            # left in the order of the stages, so that quality is committed after the phrases it has read
+            outs = {
+                stage.name: stack.enter_context(self._writer(stage, dataset, unit, watch)) for stage in reversed(due)
+            }
+            shown = self._annotators(due, outs, dataset, unit)
             for batch in dataset.batches("images", _IMAGE_COLUMNS, unit=unit):
                 for position in range(batch.num_rows):
                     (image,) = batch.slice(position, 1).to_pylist()
-                    found = objects.take(image["image_id"])
-                    self._show(image, found, dataset, list(zip(annotators, outs, strict=True)), watch)
+                    self._show(image, objects.take(image["image_id"]), dataset, shown, watch)
             objects.finish()
-            for annotator, out in zip(annotators, outs, strict=True):
+            for annotator, out in shown:
                 annotator.finish(out)
 
     def _show(
@@ -94,18 +110,22 @@ class CurateWorker:
         watch: Watch,
     ) -> None:
         image_id = image["image_id"]
+        asked = []
         for annotator, out in annotators:
-            expect(annotator, objects, out)
+            count = annotator.count(image, objects)
+            out.expect(annotator.kind, count)
+            if count:
+                asked.append((annotator, out))
         try:
             watch.begin(image_id)
             data = dataset.checked_picture(image)
             watch.read_bytes(len(data))
             picture = Decoded(pictures.decode(data))
         except (Rejected, Failed) as problem:
-            for annotator, out in annotators:
+            for annotator, out in asked:
                 lose(annotator, image_id, objects, problem, out)
             return
-        for annotator, out in annotators:
+        for annotator, out in asked:
             try:
                 looked = annotator.look(image, picture, objects)
             except (Rejected, Failed) as problem:
@@ -117,15 +137,50 @@ class CurateWorker:
             else:
                 annotator.write(image, objects, looked, out)
 
-    def _annotator(self, stage: Stage) -> Annotator:
-        config = self._recipe.config
-        builders: dict[str, Callable[[], Annotator]] = {
-            "measure": Measure,
-            "quality": lambda: Quality(config),
-            "face": lambda: Faces(config.face, self._model("face")),
-            "embed": lambda: Embeddings(config, self._model("image_embedding")),
-        }
-        return builders[stage.name]()
+    def _annotators(
+        self, due: list[Stage], outs: dict[str, UnitWriter], dataset: Dataset, unit: str
+    ) -> list[tuple[Annotator, UnitWriter]]:
+        """The annotators of the stages that are due, each with its stage's writer."""
+        config, models = self._recipe.config, self._recipe.models
+        phrases = Phrases(config, self._finder()) if "phrase" in outs and "text_embedding" in models else None
+        made: dict[str, list[Annotator]] = {}
+        if "measure" in outs:
+            made["measure"] = [Measure()]
+        if "face" in outs:
+            made["face"] = [Faces(config.face, self._model("face"))]
+        if "embed" in outs:
+            made["embed"] = [Embeddings(config, self._model("image_embedding"))]
+        if "phrase" in outs:
+            captions = [Captions(self._model("captioner"))] if "captioner" in models else []
+            made["phrase"] = [*([phrases] if phrases else []), *captions]
+        if "quality" in outs:
+
+            def cosines(object_ids: list[str]) -> list[float | None]:
+                if phrases is None:
+                    return [known.get(object_id) for object_id in object_ids]
+                phrases.finish(outs["phrase"])
+                return [phrases.cosines.pop(object_id, None) for object_id in object_ids]
+
+            known = self._known_cosines(dataset, unit) if phrases is None else {}
+            made["quality"] = [Quality(config, cosines)]
+        return [(annotator, outs[stage.name]) for stage in due for annotator in made[stage.name]]
+
+    def _known_cosines(self, dataset: Dataset, unit: str) -> dict[str, float]:
+        """Cosines of phrases that an earlier run has found."""
+        table = dataset.read("phrases", ["object_id", "cosine"], unit=unit)
+        return dict(zip(table["object_id"].to_pylist(), table["cosine"].to_pylist(), strict=True))
+
+    def _finder(self) -> PhraseFinder:
+        if "phrases" not in self._models:
+            config = self._recipe.config
+            self._models["phrases"] = load_finder(
+                self._entry("text_embedding"),
+                config.models.device,
+                config.models.precision,
+                vocabulary(config.phrase.vocabulary),
+            )
+        finder: PhraseFinder = self._models["phrases"]
+        return finder
 
     def _entry(self, role: str) -> Entry:
         return registry.by_name(role, self._recipe.models[role].split("@")[0])
@@ -148,19 +203,58 @@ class CurateWorker:
             with self._writer(stage, dataset, unit, watch, others) as out:
                 group_unit(dataset, unit, others, config.group, out)
         elif stage.name == "compose":
-            others = foreign_units(dataset, unit)
-            others += tuple(other for other in owning_units(dataset, unit) if other not in others)
+            matched = [row["units"] or [] for row in dataset.read("groups", ["units"], unit=unit).to_pylist()]
+            near = (
+                *foreign_units(dataset, unit),
+                *owning_units(dataset, unit),
+                *(name for row in matched for name in row),
+            )
+            others = tuple(dict.fromkeys(near))
             with self._writer(stage, dataset, unit, watch, others) as out:
                 compose_unit(dataset, unit, others, config.compose, out, watch)
         else:
             raise KeyError(stage.name)
 
-    def _split(self, stage: Stage, dataset: Dataset, watch: Watch) -> None:
-        """One look at the whole dataset, written unit by unit so that `compose` needs its own unit only."""
-        splits = split_dataset(dataset, self._recipe.config.split)
+    def _survey(self, stage: Stage, dataset: Dataset, watch: Watch) -> None:
+        """One look at the whole dataset, written unit by unit so that later stages need their own unit only."""
+        config = self._recipe.config
+        write: Callable[[str, UnitWriter], None]
+        if stage.name == "dedup":
+            embedder = (
+                self._model("image_embedding") if self._has("image_embedding") and config.dedup.evaluation else None
+            )
+            evaluation = read_evaluation(config.dedup.evaluation, embedder)
+            copies = find_duplicates(dataset, config.dedup, self._threshold("image_embedding", "near_copy"), evaluation)
+
+            def write(unit: str, out: UnitWriter) -> None:
+                images = dataset.read("images", ["image_id"], unit=unit)["image_id"].to_pylist()
+                objects = dataset.read("objects", ["object_id"], unit=unit)["object_id"].to_pylist()
+                write_duplicates(images, objects, copies, out)
+
+        elif stage.name == "match":
+            similar, near_copy = (self._threshold("image_embedding", name) for name in ("similar", "near_copy"))
+            looks = None if similar is None or near_copy is None else (similar, near_copy)
+            matches = match_dataset(dataset, config, self._threshold("face", "same_identity"), looks)
+
+            def write(unit: str, out: UnitWriter) -> None:
+                write_matches(matches.get(unit, []), out)
+
+        else:
+            splits = split_dataset(dataset, config.split)
+
+            def write(unit: str, out: UnitWriter) -> None:
+                write_splits(dataset, unit, splits, out)
+
         for unit in dataset.units():
             with self._writer(stage, dataset, unit, watch) as out:
-                write_splits(dataset, unit, splits, out)
+                write(unit, out)
+
+    def _has(self, role: str) -> bool:
+        return role in self._recipe.models
+
+    def _threshold(self, role: str, name: str) -> float | None:
+        """A threshold of the model of a role; None without one."""
+        return self._entry(role).thresholds[name] if self._has(role) else None
 
     def _writer(
         self, stage: Stage, dataset: Dataset, unit: str, watch: Watch, others: tuple[str, ...] = ()
@@ -173,9 +267,14 @@ class CurateWorker:
             config=self._recipe.settings(stage),
             stage_version=stage.version,
             models=self._recipe.models_of(stage),
-            inputs=inputs(stage, dataset, unit, others),
         )
-        return UnitWriter(dataset.folder, key, on_verdict=watch.verdict, before_commit=self._fence)
+        return UnitWriter(
+            dataset.folder,
+            key,
+            on_verdict=watch.verdict,
+            before_commit=self._fence,
+            inputs=lambda: inputs(stage, dataset, unit, others),
+        )
 
     def _fence(self) -> None:
         if not holds(Folder(self._job.url), self._job.lease_id):

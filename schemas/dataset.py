@@ -36,6 +36,7 @@ STAGES = (
     "quality",
     "dedup",
     "select",
+    "match",
     "group",
     "split",
     "compose",

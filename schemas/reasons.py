@@ -31,6 +31,9 @@ REJECTED: dict[str, str] = {
     # models
     "faces_blurred": "the source blurs faces, so there is nothing to detect",
     "no_face": "no face was found",
+    "no_mask": "the segmenter found nothing in its box, or nothing on the picture",
+    "no_words": "without a phrase, and none of the vocabulary was looked for",
+    "no_caption": "the captioner had nothing to say",
     # selection
     "too_small": "smaller than the configured bound",
     "too_large": "larger than the configured bound",
@@ -41,6 +44,8 @@ REJECTED: dict[str, str] = {
     "low_confidence": "the source's or the model's own confidence is below the configured bound",
     "low_quality": "the quality score is below the configured bound",
     "component_missing": "a listed quality component could not be computed",
+    "near_copy": "a copy of an item that stays, see the table duplicates",
+    "leak": "a copy of an item of an evaluation set, see the table duplicates",
     # groups and samples
     "identity_switch": "two tracks exchange their masks between two frames",
     "too_few_members": "fewer members than a group needs",

@@ -28,6 +28,7 @@ VECTOR = pa.list_(pa.float32())
 LANDMARKS = pa.list_(pa.list_(pa.float32(), 2), 5)
 
 _MASK_DOC = "compressed COCO RLE of the upright picture; null where there is none"
+_TEXT = "text encoder"
 _BOX_DOC = "xyxy, pixels of the upright picture"
 
 
@@ -208,12 +209,19 @@ _PHRASES = _table(
     "phrases",
     "phrase",
     "object_id",
-    "Phrases found for objects without one; they win over the source's.",
+    "Phrases of objects, found for those without one, and how well they fit.",
     [
         _field("object_id", pa.string(), "the object", required=True),
-        _field("phrase", pa.string(), "from the vocabulary", model="text encoder", required=True),
-        _field("probability", pa.float32(), "softmax over the vocabulary", span="0..1", model="text encoder"),
-        _field("margin", pa.float32(), "cosine minus that of the second best", span="0..2", model="text encoder"),
+        _field("phrase", pa.string(), "the source's own words, else the best of the vocabulary", required=True),
+        _field("origin", pa.string(), "source | vocabulary", required=True),
+        _field(
+            "probability", pa.float32(), "softmax over the vocabulary; null for own words", span="0..1", model=_TEXT
+        ),
+        _field(
+            "margin", pa.float32(), "cosine less the best other thing's; null for own words", span="0..2", model=_TEXT
+        ),
+        _field("cosine", pa.float32(), "of phrase and cut-out", span="-1..1", model=_TEXT, required=True),
+        _field("embedding", VECTOR, "of the cut-out in the space of texts, unit length", model=_TEXT),
     ],
 )
 
@@ -280,23 +288,28 @@ _SELECTION = _table(
     ],
 )
 
-_GROUPS = _table(
-    "groups",
-    "group",
+_GROUP_FIELDS = [
+    _field("group_id", pa.string(), "id, `track/<track id>` or `<kind>/<smallest member id>`", required=True),
+    _field("kind", pa.string(), "track | identity | look | folder", required=True),
+    _field("members", STRINGS, "object ids, face ids for faces on none; tracks by time, others by id", required=True),
+    _field("units", STRINGS, "other units that hold members; null for none"),
+    _field("video_id", pa.string(), "of a track"),
+    _field("min_similarity", pa.float32(), "smallest cosine of two members, of faces if identity", span="-1..1"),
+    _field("mean_similarity", pa.float32(), "mean cosine of two members", span="-1..1", model="image encoder"),
+    _field("max_similarity", pa.float32(), "largest cosine of two members", span="-1..1", model="image encoder"),
+    _field("frame_gap", pa.int32(), "last minus first frame number of a track"),
+    _field("area_ratio", pa.float32(), "smallest over largest member area", span="0..1"),
+]
+
+_MATCHES = _table(
+    "matches",
+    "match",
     "group_id",
-    "Objects that show one subject.",
-    [
-        _field("group_id", pa.string(), "id, `track/<track id>` or `<kind>/<smallest member id>`", required=True),
-        _field("kind", pa.string(), "track | identity | look | folder", required=True),
-        _field("members", STRINGS, "object ids: tracks by time, others by id", required=True),
-        _field("video_id", pa.string(), "of a track"),
-        _field("min_similarity", pa.float32(), "smallest cosine of two members", span="-1..1", model="image encoder"),
-        _field("mean_similarity", pa.float32(), "mean cosine of two members", span="-1..1", model="image encoder"),
-        _field("max_similarity", pa.float32(), "largest cosine of two members", span="-1..1", model="image encoder"),
-        _field("frame_gap", pa.int32(), "last minus first frame number of a track"),
-        _field("area_ratio", pa.float32(), "smallest over largest member area", span="0..1"),
-    ],
+    "Identity and look groups over the whole dataset, each in the unit of its first member; `groups` repeats them.",
+    _GROUP_FIELDS,
 )
+
+_GROUPS = _table("groups", "group", "group_id", "Objects that show one subject.", _GROUP_FIELDS)
 
 _SPLITS = _table(
     "splits",
@@ -424,6 +437,7 @@ TABLES: dict[str, Table] = {
         _OBJECT_SCORES,
         _DUPLICATES,
         _SELECTION,
+        _MATCHES,
         _GROUPS,
         _SPLITS,
         _SAMPLES,

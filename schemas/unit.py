@@ -43,6 +43,7 @@ class UnitWriter:
         *,
         on_verdict: Callable[[str, str, int], None] | None = None,
         before_commit: Callable[[], None] | None = None,
+        inputs: Callable[[], dict[str, str]] | None = None,
     ) -> None:
         """Open the unit; an older one of the same name disappears.
 
@@ -51,8 +52,10 @@ class UnitWriter:
             key: stage, unit and settings.
             on_verdict: called with kind and verdict (`kept`, `rejected`, `failed`) of items and their number.
             before_commit: called when all is written but the manifest; may raise to keep it from being committed.
+            inputs: fingerprints of what was read, asked for at commit: a stage may read what was committed just before.
         """
         self._folder, self._key = folder, key
+        self._inputs = inputs or (lambda: key.inputs)
         self._before_commit = before_commit or (lambda: None)
         self._on_verdict = on_verdict or (lambda kind, verdict, count: None)
         self._writers: dict[str, TableWriter] = {}
@@ -166,7 +169,7 @@ class UnitWriter:
             source=self._key.source,
             stage_version=self._key.stage_version,
             models=self._key.models,
-            inputs=self._key.inputs,
+            inputs=self._inputs(),
             tables={name: TableEntry(writer.rows, writer.fingerprint) for name, writer in self._writers.items()},
             items=dict(self.items),
             files=tuple(file for name in sorted(self._writers) for file in self._writers[name].files),

@@ -28,6 +28,7 @@ COUNTED_BY: dict[str, dict[str, tuple[str, str]]] = {
     "embed": {"object": ("embeddings", "rows")},
     "quality": {"object": ("object_scores", "rows")},
     "split": {"image": ("splits", "rows")},
+    "match": {"group": ("matches", "rows")},
     "group": {"group": ("groups", "rows")},
 }
 """Stage and item kind to the table, and what of it, whose number is the number of kept items."""
@@ -256,6 +257,9 @@ _REFERENCES = (
     ("faces", "image_id", "images"),
     ("faces", "object_id", "objects"),
     ("embeddings", "object_id", "objects"),
+    ("masks", "image_id", "images"),
+    ("phrases", "object_id", "objects"),
+    ("captions", "image_id", "images"),
     ("object_scores", "object_id", "objects"),
     ("selection", "object_id", "objects"),
     ("splits", "image_id", "images"),
@@ -268,6 +272,10 @@ def _check_references(dataset: Dataset, unit: str, findings: Findings) -> None:
             continue
         values = pc.drop_null(dataset.read(table, [column], unit=unit)[column])
         known = dataset.read(target, [tables.TABLES[target].key], unit=unit)[tables.TABLES[target].key]
+        if target == "objects":  # those that the mask stage found on bare pictures are objects too
+            known = pa.chunked_array(
+                [*known.chunks, *dataset.read("masks", ["object_id"], unit=unit)["object_id"].chunks]
+            )
         findings.checked["references"] += len(values)
         for value in pc.filter(values, pc.invert(pc.is_in(values, known))).to_pylist():
             findings.problems.append(f"{table}: {column} {value} is not in {target}")

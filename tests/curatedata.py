@@ -22,7 +22,19 @@ from ingest.sources.ytvis import YouTubeVis
 FRAMES = 6
 MANY = 24
 NO_MODELS = ["--set", "models.face=none", "--set", "models.image_embedding=none"]
-STAGES = ("measure", "face", "embed", "quality", "select", "group", "split", "compose")
+STAGES = (
+    "measure",
+    "mask",
+    "face",
+    "embed",
+    "quality",
+    "dedup",
+    "select",
+    "match",
+    "group",
+    "split",
+    "compose",
+)
 
 
 def once(make: Callable[[pytest.TempPathFactory], Path]) -> Callable[[pytest.TempPathFactory], Path]:

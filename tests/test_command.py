@@ -45,7 +45,13 @@ curate             <dataset> --config --set --only --until --replace --retry-fai
 status             <dataset> --json
 verify             <dataset> --json --sample
 report             <dataset> --json --out
+export             <dataset> <out> --format --split --limit --kept --per-shard
+inspect            <dataset> --id --table --draw --json
+browse             <dataset> --host --port
 models             --json
+publish            <dataset> <dest> --tables --no-images --include-face-embeddings --shard-mb --only-sources \
+                   --accept-license --takedown --replace --dry-run --push --public --endpoint --forget-history
+rehydrate          <published> <source> <dest> --replace --dry-run
 sample-data        <out> --images --videos --seed
 demo               <out> --images --videos --seed --workers --address --item-timeout
 """
@@ -318,7 +324,7 @@ def test_dry_runs_on_a_dataset_say_what_is_left_and_write_nothing(call, coco, tm
     answer = call("curate", data, *curatedata.NO_MODELS, "--dry-run")
     assert answer.code == 0
     due = re.findall(r"(\w+): due for 1 units", answer.out)
-    assert due == ["measure", "quality", "select", "group", "split", "compose"]
+    assert due == ["measure", "mask", "quality", "dedup", "select", "match", "group", "split", "compose"]
     assert everything(tmp_path) == before
 
 

@@ -32,7 +32,7 @@ CONFIG = Curation(
     select=Select(min_area_share=0.03, min_short_side_px=12.0, min_quality=0.1),
     compose=Compose(frames_per_sample=2, samples_per_video=1),
 )
-DONE = ("measure", "quality", "select", "group", "split", "compose")
+DONE = ("measure", "mask", "quality", "dedup", "select", "match", "group", "split", "compose")
 
 
 def source(root: Path, count: int = 6) -> Coco:
@@ -170,7 +170,7 @@ def test_samples_are_written_again_only_for_units_whose_selection_changed(out):
 # -- stages --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("until", "stages"), [("measure", DONE[:1]), ("select", DONE[:3]), ("compose", DONE)])
+@pytest.mark.parametrize(("until", "stages"), [("measure", DONE[:1]), ("select", DONE[:5]), ("compose", DONE)])
 def test_until_goes_up_to_and_with_a_stage_and_the_rest_can_follow(raw, curated, tmp_path, until, stages):
     out = curatedata.copy(raw, tmp_path)
     curate(str(out), CONFIG, HERE, until=until)
@@ -189,7 +189,7 @@ def test_only_does_one_stage_and_stage_by_stage_is_the_whole(raw, curated, tmp_p
 
 @pytest.mark.parametrize("option", ["only", "until"])
 def test_an_unknown_stage_is_refused_with_the_known_ones(raw, option):
-    with pytest.raises(Refused, match="tidy is no stage of curation; stages: measure, face, embed, quality, select"):
+    with pytest.raises(Refused, match="tidy is no stage of curation; stages: measure, mask, face, embed, phrase, quality, dedup, select"):
         curate(str(raw), CONFIG, HERE, **{option: "tidy"})
 
 
@@ -201,8 +201,8 @@ def test_a_dataset_without_pictures_is_refused(tmp_path):
 
 def test_a_stage_without_a_model_is_left_out_and_what_it_would_say_is_null(curated, raw, tmp_path):
     outlook = curate(str(curatedata.copy(raw, tmp_path)), CONFIG, HERE)
-    assert outlook.without_model == ["face", "embed"]
-    assert outlook.models == {}
+    assert outlook.without_model == ["face", "embed", "phrase"]
+    assert set(outlook.models) == {"segmenter"}
     assert done(curated) == list(DONE)
     assert not (curated / "faces").exists()
     assert not (curated / "embeddings").exists()
@@ -255,9 +255,8 @@ def test_pictures_that_come_later_cost_their_own_work_only(tmp_path):
     ingest(videos(tmp_path), out)
     outlook = curate(str(out), CONFIG, HERE)
     new = ["ytvis.instances-00000", "ytvis.instances-00001"]
-    assert {stage: outlook.due[stage] for stage in DONE if stage != "split"} == {
-        stage: new for stage in DONE if stage != "split"
-    }
+    own = [stage for stage in DONE if stage not in ("dedup", "match", "split")]  # these look at the whole dataset
+    assert {stage: outlook.due[stage] for stage in own} == dict.fromkeys(own, new)
     for top in ("manifests/measure", "manifests/compose", "samples"):
         assert all("ytvis" in path for path in rewritten(before, stamps(out), top)), top
     assert verify(Dataset(str(out))).sound
@@ -386,10 +385,12 @@ def test_a_stage_that_lacks_its_input_is_refused(raw, tmp_path):
 def test_manifests_name_settings_models_and_inputs(tmp_path_factory):
     """What a later run needs to tell whether a unit is current, and nothing of this run: no clock, host or path."""
     out = curatedata.curated(tmp_path_factory)
+    roles = {"mask": {"segmenter"}, "face": {"face"}, "embed": {"image_embedding"}, "dedup": {"image_embedding"}}
+    roles["match"] = {"face", "image_embedding"}
     for stage in curatedata.STAGES:
         for path in (out / "manifests" / stage).glob("*.json"):
             text = path.read_text()
             manifest = json.loads(text)
-            assert set(manifest["models"]) == {"face": {"face"}, "embed": {"image_embedding"}}.get(stage, set())
+            assert set(manifest["models"]) == roles.get(stage, set())
             assert any(name.startswith(("images/", "objects/")) for name in manifest["inputs"])
             assert str(out) not in text

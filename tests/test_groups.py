@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.config import Group
-from curation.groups import Path, pair_similarities, spread, switched
+from curation.groups import Path, switched
 from curation.job import curate
+from curation.spread import pair_similarities, spread
 from ingest.sources.subjects import Subjects
 from schemas.dataset import Dataset
 
@@ -147,6 +148,7 @@ def test_a_track_is_a_group_of_its_kept_objects_by_time(tmp_path):
         "group_id": "track/ytvis/one#1",
         "kind": "track",
         "members": ["ytvis/one/00000#1", "ytvis/one/00010#1", "ytvis/one/00015#1"],
+        "units": None,
         "video_id": "ytvis/one",
         "frame_gap": 15,
         "area_ratio": 0.5,

@@ -19,7 +19,8 @@ from schemas.dataset import STAGES, Dataset
 from schemas.reasons import FAILED, REJECTED
 
 NO_MODELS = Curation(models=Models(face="none", image_embedding="none"))
-WITHOUT_MODELS = ("measure", "quality", "select", "group", "split", "compose")
+WITHOUT_MODELS = ("measure", "mask", "quality", "dedup", "select", "match", "group", "split", "compose")
+OVER_ALL = ("dedup", "match", "split")
 
 Status = Callable[[Path], dict[str, Any]]
 
@@ -165,7 +166,7 @@ def test_one_stage_alone_is_done_and_the_others_absent(status, tmp_path):
 def test_a_unit_that_came_later_makes_stages_partial_and_those_over_the_whole_dataset_stale(status, small, tmp_path):
     add_videos(tmp_path, small)
     before = states(status(small))
-    assert before == dict.fromkeys(WITHOUT_MODELS, "partial") | {"ingest": "done", "split": "stale"}
+    assert before == dict.fromkeys(WITHOUT_MODELS, "partial") | dict.fromkeys(OVER_ALL, "stale") | {"ingest": "done"}
     curate(str(small), NO_MODELS, HERE, only="measure")
     assert states(status(small)) == before | {"measure": "done"}
     curate(str(small), NO_MODELS, HERE)

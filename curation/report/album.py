@@ -9,7 +9,7 @@ import numpy as np
 
 from curation.report.choice import Choice, Row
 from curation.report.drawing import Drawing, Mark, Pixels, View, around, cut, view_of, whole
-from curation.report.lookup import fetch, units_of_pictures
+from curation.report.lookup import fetch, search_order, units_of_pictures
 from schemas import pictures
 from schemas.dataset import Dataset
 from schemas.errors import Failed, Rejected
@@ -23,8 +23,11 @@ MEMBERS = 8
 """Of a group that are shown, evenly spaced."""
 SAMPLE_PICTURES = 8
 
+LEAK = "leak"
+"""How a pair came about whose other side is in an evaluation set."""
+
 _OBJECT_COLUMNS = ("object_id", "image_id", "kind", "category", "phrase", "box", "mask")
-_IMAGE_COLUMNS = ("image_id", "frame_index", "captions", "link", "image", "sha256")
+_IMAGE_COLUMNS = ("image_id", "frame_index", "width", "height", "captions", "link", "image", "sha256")
 _SAMPLE_COLUMNS = ("sample_id", "kind", "why", "scores", "pictures", "subjects", "images")
 _FACE_COLUMNS = ("face_id", "box", "landmarks", "crop_box", "crop")
 
@@ -59,16 +62,17 @@ def fill(dataset: Dataset, choice: Choice) -> Album:
     """Draw what was chosen. What cannot be drawn (a linked file that is gone) is said in words instead."""
     album = Album()
     _read_groups(dataset, choice, album)
-    objects = _by_unit(choice.objects())
-    for unit, ids in _units_of_members(dataset, album).items():
-        objects[unit] |= ids
+    objects, faces, bare = (_by_unit(rows) for rows in (choice.objects(), choice.faces, choice.pictures))
+    for unit, ids in _places(dataset, choice, album).items():
+        for name in ids:  # an id of an object has a #, one of a face an @, one of a picture neither
+            (objects if "#" in name else faces if "@" in name else bare)[unit].add(name)
     _read_objects(dataset, objects, album)
-    wanted = _by_unit(choice.pictures)
-    for unit, ids in objects.items():
-        wanted[unit] |= {image_of(object_id) for object_id in ids}
-    _draw_pictures(dataset, wanted, {row["id"] for row in choice.pictures}, album)
-    for row in fetch(dataset, "faces", _by_unit(choice.faces), _FACE_COLUMNS):
-        album.faces[row["face_id"]] = _face(row)
+    wanted = _by_unit(())
+    for unit, ids in [*objects.items(), *bare.items()]:
+        wanted[unit] |= {image_of(name) for name in ids}
+    _draw_pictures(dataset, wanted, {name for ids in bare.values() for name in ids}, album)
+    for row in fetch(dataset, "faces", faces, _FACE_COLUMNS):
+        album.faces[row["face_id"]] = face_shot(row)
     samples = _by_unit(row for rows in choice.samples.values() for row in rows)
     for row in fetch(dataset, "samples", samples, _SAMPLE_COLUMNS):
         album.samples[row["sample_id"]] = _sample(row)
@@ -84,30 +88,29 @@ def _by_unit(rows: Iterable[Row]) -> defaultdict[str, set[str]]:
 
 
 def _read_groups(dataset: Dataset, choice: Choice, album: Album) -> None:
-    chosen = [*choice.tracks, *choice.folders]
+    chosen = [row for rows in choice.groups.values() for row in rows]
     units = {row["id"]: row["unit"] for row in chosen}
-    for row in fetch(dataset, "groups", _by_unit(chosen), ["group_id", "members", "video_id"]):
+    for row in fetch(dataset, "groups", _by_unit(chosen), ["group_id", "members", "units", "video_id"]):
         places = np.unique(np.linspace(0, len(row["members"]) - 1, MEMBERS).round().astype(int))
         shown = [row["members"][place] for place in places] if row["members"] else []
         album.group_rows[row["group_id"]] = row | {"shown": shown, "unit": units[row["group_id"]]}
 
 
-def _units_of_members(dataset: Dataset, album: Album) -> dict[str, set[str]]:
-    """Unit to the shown members whose pictures it holds; groups of records may reach into other units of their key."""
-    manifests = dataset.manifests("ingest")
-    units: dict[str, set[str]] = defaultdict(set)
-    rows_by_unit: dict[str, list[Row]] = defaultdict(list)
-    for row in album.group_rows.values():
-        rows_by_unit[row["unit"]].append(row)
-    for unit, rows in rows_by_unit.items():
-        members = {member for row in rows for member in row["shown"]}
-        siblings = [name for name, manifest in manifests.items() if manifest.key == manifests[unit].key]
-        places = units_of_pictures(
-            dataset, {image_of(member) for member in members}, [unit, *(name for name in siblings if name != unit)]
-        )
-        for place, image_ids in places.items():
-            units[place] |= {member for member in members if image_of(member) in image_ids}
-    return units
+def _places(dataset: Dataset, choice: Choice, album: Album) -> dict[str, set[str]]:
+    """Unit to what it holds of the shown members of groups and of the two sides of pairs: they may lie in any unit."""
+    groups = album.group_rows.values()
+    # what an evaluation set holds is not in the dataset
+    stay = {row["of"] for row in choice.pairs if row["by"] != LEAK}
+    names = {member for row in groups for member in row["shown"]} | {row["id"] for row in choice.pairs} | stay
+    first = [unit for row in groups for unit in (row["unit"], *(row["units"] or ()))]
+    first += [row["unit"] for row in choice.pairs]
+    found = units_of_pictures(dataset, {image_of(name) for name in names}, search_order(dataset, first))
+    unit_of = {image_id: unit for unit, image_ids in found.items() for image_id in image_ids}
+    places: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        if image_of(name) in unit_of:
+            places[unit_of[image_of(name)]].add(name)
+    return places
 
 
 def _read_objects(dataset: Dataset, wanted: dict[str, set[str]], album: Album) -> None:
@@ -135,7 +138,7 @@ def _draw_pictures(dataset: Dataset, wanted: dict[str, set[str]], bare: set[str]
             drawn = pixels if isinstance(pixels, str) else cut(pixels, view_of(whole(pixels), SIDE_PX))
             album.pictures[image_id] = drawn
         for row in by_picture[image_id]:
-            album.objects[row["object_id"]] = pixels if isinstance(pixels, str) else _object(pixels, row)
+            album.objects[row["object_id"]] = pixels if isinstance(pixels, str) else object_shot(pixels, row)
 
 
 def _decode(dataset: Dataset, image: Row) -> Pixels | str:
@@ -146,7 +149,7 @@ def _decode(dataset: Dataset, image: Row) -> Pixels | str:
         return problem.reason
 
 
-def _object(pixels: Pixels, row: Row) -> Drawing:
+def object_shot(pixels: Pixels, row: Row) -> Drawing:
     """An object with its mask outlined, or its box where it has no mask."""
     height, width = pixels.shape[:2]
     is_whole = row["kind"] == "whole"
@@ -156,7 +159,7 @@ def _object(pixels: Pixels, row: Row) -> Drawing:
     return replace(cut(pixels, view), marks=() if is_whole and not outline else (Mark(outline, box),))
 
 
-def _face(row: Row) -> Shot:
+def face_shot(row: Row) -> Shot:
     """A face crop with its box and landmarks."""
     try:
         pixels = pictures.decode(row["crop"]["bytes"])
@@ -187,11 +190,12 @@ def _sample(row: Row) -> list[Shot]:
             shots.append(problem.reason)
             continue
         view = view_of(whole(pixels), side)
-        shots.append(replace(cut(pixels, view), marks=tuple(_subject_marks(row, index, pixels, view))))
+        shots.append(replace(cut(pixels, view), marks=tuple(subject_marks(row, index, pixels, view))))
     return shots
 
 
-def _subject_marks(row: Row, picture: int, pixels: Pixels, view: View) -> list[Mark]:
+def subject_marks(row: Row, picture: int, pixels: Pixels, view: View) -> list[Mark]:
+    """Boxes, masks and faces of the subjects on one picture of a sample."""
     height, width = pixels.shape[:2]
     marks = []
     for number, subject in enumerate(row["subjects"]):

@@ -1,7 +1,7 @@
 """What the contact sheets show: pure choices among the candidates of a survey, the same for the same dataset."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,8 +22,9 @@ REJECTED_PER_REASON = 8
 AT_THRESHOLD = 6
 """Objects on either side."""
 FACES = 40
-TRACKS = 12
-FOLDERS = 12
+GROUPS = {"track": 12, "identity": 12, "look": 12, "folder": 12}
+"""Of each kind, in the order of the page."""
+PAIRS = 24
 SAMPLES_PER_KIND = 4
 
 Row = dict[str, Any]
@@ -54,7 +55,8 @@ class Choice:
         rejected: reason to objects.
         strips: for each threshold of `select`.
         faces: by rising det_score.
-        tracks, folders: groups, by rising mean similarity.
+        groups: kind to groups, by rising mean similarity.
+        pairs: copies that go with what stays, kind by kind, by rising similarity.
         samples: kind to samples.
     """
 
@@ -64,8 +66,8 @@ class Choice:
     rejected: dict[str, list[Row]] = field(default_factory=dict)
     strips: list[Strip] = field(default_factory=list)
     faces: list[Row] = field(default_factory=list)
-    tracks: list[Row] = field(default_factory=list)
-    folders: list[Row] = field(default_factory=list)
+    groups: dict[str, list[Row]] = field(default_factory=dict)
+    pairs: list[Row] = field(default_factory=list)
     samples: dict[str, list[Row]] = field(default_factory=dict)
 
     def objects(self) -> list[Row]:
@@ -86,8 +88,8 @@ def choose(found: Survey, select: Select | None) -> Choice:
     choice = Choice(
         pictures=_pictures(found.pictures),
         faces=_spread(candidates["faces"], "det_score", FACES),
-        tracks=_spread(_of_kind(groups, "track"), "mean_similarity", TRACKS),
-        folders=_spread(_of_kind(groups, "track", is_other=True), "mean_similarity", FOLDERS),
+        groups={kind: _spread(_of_kind(groups, kind), "mean_similarity", count) for kind, count in GROUPS.items()},
+        pairs=_pairs(found.duplicates),
         samples={
             kind: _samples(_of_kind(samples, kind), place) for kind, place in (("image", 1), ("video", 1), ("group", 2))
         },
@@ -141,11 +143,8 @@ def _firsts(names: Iterable[str | None]) -> list[int]:
     return places
 
 
-def _of_kind(rows: pa.Table | None, kind: str, *, is_other: bool = False) -> pa.Table | None:
-    """Rows of a kind, or of all other kinds."""
-    if rows is None:
-        return None
-    return rows.filter(pc.not_equal(rows["kind"], kind) if is_other else pc.equal(rows["kind"], kind))
+def _of_kind(rows: pa.Table | None, kind: str) -> pa.Table | None:
+    return None if rows is None else rows.filter(pc.equal(rows["kind"], kind))
 
 
 def _by_reason(rows: pa.Table | None, reason: str | None) -> pa.Table | None:
@@ -164,6 +163,19 @@ def _pictures(rows: pa.Table | None) -> list[Row]:
     return sorted(chosen, key=lambda row: str(row["id"]))
 
 
+def _pairs(rows: pa.Table | None) -> list[Row]:
+    """A few copies, what they were recognised by taking turns; of each from the least to the most alike."""
+    if rows is None:
+        return []
+    reasons = list(zip(rows["kind"].to_pylist(), rows["by"].to_pylist(), strict=True))
+    shares = Counter(reasons[place] for place in _in_turns(reasons)[:PAIRS])
+    chosen = []
+    for reason, count in sorted(shares.items()):
+        places = [place for place, other in enumerate(reasons) if other == reason]
+        chosen += _spread(_at(rows, places), "similarity", count)
+    return chosen
+
+
 def _samples(rows: pa.Table | None, place: int) -> list[Row]:
     """A few samples, the sources taking turns.
 
@@ -177,9 +189,9 @@ def _samples(rows: pa.Table | None, place: int) -> list[Row]:
     return _rows(rows, _in_turns(sources)[:SAMPLES_PER_KIND])
 
 
-def _in_turns(sources: Iterable[str]) -> list[int]:
+def _in_turns(sources: Iterable[Hashable]) -> list[int]:
     """Places in such an order that the first of every source comes first, then the second of every source."""
-    turns: Counter[str] = Counter()
+    turns: Counter[Hashable] = Counter()
     order = []
     for place, source in enumerate(sources):
         order.append((turns[source], place))

@@ -1,6 +1,4 @@
-"""Contact sheets: pictures, kept and rejected objects, faces, tracks and folders."""
-
-from typing import Any
+"""Contact sheets: pictures, kept and rejected objects, faces."""
 
 from curation.report import wording
 from curation.report.album import Album
@@ -10,7 +8,6 @@ from curation.report.figures import Figures
 from curation.report.markup import Child, Html, foreign, section, tag
 from curation.report.survey import KEPT
 from curation.report.tile import sheet, tile
-from schemas.ids import image_of
 from schemas.reasons import REJECTED
 
 
@@ -47,18 +44,18 @@ def objects(figures: Figures, choice: Choice, album: Album) -> Html | None:
     if choice.kept:
         kept = figures["totals"]["kept_objects"] or 0
         parts.append(
-            _title("Kept", f"{len(choice.kept)} of {wording.count(kept)}, from the lowest to the highest quality")
+            subtitle("Kept", f"{len(choice.kept)} of {wording.count(kept)}, from the lowest to the highest quality")
         )
         parts.append(sheet(object_tile(row, album, kind="kept") for row in choice.kept))
     if choice.rejected:
-        parts.append(_title("Rejected", "some at random for each reason"))
+        parts.append(subtitle("Rejected", "some at random for each reason"))
     counts = figures["funnel"].get("select", {}).get("object", {"rejected": {}})["rejected"]
     for reason, rows in sorted(choice.rejected.items(), key=lambda item: (-counts.get(item[0], 0), item[0])):
         note = f"{wording.count(counts.get(reason, len(rows)))}: {REJECTED.get(reason, '')}"
         parts.append(tag("h4", {}, tag("code", {}, reason), tag("small", {}, note)))
         parts.append(sheet(object_tile(row, album, kind="rejected") for row in rows))
     if choice.undecided:
-        parts.append(_title("Undecided", "no verdict yet: `refloom curate` selects"))
+        parts.append(subtitle("Undecided", "no verdict yet: `refloom curate` selects"))
         parts.append(sheet(object_tile(row, album) for row in choice.undecided))
     lead = (
         "One frame of each track. The outline is the mask; without one the box is drawn. "
@@ -67,7 +64,8 @@ def objects(figures: Figures, choice: Choice, album: Album) -> Html | None:
     return section("objects", "Objects", lead, *parts)
 
 
-def _title(title: str, note: str) -> Html:
+def subtitle(title: str, note: str) -> Html:
+    """A heading inside a section, with a few words beside it."""
     return tag("h3", {}, title, tag("small", {}, note))
 
 
@@ -87,57 +85,3 @@ def faces(figures: Figures, choice: Choice, album: Album) -> Html | None:
     shown = f"{len(tiles)} of {wording.count(total)}, from the lowest to the highest detector score"
     lead = f"{shown}. The crop as it is stored, with the detector's box and landmarks."
     return section("faces", "Faces", lead, sheet(tiles, "small"))
-
-
-def groups(figures: Figures, choice: Choice, album: Album) -> Html | None:
-    """A row of members for each group: tracks with their masks, folders with their pictures."""
-    if not figures["totals"]["groups"]:
-        return None
-    parts: list[Child] = []
-    for title, rows in (("Tracks", choice.tracks), ("Folders and other groups", choice.folders)):
-        if rows:
-            parts.append(_title(title, "from the least to the most alike"))
-            parts.append(tag("div", {"class": "groups"}, *(_group(row, album) for row in rows)))
-    lead = (
-        "Members of one group show one subject; up to eight of them, evenly spaced. Similarity is the cosine of image "
-        "embeddings: very low hints at two subjects, very high at copies."
-    )
-    return section("groups", "Groups", lead, *parts)
-
-
-def _group(row: Row, album: Album) -> Html:
-    known = album.group_rows.get(row["id"], {"shown": [], "members": []})
-    tiles = []
-    for member in known["shown"]:
-        frame = (album.picture_rows.get(image_of(member)) or {}).get("frame_index")
-        caption = f"frame {frame}" if frame is not None else image_of(member).rsplit("/", 1)[-1]
-        tiles.append(tile(album.objects.get(member), foreign(caption), member, kind="kept"))
-    first = album.object_rows.get(known["shown"][0], {}) if known["shown"] else {}
-    name = first.get("phrase") or first.get("category")
-    # `track/<track id>` says it all; other groups are called by their first picture, whose folder says more
-    where = row["id"].partition("/")[2] if row["kind"] == "track" else image_of(row["id"]).partition("/")[2]
-    place = where if row["kind"] == "track" else where.rpartition("/")[0] or where
-    return tag(
-        "div",
-        {"class": f"group n{len(tiles)}"},
-        tag("h4", {"title": row["id"]}, foreign(name or place), tag("small", {}, foreign(place)) if name else None),
-        _facts(row),
-        sheet(tiles, "row"),
-    )
-
-
-def _facts(row: Row) -> Html:
-    def known(value: Any) -> bool:
-        return value is not None and value == value
-
-    facts = [f"{row['members']:.0f} members"]
-    if known(row["mean_similarity"]):
-        ends = [wording.value(row[f"{end}_similarity"]) for end in ("min", "mean", "max")]
-        facts.append(
-            f"similarity {ends[0]} to {ends[2]}, mean {ends[1]}" if row["members"] > 2 else f"similarity {ends[1]}"
-        )
-    if known(row["frame_gap"]):
-        facts.append(f"{row['frame_gap']:.0f} frame numbers apart")
-    if known(row["area_ratio"]):
-        facts.append(f"smallest over largest area {wording.value(row['area_ratio'])}")
-    return tag("p", {"class": "soft facts"}, " · ".join(facts))

@@ -60,6 +60,9 @@ def collect(dataset: Dataset, found: Survey) -> Figures:
             for (source, name), pictures in sorted(found.licenses.items(), key=lambda item: (-item[1], str(item[0])))
         ],
         "blurred_pictures": found.blurred,
+        "duplicates": [
+            {"kind": kind, "by": by, "copies": copies} for (kind, by), copies in sorted(found.copies.items())
+        ],
         "keys": _keys(dataset),
         "models": _models(dataset),
         "settings": {stage: _settings(dataset, stage) for stage in STAGES if dataset.manifests(stage)},
@@ -106,6 +109,9 @@ def _totals(dataset: Dataset, sizes: dict[str, dict[str, int]], found: Survey) -
         "pictures": rows("images") or 0,
         "videos": found.videos.total(),
         "objects": rows("objects") or 0,
+        "annotated_objects": found.kinds.total() - found.kinds["whole"],
+        "whole_pictures": found.kinds["whole"],
+        "found_objects": found.found,
         "kept_objects": selected.kept if selected else (0 if dataset.manifests("select") else None),
         "faces": rows("faces") if dataset.manifests("face") else None,
         "groups": rows("groups") if dataset.manifests("group") else None,

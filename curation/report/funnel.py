@@ -9,6 +9,8 @@ from curation.report.markup import Html, details, foreign, section, table, tag
 from schemas.reasons import FAILED, REJECTED
 
 _TONES = 5
+_NO_LOSS = frozenset({"no_face", "faces_blurred"})
+"""Rejections by which a dataset loses nothing: there was nothing to find."""
 
 
 def funnel(figures: Figures) -> Html:
@@ -25,7 +27,7 @@ def funnel(figures: Figures) -> Html:
         "Funnel",
         "Every item that went into a stage was kept, rejected for what it is, or failed for how the run went. "
         "In = kept + rejected + failed.",
-        tag("p", {"class": "legend"}, *_legend()),
+        tag("p", {"class": "legend"}, *_legend(figures)),
         tag("div", {"class": "scroll"}, grid),
         _reasons(figures),
     )
@@ -38,10 +40,11 @@ def _side(place: int) -> dict[str, Any]:
     return {"class": "number" if place in (2, 4, 5, 6) else None}
 
 
-def _legend() -> list[Html]:
-    return [
-        tag("span", {}, tag("i", {"class": f"swatch {kind}"}), f" {kind} ") for kind in ("kept", "rejected", "failed")
-    ]
+def _legend(figures: Figures) -> list[Html]:
+    words = {kind: kind for kind in ("kept", "rejected", "failed")}
+    if any(_NO_LOSS & counts["rejected"].keys() for kinds in figures["funnel"].values() for counts in kinds.values()):
+        words["neutral"] = "rejected, but no loss: there was nothing to find"
+    return [tag("span", {}, tag("i", {"class": f"swatch {kind}"}), f" {said} ") for kind, said in words.items()]
 
 
 def _row(stage: str, kind: str, counts: dict[str, Any]) -> Html:
@@ -49,7 +52,9 @@ def _row(stage: str, kind: str, counts: dict[str, Any]) -> Html:
     rejected, failed = counts["rejected"], counts["failed"]
     parts = [("kept", _said("kept", counts["kept"], total), counts["kept"])]
     chips = []
-    for verdict, reasons in (("rejected", rejected), ("failed", failed)):
+    losses = {reason: number for reason, number in rejected.items() if reason not in _NO_LOSS}
+    neutral = {reason: number for reason, number in rejected.items() if reason in _NO_LOSS}
+    for verdict, reasons in (("rejected", losses), ("neutral", neutral), ("failed", failed)):
         ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
         for place, (reason, number) in enumerate(ordered):
             tone = f"{verdict} t{place % _TONES}"
@@ -58,9 +63,11 @@ def _row(stage: str, kind: str, counts: dict[str, Any]) -> Html:
     cells = [
         tag("td", {"class": "stage-name"}, stage),
         tag("td", {}, kind),
-        tag("td", {"class": "number"}, wording.count(total)),
+        tag("td", {"class": "number", "data-name": "in"}, wording.count(total)),
         tag("td", {"class": "grow"}, stacked(parts, total), tag("div", {"class": "chips"}, *chips) if chips else None),
-        *(_number(number, total) for number in (counts["kept"], sum(rejected.values()), sum(failed.values()))),
+        _number("kept", counts["kept"], total),
+        _number("rejected", sum(rejected.values()), total),
+        _number("failed", sum(failed.values()), total),
     ]
     return tag("tr", {"class": "first" if stage else None}, *cells)
 
@@ -69,10 +76,14 @@ def _said(what: str, number: int, total: int) -> str:
     return f"{what}: {wording.count(number)} ({wording.share(number, total)})"
 
 
-def _number(number: int, total: int) -> Html:
+def _number(name: str, number: int, total: int) -> Html:
+    """A cell; its name is shown where the page is too narrow for a head."""
+    named = {"data-name": name}
     if not number:
-        return tag("td", {"class": "number soft"}, "0")
-    return tag("td", {"class": "number"}, wording.count(number), tag("small", {}, wording.share(number, total)))
+        return tag("td", {"class": "number soft", **named}, "0")
+    return tag(
+        "td", {"class": "number", **named}, wording.count(number), tag("small", {}, wording.share(number, total))
+    )
 
 
 def _chip(tone: str, reason: str, number: int, total: int) -> Html:

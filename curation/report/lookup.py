@@ -21,7 +21,7 @@ def fetch(dataset: Dataset, table: str, wanted: Mapping[str, set[str]], columns:
         dataset: where.
         table: a name in `TABLES`.
         wanted: unit to the ids of its rows; an id that is not there is passed over.
-        columns: what to read of the wanted rows.
+        columns: what to read of the wanted rows; what files of another version lack is None.
     """
     key, stage = TABLES[table].key, TABLES[table].stage
     for unit, ids in sorted(wanted.items()):
@@ -29,14 +29,15 @@ def fetch(dataset: Dataset, table: str, wanted: Mapping[str, set[str]], columns:
         known = pa.array(sorted(ids), pa.string())
         for file in manifest.files_of(table) if manifest is not None else []:
             with dataset.folder.open(file.path) as source, pq.ParquetFile(source) as reader:
+                known_columns = [name for name in columns if name in reader.schema_arrow.names]
                 for group in range(reader.num_row_groups):
                     names = reader.read_row_group(group, columns=[key], use_threads=False).column(0)
                     hits = np.flatnonzero(pc.is_in(names, value_set=known))
                     if not len(hits):
                         continue
-                    rows = reader.read_row_group(group, columns=list(columns), use_threads=False)
+                    rows = reader.read_row_group(group, columns=known_columns, use_threads=False)
                     for hit in hits.tolist():  # one by one: a slice of pictures is not copied
-                        yield rows.slice(hit, 1).to_pylist()[0]
+                        yield dict.fromkeys(columns) | rows.slice(hit, 1).to_pylist()[0]
 
 
 def units_of_pictures(dataset: Dataset, image_ids: set[str], units: Sequence[str]) -> dict[str, set[str]]:
@@ -52,3 +53,12 @@ def units_of_pictures(dataset: Dataset, image_ids: set[str], units: Sequence[str
             found[unit] = here
             missing -= here
     return found
+
+
+def search_order(dataset: Dataset, first: Sequence[str]) -> list[str]:
+    """All units: the first ones to look into, then those of the same ingests, then the others."""
+    manifests = dataset.manifests("ingest")
+    likely = [unit for unit in dict.fromkeys(first) if unit in manifests]
+    keys = {manifests[unit].key for unit in likely}
+    others = [unit for unit in manifests if unit not in set(likely)]
+    return likely + sorted(others, key=lambda unit: manifests[unit].key not in keys)

@@ -41,15 +41,27 @@ def sentence(figures: Figures) -> str:
     names = [str(entry["source"]) for entry in figures["sources"]]
     videos = f", {wording.several(totals['videos'], 'video')} among them," if totals["videos"] else ""
     start = f"{wording.several(totals['pictures'], 'picture')} from {wording.listed(names)}{videos}"
-    start += f" with {wording.several(totals['objects'], 'annotated object')}"
+    start += f" with {wording.listed(_objects(totals))}"
     if totals["kept_objects"] is None:
         return f"{start}; nothing was selected yet."
-    end = f"{wording.count(totals['kept_objects'])} objects kept"
+    end = f"{wording.count(totals['kept_objects'])} of them kept"
     if totals["groups"] is not None:
         end += f", {wording.several(totals['groups'], 'group')}"
     if totals["samples"] is not None:
         end += f", {wording.several(sum(totals['samples'].values()), 'training sample')}"
     return f"{start}; {end}."
+
+
+def _objects(totals: Figures) -> list[str]:
+    """What there is to choose from: whole pictures are nobody's annotation."""
+    annotated, wholes, found = (totals[name] for name in ("annotated_objects", "whole_pictures", "found_objects"))
+    parts = [wording.several(annotated, "annotated object")] if annotated or not (wholes or found) else []
+    parts += (
+        [f"{wording.several(wholes, 'whole picture')} as {'a subject' if wholes == 1 else 'subjects'}"]
+        if wholes
+        else []
+    )
+    return parts + ([f"{wording.several(found, 'object')} found by a model"] if found else [])
 
 
 def _warnings(figures: Figures) -> Html | None:
@@ -76,12 +88,20 @@ def code(text: str) -> Html:
 def _tiles(figures: Figures) -> Html:
     totals = figures["totals"]
     samples = totals["samples"]
-    kept, objects = totals["kept_objects"], totals["objects"]
+    kept, wholes, found = totals["kept_objects"], totals["whole_pictures"], totals["found_objects"]
+    notes = ["annotated" if found else "annotated in the source"]
+    notes += [f"{wording.count(found)} found"] if found else []
+    notes += [f"and {wording.several(wholes, 'whole picture')}"] if wholes else []
+    everything = totals["objects"] + found
     splits = ", ".join(f"{wording.count(number)} {split}" for split, number in sorted((samples or {}).items()))
     entries: list[tuple[str, int | None, str]] = [
         ("pictures", totals["pictures"], f"in {wording.several(totals['units'], 'unit')}"),
-        ("objects", objects, "in the source"),
-        ("objects kept", kept, "" if kept is None else f"{wording.share(kept, objects)} of all"),
+        ("objects", totals["annotated_objects"], ", ".join(notes)),
+        (
+            "objects kept",
+            kept,
+            "" if kept is None else f"{wording.share(kept, everything)} of {'both' if wholes else 'all'}",
+        ),
         ("faces", totals["faces"], "with crop and identity"),
         ("groups", totals["groups"], "of one subject"),
         ("samples", None if samples is None else sum(samples.values()), splits),
@@ -123,7 +143,7 @@ def origins(figures: Figures) -> Html:
         words=2,
     )
     keys = table(
-        ["ingest", "units", "pictures", "objects", "kept", "", "samples"],
+        ["ingest", "units", "pictures", "objects and wholes", "kept", "", "samples"],
         [
             [
                 tag("code", {}, foreign(entry["key"])),

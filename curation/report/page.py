@@ -4,7 +4,7 @@ import base64
 import hashlib
 from importlib import resources
 
-from curation.report import closing, contact, funnel, overview, samplesheet, scoresheet
+from curation.report import closing, contact, funnel, groupsheet, overview, pairsheet, samplesheet, scoresheet
 from curation.report.album import Album
 from curation.report.choice import Choice
 from curation.report.figures import Figures
@@ -18,6 +18,7 @@ _TITLES = {
     "thresholds": "At the thresholds",
     "pictures": "Pictures",
     "objects": "Objects",
+    "duplicates": "Duplicates",
     "faces": "Faces",
     "groups": "Groups",
     "samples": "Samples",
@@ -40,8 +41,9 @@ def render(figures: Figures, choice: Choice, album: Album) -> str:
         "scores": scoresheet.scores(figures),
         "thresholds": scoresheet.at_thresholds(figures, choice, album),
         "objects": contact.objects(figures, choice, album),
+        "duplicates": pairsheet.duplicates(figures, choice, album),
         "faces": contact.faces(figures, choice, album),
-        "groups": contact.groups(figures, choice, album),
+        "groups": groupsheet.groups(figures, choice, album),
         "samples": samplesheet.samples(figures, choice, album),
         "pictures": contact.pictures(choice, album),
         "origins": overview.origins(figures),

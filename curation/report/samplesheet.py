@@ -22,7 +22,10 @@ def samples(figures: Figures, choice: Choice, album: Album) -> Html | None:
         if rows:
             parts.append(tag("h3", {}, f"{kind.capitalize()} samples"))
             parts += [_sample(album.sample_rows[row["id"]], album) for row in rows if row["id"] in album.sample_rows]
-    lead = "What a trainer reads. A number and a colour is one subject; the same colour marks where captions name it."
+    lead = (
+        "What a trainer reads. A number and a colour is one subject; the same colour marks where captions name it, "
+        "grey stripes where a word names several."
+    )
     return section("samples", "Samples", lead, *parts)
 
 
@@ -91,17 +94,27 @@ def _captions(row: Row) -> Html:
 
 
 def marked(caption: str, spans: list[tuple[int, int, int]]) -> Html:
-    """A caption with spans marked.
+    """A caption with spans marked; a span that several subjects claim has the colour of none of them.
 
     Args:
         caption: any text.
         spans: (start, end, subject); of spans that overlap the first is marked, those outside the text are passed over.
     """
+    claims: dict[tuple[int, int], list[int]] = {}
+    for start, end, subject in sorted(set(spans)):
+        claims.setdefault((start, end), []).append(subject)
     parts: list[Child] = []
     position = 0
-    for start, end, subject in sorted(spans):
+    for (start, end), subjects in claims.items():
         if not position <= start < end <= len(caption):
             continue
-        parts += [caption[position:start], tag("mark", {"class": f"s{subject % _COLOURS}"}, caption[start:end])]
+        parts += [caption[position:start], _mention(caption[start:end], subjects)]
         position = end
     return join([*parts, caption[position:]])
+
+
+def _mention(words: str, subjects: list[int]) -> Html:
+    if len(subjects) == 1:
+        return tag("mark", {"class": f"s{subjects[0] % _COLOURS}"}, words)
+    numbers = [str(subject + 1) for subject in subjects]
+    return tag("mark", {"class": "shared", "title": f"subjects {wording.listed(numbers)}"}, words)

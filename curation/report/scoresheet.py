@@ -112,8 +112,8 @@ def at_thresholds(figures: Figures, choice: Choice, album: Album) -> Html | None
     return section(
         "thresholds",
         "At the thresholds",
-        "Only objects whose fate hangs on the one threshold are shown: all others are satisfied. Left of the line the "
-        "ones that are just rejected, right of it the ones that are just kept.",
+        "Only objects whose fate hangs on the one threshold are shown: they satisfy all others. The dashed line of a "
+        "strip parts the ones that are just rejected from the ones that are just kept.",
         table(
             ["setting", "reason", "value", "outside it", "rejected by it alone"],
             rows,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.objects import box_array, float_array
+from curation.objects import box_array, float_array, read_objects
 from curation.report.families import CANDIDATES, FAMILIES, FAMILY, Tally
 from curation.report.sketch import LowestHashes
 from schemas import parquet, tables
@@ -42,8 +42,11 @@ class Survey:
         sources: source to its pictures; videos: source to its videos.
         licenses: (source, license or None) to its pictures.
         blurred: pictures of sources that blur faces.
+        kinds: kind to the objects of the source; found: objects that a segmenter found.
+        copies: (kind, by) to its duplicates.
         objects: candidates among all objects, scored or not; None without any.
         pictures: candidates among the pictures; None without any.
+        duplicates: candidates among the copies that go; None without any.
     """
 
     tallies: dict[str, Tally]
@@ -51,20 +54,27 @@ class Survey:
     videos: Counter[str] = field(default_factory=Counter)
     licenses: Counter[tuple[str, str | None]] = field(default_factory=Counter)
     blurred: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    found: int = 0
+    copies: Counter[tuple[str, str]] = field(default_factory=Counter)
     objects: pa.Table | None = None
     pictures: pa.Table | None = None
+    duplicates: pa.Table | None = None
 
 
 def survey(dataset: Dataset) -> Survey:
     """Look over a dataset in any state, unit by unit."""
     found = Survey({family.name: Tally(family) for family in FAMILIES})
     shown = shown_files(dataset)
-    objects, pictures = LowestHashes(CANDIDATES), LowestHashes(CANDIDATES)
+    objects, pictures, duplicates = (LowestHashes(CANDIDATES) for _ in range(3))
     for unit in dataset.units():
         is_shown = _shown_pictures(dataset, unit, shown.get(unit, []))
         images = _count_pictures(dataset, unit, found)
         pictures.add(images.filter(pa.array(is_shown(images["image_id"]))))
+        copies = _duplicate_rows(dataset, unit, found)
+        duplicates.add(copies.filter(pa.array(is_shown(copies["image_id"]))))
         rows = _object_rows(dataset, unit)
+        found.found += len(rows) - _count_kinds(dataset, unit, found)
         visible = is_shown(rows["image_id"])
         objects.add(rows.filter(pa.array(visible)))
         is_object = np.array(pc.equal(rows["kind"], "object"), bool)
@@ -77,7 +87,7 @@ def survey(dataset: Dataset) -> Survey:
             # a sample holds its own pictures, so it may be shown wherever they come from
             visible = is_shown(rows["image_id"]) if "image_id" in rows.schema.names else np.ones(len(rows), bool)
             found.tallies[name].add(rows, visible)
-    found.objects, found.pictures = objects.rows(), pictures.rows()
+    found.objects, found.pictures, found.duplicates = objects.rows(), pictures.rows(), duplicates.rows()
     return found
 
 
@@ -131,7 +141,7 @@ def _count_pictures(dataset: Dataset, unit: str, found: Survey) -> pa.Table:
 def _object_rows(dataset: Dataset, unit: str) -> pa.Table:
     """Objects of a unit with scores and verdict, in one table."""
     columns = ["object_id", "image_id", "track_id", "kind", "category", "phrase"]
-    objects = dataset.read("objects", columns, unit=unit)
+    objects = read_objects(dataset, unit, columns)
     scores = dataset.read("object_scores", ["object_id", "filtered", *FAMILY["objects"].columns], unit=unit)
     selection = dataset.read("selection", unit=unit)
     scored = pc.index_in(objects["object_id"], value_set=scores["object_id"].combine_chunks())
@@ -143,6 +153,24 @@ def _object_rows(dataset: Dataset, unit: str) -> pa.Table:
     more = {name: objects[name] for name in columns[1:]}
     more |= {"filtered": found["filtered"], "reason": reason, "is_scored": scored.is_valid()}
     return _table(unit, objects["object_id"], floats, more)
+
+
+def _count_kinds(dataset: Dataset, unit: str, found: Survey) -> int:
+    """Count the objects of a unit's source by kind; returns how many they are."""
+    kinds = dataset.read("objects", ["kind"], unit=unit)["kind"]
+    for row in kinds.value_counts().to_pylist():
+        found.kinds[row["values"]] += row["counts"]
+    return len(kinds)
+
+
+def _duplicate_rows(dataset: Dataset, unit: str, found: Survey) -> pa.Table:
+    """Copies of a unit that go; they are counted on the way."""
+    rows = dataset.read("duplicates", unit=unit)
+    for row in rows.group_by(["kind", "by"]).aggregate([([], "count_all")]).to_pylist():
+        found.copies[row["kind"], row["by"]] += row["count_all"]
+    first = pa.chunked_array([[image_of(name) for name in rows["id"].to_pylist()]], pa.string())
+    more = {name: rows[name] for name in ("kind", "of", "by")} | {"image_id": first}
+    return _table(unit, rows["id"], {"similarity": float_array(rows["similarity"])}, more)
 
 
 def _picture_rows(dataset: Dataset, unit: str) -> pa.Table:

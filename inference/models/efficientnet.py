@@ -4,24 +4,26 @@ The weights are Google's, trained on ImageNet, converted to PyTorch by the packa
 architecture under other names but in the same order.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from functools import partial
 from pickle import UnpicklingError
 
 import numpy as np
-import numpy.typing as npt
 import timm
 import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from inference.models.embedders import Floats, Pixels
+from inference.models.batching import MicroBatches
+from inference.models.embedders import Floats, Pixels, check_crops, fixed_batches, in_fixed_batches
 from inference.models.entry import Entry
+from inference.models.threads import check_device, repeatable
 from schemas.errors import Refused
 
 _ARCHITECTURE = "tf_efficientnet_lite0"
 _NORMALISATIONS = 49
+_CLASSES = 1000
 _MEAN, _DEVIATION = 127.0, 128.0
 """Of all three channels, RGB 0..255: `efficientnet_lite_builder.py` of the TensorFlow release."""
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -35,8 +37,7 @@ def load(entry: Entry, device: str, precision: str) -> "EfficientNetLite0":
     Raises:
         Refused: the weights do not fit the architecture, or there is no such device.
     """
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise Refused(f"{entry.name} was asked to run on {device}, but torch sees no CUDA device; use device=cpu")
+    check_device(entry.name, device)
     (file,) = entry.files()
     net = timm.create_model(_ARCHITECTURE, pretrained=False)
     try:
@@ -81,17 +82,6 @@ def fold_normalisations(net: nn.Module) -> int:
     return folded
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use one thread: with more, sums come out in another order. What was set before is set again after."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 class EfficientNetLite0:
     """An `embedders.ImageEmbedder`.
 
@@ -113,43 +103,26 @@ class EfficientNetLite0:
             raise Refused(f"timm {timm.__version__} builds {_ARCHITECTURE} in another way; install timm 1.0")
         # convolutions take half the time with channels last, and folded normalisations a quarter of the rest
         self._net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._device, self._batch_size = torch.device(device), batch_size
+        self._device, self._batches = torch.device(device), MicroBatches(batch_size)
         self._dtype = _DTYPES.get(precision)
 
     def embed(self, batch: Pixels) -> Floats:
         """See `embedders.ImageEmbedder.embed`."""
-        features = self._forward(batch, classify=False).astype(np.float64)
-        lengths = np.linalg.norm(features, axis=1, keepdims=True)
-        unit: Floats = (features / np.maximum(lengths, 1e-12)).astype(np.float32)
-        return unit
+        check_crops(batch, self.input_px)
+        return in_fixed_batches(batch, self.dim, self._batches, self._run)
 
     def classify(self, batch: Pixels) -> Floats:
         """Probabilities (N, 1000) of the classes of ImageNet, in their usual order; arguments as for `embed`."""
-        logits = self._forward(batch, classify=True).astype(np.float64)
+        check_crops(batch, self.input_px)
+        logits = fixed_batches(batch, _CLASSES, self._batches, partial(self._run, classify=True)).astype(np.float64)
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         share: Floats = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
         return share
 
-    def _forward(self, batch: Pixels, *, classify: bool) -> Floats:
-        side = self.input_px
-        if batch.shape[1:] != (side, side, 3) or batch.dtype != np.uint8:
-            raise ValueError(f"a batch is (N, {side}, {side}, 3) uint8, not {batch.shape} {batch.dtype}")
-        out = np.empty((len(batch), 1000 if classify else self.dim), np.float32)
-        padded = np.empty((self._batch_size, side, side, 3), np.uint8)
-        for start in range(0, len(batch), self._batch_size):
-            rows = batch[start : start + self._batch_size]
-            padded[: len(rows)], padded[len(rows) :] = rows, 0
-            out[start : start + len(rows)] = self._run(padded, classify=classify)[: len(rows)]
-        return out
-
-    @one_thread()
-    @torch.inference_mode()
-    def _run(self, padded: Pixels, *, classify: bool) -> npt.NDArray[np.float32]:
-        # TF32 would make fp32 on a GPU differ from the CPU in the third digit
-        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-        mixed = torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype is not None)
-        with exact, mixed:
-            pixels = torch.from_numpy(padded).to(self._device).permute(0, 3, 1, 2)  # so it is channels last already
+    @repeatable()
+    def _run(self, batch: Pixels, *, classify: bool = False) -> Floats:
+        with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype is not None):
+            pixels = torch.from_numpy(batch).to(self._device).permute(0, 3, 1, 2)  # so it is channels last already
             maps = self._net.forward_features((pixels.float() - _MEAN) / _DEVIATION)
             values = self._net.global_pool(maps.float())
             values = self._net.classifier(values) if classify else values

@@ -19,9 +19,13 @@ ENTRIES: Entries = {
 }
 """All models. Thresholds by role:
 
+segmenter: none; a model's own bounds for automatic masks are `options`.
 face: `min_det_score` of a detection that is kept; `same_identity`, the cosine from which two faces are one person.
 image_embedding: `similar`, the cosine from which two cut-outs can show one subject; `near_copy`, the cosine from which
 they are copies of one picture.
+text_embedding: `min_phrase_cosine`, the cosine from which a cut-out may show what a phrase says; `min_probability`,
+from which a name out of the vocabulary is taken for a cut-out: the softmax, over all names, of their cosines.
+captioner: none.
 """
 
 

@@ -1,6 +1,6 @@
 """Face models: boxes, landmarks, identity."""
 
-from inference.models.entry import Entry, Package, Weights
+from inference.models.entry import Entry, Package, Stored, Weights
 
 _DLIB = Entry(
     name="dlib",
@@ -41,4 +41,52 @@ _DLIB = Entry(
     },
 )
 
-ENTRIES: tuple[Entry, ...] = (_DLIB,)
+_INSIGHTFACE_URL = "https://github.com/deepinsight/insightface/releases/download/model-zoo"
+
+
+def _insightface(name: str, files: dict[str, int]) -> Entry:
+    folder = f'"${{REFLOOM_WEIGHTS:-$HOME/.cache/refloom/weights}}/{name}"'
+    return Entry(
+        name=name,
+        role="face",
+        license="LicenseRef-InsightFace-non-commercial-research (weights), MIT (insightface)",
+        size_bytes=sum(files.values()),
+        source=f"{_INSIGHTFACE_URL}/{name}.zip, https://github.com/deepinsight/insightface/tree/master/model_zoo",
+        # without its dependencies: opencv-python would overwrite opencv-python-headless. The archives hold the files
+        # bare or in a folder of their own, and two more, which are not used: 2d106det.onnx and genderage.onnx.
+        get="pip install --no-deps 'insightface>=2.1' && "
+        "pip install onnx onnxruntime requests scikit-image scipy tqdm && "
+        f"mkdir -p {folder} && curl -fL -o {folder}/{name}.zip {_INSIGHTFACE_URL}/{name}.zip && "
+        f"unzip -jo {folder}/{name}.zip -d {folder} && rm {folder}/{name}.zip",
+        packages=(
+            Package("insightface", ("insightface",)),
+            Package("onnxruntime", ("onnxruntime", "onnxruntime-gpu")),
+            Package("onnx", ("onnx",)),
+        ),
+        weights=tuple(Stored(f"{name}/{file}") for file in files),
+        loader="inference.models.insightfaces:load",
+        thresholds={
+            # Not measured here. The default of `FaceAnalysis.prepare`; OpenS2V-Nexus keeps faces from 0.65.
+            "min_det_score": 0.5,
+            # Not measured here. InsightFace's own demo with the files of buffalo_l (web-demos/src_recognition/main.py)
+            # calls two faces one person from a cosine of 0.28, likely from 0.2. Its tools that must not mix people up
+            # ask for 0.40 (`recognition.similarity_threshold` of PrivateFrame) and 0.45 (`face_similarity_threshold`
+            # of PersonAnalysis), of identity networks that are trained likewise. For antelopev2 nothing is published.
+            "same_identity": 0.40,
+        },
+        options={
+            # the two sizes that insightface 2 looks at by default: 640 px, and 128 px for faces that fill the picture
+            "work_side_px": 640,
+            "small_side_px": 128,
+        },
+    )
+
+
+_BUFFALO_L = _insightface(
+    "buffalo_l", {"det_10g.onnx": 16_923_827, "w600k_r50.onnx": 174_383_860, "1k3d68.onnx": 143_607_619}
+)
+_ANTELOPEV2 = _insightface(
+    "antelopev2", {"scrfd_10g_bnkps.onnx": 16_923_827, "glintr100.onnx": 260_665_334, "1k3d68.onnx": 143_607_619}
+)
+
+ENTRIES: tuple[Entry, ...] = (_BUFFALO_L, _ANTELOPEV2, _DLIB)

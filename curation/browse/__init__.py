@@ -1,0 +1,1 @@
+"""Looking at a dataset: sizes and single rows on the terminal, and a local page to search and browse it."""

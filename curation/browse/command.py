@@ -1,0 +1,56 @@
+"""What `refloom inspect` and `refloom browse` do, between the command line and the library."""
+
+import argparse
+import json
+import sys
+
+from schemas.dataset import Dataset
+from schemas.errors import Refused
+from schemas.storage import Folder, absolute_url
+from schemas.tables import TABLES
+
+
+def inspect(options: argparse.Namespace) -> int:
+    """`refloom inspect DATASET`: sizes, and one row printed and drawn."""
+    from curation.browse import inspection
+
+    if options.table is not None and options.table not in TABLES:
+        raise Refused(f"there is no table {options.table}: one of {', '.join(TABLES)}")
+    dataset = Dataset(absolute_url(options.dataset))
+    sizes = inspection.sizes(dataset)
+    found = inspection.find(dataset, options.id, options.table)
+    if options.json:
+        json.dump({"tables": sizes, **inspection.as_json(found)}, sys.stdout, indent=1)
+        print()
+    else:
+        for line in [*inspection.size_lines(sizes), "", *inspection.row_lines(found)]:
+            print(line)
+    if options.draw is not None:
+        from curation.browse.sheet import draw
+
+        folder, _, name = absolute_url(options.draw).rpartition("/")
+        Folder(folder or "/").write(name, draw(dataset, found))
+        print(f"drawn: {options.draw}", file=sys.stderr if options.json else sys.stdout)
+    return 0
+
+
+def browse(options: argparse.Namespace) -> int:
+    """`refloom browse DATASET`: serves a page until it is stopped; 0 on Ctrl-C."""
+    from curation.browse.server import Browser
+
+    if not 0 <= options.port < 65536:
+        raise Refused("--port must be between 0 and 65535; 0 takes a free one")
+    dataset = Dataset(absolute_url(options.dataset))
+    try:
+        server = Browser(dataset, options.host, options.port)
+    except OSError as error:
+        raise Refused(
+            f"cannot listen on {options.host}:{options.port} ({error.strerror or error}): give another --port or --host"
+        ) from error
+    with server:
+        print(f"{server.index.sentence()}\n{server.address}  (Ctrl-C stops it)", flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()
+    return 0

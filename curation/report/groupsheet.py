@@ -1,0 +1,87 @@
+"""Groups: a row of members for each, track by track, person by person, look by look, folder by folder."""
+
+from typing import Any
+
+from curation.report import wording
+from curation.report.album import Album
+from curation.report.choice import Choice, Row
+from curation.report.contact import subtitle
+from curation.report.figures import Figures
+from curation.report.markup import Child, Html, foreign, section, tag
+from curation.report.tile import sheet, tile
+from schemas.ids import image_of
+
+_TITLES = {
+    "track": ("Tracks", "one object in the frames of a video"),
+    "identity": ("Identities", "one person by the face"),
+    "look": ("Looks", "one thing by how it looks"),
+    "folder": ("Folders", "what the source calls one subject"),
+}
+
+
+def groups(figures: Figures, choice: Choice, album: Album) -> Html | None:
+    """A few groups of each kind."""
+    if not figures["totals"]["groups"]:
+        return None
+    parts: list[Child] = []
+    for kind, (title, meaning) in _TITLES.items():
+        rows = choice.groups.get(kind)
+        if rows:
+            parts.append(subtitle(title, f"{meaning}; from the least to the most alike"))
+            parts.append(tag("div", {"class": "groups"}, *(_group(row, album) for row in rows)))
+    lead = (
+        "Members of one group show one subject; up to eight of them, evenly spaced. Similarity is the cosine of image "
+        "embeddings, of faces for identities: very low hints at two subjects, very high at copies."
+    )
+    return section("groups", "Groups", lead, *parts)
+
+
+def _group(row: Row, album: Album) -> Html:
+    known = album.group_rows.get(row["id"], {"shown": [], "members": []})
+    tiles = [_member(member, album) for member in known["shown"]]
+    first = album.object_rows.get(known["shown"][0], {}) if known["shown"] else {}
+    name, place = first.get("phrase") or first.get("category"), _place(row, known["members"])
+    return tag(
+        "div",
+        {"class": f"group n{len(tiles)}"},
+        tag("h4", {"title": row["id"]}, foreign(name or place), tag("small", {}, foreign(place)) if name else None),
+        _facts(row),
+        sheet(tiles, "row"),
+    )
+
+
+def _place(row: Row, members: list[str]) -> str:
+    """Where a group comes from: its track, its folder, or the sources that it spans."""
+    own = row["id"].partition("/")[2]
+    if row["kind"] == "track":
+        return str(own)
+    if row["kind"] == "folder":
+        where = image_of(own).partition("/")[2]
+        return where.rpartition("/")[0] or where
+    return wording.listed(sorted({member.partition("/")[0] for member in members})) or image_of(own)
+
+
+def _member(member: str, album: Album) -> Html:
+    """An object, or the crop of a face that lies on none."""
+    image_id, _, face = member.partition("@")
+    frame = (album.picture_rows.get(image_of(member)) or {}).get("frame_index")
+    caption = f"frame {frame}" if frame is not None else image_of(image_id).rsplit("/", 1)[-1]
+    shot = album.faces.get(member) if face else album.objects.get(member)
+    return tile(shot, foreign(caption), member, kind="kept", badge="face" if face else None)
+
+
+def _facts(row: Row) -> Html:
+    def known(value: Any) -> bool:
+        return value is not None and value == value
+
+    facts = [f"{row['members']:.0f} members"]
+    if known(row["mean_similarity"]):
+        ends = [wording.value(row[f"{end}_similarity"]) for end in ("min", "mean", "max")]
+        facts.append(
+            f"similarity {ends[0]} to {ends[2]}, mean {ends[1]}" if row["members"] > 2 else f"similarity {ends[1]}"
+        )
+    if known(row["frame_gap"]):
+        facts.append(f"{row['frame_gap']:.0f} frame numbers apart")
+    if known(row["area_ratio"]):
+        facts.append(f"smallest over largest area {wording.value(row['area_ratio'])}")
+    return tag("p", {"class": "soft facts"}, " · ".join(facts))

@@ -1,0 +1,1 @@
+"""Sharing a dataset: publications, takedowns, rehydration, and pushing to a Hub."""

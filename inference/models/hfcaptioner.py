@@ -1,0 +1,109 @@
+"""BLIP (Li et al. 2022, arXiv 2201.12086) as a captioner, by `transformers`, from local files.
+
+Another architecture is another module with a `load` of its own; what a captioner gives is in `captioners`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from transformers import BlipForConditionalGeneration, BlipImageProcessor
+
+from inference.models.batching import MicroBatches
+from inference.models.captioners import Pixels, check_pictures, sentence
+from inference.models.dinov2 import quiet
+from inference.models.entry import Entry
+from inference.models.threads import check_device, repeatable
+from schemas.errors import Refused
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_BUFFER = "position_ids"
+"""Older files hold this buffer among their weights; the architecture makes it anew."""
+
+
+def load(entry: Entry, device: str, precision: str) -> "Blip":
+    """The model of the registry's entry.
+
+    Raises:
+        Refused: the files are damaged or do not fit each other, or there is no such device.
+    """
+    check_device(entry.name, device)
+    config, _, tokenizer, weights = entry.files()
+    folder = weights.parent
+    try:
+        kind = json.loads(config.read_text(encoding="utf-8"))["model_type"]
+        if kind != "blip":
+            raise ValueError(f"{config.name} is of a {kind}, not of a blip")
+        processor: Any = BlipImageProcessor.from_pretrained(folder, local_files_only=True)
+        words = _tokenizer(tokenizer)
+        with quiet():
+            loaded: Any = BlipForConditionalGeneration.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, dtype=_DTYPES[precision], output_loading_info=True
+            )
+        net, loading = loaded
+        lost = [*loading["missing_keys"], *loading["mismatched_keys"]]
+        lost += [key for key in loading["unexpected_keys"] if not key.endswith(_BUFFER)]
+        if lost:
+            named = ", ".join(sorted(map(str, lost))[:3])
+            raise ValueError(f"{weights.name} and {config.name} disagree about {named}")
+    except (ValueError, TypeError, KeyError, RuntimeError, OSError, SafetensorError) as error:
+        raise Refused(f"{entry.name} is damaged: {str(error)[:300]}; get it again: {entry.get}") from error
+    return Blip(net, processor, words, options=entry.options, device=device)
+
+
+def _tokenizer(file: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # the package raises nothing more exact
+        raise ValueError(f"{file.name} is no tokenizer: {error}") from error
+
+
+class Blip:
+    """A `captioners.Captioner`.
+
+    Args:
+        net: transformers' `BlipForConditionalGeneration` with its weights, in the precision to compute in.
+        processor: its `BlipImageProcessor`: resizes, whatever the aspect, and normalises.
+        tokenizer: of the `tokenizers` package; only used to decode.
+        options: `num_beams`, `min_new_tokens` and `max_new_tokens` of the beam search; `cpu_batch_size` and
+            `cuda_batch_size`, pictures in a pass.
+        device: cpu, cuda or cuda:<n>.
+    """
+
+    def __init__(
+        self, net: Any, processor: Any, tokenizer: Tokenizer, *, options: Mapping[str, float], device: str
+    ) -> None:
+        self._net, self._device = net.eval().requires_grad_(False).to(device), torch.device(device)
+        self._processor, self._tokenizer = processor, tokenizer
+        self._search = {
+            "do_sample": False,
+            "num_beams": int(options["num_beams"]),
+            "min_new_tokens": int(options["min_new_tokens"]),
+            "max_new_tokens": int(options["max_new_tokens"]),
+            "no_repeat_ngram_size": 3,
+        }
+        self._batches = MicroBatches(int(options["cpu_batch_size" if device == "cpu" else "cuda_batch_size"]))
+
+    def caption(self, pictures: Sequence[Pixels]) -> list[str]:
+        """See `captioners.Captioner.caption`."""
+        check_pictures(pictures)
+        return self._batches.run(self._run, list(pictures))
+
+    @repeatable()
+    def _run(self, pictures: list[Pixels]) -> list[str]:
+        # filled up with copies, which end when their model does: the shape is fixed, the search takes no step more
+        full = pictures + [pictures[0]] * (self._batches.size - len(pictures))
+        pixels = torch.stack([self._prepared(picture) for picture in full])
+        tokens = self._net.generate(pixel_values=pixels.to(self._device, self._net.dtype), **self._search)
+        texts = self._tokenizer.decode_batch(tokens.cpu().tolist(), skip_special_tokens=True)
+        return [sentence(text) for text in texts[: len(pictures)]]
+
+    def _prepared(self, picture: Pixels) -> torch.Tensor:
+        made = self._processor(np.ascontiguousarray(picture), return_tensors="pt", input_data_format="channels_last")
+        values: torch.Tensor = made["pixel_values"][0]
+        return values

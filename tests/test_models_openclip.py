@@ -1,0 +1,275 @@
+"""open_clip's CLIP as image and text embedder: the true architecture, tiny and random, by the registry's loader."""
+
+import json
+import pickle
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from skimage import data
+
+from inference.models import registry
+from inference.models.batching import MicroBatches
+from inference.models.crops import cut_out
+from inference.models.embedders import in_fixed_batches
+from inference.models.openclip import OpenClipImages, OpenClipTexts
+from schemas.errors import Refused
+
+NAME = "open-clip-vit-b-32-laion2b"
+IMAGES = registry.by_name("image_embedding", NAME)
+TEXTS = registry.by_name("text_embedding", NAME)
+CONFIG = {
+    "model_cfg": {
+        "embed_dim": 24,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+        "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+    },
+    "preprocess_cfg": {"mean": [0.48, 0.45, 0.40], "std": [0.27, 0.26, 0.28]},
+}
+WORDS = ["a photo of a cat.", "an apple", "", "one two three four five six seven eight nine ten eleven twelve a cat"]
+MIDDLE = f"{WORDS[-1]} again"  # 17 tokens with start and end: one more than the short way takes
+LONG = f"{MIDDLE} and then once more and again until there is no room"
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for the network fails the test; a refusal alone could be swallowed."""
+
+    def refuse(*_args: object, **_options: object) -> None:
+        pytest.fail("something asked for the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def tiny(seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return open_clip.CLIP(**CONFIG["model_cfg"]).eval()
+
+
+def put(folder: Path, config: object = CONFIG, net: torch.nn.Module | None = None) -> Path:
+    """The two files of a model in a weights folder."""
+    (folder / NAME).mkdir(exist_ok=True)
+    (folder / NAME / "open_clip_config.json").write_text(json.dumps(config))
+    save_file((net or tiny()).state_dict(), folder / NAME / "open_clip_model.safetensors")
+    return folder / NAME
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    put(folder)
+    return folder
+
+
+@pytest.fixture
+def present(weights: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("REFLOOM_WEIGHTS", str(weights))
+    return weights / NAME
+
+
+@pytest.fixture
+def images(present: Path) -> OpenClipImages:
+    return IMAGES.load()
+
+
+@pytest.fixture
+def texts(present: Path) -> OpenClipTexts:
+    return TEXTS.load()
+
+
+@pytest.fixture(scope="module")
+def crops() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), np.uint8)
+
+
+def test_the_tokenizer_comes_with_the_package():
+    assert Path(open_clip.tokenizer.default_bpe()).is_file()
+
+
+def test_image_vectors_are_those_of_open_clip(images: OpenClipImages, crops: np.ndarray):
+    prepare = open_clip.image_transform(32, is_train=False, mean=(0.48, 0.45, 0.40), std=(0.27, 0.26, 0.28))
+    with torch.inference_mode():
+        expected = tiny().encode_image(torch.stack([prepare(Image.fromarray(c)) for c in crops]), normalize=True)
+    vectors = images.embed(crops)
+    assert (images.dim, images.input_px, vectors.dtype) == (24, 32, np.float32)
+    assert np.abs(vectors - expected.numpy()).max() < 1e-5
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(7), abs=1e-6)
+    assert (vectors @ vectors.T)[~np.eye(7, dtype=bool)].max() < 0.999  # else this test could not fail
+
+
+def test_text_vectors_are_those_of_open_clip_and_share_the_space(
+    texts: OpenClipTexts, images: OpenClipImages, crops: np.ndarray
+):
+    net, tokenizer = tiny(), open_clip.SimpleTokenizer(context_length=24)
+    with torch.inference_mode():
+        expected = net.encode_text(tokenizer([*WORDS, MIDDLE, LONG]), normalize=True).numpy()
+        prepared = (torch.from_numpy(crops).permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
+        logits = net.get_logits(prepared, tokenizer(WORDS))[0]
+        cosines = net.encode_image(prepared, normalize=True) @ net.encode_text(tokenizer(WORDS), normalize=True).T
+    lengths = [int(row.argmax()) + 1 for row in tokenizer([*WORDS, MIDDLE, LONG])]
+    assert lengths[-3:] == [16, 17, 24]
+    assert np.abs(texts.embed([*WORDS, MIDDLE, LONG]) - expected).max() < 1e-5
+    assert texts.logit_scale == pytest.approx(float((logits / cosines).median()), rel=1e-4)
+    assert (texts.image_model, texts.dim) == (IMAGES.name, images.dim)
+    assert registry.by_name("image_embedding", texts.image_model).weights == TEXTS.weights
+
+
+def test_what_is_too_long_is_cut_and_said(texts: OpenClipTexts):
+    assert texts.truncated([*WORDS, MIDDLE, LONG]) == [False] * 5 + [True]
+    more = " ".join([*LONG.split()[:22], "other words"])
+    assert texts.embed([LONG]).tobytes() == texts.embed([more]).tobytes()
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_vector_depends_neither_on_neighbours_nor_on_place_nor_on_batch(
+    present: Path, crops: np.ndarray, batch_size: int
+):
+    options = {"cpu_batch_size": batch_size}
+    images, texts = replace(IMAGES, options=options).load(), replace(TEXTS, options=options).load()
+    words = [*WORDS, MIDDLE, LONG, "a dog"]
+    seen, read = images.embed(crops), texts.embed(words)
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(len(crops))
+        assert images.embed(crops[order]).tobytes() == seen[order].tobytes()
+        assert texts.embed([words[place] for place in order]).tobytes() == read[order].tobytes()
+    for count in (1, 2, 3, 5):
+        starts = range(0, len(crops), count)
+        assert np.concatenate([images.embed(crops[s : s + count]) for s in starts]).tobytes() == seen.tobytes()
+        assert np.concatenate([texts.embed(words[s : s + count]) for s in starts]).tobytes() == read.tobytes()
+
+
+def test_nothing_gives_no_vectors(images: OpenClipImages, texts: OpenClipTexts):
+    assert images.embed(np.zeros((0, 32, 32, 3), np.uint8)).shape == (0, 24)
+    assert texts.embed([]).shape == (0, 24)
+    assert texts.truncated([]) == []
+
+
+@pytest.mark.parametrize("batch", [np.zeros((1, 32, 31, 3), np.uint8), np.zeros((1, 32, 32, 3), np.float32)])
+def test_other_batches_are_refused(images: OpenClipImages, batch: np.ndarray):
+    with pytest.raises(ValueError, match="32"):
+        images.embed(batch)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_is_honoured_and_agrees_roughly(present: Path, crops: np.ndarray, precision: str):
+    full, half = IMAGES.load().embed(crops), IMAGES.load("cpu", precision).embed(crops)
+    assert 1e-6 < np.abs(half - full).max() < 0.05
+    full, half = TEXTS.load().embed(WORDS), TEXTS.load("cpu", precision).embed(WORDS)
+    assert 1e-6 < np.abs(half - full).max() < 0.05
+
+
+def test_a_batch_that_ran_out_of_memory_is_halved_and_padded_to_the_new_size(crops: np.ndarray):
+    shapes = []
+
+    def run(batch: np.ndarray) -> np.ndarray:
+        shapes.append(len(batch))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return batch.reshape(len(batch), -1)[:, :5].astype(np.float32)
+
+    vectors = in_fixed_batches(crops, 5, MicroBatches(4), run)
+    expected = crops.reshape(7, -1)[:, :5].astype(np.float64)
+    assert np.allclose(vectors, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-6)
+    assert shapes == [4, 2, 2, 2, 2]
+
+
+def test_absent_weights_are_named_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("REFLOOM_WEIGHTS", str(tmp_path))
+    with pytest.raises(Refused, match=rf"{NAME}/open_clip_config.json is not in .*{tmp_path}.*hf download laion/"):
+        TEXTS.load()
+    folder = put(tmp_path)
+    (folder / "open_clip_model.safetensors").rename(folder / "open_clip_pytorch_model.bin")
+    with pytest.raises(Refused, match=rf"{NAME}/open_clip_model.safetensors is not in .*hf download laion/"):
+        IMAGES.load()
+
+
+Spoil = Callable[[Path], object]
+
+
+def pickled(folder: Path) -> None:
+    """A pickle under the name of the safetensors: what it would run must not run."""
+
+    class Trap:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (folder / "ran",))
+
+    (folder / "open_clip_model.safetensors").write_bytes(pickle.dumps(Trap()))
+
+
+def cut(folder: Path) -> None:
+    file = folder / "open_clip_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+
+
+def reconfigured(**changes: object) -> Spoil:
+    def spoil(folder: Path) -> None:
+        changed = json.loads(json.dumps(CONFIG))
+        for key, value in changes.items():
+            tower, _, name = key.partition("__")
+            changed["model_cfg"][f"{tower}_cfg"][name] = value
+        (folder / "open_clip_config.json").write_text(json.dumps(changed))
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (pickled, "open_clip_model.safetensors"),
+        (cut, "open_clip_model.safetensors"),
+        (lambda folder: (folder / "open_clip_config.json").write_text("{"), "open_clip_config.json"),
+        (lambda folder: (folder / "open_clip_config.json").write_text("[]"), "no model_cfg"),
+        (reconfigured(vision__layers=3), "resblocks.2"),
+        (reconfigured(vision__image_size=64), r"visual.positional_embedding is \(17, 32\)"),
+        (reconfigured(text__context_length=77), r"positional_embedding is \(24, 32\)"),
+        (reconfigured(vision__widht=32), "widht"),
+        (reconfigured(text__hf_model_name="roberta-base"), "hf_model_name"),
+        (reconfigured(text__hf_tokenizer_name="roberta-base"), "hf_tokenizer_name"),
+        (reconfigured(vision__timm_model_name="resnet18"), "timm_model_name"),
+    ],
+    ids=["pickle", "cut", "json", "list", "layers", "size", "context", "typo", "tower", "tokenizer", "timm"],
+)
+def test_damaged_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Spoil, said: str):
+    monkeypatch.setenv("REFLOOM_WEIGHTS", str(tmp_path))
+    folder = put(tmp_path)
+    spoil(folder)
+    for entry in (IMAGES, TEXTS):
+        with pytest.raises(Refused, match=f"{said}.*hf download laion/"):
+            entry.load()
+    assert not (folder / "ran").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_cuda_without_a_gpu_is_refused(present: Path):
+    with pytest.raises(Refused, match="no CUDA device; use device=cpu"):
+        IMAGES.load("cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_the_gpu_agrees_with_the_cpu(present: Path, crops: np.ndarray):
+    assert np.abs(IMAGES.load("cuda").embed(crops) - IMAGES.load().embed(crops)).max() < 1e-3
+    assert np.abs(TEXTS.load("cuda").embed(WORDS) - TEXTS.load().embed(WORDS)).max() < 1e-3
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("entry", registry.ENTRIES["text_embedding"], ids=lambda entry: entry.name)
+def test_true_weights_know_a_cat_and_a_cup_of_coffee(entry: registry.Entry):
+    if entry.present() is not None:
+        pytest.skip(entry.present())
+    texts = entry.load()
+    images = registry.by_name("image_embedding", texts.image_model).load()
+    seen = images.embed(
+        np.stack([cut_out(p, None, (0, 0, *p.shape[1::-1]), images.input_px) for p in (data.chelsea(), data.coffee())])
+    )
+    said = texts.embed(["a photo of a cat.", "a photo of a cup of coffee.", "a photo of a rocket."])
+    assert (seen @ said.T).argmax(axis=1).tolist() == [0, 1]
+    assert 50 < texts.logit_scale <= 100.1
