@@ -275,7 +275,7 @@ def _add_share_commands(commands: Any) -> None:
         action="append",
         default=[],
         metavar="TEXT",
-        help="publish pictures of a license that is not known to allow it; `none` where none is stated; may be repeated",
+        help="publish pictures of a license not known to allow it; `none` where none is stated; may be repeated",
     )
     publish.add_argument(
         "--takedown", metavar="FILE", help="ids one a line: images, videos, groups, samples, source URLs to leave out"

@@ -166,7 +166,7 @@ def _group(objects: Sights, found: list[int], config: Looks, upper: float) -> Ro
 
 
 def read_sights(dataset: Dataset) -> Sights:
-    """The kept objects of a dataset that have embeddings; unit by unit."""
+    """The kept objects of a dataset that have embeddings and hold no face; unit by unit."""
     columns: dict[str, list[Any]] = defaultdict(list)
     parts: list[Floats] = []
     groups: dict[str, set[str]] = defaultdict(set)
@@ -176,6 +176,9 @@ def read_sights(dataset: Dataset) -> Sights:
     for unit in dataset.units():
         verdicts = dataset.read("selection", ["object_id", "verdict"], unit=unit).to_pylist()
         kept = {row["object_id"] for row in verdicts if row["verdict"] == "keep"}
+        kept -= set(
+            dataset.read("faces", ["object_id"], unit=unit)["object_id"].to_pylist()
+        )  # `identities` groups these
         table = dataset.read("embeddings", ["object_id", "image_id", "embedding"], unit=unit)
         chosen = np.array([name in kept for name in table["object_id"].to_pylist()], bool)
         if not chosen.any():

@@ -189,7 +189,10 @@ def test_only_does_one_stage_and_stage_by_stage_is_the_whole(raw, curated, tmp_p
 
 @pytest.mark.parametrize("option", ["only", "until"])
 def test_an_unknown_stage_is_refused_with_the_known_ones(raw, option):
-    with pytest.raises(Refused, match="tidy is no stage of curation; stages: measure, mask, face, embed, phrase, quality, dedup, select"):
+    with pytest.raises(
+        Refused,
+        match="tidy is no stage of curation; stages: measure, mask, face, embed, phrase, quality, dedup, select",
+    ):
         curate(str(raw), CONFIG, HERE, **{option: "tidy"})
 
 

@@ -121,6 +121,7 @@ def test_pairs_show_what_goes_and_what_stays_by_what_and_how_alike(dataset):
         copy(images[1], ids(dataset, "images", videos)[0], "bytes", None),
         copy(images[2], "their/photo.jpg", "leak", 0.96875),
         copy(objects[0], ids(dataset, "objects", videos)[0], "embedding", 0.97),
+        copy(objects[1], ids(dataset, "images", second)[1], "phash", 0.984375),  # it goes with its picture
     ]
     dataset = commit(dataset, "dedup", "duplicates", "image", {first: rows})
     assert figures(dataset)["duplicates"] == [
@@ -128,12 +129,13 @@ def test_pairs_show_what_goes_and_what_stays_by_what_and_how_alike(dataset):
         {"kind": "image", "by": "leak", "copies": 1},
         {"kind": "image", "by": "phash", "copies": 1},
         {"kind": "object", "by": "embedding", "copies": 1},
+        {"kind": "object", "by": "phash", "copies": 1},
     ]
     page = page_of(dataset)
-    assert page.count("div", "pair") == 4
-    assert [page.words.count(word) for word in ("goes", "stays", "evaluation")] == [4, 3, 1]
+    assert page.count("div", "pair") == 5
+    assert [page.words.count(word) for word in ("goes", "stays", "evaluation")] == [5, 4, 1]
     for said in (
-        "4 copies go",
+        "5 copies go",
         "by phash · similarity 0.953",
         "by embedding · similarity 0.970",
         "Objects by embedding",

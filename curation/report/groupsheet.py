@@ -39,8 +39,9 @@ def groups(figures: Figures, choice: Choice, album: Album) -> Html | None:
 def _group(row: Row, album: Album) -> Html:
     known = album.group_rows.get(row["id"], {"shown": [], "members": []})
     tiles = [_member(member, album) for member in known["shown"]]
-    first = album.object_rows.get(known["shown"][0], {}) if known["shown"] else {}
-    name, place = first.get("phrase") or first.get("category"), _place(row, known["members"])
+    shown = (album.object_rows.get(member) or {} for member in known["shown"])
+    name = next((name for one in shown if (name := one.get("phrase") or one.get("category"))), None)
+    place = _place(row, known["members"])
     return tag(
         "div",
         {"class": f"group n{len(tiles)}"},

@@ -7,7 +7,6 @@ from curation.report.contact import subtitle
 from curation.report.figures import Figures
 from curation.report.markup import Child, Html, foreign, section, tag
 from curation.report.tile import tile
-from schemas.ids import image_of
 
 _MEANINGS = {
     "bytes": "the files are the same",
@@ -28,7 +27,7 @@ def duplicates(figures: Figures, choice: Choice, album: Album) -> Html | None:
         if rows:
             title = f"{'Pictures' if kind == 'image' else 'Objects'} by {by}"
             shown = f"{len(rows)} of {wording.count(entry['copies'])}, from the least to the most alike"
-            parts.append(subtitle(title, "; ".join(filter(None, [_MEANINGS.get(by), shown]))))
+            parts.append(subtitle(title, "; ".join(filter(None, [_meaning(kind, by), shown]))))
             parts.append(tag("div", {"class": "pairs"}, *(_pair(row, album) for row in rows)))
     total = sum(entry["copies"] for entry in figures["duplicates"])
     lead = (
@@ -38,6 +37,12 @@ def duplicates(figures: Figures, choice: Choice, album: Album) -> Html | None:
     return section("duplicates", "Duplicates", lead, *parts)
 
 
+def _meaning(kind: str, by: str) -> str | None:
+    if kind == "object" and by in ("bytes", "phash"):
+        return "their pictures are copies"
+    return _MEANINGS.get(by)
+
+
 def _pair(row: Row, album: Album) -> Html:
     similarity = wording.value(row["similarity"])
     facts = f"by {row['by']}" + (f" · similarity {similarity}" if row["similarity"] == row["similarity"] else "")
@@ -45,19 +50,23 @@ def _pair(row: Row, album: Album) -> Html:
         "div",
         {"class": "pair"},
         tag("p", {"class": "soft facts"}, facts),
-        tag("div", {"class": "two"}, _side("goes", row["id"], "rejected", row, album), _stays(row, album)),
+        tag("div", {"class": "two"}, _side("goes", row["id"], "rejected", album), _stays(row, album)),
     )
 
 
 def _stays(row: Row, album: Album) -> Html:
     if row["by"] != LEAK:
-        return _side("stays", row["of"], "kept", row, album)
+        return _side("stays", row["of"], "kept", album)
     shot = tile("in the evaluation set", foreign(row["of"]), row["of"])
     return tag("div", {}, tag("p", {}, "evaluation"), shot)
 
 
-def _side(title: str, name: str, kind: str, row: Row, album: Album) -> Html:
-    size = album.picture_rows.get(image_of(name))
-    badge = f"{size['width']}×{size['height']}" if row["kind"] == "image" and size else None
-    shot = album.pictures.get(name) if row["kind"] == "image" else album.objects.get(name)
-    return tag("div", {}, tag("p", {}, title), tile(shot, foreign(name), name, kind=kind, badge=badge))
+def _side(title: str, name: str, kind: str, album: Album) -> Html:
+    """An object, or a picture: an object goes with the picture that it lies on, too."""
+    if "#" in name:
+        return tag("div", {}, tag("p", {}, title), tile(album.objects.get(name), foreign(name), name, kind=kind))
+    size = album.picture_rows.get(name)
+    badge = f"{size['width']}×{size['height']}" if size else None
+    return tag(
+        "div", {}, tag("p", {}, title), tile(album.pictures.get(name), foreign(name), name, kind=kind, badge=badge)
+    )
