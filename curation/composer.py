@@ -11,14 +11,14 @@ from curation import compose
 from curation.compose import Draft, Shelf
 from curation.config import Compose
 from curation.decoded import shrink
-from curation.objects import found_objects, is_found, made_masks
+from curation.objects import found_objects, made_masks
 from curation.picturestore import PictureStore
 from ingest.admission import settle
 from ingest.watch import Watch
 from schemas import masks, pictures
 from schemas.dataset import Dataset
 from schemas.errors import Failed, Rejected
-from schemas.ids import image_of
+from schemas.ids import image_of, is_found
 from schemas.unit import UnitWriter
 
 _OBJECT_COLUMNS = (

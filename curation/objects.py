@@ -4,7 +4,6 @@ Objects lie in their table in the order of the pictures, so a unit of any size i
 one row group at a time.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 
 from schemas.boxes import Boxes
 from schemas.dataset import Dataset
+from schemas.ids import is_found
 from schemas.masks import Mask
 from schemas.tables import TABLES
 
@@ -173,15 +173,6 @@ def made_masks(dataset: Dataset, unit: str) -> dict[str, dict[str, Any]]:
         return {}
     rows: Iterator[dict[str, Any]] = iter(dataset.read("masks", unit=unit).to_pylist())
     return {row["object_id"]: row for row in rows}
-
-
-def is_found(object_id: str) -> bool:
-    """Whether an object is one that the mask stage found on a bare picture; `objects` does not hold it."""
-    return FOUND.fullmatch(object_id.rpartition("#")[2]) is not None
-
-
-FOUND = re.compile(r"sam\d+")
-"""What follows the `#` of such an object; no source's annotation is called so."""
 
 
 def found_objects(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import unicodedata
 
 _RESERVED = re.compile("[%#@\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 _NOT_UNIT = re.compile(r"[^a-z0-9._-]+")
+_FOUND = re.compile(r"sam\d+")
 UNIT_NAME = re.compile(r"[a-z0-9._-]{1,80}")
 
 
@@ -55,6 +56,11 @@ def track_id(source: str, video: str, track: str | int) -> str:
 def face_id(image: str, index: int) -> str:
     """Id of the `index`-th face (0 = highest det_score) of an image."""
     return f"{image}@{index}"
+
+
+def is_found(object_or_face_id: str) -> bool:
+    """Whether an object is one that the mask stage found on a bare picture (`#sam<n>`); `objects` does not hold it."""
+    return _FOUND.fullmatch(object_or_face_id.rpartition("#")[2]) is not None
 
 
 def image_of(object_or_face_id: str) -> str:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from schemas import boxes, masks, parquet, pictures, tables
 from schemas.dataset import STAGES, Dataset
 from schemas.errors import Failed, RefloomError, Rejected
+from schemas.ids import is_found
 from schemas.manifest import Manifest
 
 _MOST_SHOWN = 20
@@ -26,6 +27,7 @@ COUNTED_BY: dict[str, dict[str, tuple[str, str]]] = {
     "ingest": {"image": ("images", "rows"), "caption": ("images", "captions"), "group": ("source_groups", "rows")},
     "measure": {"image": ("image_scores", "rows")},
     "embed": {"object": ("embeddings", "rows")},
+    "phrase": {"object": ("phrases", "rows"), "image": ("captions", "rows")},
     "quality": {"object": ("object_scores", "rows")},
     "split": {"image": ("splits", "rows")},
     "match": {"group": ("matches", "rows")},
@@ -158,6 +160,12 @@ def _kept(dataset: Dataset, manifest: Manifest, kind: str) -> int | None:
         return column("samples", "kind").count(kind)
     if stage == "face":
         return len(set(column("faces", "image_id")))
+    if stage == "dedup":  # says of every picture and object whether it is a copy, and keeps them all
+        return len(column(f"{kind}s", f"{kind}_id"))
+    if stage == "mask":
+        found = [is_found(object_id) for object_id in column("masks", "object_id")]
+        images = column("masks", "image_id")
+        return found.count(False) if kind == "object" else len({i for i, new in zip(images, found, strict=True) if new})
     if kind not in COUNTED_BY.get(stage, {}):
         return None
     table, what = COUNTED_BY[stage][kind]
