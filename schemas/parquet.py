@@ -152,7 +152,9 @@ class TableWriter:
 
     def abort(self) -> None:
         """Drop the file that is being written."""
-        if self._creating is not None:
+        if self._creating is not None and self._sink is not None and self._writer is not None:
+            self._sink.discard()
+            self._writer.close()  # else it writes its footer into a closed file when it is collected
             stop = InterruptedError("aborted")
             try:
                 self._creating.__exit__(InterruptedError, stop, None)

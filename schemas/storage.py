@@ -175,7 +175,7 @@ class HashingFile:
     """A writable file that keeps the sha256 and size of what went through it."""
 
     def __init__(self, raw: IO[bytes]) -> None:
-        self._raw = raw
+        self._raw: IO[bytes] | None = raw
         self._hash = hashlib.sha256()
         self.size = 0
         self.closed = False
@@ -185,12 +185,18 @@ class HashingFile:
         view = memoryview(data).cast("B")
         self._hash.update(view)
         self.size += len(view)
-        self._raw.write(view)
+        if self._raw is not None:
+            self._raw.write(view)
         return len(view)
+
+    def discard(self) -> None:
+        """Swallow whatever still comes: the file will not appear, but its writer wants to end in order."""
+        self._raw = None
 
     def flush(self) -> None:
         """Hand everything written so far to the operating system."""
-        self._raw.flush()
+        if self._raw is not None:
+            self._raw.flush()
 
     def tell(self) -> int:
         """Bytes written so far."""
