@@ -2,7 +2,7 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from inference.adapters import weights
 from inference.adapters.calls import Call, Generation, Half
+from inference.adapters.reference import Reference
 from inference.adapters.windows import StepWindow, Window
 from schemas import settings
 from schemas.errors import Refused
@@ -40,6 +41,7 @@ class Adapter(nn.Module, ABC):
         config: a frozen dataclass.
         scale: strength of the references; 0 is the untouched pipeline, bit for bit.
         window: the steps in which the adapter acts.
+        faithful: reproduce those defects of the published code that change results, for comparison with it.
     """
 
     kind: ClassVar[str]
@@ -50,8 +52,21 @@ class Adapter(nn.Module, ABC):
         self.config = config
         self.scale: float = 1.0
         self.window: Window = StepWindow()
+        self.faithful = False
         self._site: Site | None = None
         self._generation: Generation | None = None
+
+    @abstractmethod
+    def encode(self, references: Sequence[Reference], *, prompt: str | None = None) -> Any:
+        """Turn the references of one prompt into what `generation` takes; once for any number of generations.
+
+        Args:
+            references: at least one.
+            prompt: the prompt they go with, where the method reads it.
+
+        Raises:
+            Refused: no references, or they lack what the method needs.
+        """
 
     @abstractmethod
     def install(self, unet: Any) -> None:

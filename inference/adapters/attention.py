@@ -117,13 +117,13 @@ class CrossAttention:
             out = out.transpose(-1, -2).reshape(picture)
         if attn.residual_connection:
             out = out + residual
-        return out / attn.rescale_output_factor
+        return out / attn.rescale_output_factor  # type: ignore[no-any-return]
 
 
 def queries(attn: Any, hidden_states: Tensor) -> Tensor:
     """(B, P, C) to (B, H, P, D)."""
     query = split_heads(attn.to_q(hidden_states), attn.heads)
-    return query if attn.norm_q is None else attn.norm_q(query)  # type: ignore[no-any-return]
+    return query if attn.norm_q is None else attn.norm_q(query)
 
 
 def text_keys_values(attn: Any, states: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,5 @@
 """Token adapters that read references with CLIP and one of IP-Adapter's heads: IP-Adapter and MIP-Adapter."""
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from inference.adapters.reference import Reference
 from inference.adapters.resampler import ImageProjection, Resampler
-from inference.adapters.tokens import TokenAdapter, TokenConditioning, layers_of
+from inference.adapters.tokens import TokenAdapter, layers_of
 from inference.adapters.vision import ClipVision, clip_pixels
 from schemas.errors import Refused
 
@@ -58,10 +57,6 @@ class HeadAdapter(TokenAdapter):
         super().__init__(config)
         self.image_proj = _head(config)
         self.image_encoder: ClipVision | None = None
-
-    @abstractmethod
-    def encode(self, references: Sequence[Reference]) -> TokenConditioning:
-        """Turn references into what `generation` takes."""
 
     @property
     def pooled(self) -> bool:

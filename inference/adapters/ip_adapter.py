@@ -60,15 +60,8 @@ class IPAdapter(HeadAdapter):
         """See `TokenAdapter.make_slot`."""
         return (SummedSlot if self.config.combine == "sum" else JointSlot)(self._acting, layer, attn.heads)
 
-    def encode(self, references: Sequence[Reference]) -> TokenConditioning:
-        """Tokens of the references, and of none for the negative half.
-
-        Args:
-            references: of one prompt; `tokens.stack` makes a batch. Phrases and places are not used.
-
-        Raises:
-            Refused: no references, no image encoder or the wrong one.
-        """
+    def encode(self, references: Sequence[Reference], *, prompt: str | None = None) -> TokenConditioning:
+        """See `Adapter.encode`; `tokens.stack` makes a batch. Phrases, places and the prompt are not read."""
         tokens, (scales, present) = self.image_tokens(references), strengths(references)
         if self.config.combine == "average":
             total = scales.sum()

@@ -84,9 +84,9 @@ def gate(text: Tensor, weight: Tensor) -> Tensor:
         weight: (1, C).
 
     Returns:
-        (B, P, 1).
+        (B, P, 1) fp32.
     """
-    opened = torch.sigmoid(functional.linear(text, weight))
+    opened = torch.sigmoid(functional.linear(text, weight).float())
     return opened / opened.mean(dim=1, keepdim=True)
 
 
@@ -108,24 +108,40 @@ def weighted(query: Tensor, key: Tensor, value: Tensor, weights: Tensor) -> Tens
     return out
 
 
-def masked(query: Tensor, key: Tensor, value: Tensor, masks: Tensor) -> Tensor:
+def allowance(masks: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+    """What `masked` needs of a layout.
+
+    Args:
+        masks: (B, K, P) boolean, where each reference may act.
+        tokens: N of a reference.
+
+    Returns:
+        Which keys each position may look at, (B, 1, P, K x N) boolean, and which positions take anything, (B, P, 1).
+    """
+    covered = masks.any(dim=1)
+    # a row without any key has no softmax: let it look everywhere, and take nothing from it
+    allowed = (masks | ~covered[:, None]).repeat_interleave(tokens, 1).transpose(1, 2)[:, None]
+    return allowed, covered[..., None]
+
+
+def masked(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor, covered: Tensor) -> Tensor:
     """Every position looks at the references whose layout covers it, jointly; MS-Diffusion, spec B.1.3.
+
+    The method's dummy tokens, which take the positions that no reference covers, are left out: what those positions get
+    from them is multiplied by 0.
 
     Args:
         query: (B, H, P, D).
         key, value: (B, K, H, N, D); a reference's strength is a factor of its values.
-        masks: (B, K, P) boolean, where each reference may act.
+        allowed, covered: of `allowance`.
 
     Returns:
         (B, P, C), 0 where no reference may act.
     """
     rows, references, heads, tokens, width = key.shape
     flat = (rows, heads, references * tokens, width)
-    covered = masks.any(dim=1)
-    # a row without any key has no softmax: let it look everywhere, and take nothing from it
-    allowed = (masks | ~covered[:, None]).repeat_interleave(tokens, 1).transpose(1, 2)[:, None]
     out = attend(query, key.transpose(1, 2).reshape(flat), value.transpose(1, 2).reshape(flat), allowed)
-    return out * covered[..., None].to(out.dtype)
+    return out * covered.to(out.dtype)
 
 
 def phrase_maps(query: Tensor, text_key: Tensor, spans: Tensor) -> Tensor:

@@ -96,12 +96,9 @@ class Rows:
     negative: Tensor
     prompt: Tensor
 
-    def pick(self, positive: Tensor, negative: Tensor | None = None) -> Tensor:
-        """Rows of two tensors (Q, ...), or of one if both halves have the same: (R, ...)."""
-        prompt = self.prompt.to(positive.device)
-        if negative is None:
-            return positive[prompt]
-        return torch.cat([positive, negative])[prompt + self.negative.to(positive.device) * len(positive)]
+    def pick(self, values: Tensor) -> Tensor:
+        """What each row has of values per prompt: (Q, ...) gives (R, ...)."""
+        return values[self.prompt.to(values.device)]
 
 
 def rows_of(call: Call, prompts: int, *, positive_only: bool) -> Rows:
@@ -115,7 +112,7 @@ def rows_of(call: Call, prompts: int, *, positive_only: bool) -> Rows:
     halves, of_prompt = call.row_index(prompts)
     negative = [call.halves[half] == "negative" for half in halves]
     start = negative.count(True) if positive_only else 0
-    if any(negative[start:]) and positive_only:
+    if positive_only and any(negative[start:]):
         raise Refused(f"the negative half must come first in a batch, not {', '.join(call.halves)}")
     return Rows(start, torch.tensor(negative[start:]), torch.tensor(of_prompt[start:]))
 
@@ -179,14 +176,15 @@ class TokenSlot(Slot):
 class TokenAdapter(Adapter):
     """An adapter with decoupled cross-attention.
 
-    Subclasses give `make_slot`, and `make_layer` if they need more weights in a layer. Their config has `context_width` and `layers`, width by path of every cross-attention in the UNet's order.
+    Subclasses give `make_slot`, and `make_layer` if they need more weights in a layer. Their config has `context_width`
+    and `layers`, width by path of every cross-attention in the UNet's order.
     """
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.layers = tree({path: self.make_layer(width) for path, width in config.layers.items()})
         self._acting = Acting()
-        self._slots: dict[str, TokenSlot] = {}
+        self._slots: dict[str, Any] = {}  # of what `make_slot` makes
         self._bound: tuple[Any, ...] | None = None
 
     def make_layer(self, width: int) -> nn.Module:
