@@ -1,0 +1,26 @@
+"""Reference adapters for stock diffusers pipelines: IP-Adapter, MIP-Adapter, MS-Diffusion, and the parts they share.
+
+An adapter is a module with weights of its own (`adapter.Adapter`). `attach(pipe)` puts plain objects, never modules,
+where the UNet keeps its attention processors, and one hook before the UNet; `detach()` puts the very same stock objects
+back. The UNet's state dict is therefore the same before, while and after, and the adapter's weights have no second
+name.
+
+How the data of one generation reaches the attention layers, without touching the prompt embeddings:
+
+1. `conditioning = adapter.encode(references, ...)` turns references into tokens, once for any number of generations.
+2. `with adapter.generation(conditioning): pipe(...)` holds them for one generation.
+3. The hook before every UNet call reads what the pipeline is doing (rows of the batch, latent size, whether there is a
+   negative half, which step) and decides whether the adapter acts. When it first acts, it computes what does not change
+   between steps, image keys and values above all, and lays it into the adapter's slots.
+4. The processor of each cross-attention (`attention.CrossAttention`) runs the stock processor if no adapter acts there,
+   and otherwise text attention plus what the slots add. Two adapters are two slots.
+
+Nothing is appended to prompt embeddings, so ControlNets see the text alone, and schedulers, callbacks, img2img,
+inpainting and offloading are the stock ones. Rows of a batch are half-major, then prompts, then images of a prompt,
+as stock pipelines order them. The hook lies outside what `unet.compile_repeated_blocks()` compiles, and outside
+`torch.compile(unet)` if the adapter is attached to the compiled module; in the other order it breaks the graph once.
+
+Adapters of another kind override `Adapter.install`, `uninstall` and `before`: `before` sees every UNet call and may
+change its keyword arguments, which is enough for features of a reference UNet (through the blocks' GLIGEN hook), LoRA
+weights switched with the adapter, tokens in a transformer's sequence, or modulation.
+"""

@@ -1,0 +1,209 @@
+"""What every reference adapter is: weights of its own, a place on a stock pipeline, one generation at a time."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from inference.adapters import weights
+from inference.adapters.calls import Call, Generation, Half
+from inference.adapters.reference import Reference
+from inference.adapters.windows import StepWindow, Window
+from schemas import settings
+from schemas.errors import Refused
+
+FORMAT = 1
+"""Of the folders that `save_pretrained` writes."""
+
+
+@dataclasses.dataclass(slots=True)
+class Site:
+    """Where an adapter is attached. No module: the UNet must not become a part of the adapter."""
+
+    pipe: Any
+    unet: nn.Module
+    hook: RemovableHandle
+
+
+class Adapter(nn.Module, ABC):
+    """A method that conditions a diffusion model on references.
+
+    Subclasses are one small module per method. They give `kind`, `Config`, `encode`, `install`, `uninstall`, `before`,
+    and construct their modules from the config alone, so that a folder of config and tensors is the whole adapter.
+
+    Attributes:
+        config: a frozen dataclass.
+        scale: strength of the references; 0 is the untouched pipeline, bit for bit.
+        window: the steps in which the adapter acts.
+        faithful: reproduce those defects of the published code that change results, for comparison with it.
+    """
+
+    kind: ClassVar[str]
+    Config: ClassVar[type]
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+        self.scale: float = 1.0
+        self.window: Window = StepWindow()
+        self.faithful = False
+        self._site: Site | None = None
+        self._generation: Generation | None = None
+
+    @abstractmethod
+    def encode(self, references: Sequence[Reference], *, prompt: str | None = None) -> Any:
+        """Turn the references of one prompt into what `generation` takes; once for any number of generations.
+
+        Args:
+            references: at least one.
+            prompt: the prompt they go with, where the method reads it.
+
+        Raises:
+            Refused: no references, or they lack what the method needs.
+        """
+
+    @abstractmethod
+    def install(self, unet: Any) -> None:
+        """Put the adapter's plain objects into the UNet.
+
+        Raises:
+            Refused: the UNet is not the one that the adapter is made for; nothing was changed.
+        """
+
+    @abstractmethod
+    def uninstall(self, unet: Any) -> None:
+        """Take out what `install` put in, and put the stock objects back."""
+
+    @abstractmethod
+    def before(self, call: Call, conditioning: Any, *, acts: bool) -> None:
+        """Get ready for one call of the UNet.
+
+        Args:
+            call: what the call says.
+            conditioning: what `encode` made.
+            acts: whether the adapter acts in this step; if not, the UNet must compute what it would without it.
+        """
+
+    def after(self) -> None:
+        """Forget what belongs to a generation that has ended."""
+
+    @property
+    def pipe(self) -> Any:
+        """The pipeline that the adapter is attached to.
+
+        Raises:
+            Refused: it is attached to none.
+        """
+        if self._site is None:
+            raise Refused(f"the {self.kind} adapter is on no pipeline: call attach(pipe) first")
+        return self._site.pipe
+
+    @property
+    def attached(self) -> bool:
+        """Whether the adapter is on a pipeline."""
+        return self._site is not None
+
+    def attach(self, pipe: Any) -> Self:
+        """Put the adapter on a pipeline, or on a UNet alone. Nothing moves between devices.
+
+        Args:
+            pipe: a stock diffusers pipeline with a `UNet2DConditionModel`, or such a model, compiled or not.
+
+        Raises:
+            Refused: it is on another pipeline, or does not fit this one.
+        """
+        unet = getattr(pipe, "unet", pipe)
+        if self._site is not None:
+            if self._site.pipe is pipe and self._site.unet is unet:
+                return self
+            raise Refused(f"this {self.kind} adapter is on another pipeline: call detach() first")
+        self.install(unet)
+        hook = unet.register_forward_pre_hook(self._before, with_kwargs=True)
+        self._site = Site(pipe, unet, hook)
+        return self
+
+    def detach(self) -> Self:
+        """Take the adapter off; the pipeline is again the very one it was. Does nothing where it is not attached."""
+        if self._site is not None:
+            self._site.hook.remove()
+            self.uninstall(self._site.unet)
+            self._site = None
+        return self
+
+    @contextmanager
+    def generation(
+        self, conditioning: Any, *, pipe: Any = None, halves: tuple[Half, ...] | None = None
+    ) -> Iterator[None]:
+        """Condition what the pipeline generates inside this block: one run of it, or one training step.
+
+        Training must run `backward` inside the block, because recomputed activations need the same conditions.
+
+        Args:
+            conditioning: what `encode` made.
+            pipe: the pipeline that runs, if it is another around the same UNet, such as img2img.
+            halves: parts of the batch, in order; None asks the pipeline, and without one all rows are positive.
+
+        Raises:
+            Refused: the adapter is on no pipeline, or inside a generation already.
+        """
+        if self._site is None:
+            raise Refused(f"the {self.kind} adapter is on no pipeline: call attach(pipe) first")
+        if self._generation is not None:
+            raise Refused(f"the {self.kind} adapter is inside a generation already")
+        self._generation = Generation(conditioning, pipe if pipe is not None else self._site.pipe, halves)
+        try:
+            yield
+        finally:
+            self._generation = None
+            self.after()
+
+    def _before(
+        self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        generation = self._generation
+        if generation is None:
+            return None
+        call = generation.read(args, dict(kwargs))
+        acts = self.scale != 0 and call.step in self.window.resolve(call.steps)
+        self.before(call, generation.conditioning, acts=acts)
+        return args, call.kwargs
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `config.json` and `adapter.safetensors`, the whole adapter."""
+        values = {"kind": self.kind, "format": FORMAT, **dataclasses.asdict(self.config)}
+        weights.write_folder(Path(folder), values, self.state_dict())
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, dtype: torch.dtype | None = None) -> Self:
+        """An adapter from what `save_pretrained` wrote.
+
+        Args:
+            folder: with `config.json` and `adapter.safetensors`.
+            dtype: to convert the weights to; None keeps the file's.
+
+        Raises:
+            Refused: the folder holds another kind of adapter, or its tensors do not fit its config.
+        """
+        folder = Path(folder)
+        values = weights.read_config(folder)
+        kind, version = values.pop("kind", None), values.pop("format", None)
+        if kind != cls.kind:
+            raise Refused(f"{folder} holds an adapter of kind {kind!r}, not {cls.kind!r}")
+        if version != FORMAT:
+            raise Refused(f"{folder} is of format {version!r}; this refloom reads format {FORMAT}")
+        adapter = cls.on_meta(settings.build(cls.Config, values))
+        file = folder / weights.WEIGHTS_FILE
+        weights.load_strict(adapter, weights.read_safetensors(file), str(file))
+        return adapter.to(dtype) if dtype is not None else adapter
+
+    @classmethod
+    def on_meta(cls, config: Any) -> Self:
+        """An adapter without storage, to be filled or counted."""
+        with torch.device("meta"):
+            return cls(config)

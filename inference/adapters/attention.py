@@ -1,0 +1,193 @@
+"""The processor of a cross-attention that adapters share, and how it gets into a UNet and out again."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from diffusers.models.attention_processor import (
+    AttnProcessor,
+    AttnProcessor2_0,
+    SlicedAttnProcessor,
+    XFormersAttnProcessor,
+)
+from torch import Tensor
+
+from inference.adapters import merge
+from schemas.errors import Refused
+
+# what all of these compute is what `CrossAttention` computes for the text
+_STOCK = (AttnProcessor2_0, AttnProcessor, SlicedAttnProcessor, XFormersAttnProcessor)
+
+
+class Acting:
+    """Whether an adapter acts in the current step, and in which rows; one object for all of its slots.
+
+    Attributes:
+        acts: whether it acts.
+        start: first row of the batch that it acts in, the rows before being the negative half; 0 for all.
+    """
+
+    def __init__(self) -> None:
+        self.acts = False
+        self.start = 0
+
+
+class Slot(ABC):
+    """One adapter's place in one cross-attention. A plain object: what it holds stays out of the UNet's state dict."""
+
+    def __init__(self, acting: Acting) -> None:
+        self.acting = acting
+
+    @abstractmethod
+    def add(self, attn: Any, query: Tensor, text_key: Tensor, text: Tensor) -> Tensor:
+        """What the references add to the text attention, before the output projection.
+
+        Args:
+            attn: diffusers' `Attention`.
+            query: (B, H, P, D), of the rows that the adapter acts in.
+            text_key: (B, H, S, D), the same rows.
+            text: (B, P, C), text attention of the same rows.
+
+        Returns:
+            (B, P, C).
+        """
+
+
+class CrossAttention:
+    """A cross-attention processor: the stock one where no adapter acts, else text attention plus what slots add.
+
+    Args:
+        stock: the processor that was there; it is kept, called and put back.
+    """
+
+    def __init__(self, stock: Any) -> None:
+        self.stock = stock
+        self.slots: list[Slot] = []
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        """See diffusers' attention processors.
+
+        Args:
+            attn: diffusers' `Attention`.
+            hidden_states: (B, P, C), or (B, C, height, width).
+            encoder_hidden_states: (B, S, text width).
+            attention_mask: of the text.
+            temb: for layers with a spatial norm.
+
+        Returns:
+            Of the shape of `hidden_states`.
+        """
+        if encoder_hidden_states is None or not any(slot.acting.acts for slot in self.slots):
+            return self.stock(  # type: ignore[no-any-return]
+                attn,
+                hidden_states,
+                encoder_hidden_states=encoder_hidden_states,
+                attention_mask=attention_mask,
+                temb=temb,
+            )
+        residual = hidden_states
+        if attn.spatial_norm is not None:
+            hidden_states = attn.spatial_norm(hidden_states, temb)
+        picture = hidden_states.shape if hidden_states.ndim == 4 else None
+        if picture is not None:
+            hidden_states = hidden_states.flatten(2).transpose(1, 2)
+        rows, length, _ = encoder_hidden_states.shape
+        if attention_mask is not None:
+            attention_mask = attn.prepare_attention_mask(attention_mask, length, rows)
+            attention_mask = attention_mask.view(rows, attn.heads, -1, attention_mask.shape[-1])
+        if attn.group_norm is not None:
+            hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
+        query, key, value = queries(attn, hidden_states), *text_keys_values(attn, encoder_hidden_states)
+        text = merge.attend(query, key, value, attention_mask).to(query.dtype)
+        out = text
+        for slot in self.slots:
+            if slot.acting.acts:
+                start = slot.acting.start
+                added = slot.add(attn, query[start:], key[start:], text[start:])
+                out = torch.cat([out[:start], out[start:] + added]) if start else out + added
+        out = attn.to_out[1](attn.to_out[0](out))
+        if picture is not None:
+            out = out.transpose(-1, -2).reshape(picture)
+        if attn.residual_connection:
+            out = out + residual
+        return out / attn.rescale_output_factor  # type: ignore[no-any-return]
+
+
+def queries(attn: Any, hidden_states: Tensor) -> Tensor:
+    """(B, P, C) to (B, H, P, D)."""
+    query = split_heads(attn.to_q(hidden_states), attn.heads)
+    return query if attn.norm_q is None else attn.norm_q(query)
+
+
+def text_keys_values(attn: Any, states: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values of text states (B, S, text width) by the layer's own projections, (B, H, S, D) each."""
+    if attn.norm_cross:
+        states = attn.norm_encoder_hidden_states(states)
+    key, value = split_heads(attn.to_k(states), attn.heads), split_heads(attn.to_v(states), attn.heads)
+    return (key if attn.norm_k is None else attn.norm_k(key)), value
+
+
+def text_keys(attn: Any, states: Tensor) -> Tensor:
+    """Keys alone, (..., S, text width) to (..., H, S, D)."""
+    flat = states.reshape(-1, *states.shape[-2:])
+    if attn.norm_cross:
+        flat = attn.norm_encoder_hidden_states(flat)
+    key = split_heads(attn.to_k(flat), attn.heads)
+    return (key if attn.norm_k is None else attn.norm_k(key)).reshape(*states.shape[:-2], *key.shape[1:])
+
+
+def split_heads(states: Tensor, heads: int) -> Tensor:
+    """(..., S, C) to (..., H, S, D)."""
+    return states.reshape(*states.shape[:-1], heads, -1).transpose(-3, -2)
+
+
+def cross_attentions(unet: Any) -> dict[str, Any]:
+    """The UNet's cross-attention modules by path, in the order of `unet.attn_processors`: down, up, mid.
+
+    Raises:
+        Refused: this is no UNet with attention processors.
+    """
+    processors = getattr(unet, "attn_processors", None)
+    if not processors:
+        raise Refused(f"a {type(unet).__name__} has no attention processors: adapters need a UNet2DConditionModel")
+    paths = [name.removesuffix(".processor") for name in processors]
+    modules = {path: unet.get_submodule(path) for path in paths}
+    return {path: attn for path, attn in modules.items() if getattr(attn, "is_cross_attention", False)}
+
+
+def check_stock(unet: Any) -> None:
+    """Refuse a UNet whose cross-attentions compute something else than the stock ones.
+
+    Raises:
+        Refused: another kind of processor is installed, and the remedy.
+    """
+    for path, attn in cross_attentions(unet).items():
+        processor = attn.processor
+        if not isinstance(processor, CrossAttention) and type(processor) not in _STOCK:
+            raise Refused(
+                f"{path} has a {type(processor).__name__}, which an adapter would displace: unload what installed it "
+                "(pipe.unload_ip_adapter(), pipe.unfuse_qkv_projections() or unet.set_default_attn_processor())"
+            )
+
+
+def put_in(attn: Any, slot: Slot) -> None:
+    """Add a slot to a cross-attention, and the shared processor if it is the first."""
+    if not isinstance(attn.processor, CrossAttention):
+        attn.set_processor(CrossAttention(attn.processor))
+    attn.processor.slots.append(slot)
+
+
+def take_out(attn: Any, slot: Slot) -> None:
+    """Remove a slot; with the last one the stock processor is put back. Nothing if someone else displaced it."""
+    processor = attn.processor
+    if isinstance(processor, CrossAttention) and slot in processor.slots:
+        processor.slots.remove(slot)
+        if not processor.slots:
+            attn.set_processor(processor.stock)

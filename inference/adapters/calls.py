@@ -1,0 +1,95 @@
+"""One generation, and what each of its UNet calls says: which rows are whose, how large the latents are, which step."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from schemas.errors import Refused
+
+Half = Literal["negative", "positive"]
+GUIDED: tuple[Half, ...] = ("negative", "positive")
+UNGUIDED: tuple[Half, ...] = ("positive",)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the UNet, read before it runs.
+
+    Attributes:
+        rows: size of the batch M: halves x prompts x images of a prompt, in this order.
+        size: height and width of the latents.
+        device, dtype: of the latents.
+        halves: parts of the batch, in order.
+        step: of the executed timesteps, counted from 0.
+        steps: how many there are, if a pipeline says so.
+        kwargs: the UNet's keyword arguments; an adapter may put its own copy of an entry in.
+    """
+
+    rows: int
+    size: tuple[int, int]
+    device: torch.device
+    dtype: torch.dtype
+    halves: tuple[Half, ...]
+    step: int
+    steps: int | None
+    kwargs: dict[str, Any]
+
+    def row_index(self, prompts: int) -> tuple[list[int], list[int]]:
+        """Half and prompt of every row.
+
+        Args:
+            prompts: number of prompts that have conditions of their own; 1 if all prompts share them.
+
+        Raises:
+            Refused: the batch cannot be divided so.
+        """
+        each = self.rows // (len(self.halves) * prompts)
+        if each * len(self.halves) * prompts != self.rows or not each:
+            raise Refused(
+                f"a batch of {self.rows} rows is not {len(self.halves)} halves ({', '.join(self.halves)}) of {prompts} "
+                "conditioned prompts: give references once, or once a prompt, and name the pipeline that runs in "
+                "generation(..., pipe=)"
+            )
+        halves = [half for half in range(len(self.halves)) for _ in range(prompts * each)]
+        return halves, [prompt for prompt in range(prompts) for _ in range(each)] * len(self.halves)
+
+
+@dataclass(slots=True)
+class Generation:
+    """One run of a pipeline, or one training step.
+
+    Attributes:
+        conditioning: what the adapter's `encode` made.
+        pipe: the pipeline that runs; it knows whether there is a negative half and how many steps.
+        halves: parts of the batch, where no pipeline says so.
+    """
+
+    conditioning: Any
+    pipe: Any = None
+    halves: tuple[Half, ...] | None = None
+    _calls: int = field(default=0, init=False)
+
+    def read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """What this call says; the step counter moves on.
+
+        A second run of the pipeline inside one generation starts again at step 0.
+        """
+        sample = args[0] if args else kwargs["sample"]
+        steps = getattr(self.pipe, "num_timesteps", None)
+        if steps is not None and self._calls >= steps:
+            self._calls = 0
+        step, self._calls = self._calls, self._calls + 1
+        halves = self.halves
+        if halves is None:
+            halves = GUIDED if getattr(self.pipe, "do_classifier_free_guidance", False) else UNGUIDED
+        return Call(
+            rows=sample.shape[0],
+            size=(sample.shape[-2], sample.shape[-1]),
+            device=sample.device,
+            dtype=sample.dtype,
+            halves=halves,
+            step=step,
+            steps=steps,
+            kwargs=kwargs,
+        )

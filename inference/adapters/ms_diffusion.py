@@ -1,0 +1,316 @@
+"""MS-Diffusion (Wang et al. 2024, arXiv 2406.07209): several references, each in its place; spec part B."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inference.adapters import layout, merge, phrases
+from inference.adapters.attention import Acting
+from inference.adapters.calls import Call
+from inference.adapters.grounding import GroundingResampler
+from inference.adapters.heads import strengths
+from inference.adapters.reference import FULL_PICTURE, Box, Reference
+from inference.adapters.tokens import TokenAdapter, TokenConditioning, TokenSlot, layers_of, rows_of
+from inference.adapters.vision import ClipVision, clip_pixels
+from schemas.errors import Refused
+
+_SQUASH = 512
+"""Side that references are resized to before CLIP sees them, whatever their aspect."""
+
+_MASK_SIDE = 256
+"""Side of the masks that conditions hold; finer than any grid of tokens."""
+
+_CONTEXT = 77
+
+
+@dataclass(frozen=True, kw_only=True)
+class MSDiffusionConfig:
+    """What decides the shapes; the defaults are the published model's.
+
+    Attributes:
+        context_width: of the UNet's text states.
+        layers: width by path of every cross-attention, in the UNet's order.
+        image_width: of the image encoder's hidden states.
+        phrase_width: of the first text encoder's pooled state.
+        tokens: of a reference.
+        width, depth, heads, head_width, expansion: of the grounding resampler.
+        dummy_tokens: of the published file; they change nothing.
+    """
+
+    context_width: int
+    layers: dict[str, int]
+    image_width: int = 1664
+    phrase_width: int = 768
+    tokens: int = 16
+    width: int = 1280
+    depth: int = 4
+    heads: int = 20
+    head_width: int = 64
+    expansion: int = 4
+    dummy_tokens: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MSDiffusionConditioning(TokenConditioning):
+    """As `TokenConditioning`.
+
+    Attributes:
+        boxes: (Q, K, M, 4), the place of each reference; boxes of zeros are padding.
+        masks: (Q, K, 256, 256) boolean, more of its place.
+        spans: (Q, K, 77), weights of each phrase's tokens in the prompt; None without auto layout.
+    """
+
+    boxes: Tensor
+    masks: Tensor
+    spans: Tensor | None
+
+
+class LayoutActing(Acting):
+    """What the slots of one generation share besides.
+
+    Attributes:
+        allowances: by number of tokens, what `merge.allowance` makes of boxes and masks.
+        spans: (R, K, 77), or None without auto layout.
+        threshold: of pseudo-masks.
+        follows: whether pseudo-masks have replaced boxes and masks.
+        maps: number of maps that each layer has added up, a tensor so that compiled code does not depend on it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.allowances: dict[int, tuple[Tensor, Tensor]] = {}
+        self.spans: Tensor | None = None
+        self.threshold = 0.0
+        self.follows = False
+        self.maps = torch.zeros(())
+
+
+class MaskedSlot(TokenSlot):
+    """Positions look at the references whose place they are in."""
+
+    acting: LayoutActing
+
+    def __init__(self, acting: LayoutActing, layer: Any, heads: int) -> None:
+        super().__init__(acting, layer, heads)
+        self.maps: Tensor | None = None
+
+    def add(self, attn: Any, query: Tensor, text_key: Tensor, text: Tensor) -> Tensor:
+        """See `Slot.add`."""
+        key, value = self.bound(query)
+        allowed, covered = self.acting.allowances[query.shape[2]]
+        if self.acting.spans is not None:
+            maps = merge.phrase_maps(query, text_key, self.acting.spans)
+            self.maps = maps if self.maps is None or self.maps.shape != maps.shape else self.maps + maps
+            if self.acting.follows:
+                masks = layout.pseudo_masks(self.maps / self.acting.maps, self.acting.threshold)
+                allowed, covered = merge.allowance(masks, key.shape[3])
+        return merge.masked(query, key, value, allowed, covered)
+
+
+class MSDiffusion(TokenAdapter):
+    """MS-Diffusion on a stock pipeline.
+
+    The negative half is never conditioned, as in the method, so guidance strengthens references with the text.
+    A reference without a place may act anywhere, and its phrase and box give way to the learned null latents. With
+    `faithful`, such a reference does not act until pseudo-masks take over, boxes are rounded to fp16, and phrases are
+    found as by the published code (`phrases.published_spans`); set it before `encode`.
+
+    Attributes:
+        image_proj: the grounding resampler.
+        image_encoder: what reads the references, ViT-bigG/14; None takes the pipeline's own.
+        mask_threshold: None for the given places alone. A number in 0..1, 0.5 recommended, for auto layout: from
+            `start_step` on, the places are where the text attention of each layer looks for the phrases.
+        start_step: the first step, counted from 1, whose own maps are followed.
+    """
+
+    kind = "ms_diffusion"
+    Config = MSDiffusionConfig
+
+    def __init__(self, config: MSDiffusionConfig) -> None:
+        super().__init__(config)
+        self._acting: LayoutActing = LayoutActing()
+        self.image_proj = GroundingResampler(
+            image_width=config.image_width,
+            phrase_width=config.phrase_width,
+            context_width=config.context_width,
+            width=config.width,
+            depth=config.depth,
+            heads=config.heads,
+            head_width=config.head_width,
+            tokens=config.tokens,
+            expansion=config.expansion,
+        )
+        self.dummy_image_tokens: Tensor
+        self.register_buffer("dummy_image_tokens", torch.randn(1, config.dummy_tokens, config.context_width))
+        self.image_encoder: ClipVision | None = None
+        self.mask_threshold: float | None = None
+        self.start_step = 5
+        self._recorded = 0
+
+    def make_slot(self, attn: Any, layer: Any) -> TokenSlot:
+        """See `TokenAdapter.make_slot`."""
+        return MaskedSlot(self._acting, layer, attn.heads)
+
+    def encode(
+        self, references: Sequence[Reference], *, prompt: str | None = None, drop_grounding_tokens: bool = False
+    ) -> MSDiffusionConditioning:
+        """See `Adapter.encode`.
+
+        Args:
+            references: with phrases, and with boxes or masks where they have a place.
+            prompt: needed for auto layout; it must contain the phrases.
+            drop_grounding_tokens: null latents for all, in place of phrases and boxes. Places are still kept to.
+
+        Raises:
+            Refused: no references, one without a phrase, or a phrase that is not in the prompt.
+        """
+        vision = self.vision()
+        if not references:
+            raise Refused("there are no references: give at least one, or use the pipeline without an adapter")
+        counts = [len(reference.images) for reference in references]
+        images = [image for reference in references for image in reference.images]
+        features = vision.patches(clip_pixels(images, vision.side, squash=_SQUASH))
+        weight = self.image_proj.proj_in.weight
+        hulls = torch.tensor([reference.hull or (0.0,) * 4 for reference in references])
+        grounded = torch.tensor([bool(reference.hull) and not drop_grounding_tokens for reference in references])
+        queries = self.image_proj.queries(
+            self.pooled_phrases(references).to(weight.device, weight.dtype),
+            self._rounded(hulls).to(weight.device),
+            grounded.to(weight.device),
+        )
+        of_image = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).to(weight.device)
+        tokens = self.image_proj(features.to(weight.device, weight.dtype), queries[of_image])
+        scales, present = strengths(references)
+        return MSDiffusionConditioning(
+            tokens=torch.stack([subject.mean(dim=0) for subject in torch.split(tokens, counts)])[None],
+            negative_tokens=None,
+            strengths=scales,
+            present=present,
+            boxes=self._rounded(self._places(references))[None],
+            masks=_fine_masks(references)[None],
+            spans=None if prompt is None else self.spans(prompt, references)[None],
+        )
+
+    def vision(self) -> ClipVision:
+        """The image encoder, checked against the resampler.
+
+        Raises:
+            Refused: there is none, or it is another one than the resampler was trained with.
+        """
+        vision = self.image_encoder
+        if vision is None:
+            model = getattr(self.pipe, "image_encoder", None)
+            if model is None:
+                raise Refused("MS-Diffusion reads references with CLIP: set adapter.image_encoder = ClipVision(model)")
+            vision = ClipVision(model)
+        vision.check("MS-Diffusion", self.config.image_width, pooled=False)
+        return vision
+
+    @torch.no_grad()
+    def pooled_phrases(self, references: Sequence[Reference]) -> Tensor:
+        """The first text encoder's pooled state of each phrase, (K, phrase width).
+
+        Raises:
+            Refused: a reference has no phrase.
+        """
+        named = [reference.phrase for reference in references]
+        if not all(named):
+            raise Refused("MS-Diffusion asks the image for its phrase: give each reference one, such as 'dog'")
+        tokenizer, encoder = self.pipe.tokenizer, self.pipe.text_encoder
+        ids = tokenizer(
+            named, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
+        ).input_ids
+        device = getattr(self.pipe, "_execution_device", encoder.device)
+        return encoder(ids.to(device)).pooler_output  # type: ignore[no-any-return]
+
+    def spans(self, prompt: str, references: Sequence[Reference]) -> Tensor:
+        """Weights (K, 77) of each phrase's tokens in the prompt, for `merge.phrase_maps`.
+
+        Raises:
+            Refused: the prompt does not contain a phrase.
+        """
+        named = [reference.phrase or "" for reference in references]
+        if self.faithful:
+            found: Sequence[phrases.Span | None] = phrases.published_spans(self.pipe.tokenizer, prompt, named)
+        else:
+            found = phrases.spans(self.pipe.tokenizer, prompt, named)
+        weights = torch.zeros(len(named), _CONTEXT)
+        for row, name, span in zip(weights, named, found, strict=True):
+            if span is None:
+                raise Refused(
+                    f"auto layout looks for {name!r}, which the prompt {prompt!r} does not contain as often as there "
+                    "are references of that name: use its words, or encode without the prompt and give boxes"
+                )
+            row[span[0] : span[1]] = 1 / max(span[1] - span[0], 1)
+        return weights
+
+    def before(self, call: Call, conditioning: TokenConditioning, *, acts: bool) -> None:
+        """See `Adapter.before`."""
+        if call.step == 0:
+            self.reset_layout()
+        super().before(call, conditioning, acts=acts)
+        if acts and self._acting.spans is not None:
+            self._acting.maps = self._acting.maps + 1
+            self._recorded += 1
+            self._acting.follows = self._recorded >= self.start_step
+
+    def reset_layout(self) -> None:
+        """Forget where the text attention looked; done by itself at the start of every run."""
+        self._recorded = 0
+        self._acting.maps, self._acting.follows = torch.zeros(()), False
+        for slot in self._slots.values():
+            slot.maps = None
+
+    def after(self) -> None:
+        """See `Adapter.after`."""
+        super().after()
+        self.reset_layout()
+        self._acting.allowances, self._acting.spans = {}, None
+
+    def bind(self, call: Call, conditioning: TokenConditioning) -> None:
+        """See `TokenAdapter.bind`."""
+        if not isinstance(conditioning, MSDiffusionConditioning):
+            raise Refused("MS-Diffusion needs conditions with places: use what its own encode returns")
+        super().bind(call, conditioning)
+        acting = self._acting
+        rows = rows_of(call, len(conditioning.tokens), positive_only=True)
+        acting.spans = None
+        if self.mask_threshold is not None:
+            if conditioning.spans is None:
+                raise Refused("auto layout finds phrases in the prompt: encode(references, prompt=...)")
+            acting.spans, acting.threshold = rows.pick(conditioning.spans).to(call.device), self.mask_threshold
+        acting.allowances = {}
+        for tokens, grid in layout.grids(call.size).items():
+            masks = layout.box_masks(conditioning.boxes, grid).any(dim=2)
+            masks = (masks | layout.picture_masks(conditioning.masks, grid)) & conditioning.present[..., None]
+            acting.allowances[tokens] = merge.allowance(rows.pick(masks).to(call.device), self.config.tokens)
+
+    def _places(self, references: Sequence[Reference]) -> Tensor:
+        """(K, M, 4), boxes of zeros as padding; the whole picture where a reference may be anywhere."""
+        anywhere: tuple[Box, ...] = () if self.faithful else (FULL_PICTURE,)
+        places = [reference.boxes or (() if reference.mask is not None else anywhere) for reference in references]
+        padded = torch.zeros(len(places), max(1, *map(len, places)), 4)
+        for row, boxes in zip(padded, places, strict=True):
+            for at, box in enumerate(boxes):
+                row[at] = torch.tensor(box)
+        return padded
+
+    def _rounded(self, boxes: Tensor) -> Tensor:
+        return boxes.half().float() if self.faithful else boxes
+
+
+def config_values(unet: Any) -> dict[str, Any]:
+    """What a config takes from the UNet that an adapter is made for."""
+    return {"context_width": int(unet.config.cross_attention_dim), "layers": layers_of(unet)}
+
+
+def _fine_masks(references: Sequence[Reference]) -> Tensor:
+    """(K, 256, 256) boolean; empty where a reference has no mask."""
+    masks = torch.zeros(len(references), _MASK_SIDE, _MASK_SIDE, dtype=torch.bool)
+    for row, reference in zip(masks, references, strict=True):
+        if reference.mask is not None:
+            row[:] = layout.picture_masks(torch.from_numpy(reference.mask), (_MASK_SIDE, _MASK_SIDE)).reshape(row.shape)
+    return masks

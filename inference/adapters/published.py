@@ -1,0 +1,186 @@
+"""Checkpoints as the authors of IP-Adapter, MIP-Adapter and MS-Diffusion published them, read strictly.
+
+| file | holds |
+| --- | --- |
+| `ip-adapter*.bin`, `.safetensors` | `image_proj`, the head; `ip_adapter`, `<k>.to_k_ip.weight`, `<k>.to_v_ip.weight` |
+| MIP `model_*.bin` | the same with `<k>.text_to_weight.weight` |
+| `ms_adapter.bin` | `image_proj`, the grounding resampler; `ms_adapter`, as `ip_adapter`; `dummy_image_tokens` |
+
+`.bin` is a pickle of nested mappings, `.safetensors` has dotted keys. k is the place in `unet.attn_processors`, where
+self- and cross-attentions take turns: 1, 3, 5 and so on are the cross-attentions, in the order down, up, mid.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from inference.adapters import ms_diffusion
+from inference.adapters.adapter import Adapter
+from inference.adapters.grounding import BOX_WIDTH
+from inference.adapters.heads import HeadConfig
+from inference.adapters.ip_adapter import IPAdapter, IPAdapterConfig
+from inference.adapters.mip import MIPAdapter
+from inference.adapters.ms_diffusion import MSDiffusion, MSDiffusionConfig
+from inference.adapters.tokens import layers_of
+from inference.adapters.weights import load_strict, read_pickled, read_safetensors, write_safetensors
+from schemas.errors import Refused
+
+Kind = TypeVar("Kind", bound=Adapter)
+
+_HEAD_WIDTH = 64
+"""Of every published resampler; a file does not say how its projections divide into heads."""
+
+
+def read_ip_adapter(
+    file: str | Path, unet: Any, *, head_width: int = _HEAD_WIDTH, dtype: torch.dtype | None = torch.float32
+) -> IPAdapter:
+    """A published IP-Adapter, plain or plus.
+
+    Args:
+        file: `.bin` or `.safetensors`.
+        unet: of the base that it was trained for; only its shapes are read, so it may be on the meta device.
+        head_width: of the resampler's heads.
+        dtype: of the weights; None keeps the file's.
+
+    Raises:
+        Refused: the file is damaged, is of another method, or does not fit the base.
+    """
+    parts = _parts(Path(file), ("image_proj", "ip_adapter"))
+    if any(key.endswith("text_to_weight.weight") for key in parts["ip_adapter"]):
+        raise Refused(f"{file} has MIP-Adapter's gates: read it as kind mip")
+    config = IPAdapterConfig(**_head_values(parts["image_proj"], unet, str(file), head_width))
+    return _filled(IPAdapter.on_meta(config), parts, "ip_adapter", str(file), dtype)
+
+
+def read_mip(
+    file: str | Path, unet: Any, *, head_width: int = _HEAD_WIDTH, dtype: torch.dtype | None = torch.float32
+) -> MIPAdapter:
+    """A published MIP-Adapter, sdxl or sdxl_plus; as `read_ip_adapter`."""
+    parts = _parts(Path(file), ("image_proj", "ip_adapter"))
+    config = HeadConfig(**_head_values(parts["image_proj"], unet, str(file), head_width))
+    return _filled(MIPAdapter.on_meta(config), parts, "ip_adapter", str(file), dtype)
+
+
+def read_ms_diffusion(
+    file: str | Path, unet: Any, *, head_width: int = _HEAD_WIDTH, dtype: torch.dtype | None = torch.float32
+) -> MSDiffusion:
+    """The published MS-Diffusion; as `read_ip_adapter`."""
+    parts = _parts(Path(file), ("image_proj", "ms_adapter", "dummy_image_tokens"))
+    head = parts["image_proj"]
+    first = _shape(head, "latent_proj.0.weight", str(file))
+    latents = _shape(head, "grounding_latents", str(file))
+    config = MSDiffusionConfig(
+        **ms_diffusion.config_values(unet),
+        image_width=first[0],
+        phrase_width=first[1] - BOX_WIDTH,
+        tokens=latents[1],
+        width=latents[2],
+        **_perceiver_values(head, str(file), head_width),
+        dummy_tokens=parts["dummy_image_tokens"].shape[1],
+    )
+    return _filled(MSDiffusion.on_meta(config), parts, "ms_adapter", str(file), dtype)
+
+
+def write_ip_adapter(adapter: IPAdapter, file: str | Path) -> None:
+    """Write an IP-Adapter as a safetensors file that `pipe.load_ip_adapter` reads, and `read_ip_adapter` too."""
+    write_safetensors(Path(file), published_keys(adapter))
+
+
+def published_keys(adapter: Adapter) -> dict[str, Tensor]:
+    """An adapter's tensors under the dotted keys of IP-Adapter's format."""
+    numbered = {path: number for number, path in cross_attention_paths(adapter.config.layers).items()}
+    tensors: dict[str, Tensor] = {}
+    for key, tensor in adapter.state_dict().items():
+        if key.startswith("layers."):
+            path, name = _split(key.removeprefix("layers."))
+            key = f"ip_adapter.{numbered[path]}.{name}"
+        tensors[key] = tensor
+    return tensors
+
+
+def cross_attention_paths(layers: Mapping[str, int]) -> dict[int, str]:
+    """Paths of the cross-attentions by the number that published files give them."""
+    return {2 * place + 1: path for place, path in enumerate(layers)}
+
+
+def _filled(adapter: Kind, parts: Mapping[str, Any], layers: str, source: str, dtype: torch.dtype | None) -> Kind:
+    """The adapter with the file's tensors; `layers` names the part that is keyed by numbers."""
+    paths = cross_attention_paths(adapter.config.layers)
+    tensors: dict[str, Tensor] = {f"image_proj.{key}": tensor for key, tensor in parts["image_proj"].items()}
+    tensors |= {key: tensor for key, tensor in parts.items() if isinstance(tensor, Tensor)}
+    for key, tensor in parts[layers].items():
+        number, _, name = key.partition(".")
+        path = paths.get(int(number)) if number.isdecimal() else None
+        # an unknown number keeps its name, so that the report shows the key of the file
+        tensors[f"layers.{path}.{name}" if path else key] = tensor
+    load_strict(adapter, tensors, source, "it belongs to another base model or another method")
+    return adapter if dtype is None else adapter.to(dtype)
+
+
+def _parts(file: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    """The file's parts by name: mappings of tensors, or a tensor."""
+    if file.suffix == ".safetensors":
+        parts: dict[str, Any] = {}
+        for key, tensor in read_safetensors(file).items():
+            name, dot, rest = key.partition(".")
+            if dot:
+                parts.setdefault(name, {})[rest] = tensor
+            else:
+                parts[name] = tensor
+    else:
+        parts = read_pickled(file)
+    if set(parts) != set(names):
+        raise Refused(f"{file} holds {', '.join(sorted(map(str, parts)))}, not {', '.join(names)}: another method's?")
+    for name in names:
+        tensors = parts[name].values() if isinstance(parts[name], Mapping) else [parts[name]]
+        if not all(isinstance(tensor, Tensor) for tensor in tensors):
+            raise Refused(f"{file} holds something else than tensors in {name}")
+    return parts
+
+
+def _head_values(head: Mapping[str, Tensor], unet: Any, source: str, head_width: int) -> dict[str, Any]:
+    """Config of one of IP-Adapter's heads, from the shapes of its tensors."""
+    context_width = int(unet.config.cross_attention_dim)
+    values = {"context_width": context_width, "layers": layers_of(unet)}
+    if "proj.weight" in head:
+        rows, image_width = head["proj.weight"].shape
+        return values | {"head": "plain", "image_width": image_width, "tokens": rows // context_width}
+    if "latents" in head:
+        _, tokens, width = _shape(head, "latents", source)
+        perceiver = _perceiver_values(head, source, head_width)
+        return values | {
+            "head": "plus",
+            "image_width": _shape(head, "proj_in.weight", source)[1],
+            "tokens": tokens,
+            "resampler_width": width,
+            **{f"resampler_{name}": value for name, value in perceiver.items()},
+        }
+    raise Refused(
+        f"{source} has neither the plain nor the plus head of IP-Adapter, but {', '.join(list(head)[:4])}: the "
+        "full-face and FaceID variants are not supported"
+    )
+
+
+def _perceiver_values(head: Mapping[str, Tensor], source: str, head_width: int) -> dict[str, Any]:
+    inner, width = _shape(head, "layers.0.0.to_q.weight", source)
+    return {
+        "depth": len({key.split(".")[1] for key in head if key.startswith("layers.")}),
+        "heads": inner // head_width,
+        "head_width": head_width,
+        "expansion": _shape(head, "layers.0.1.1.weight", source)[0] // width,
+    }
+
+
+def _shape(tensors: Mapping[str, Tensor], key: str, source: str) -> tuple[int, ...]:
+    if key not in tensors:
+        raise Refused(f"{source} lacks image_proj.{key}: another method's?")
+    return tuple(tensors[key].shape)
+
+
+def _split(key: str) -> tuple[str, str]:
+    """`<path>.<projection>.weight` into path and the rest."""
+    path, name, weight = key.rsplit(".", 2)
+    return path, f"{name}.{weight}"
