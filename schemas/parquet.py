@@ -93,9 +93,7 @@ class TableWriter:
         self._pack()
         rows = len(next(iter(columns.values())))
         arrays = [
-            pa.array(columns[field.name], field.type, from_pandas=True)
-            if field.name in columns
-            else pa.nulls(rows, field.type)
+            _array(columns[field.name], field.type) if field.name in columns else pa.nulls(rows, field.type)
             for field in self._schema
         ]
         self.rows += rows
@@ -165,6 +163,13 @@ class TableWriter:
     def fingerprint(self) -> str:
         """Over all rows added so far."""
         return self._fingerprint.hexdigest()
+
+
+def _array(values: Any, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    """Values of one column; what is Arrow's already is not copied value by value."""
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values.cast(kind)
+    return pa.array(values, kind, from_pandas=True)
 
 
 def fingerprint_of(schema: pa.Schema) -> Fingerprint:
