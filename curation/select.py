@@ -1,15 +1,14 @@
 """Verdicts on objects from stored scores. Column arithmetic only: a million objects take seconds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.config import Select
 from curation.objects import float_array, read_objects
+from curation.rule import Bools, Floats, Rule
 from schemas.dataset import Dataset
 from schemas.reasons import FAILED
 from schemas.unit import UnitWriter
@@ -31,32 +30,6 @@ SCORE_COLUMNS = (
     "quality",
 )
 OBJECT_COLUMNS = ("object_id", "kind", "category", "phrase")
-
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One bound: which column, which side, and the word for what lies outside.
-
-    Attributes:
-        column: of `object_scores`.
-        bound: the threshold.
-        keeps_above: whether values at or above the bound are kept, or those at or below.
-        reason: for the ledger.
-    """
-
-    column: str
-    bound: float
-    keeps_above: bool
-    reason: str
-
-    def breaks(self, values: npt.NDArray[np.float64]) -> Bools:
-        """True for values outside; a missing value breaks nothing here."""
-        bound = float(np.float32(self.bound))  # as a table would hold it, so that an equal score is not outside
-        outside: Bools = values < bound if self.keeps_above else values > bound
-        return outside
 
 
 def rules(config: Select) -> tuple[Rule, ...]:

@@ -32,7 +32,7 @@ CONFIG = Curation(
     select=Select(min_area_share=0.03, min_short_side_px=12.0, min_quality=0.1),
     compose=Compose(frames_per_sample=2, samples_per_video=1),
 )
-DONE = ("measure", "mask", "quality", "dedup", "select", "match", "group", "split", "compose")
+DONE = ("measure", "mask", "quality", "dedup", "select", "match", "group", "split", "balance", "compose")
 
 
 def source(root: Path, count: int = 6) -> Coco:
@@ -258,7 +258,9 @@ def test_pictures_that_come_later_cost_their_own_work_only(tmp_path):
     ingest(videos(tmp_path), out)
     outlook = curate(str(out), CONFIG, HERE)
     new = ["ytvis.instances-00000", "ytvis.instances-00001"]
-    own = [stage for stage in DONE if stage not in ("dedup", "match", "split")]  # these look at the whole dataset
+    own = [
+        stage for stage in DONE if stage not in ("dedup", "match", "split", "balance")
+    ]  # these look at the whole dataset
     assert {stage: outlook.due[stage] for stage in own} == dict.fromkeys(own, new)
     for top in ("manifests/measure", "manifests/compose", "samples"):
         assert all("ytvis" in path for path in rewritten(before, stamps(out), top)), top
@@ -275,7 +277,7 @@ def kill(arguments: list[str], out: Path, stage: str) -> None:
     assert process.wait() == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("stage", ["split", "compose"])
+@pytest.mark.parametrize("stage", ["split", "balance", "compose"])
 def test_a_kill_in_any_phase_costs_nothing_that_is_committed(tmp_path_factory, tmp_path, stage):
     raw = curatedata.many_units(tmp_path_factory)
     out, whole = curatedata.copy(raw, tmp_path), curatedata.copy(raw, tmp_path / "whole")

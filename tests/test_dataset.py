@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from schemas import card, tables
 from schemas.dataset import Dataset
 from schemas.errors import JobStopped, Refused
+from schemas.fields import metadata_of
 from schemas.fingerprint import Fingerprint, of_table
 from schemas.lease import Lease
 from schemas.manifest import Manifest, differing
@@ -124,7 +125,7 @@ def test_fields_say_what_they_mean():
     for table in tables.TABLES.values():
         assert table.schema.names[0] == table.key
         for field in table.schema:
-            assert tables.metadata_of(field).get("doc"), f"{table.name}.{field.name}"
+            assert metadata_of(field).get("doc"), f"{table.name}.{field.name}"
         last = table.schema.field(len(table.schema) - 1).type
         for field in list(table.schema)[:-1]:
             assert "binary" not in str(field.type) or "binary" in str(last), f"{table.name}: bytes come last"
