@@ -17,7 +17,7 @@ from curation.spread import pair_similarities
 from schemas.errors import Rejected
 from schemas.ids import image_of
 
-VERSION = 1
+VERSION = 2
 
 Row = dict[str, Any]
 Seen = dict[str, list[tuple[int, Row]]]

@@ -145,10 +145,10 @@ class Manifest:
 
 
 def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts to one dict with dotted keys."""
+    """Nested dicts to one dict with dotted keys; an empty one has none."""
     flat: dict[str, Any] = {}
     for key, item in value.items():
-        if isinstance(item, dict) and item:
+        if isinstance(item, dict):
             flat.update(flatten(item, f"{prefix}{key}."))
         else:
             flat[prefix + key] = item

@@ -190,8 +190,7 @@ def _face_rows(dataset: Dataset, unit: str) -> pa.Table:
 
 def _group_rows(dataset: Dataset, unit: str) -> pa.Table:
     rows = dataset.read("groups", unit=unit)
-    names = ("min_similarity", "mean_similarity", "max_similarity", "frame_gap", "area_ratio")
-    floats = {name: float_array(rows[name]) for name in names}
+    floats = {name: float_array(rows[name]) for name in FAMILY["groups"].columns if name != "members"}
     floats["members"] = float_array(pc.list_value_length(rows["members"]))
     first = [image_of(members[0]) if members else "" for members in rows["members"].to_pylist()]
     return _table(
