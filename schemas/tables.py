@@ -269,7 +269,7 @@ _PAIR_FIELDS = [
     field(
         "sharpness_ratio",
         pa.float32(),
-        "least over greatest `sharpness` of a member, of faces on the same log scale if identity",
+        "least over greatest sharpness of a member, of faces on the same log scale if identity",
         span="0..1",
     ),
 ]

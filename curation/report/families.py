@@ -81,6 +81,7 @@ FAMILIES: tuple[Family, ...] = (
         frozenset({"side_px", "sharpness"}),
         {"side_px": "shorter side of the face's box, pixels"},
     ),
+    Family("phrases", "Phrases", "phrases", ("probability", "margin", "cosine")),
     Family(
         "groups",
         "Groups",

@@ -115,14 +115,16 @@ def thresholds(dataset: Dataset) -> list[Threshold]:
             if rule.column == "elongation" and rule.bound > 0:  # drawn on width over height, which it bounds both ways
                 found.append(replace(_of_rule(rule), bound=1 / rule.bound, keeps_above=True))
         found.append(_of_wholes(select))
-    for stage, name, column, note in (
-        ("face", "min_side_px", "side_px", ""),
-        ("face", "min_det_score", "det_score", ""),
-        ("compose", "min_face_px", "side_px", "faces that are subjects of their own"),
+    for stage, name, family, column, note in (
+        ("face", "min_side_px", "faces", "side_px", ""),
+        ("face", "min_det_score", "faces", "det_score", ""),
+        ("compose", "min_face_px", "faces", "side_px", "faces that are subjects of their own"),
+        ("compose", "min_phrase_probability", "phrases", "probability", "phrases of the vocabulary"),
+        ("compose", "min_phrase_margin", "phrases", "margin", "phrases of the vocabulary"),
     ):
         bound = (_most_common(dataset, stage) or {}).get(name)
         if bound is not None:
-            found.append(Threshold(f"{stage}.{name}", "faces", column, bound, True, note=note))
+            found.append(Threshold(f"{stage}.{name}", family, column, bound, True, note=note))
     return found + [_of_pairs(rule) for rule in pairs.rules(pair_settings(dataset) or Pairs())]
 
 
