@@ -125,7 +125,8 @@ def balanced(candidates: Ranked, config: Balance) -> Balanced:
     draws = np.array([draw(name, config.seed) for name in candidates.ids], np.float64)
     room: dict[tuple[str, str], int] = {}
     full: list[list[str]] = [[] for _ in candidates.ids]
-    for axis, values in {"samples": ["all"] * len(candidates.ids), **candidates.strata}.items():
+    everything: list[str | None] = ["all"] * len(candidates.ids)
+    for axis, values in {"samples": everything, **candidates.strata}.items():
         for stratum, rows in _over(axis, values, candidates.splits, config, room).items():
             for row in rows:
                 full[row].append(stratum)

@@ -163,8 +163,8 @@ def _kept(dataset: Dataset, manifest: Manifest, kind: str) -> int | None:
     if stage == "select":
         return column("selection", "verdict").count("keep")
     if stage == "balance":
-        rows = dataset.read("choices", ["sample_id", "verdict"], unit=unit).to_pylist()
-        return sum(row["verdict"] == "keep" and row["sample_id"].startswith(f"{kind}/") for row in rows)
+        judged = zip(column("choices", "sample_id"), column("choices", "verdict"), strict=True)
+        return sum(1 for name, verdict in judged if verdict == "keep" and name.startswith(f"{kind}/"))
     if stage == "compose":
         return column("samples", "kind").count(kind)
     if stage == "face":

@@ -87,17 +87,8 @@ def test_scores_of_phrases_are_drawn_with_their_bounds(tmp_path):
     dataset = build(tmp_path, until="balance")
     first, *_ = sorted(dataset.units())
     names = ids(dataset, "objects", first)[:4]
-    rows = [
-        {
-            "object_id": name,
-            "phrase": "cat",
-            "origin": "vocabulary",
-            "probability": n / 10,
-            "margin": 0.1,
-            "cosine": 0.2,
-        }
-        for n, name in enumerate(names)
-    ]
+    known = {"phrase": "cat", "origin": "vocabulary", "margin": 0.1, "cosine": 0.2, "embedding": [1.0, 0.0]}
+    rows = [known | {"object_id": name, "probability": n / 10} for n, name in enumerate(names)]
     dataset = commit(dataset, "phrase", "phrases", "object", {first: rows})
     curate(dataset.url, replace(CONFIG, compose=replace(CONFIG.compose, min_phrase_probability=0.15)), HERE)
     family = figures(Dataset(dataset.url))["scores"]["phrases"]

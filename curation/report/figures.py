@@ -14,7 +14,6 @@ from curation.report.families import FAMILIES, Family, Tally
 from curation.report.rates import runs
 from curation.report.survey import Survey
 from curation.report.threshold import (
-    Bools,
     Threshold,
     effects,
     pair_effects,
@@ -26,6 +25,7 @@ from curation.report.threshold import (
     verdict_masks,
     whole_effect,
 )
+from curation.rule import Bools
 from ingest.command import stage_state
 from schemas import tables
 from schemas.dataset import STAGES, Dataset
