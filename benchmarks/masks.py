@@ -13,6 +13,7 @@ from benchmarks.data import sample
 from benchmarks.table import Result
 from ingest import jsons
 from schemas import masks, tables
+from schemas.fields import MASK
 from schemas.parquet import options
 
 _HEIGHT, _WIDTH = 720, 1280
@@ -65,7 +66,7 @@ def _resized(document: dict[str, Any], count: int) -> list[masks.Mask]:
 def _stored(found: list[masks.Mask]) -> int:
     schema = pa.schema([tables.TABLES["objects"].schema.field("mask")])
     sink = io.BytesIO()
-    pq.write_table(pa.table({"mask": pa.array(found, tables.MASK)}, schema=schema), sink, **options(schema))
+    pq.write_table(pa.table({"mask": pa.array(found, MASK)}, schema=schema), sink, **options(schema))
     return sink.tell()
 
 

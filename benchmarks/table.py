@@ -67,7 +67,7 @@ def paired(
     """
     times: list[tuple[float, float]] = []
     for _ in range(rounds + 1):
-        times.append((_timed(one, before), _timed(other, before)))
+        times.append((cpu_seconds(one, before), cpu_seconds(other, before)))
     counted = times[1:]
     return (
         statistics.median(first for first, _ in counted),
@@ -76,7 +76,7 @@ def paired(
     )
 
 
-def _timed(what: Callable[[], None], before: Callable[[], None]) -> float:
+def cpu_seconds(what: Callable[[], object], before: Callable[[], None] = lambda: None) -> float:
     """CPU seconds of this process: what a core has to do, whatever else the machine does."""
     before()
     start = time.process_time()

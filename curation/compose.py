@@ -4,6 +4,7 @@ A sample never fixes which picture is the target: that is the recipe's view. So 
 can draw other pairs.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +17,11 @@ from curation.spread import pair_similarities
 from schemas.errors import Rejected
 from schemas.ids import image_of
 
-VERSION = 1
+VERSION = 2
 
 Row = dict[str, Any]
+Seen = dict[str, list[tuple[int, Row]]]
+"""Subject id to where it is seen: places of pictures in the sample, and objects."""
 
 
 @dataclass(slots=True)
@@ -57,15 +60,36 @@ def image_sample(image_id: str, shelf: Shelf, config: Compose) -> Draft:
     Raises:
         Rejected: `no_subject`.
     """
-    found = _appearing([image_id], shelf)
-    subjects = {row["object_id"]: [(0, row)] for row in found[0]}
-    loose = _loose_faces([image_id], shelf, config)
-    if not subjects and not loose:
-        raise Rejected("no_subject", "no kept object and no face")
+    subjects, loose = image_subjects(image_id, shelf, config)
     draft = _draft(f"image/{image_id}", "image", [image_id], subjects, loose, shelf, config)
     named = sum(bool(subject["mentions"]) for subject in draft.row["subjects"])
     draft.row["why"] = f"{_count(len(draft.row['subjects']), 'subject')} kept, {named} named in captions"
     return draft
+
+
+def image_subjects(image_id: str, shelf: Shelf, config: Compose) -> tuple[Seen, list[tuple[int, Row]]]:
+    """The subjects of a picture, and the faces that are subjects of their own.
+
+    Raises:
+        Rejected: `no_subject`.
+    """
+    found = _appearing([image_id], shelf)
+    subjects: Seen = {row["object_id"]: [(0, row)] for row in found[0]}
+    loose = _loose_faces([image_id], shelf, config)
+    if not subjects and not loose:
+        raise Rejected("no_subject", "no kept object and no face")
+    return subjects, loose
+
+
+def videos(image_ids: list[str], shelf: Shelf) -> dict[str, list[str]]:
+    """Video id to its frames among these pictures, by time."""
+    frames: dict[str, list[str]] = defaultdict(list)
+    for image_id in image_ids:
+        if shelf.images[image_id]["video_id"] is not None:
+            frames[shelf.images[image_id]["video_id"]].append(image_id)
+    for listed in frames.values():
+        listed.sort(key=lambda image_id: (shelf.images[image_id]["frame_index"] or 0, image_id))
+    return dict(frames)
 
 
 def video_frames(frames: list[str], shelf: Shelf, config: Compose) -> list[list[str]]:
@@ -97,13 +121,7 @@ def video_sample(video_id: str, number: int, frames: list[str], shelf: Shelf, co
     Raises:
         Rejected: `no_subject` if no track is seen in two of the frames.
     """
-    subjects: dict[str, list[tuple[int, Row]]] = {}
-    for picture, rows in enumerate(_appearing(frames, shelf)):
-        for row in rows:
-            if row["track_id"]:
-                subjects.setdefault(row["track_id"], []).append((picture, row))
-    if not any(len(appearances) > 1 for appearances in subjects.values()):
-        raise Rejected("no_subject", "no track is seen in two of the frames")
+    subjects = video_subjects(frames, shelf)
     loose = _loose_faces(frames, shelf, config)
     draft = _draft(f"video/{video_id}/{number}", "video", frames, subjects, loose, shelf, config)
     span = shelf.images[frames[-1]]["frame_index"] - shelf.images[frames[0]]["frame_index"]
@@ -111,6 +129,22 @@ def video_sample(video_id: str, number: int, frames: list[str], shelf: Shelf, co
     tracks = f"{_count(several, 'track')} seen more than once"
     draft.row["why"] = f"{tracks} in {len(frames)} frames, {span} frame numbers apart"
     return draft
+
+
+def video_subjects(frames: list[str], shelf: Shelf) -> Seen:
+    """The tracks of some frames of a video.
+
+    Raises:
+        Rejected: `no_subject` if no track is seen in two of the frames.
+    """
+    subjects: Seen = {}
+    for picture, rows in enumerate(_appearing(frames, shelf)):
+        for row in rows:
+            if row["track_id"]:
+                subjects.setdefault(row["track_id"], []).append((picture, row))
+    if not any(len(appearances) > 1 for appearances in subjects.values()):
+        raise Rejected("no_subject", "no track is seen in two of the frames")
+    return subjects
 
 
 def group_sample(group: Row, shelf: Shelf, config: Compose) -> Draft:
@@ -129,7 +163,7 @@ def group_sample(group: Row, shelf: Shelf, config: Compose) -> Draft:
         picks = np.linspace(0, len(members) - 1, config.max_pictures_per_group).round().astype(int)
         members = [members[pick] for pick in picks]
     image_ids = list(dict.fromkeys(image_of(member) for member in members))
-    subjects: dict[str, list[tuple[int, Row]]] = {group["group_id"]: []}
+    subjects: Seen = {group["group_id"]: []}
     for picture, rows in enumerate(_appearing(image_ids, shelf)):
         for row in rows:
             owner = group["group_id"] if row["object_id"] in members else row["object_id"]
@@ -171,11 +205,11 @@ def _draft(
     sample_id: str,
     kind: str,
     image_ids: list[str],
-    subjects: dict[str, list[tuple[int, Row]]],
+    subjects: Seen,
     loose: list[tuple[int, Row]],
     shelf: Shelf,
     config: Compose,
-    faces: dict[str, list[tuple[int, Row]]] | None = None,
+    faces: Seen | None = None,
 ) -> Draft:
     """Put a sample together.
 

@@ -1,7 +1,6 @@
 """Composing one unit: which samples it gives, read from its tables, with the pictures' bytes streamed in."""
 
 import posixpath
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -63,12 +62,18 @@ def compose_unit(
         for member in row["members"]
     }
 
+    choices = {row["sample_id"]: row for row in dataset.read("choices", unit=unit).to_pylist()}
     copies = {row["id"]: row["by"] for row in dataset.read("duplicates", ["id", "by"], unit=unit).to_pylist()}
 
     def settle_sample(kind: str, item_id: str, draft: Callable[[], Draft]) -> None:
+        choice = choices.get(f"{kind}/{item_id}")
         try:
             watch.begin(item_id)
+            if choice is not None and choice["verdict"] == "reject":
+                raise Rejected(choice["reason"], choice["why"])
             made = draft()
+            if choice is not None:
+                made.row["why"] += f"; {choice['why']}"
             row = made.row | {"images": [_image(image_id, store, watch) for image_id in made.image_ids]}
             if config.max_side_px is not None:
                 row = shrunk(row, config.max_side_px, config.jpeg_quality)
@@ -79,7 +84,7 @@ def compose_unit(
         out.add("samples", row, weight=weight, below=splits[made.image_ids[0]])
         out.keep(kind)
 
-    for video_id, frames in _videos([image_id for image_id in own if image_id not in copies], shelf).items():
+    for video_id, frames in compose.videos([image_id for image_id in own if image_id not in copies], shelf).items():
         windows = compose.video_frames(frames, shelf, config)
         out.expect("video", max(1, len(windows)))
         if not windows:
@@ -164,17 +169,6 @@ def _optional(dataset: Dataset, table: str, unit: str, columns: tuple[str, ...] 
 
 def _splits(dataset: Dataset, units: tuple[str, ...]) -> dict[str, str]:
     return {row["image_id"]: row["split"] for unit in units for row in dataset.read("splits", unit=unit).to_pylist()}
-
-
-def _videos(image_ids: list[str], shelf: Shelf) -> dict[str, list[str]]:
-    """Frames of each video by time; the `video_id` without its source is what sample ids hold."""
-    frames: dict[str, list[str]] = defaultdict(list)
-    for image_id in image_ids:
-        if shelf.images[image_id]["video_id"] is not None:
-            frames[shelf.images[image_id]["video_id"]].append(image_id)
-    for listed in frames.values():
-        listed.sort(key=lambda image_id: (shelf.images[image_id]["frame_index"] or 0, image_id))
-    return dict(frames)
 
 
 def _image(image_id: str, store: PictureStore, watch: Watch) -> dict[str, Any]:

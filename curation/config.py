@@ -7,9 +7,11 @@ bounds (box 1 % to 80 %, at most 4 subjects), AnyDoor (mask score 0.9), PhotoMak
 
 from dataclasses import dataclass, field
 
+from curation.balance import Balance
 from curation.dedup import Dedup
 from curation.identities import Identities
 from curation.looks import Looks
+from curation.pairs import Pairs
 
 Points = tuple[tuple[float, float], ...]
 """A piecewise-linear ramp: (value, score) points with rising values; flat outside."""
@@ -284,7 +286,7 @@ class Compose:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curation:
-    """All settings; one section per stage."""
+    """All settings, in sections."""
 
     models: Models = Models()
     filter: Filter = Filter()
@@ -298,4 +300,6 @@ class Curation:
     looks: Looks = field(default_factory=Looks)
     group: Group = Group()
     split: Split = Split()
+    pairs: Pairs = field(default_factory=Pairs)
+    balance: Balance = field(default_factory=Balance)
     compose: Compose = Compose()

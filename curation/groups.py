@@ -5,16 +5,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from curation.config import Group
-from curation.spread import spread
+from curation.members import Member, Members
+from curation.pose import head_turn, pose_change
+from curation.spread import sharpness_ratio, spread
 from schemas import ids, masks
 from schemas.dataset import Dataset
 from schemas.masks import Mask
 from schemas.unit import UnitWriter
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,64 +93,19 @@ def owning_units(dataset: Dataset, unit: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
-class _Member:
-    """A kept object as groups see it."""
-
-    object_id: str
-    image_id: str
-    frame_index: int | None
-    area: float
-    mask: Mask | None
-
-
-class _Kept:
-    """Kept objects of some units, by track and by picture, with embeddings."""
-
-    def __init__(self, dataset: Dataset, units: tuple[str, ...]) -> None:
-        self.by_track: dict[str, list[_Member]] = defaultdict(list)
-        self.whole: dict[str, _Member] = {}
-        self.embeddings: dict[str, npt.NDArray[np.float32]] = {}
-        self.videos: dict[str, str | None] = {}
-        for unit in units:
-            self._read(dataset, unit)
-
-    def _read(self, dataset: Dataset, unit: str) -> None:
-        selected = dataset.read("selection", ["object_id", "verdict"], unit=unit).to_pylist()
-        kept = {row["object_id"] for row in selected if row["verdict"] == "keep"}
-        images = dataset.read("images", ["image_id", "video_id", "frame_index"], unit=unit).to_pylist()
-        frames = {row["image_id"]: row["frame_index"] for row in images}
-        self.videos |= {row["image_id"]: row["video_id"] for row in images}
-        columns = ["object_id", "image_id", "track_id", "kind", "area", "mask"]
-        for row in dataset.read("objects", columns, unit=unit).to_pylist():
-            if row["object_id"] not in kept:
-                continue
-            area = np.nan if row["area"] is None else float(row["area"])
-            member = _Member(row["object_id"], row["image_id"], frames[row["image_id"]], area, row["mask"])
-            if row["track_id"] is not None:
-                self.by_track[row["track_id"]].append(member)
-            elif row["kind"] == "whole":
-                self.whole[row["image_id"]] = member
-        if dataset.manifest("embed", unit) is not None:
-            table = dataset.read("embeddings", ["object_id", "embedding"], unit=unit)
-            for object_id, vector in zip(table["object_id"].to_pylist(), table["embedding"], strict=True):
-                if object_id in kept:
-                    self.embeddings[object_id] = np.array(vector.values.to_numpy(), np.float32)
-
-
 def group_unit(dataset: Dataset, unit: str, others: tuple[str, ...], config: Group, out: UnitWriter) -> None:
     """Tracks and source groups of a unit, and the groups over the whole dataset that begin in it.
 
     Args:
         dataset, unit: where.
-        others: units that hold further members, from `foreign_units`.
+        others: units that hold further members, from `foreign_units` and `matched_units`.
         config: settings.
         out: the unit's writer.
     """
-    kept = _Kept(dataset, (unit, *others))
     tracks = dataset.read("objects", ["track_id"], unit=unit)["track_id"].unique().drop_null().to_pylist()
     source_groups = dataset.read("source_groups", unit=unit).to_pylist()
     matches = dataset.read("matches", unit=unit).to_pylist()
+    kept = Members(dataset, (unit, *others), {member for row in matches for member in row["members"]})
     out.expect("group", len(tracks) + len(source_groups) + len(matches))
     exchanged = _exchanged(tracks, kept, config)
     for track in tracks:
@@ -162,7 +118,7 @@ def group_unit(dataset: Dataset, unit: str, others: tuple[str, ...], config: Gro
             out.add("groups", _row("track", members, kept, group_id=f"track/{track}"))
             out.keep("group")
     for row in matches:
-        out.add("groups", row)
+        out.add("groups", row | differences(row["kind"], row["members"], kept))
     out.keep("group", len(matches))
     taken: dict[str, set[str]] = {}
     for group in source_groups:
@@ -186,7 +142,7 @@ def group_unit(dataset: Dataset, unit: str, others: tuple[str, ...], config: Gro
             out.keep("group")
 
 
-def _exchanged(tracks: list[str], kept: _Kept, config: Group) -> dict[str, str]:
+def _exchanged(tracks: list[str], kept: Members, config: Group) -> dict[str, str]:
     by_video: dict[str | None, list[Path]] = defaultdict(list)
     for track in tracks:
         members = sorted(kept.by_track[track], key=lambda member: member.frame_index or 0)
@@ -200,7 +156,7 @@ def _exchanged(tracks: list[str], kept: _Kept, config: Group) -> dict[str, str]:
     return found
 
 
-def _row(kind: str, members: list[_Member], kept: _Kept, *, group_id: str) -> dict[str, Any]:
+def _row(kind: str, members: list[Member], kept: Members, *, group_id: str) -> dict[str, Any]:
     vectors = [kept.embeddings.get(member.object_id) for member in members]
     known = [vector for vector in vectors if vector is not None]
     stacked = np.stack(known) if len(known) == len(members) else None
@@ -213,4 +169,27 @@ def _row(kind: str, members: list[_Member], kept: _Kept, *, group_id: str) -> di
         "video_id": kept.videos[members[0].image_id] if kind == "track" else None,
         "frame_gap": max(frames) - min(frames) if kind == "track" and frames else None,
         **asdict(spread(stacked, areas)),
+        **differences(kind, [member.object_id for member in members], kept),
+    }
+
+
+def differences(kind: str, members: list[str], kept: Members) -> dict[str, float | None]:
+    """How much the members differ in pose and sharpness; null where that is not known of every one of them.
+
+    Args:
+        kind: of group; identities are compared by their faces.
+        members: object ids, or face ids.
+        kept: with all of them.
+    """
+    objects = [kept.by_id.get(member) for member in members]
+    found = [member for member in objects if member is not None]
+    # the box of a whole picture says nothing of what is on it
+    is_shaped = len(found) == len(objects) and all(one.kind == "object" or one.outline is not None for one in found)
+    boxes = np.array([member.box for member in found], np.float32).reshape(-1, 4)
+    faces = [kept.portraits.get(member) for member in members] if kind == "identity" else []
+    sharpness = [one.sharpness if one is not None else np.nan for one in (faces if kind == "identity" else objects)]
+    return {
+        "pose_change": pose_change([member.outline for member in found], boxes) if is_shaped else None,
+        "head_turn": head_turn([face.pose if face is not None else None for face in faces]),
+        "sharpness_ratio": sharpness_ratio(np.array(sharpness, np.float64)),
     }

@@ -10,7 +10,7 @@ from schemas.dataset import Dataset
 from schemas.ids import image_of
 from schemas.unit import UnitWriter
 
-VERSION = 1
+VERSION = 2
 
 Row = dict[str, Any]
 

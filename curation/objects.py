@@ -19,6 +19,9 @@ from schemas.ids import is_found
 from schemas.masks import Mask
 from schemas.tables import TABLES
 
+_FOUND_COLUMNS = ("object_id", "image_id", "box", "area", "predicted_iou", "mask")
+"""Columns of `masks` that an object found on a bare picture has."""
+
 _COLUMNS = (
     "object_id",
     "image_id",
@@ -177,8 +180,8 @@ def made_masks(dataset: Dataset, unit: str) -> dict[str, dict[str, Any]]:
 
 def found_objects(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows of `masks` that are objects of their own, as rows of `objects`."""
-    names = ("object_id", "image_id", "box", "area", "predicted_iou", "mask")
-    return [{**dict.fromkeys(_NAMES), **{name: row[name] for name in names}, "kind": "object"} for row in rows]
+    known = _FOUND_COLUMNS
+    return [{**dict.fromkeys(_NAMES), **{name: row[name] for name in known}, "kind": "object"} for row in rows]
 
 
 def read_objects(dataset: Dataset, unit: str, names: Sequence[str]) -> pa.Table:
@@ -189,14 +192,29 @@ def read_objects(dataset: Dataset, unit: str, names: Sequence[str]) -> pa.Table:
         names: columns of `objects`.
     """
     source = dataset.read("objects", list(dict.fromkeys([*names, "image_id"])), unit=unit)
-    found = [row for object_id, row in made_masks(dataset, unit).items() if is_found(object_id)]
-    if found:
-        more = pa.Table.from_pylist(found_objects(found), TABLES["objects"].schema).select(source.column_names)
-        joined = pa.concat_tables([source.cast(more.schema), more])
+    held = [name for name in _FOUND_COLUMNS if name in {*names, "object_id", "image_id"}]
+    made = dataset.read("masks", held, unit=unit)
+    found = made.filter(pc.invert(pc.is_in(made["object_id"], _object_ids(dataset, unit, source))))
+    if len(found):
+        schema = pa.schema([TABLES["objects"].schema.field(name) for name in source.column_names])
+        joined = pa.concat_tables([source.cast(schema), _as_objects(found, schema)])
         images = dataset.read("images", ["image_id"], unit=unit)["image_id"]
         place = pc.index_in(joined["image_id"], value_set=images.combine_chunks())
         source = joined.take(pa.array(np.argsort(place.to_numpy(), kind="stable")))
     return source.select(list(names))
+
+
+def _object_ids(dataset: Dataset, unit: str, source: pa.Table) -> pa.ChunkedArray:
+    """The ids of the source's objects, read only where they are not at hand."""
+    held = source if "object_id" in source.column_names else dataset.read("objects", ["object_id"], unit=unit)
+    return held["object_id"]
+
+
+def _as_objects(found: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows of `masks` that are objects of their own, with columns of `objects`; `found_objects` in columns."""
+    known = {name: found[name] for name in found.column_names} | {"kind": pa.array(["object"] * len(found))}
+    empty = pa.nulls(len(found))
+    return pa.table([known.get(field.name, empty).cast(field.type) for field in schema], schema)
 
 
 _NAMES = tuple(TABLES["objects"].schema.names)

@@ -1,17 +1,15 @@
 """Verdicts on objects from stored scores. Column arithmetic only: a million objects take seconds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.config import Select
 from curation.objects import float_array, read_objects
+from curation.rule import Bools, Floats, Rule
 from schemas.dataset import Dataset
-from schemas.ids import image_of
 from schemas.reasons import FAILED
 from schemas.unit import UnitWriter
 
@@ -33,32 +31,6 @@ SCORE_COLUMNS = (
 )
 OBJECT_COLUMNS = ("object_id", "kind", "category", "phrase")
 
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One bound: which column, which side, and the word for what lies outside.
-
-    Attributes:
-        column: of `object_scores`.
-        bound: the threshold.
-        keeps_above: whether values at or above the bound are kept, or those at or below.
-        reason: for the ledger.
-    """
-
-    column: str
-    bound: float
-    keeps_above: bool
-    reason: str
-
-    def breaks(self, values: npt.NDArray[np.float64]) -> Bools:
-        """True for values outside; a missing value breaks nothing here."""
-        bound = float(np.float32(self.bound))  # as a table would hold it, so that an equal score is not outside
-        outside: Bools = values < bound if self.keeps_above else values > bound
-        return outside
-
 
 def rules(config: Select) -> tuple[Rule, ...]:
     """The bounds on objects, in the order in which a reason is given."""
@@ -77,30 +49,50 @@ def rules(config: Select) -> tuple[Rule, ...]:
     )
 
 
-def verdicts(scores: pa.Table, objects: pa.Table, config: Select) -> list[str | None]:
-    """The reason why each object is rejected, or None for those that are kept.
+def verdicts(scores: pa.Table, objects: pa.Table, config: Select) -> pa.Array:
+    """The reason why each object is rejected, null for those that are kept.
 
     Args:
         scores: `object_scores` with `SCORE_COLUMNS`, N rows.
         objects: `objects` with `OBJECT_COLUMNS`, the same N objects in the same order.
         config: settings.
+
+    Returns:
+        (N,) strings.
     """
     columns = {
         name: float_array(scores[name]) for name in SCORE_COLUMNS if name not in ("object_id", "image_id", "filtered")
     }
     columns |= derived(columns, objects)
-    kinds = objects["kind"].to_pylist()
-    is_object = np.array([kind == "object" for kind in kinds], bool)
-    filtered = np.array(scores["filtered"].to_pylist(), dtype=object)
+    is_object = _bools(pc.equal(objects["kind"], "object"))
+    filtered = scores["filtered"].combine_chunks()
 
-    reasons = np.full(len(kinds), None, dtype=object)
+    reasons = Reasons(len(objects))
     for rule in rules(config):
-        _fill(reasons, is_object & rule.breaks(columns[rule.column]), rule.reason)
-    spared = is_object & np.array([reason is not None for reason in filtered], bool)
-    _fill(reasons, spared, filtered)
-    _fill(reasons, ~is_object & (columns["quality"] < config.min_whole_quality), "low_quality")
-    _fill(reasons, np.isnan(columns["quality"]), "component_missing")
-    return [None if reason is None else str(reason) for reason in reasons]
+        reasons.give(rule.reason, is_object & rule.breaks(columns[rule.column]))
+    for word in filtered.unique().drop_null().to_pylist():
+        reasons.give(word, is_object & _bools(pc.equal(filtered, word)))
+    reasons.give("low_quality", ~is_object & (columns["quality"] < config.min_whole_quality))
+    reasons.give("component_missing", np.isnan(columns["quality"]))
+    return reasons.words()
+
+
+class Reasons:
+    """The first reason that each of N objects was given, as a number into a short list of words."""
+
+    def __init__(self, count: int) -> None:
+        self._given = np.zeros(count, np.int8)
+        self._words: list[str | None] = [None]
+
+    def give(self, reason: str, where: Bools) -> None:
+        """Give a reason where there is none yet; `where` is (N,)."""
+        if reason not in self._words:
+            self._words.append(reason)
+        self._given[where & (self._given == 0)] = self._words.index(reason)
+
+    def words(self) -> pa.Array:
+        """(N,) strings, null where no reason was given."""
+        return pa.array(self._words, pa.string()).take(pa.array(self._given))
 
 
 def derived(columns: Mapping[str, Floats], objects: pa.Table) -> dict[str, Floats]:
@@ -110,8 +102,7 @@ def derived(columns: Mapping[str, Floats], objects: pa.Table) -> dict[str, Float
         columns: of `object_scores`, N rows: `aspect`, `contained`, `area_share` and `box_fill`.
         objects: the same N objects with `category` and `phrase`.
     """
-    words = zip(objects["category"].to_pylist(), objects["phrase"].to_pylist(), strict=True)
-    named = np.array([bool(category or phrase) for category, phrase in words], bool)
+    named = _is_said(objects["category"]) | _is_said(objects["phrase"])
     box_share = columns["area_share"] / np.nan_to_num(columns["box_fill"], nan=1.0)  # without a mask the box is it
     return {
         "elongation": np.maximum(columns["aspect"], 1 / np.maximum(columns["aspect"], 1e-9)),
@@ -120,31 +111,55 @@ def derived(columns: Mapping[str, Floats], objects: pa.Table) -> dict[str, Float
     }
 
 
-def _fill(reasons: npt.NDArray[np.object_], where: Bools, reason: object) -> None:
-    """Give a reason where there is none yet."""
-    empty = where & np.array([given is None for given in reasons], bool)
-    reasons[empty] = reason[empty] if isinstance(reason, np.ndarray) else reason
+def _is_said(words: pa.ChunkedArray) -> Bools:
+    """Where there is a word: neither null nor empty."""
+    return _bools(pc.greater(pc.binary_length(words), 0))
+
+
+def _bools(values: pa.Array | pa.ChunkedArray) -> Bools:
+    """Null is false."""
+    return np.asarray(pc.fill_null(values, False), bool)
 
 
 def select_unit(dataset: Dataset, unit: str, config: Select, out: UnitWriter) -> None:
     """The verdict on every object of a unit; objects without scores were lost with their picture."""
-    objects = read_objects(dataset, unit, OBJECT_COLUMNS)
+    objects = read_objects(dataset, unit, (*OBJECT_COLUMNS, "image_id"))
     scores = dataset.read("object_scores", SCORE_COLUMNS, unit=unit)
     out.expect("object", len(objects))
-    lost = dataset.ledger("quality", unit=unit).select(["item_id", "reason"])
-    why_lost = dict(zip(lost["item_id"].to_pylist(), lost["reason"].to_pylist(), strict=True))
-    copies = {row["id"]: row["by"] for row in dataset.read("duplicates", ["id", "by"], unit=unit).to_pylist()}
     scored = pc.is_in(objects["object_id"], scores["object_id"])
-    reasons = iter(verdicts(scores, objects.filter(scored), config))
-    for object_id, has_scores in zip(objects["object_id"].to_pylist(), scored.to_pylist(), strict=True):
-        reason = next(reasons) if has_scores else why_lost.get(object_id, "image_rejected")
-        copied = copies.get(object_id) or copies.get(image_of(object_id))
-        if reason is None and copied is not None:
-            reason = "leak" if copied == "leak" else "near_copy"
-        out.add("selection", {"object_id": object_id, "verdict": "reject" if reason else "keep", "reason": reason})
-        if reason in FAILED:
-            out.items["object"].failed[reason] += 1
-        elif reason:
-            out.items["object"].rejected[reason] += 1  # its row says why; a ledger row would say it twice
-        else:
-            out.keep("object")
+    reasons = _spread(verdicts(scores, objects.filter(scored), config), scored)
+    reasons = _or_lost(reasons, scored, objects["object_id"], dataset.ledger("quality", unit=unit))
+    reasons = _or_copied(reasons, objects, dataset.read("duplicates", ["id", "by"], unit=unit))
+    verdict = pc.if_else(reasons.is_null(), "keep", "reject")
+    out.add_columns("selection", {"object_id": objects["object_id"], "verdict": verdict, "reason": reasons})
+    for entry in reasons.value_counts().to_pylist():
+        if entry["values"] is None:
+            out.keep("object", entry["counts"])
+        elif entry["values"] in FAILED:
+            out.items["object"].failed[entry["values"]] += entry["counts"]
+        else:  # its row says why; a ledger row would say it twice
+            out.items["object"].rejected[entry["values"]] += entry["counts"]
+
+
+def _spread(reasons: pa.Array, scored: pa.ChunkedArray) -> pa.Array:
+    """The reasons of scored objects at their places among all, null elsewhere."""
+    places = np.cumsum(_bools(scored)) - 1
+    return reasons.take(pa.array(places, mask=~_bools(scored)))
+
+
+def _or_lost(reasons: pa.Array, scored: pa.ChunkedArray, object_ids: pa.ChunkedArray, lost: pa.Table) -> pa.Array:
+    """Reasons, and for objects without scores why those are missing."""
+    place = pc.index_in(object_ids, value_set=lost["item_id"].combine_chunks()).combine_chunks()
+    why = pc.fill_null(lost["reason"].combine_chunks().take(place), "image_rejected")
+    return pc.if_else(scored.combine_chunks(), reasons, why)
+
+
+def _or_copied(reasons: pa.Array, objects: pa.Table, copies: pa.Table) -> pa.Array:
+    """Reasons, and for what would stay whether it, or else its picture, is a copy."""
+    if not len(copies):
+        return reasons
+    ids = copies["id"].combine_chunks()
+    own, picture = (pc.index_in(objects[name], value_set=ids).combine_chunks() for name in ("object_id", "image_id"))
+    by = copies["by"].combine_chunks().take(pc.coalesce(own, picture))
+    copied = pc.if_else(pc.equal(by, "leak"), "leak", pc.if_else(by.is_valid(), "near_copy", None))
+    return pc.coalesce(reasons, copied)

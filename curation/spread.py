@@ -31,6 +31,13 @@ def spread(embeddings: npt.NDArray[np.float32] | None, areas: npt.NDArray[np.flo
     return Spread(float(pairs.min()), float(pairs.mean()), float(pairs.max()), ratio)
 
 
+def sharpness_ratio(sharpness: npt.NDArray[np.float64]) -> float | None:
+    """Least over greatest sharpness of N members, both log10(1 + variance); None where one is NaN or all are 0."""
+    if not len(sharpness) or np.isnan(sharpness).any() or sharpness.max() <= 0:
+        return None
+    return float(sharpness.min() / sharpness.max())
+
+
 def pair_similarities(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Cosines of pairs (0,1), (0,2), ..., (1,2), ...: (N, D) unit length to (N (N - 1) / 2,)."""
     # einsum without BLAS: the same sum for a pair whatever other members there are

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from curation import compose, dedup, groups, masking, matching, measure, quality, select, split, words
+from curation import choices, compose, dedup, groups, masking, matching, measure, quality, select, split, words
 from curation.config import Curation
 from inference.models.phrases import Vocabulary
 from ingest import files
@@ -53,6 +53,15 @@ def _section(*names: str) -> Callable[[Curation], dict[str, Any]]:
 def _phrasing(config: Curation) -> dict[str, Any]:
     names = vocabulary(config.phrase.vocabulary).fingerprint
     return {"phrase": to_dict(config.phrase) | {"vocabulary": names}, "filter": to_dict(config.filter)}
+
+
+def _balancing(config: Curation) -> dict[str, Any]:
+    """The settings, and where there is any limit those that say what a candidate is."""
+    names = ("frames_per_sample", "samples_per_video", "min_face_px")
+    own = {"balance": to_dict(config.balance), "pairs": to_dict(config.pairs)}
+    if not (config.balance.is_set or config.pairs.is_set):
+        return own
+    return own | {"compose": {name: getattr(config.compose, name) for name in names}}
 
 
 def _deduplication(config: Curation) -> dict[str, Any]:
@@ -125,7 +134,17 @@ ALL: tuple[Stage, ...] = (
     Stage(
         "group",
         groups.VERSION,
-        ("images", "objects", "source_groups", "selection", "embeddings", "matches"),
+        (
+            "images",
+            "objects",
+            "masks",
+            "source_groups",
+            "selection",
+            "object_scores",
+            "faces",
+            "embeddings",
+            "matches",
+        ),
         _section("group"),
         across=True,
         needs=("select",),
@@ -137,6 +156,24 @@ ALL: tuple[Stage, ...] = (
         _section("split"),
         over="dataset",
         needs=("group",),
+    ),
+    Stage(
+        "balance",
+        choices.VERSION,
+        (
+            "images/*",
+            "objects/*",
+            "masks/*",
+            "selection/*",
+            "object_scores/*",
+            "faces/*",
+            "groups/*",
+            "duplicates/*",
+            "splits/*",
+        ),
+        _balancing,
+        over="dataset",
+        needs=("select", "group", "split"),
     ),
     Stage(
         "compose",
@@ -151,12 +188,13 @@ ALL: tuple[Stage, ...] = (
             "faces",
             "groups",
             "splits",
+            "choices",
             "phrases",
             "captions",
             "duplicates",
         ),
         _section("compose"),
-        needs=("select", "group", "split"),
+        needs=("select", "group", "split", "balance"),
     ),
 )
 BY_NAME = {stage.name: stage for stage in ALL}

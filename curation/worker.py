@@ -8,12 +8,14 @@ from typing import Any
 from curation import select
 from curation.annotators import Annotator, Embeddings, Faces, Measure, Quality, lose
 from curation.candidates import read_evaluation
+from curation.choices import choose_dataset, write_choices
 from curation.composer import compose_unit
 from curation.decoded import Decoded
 from curation.dedup import find_duplicates, write_duplicates
 from curation.groups import foreign_units, group_unit, owning_units
 from curation.masking import mask_unit
 from curation.matching import match_dataset, write_matches
+from curation.members import matched_units
 from curation.objects import Objects, ObjectStream
 from curation.split import split_dataset, write_splits
 from curation.stages import BY_NAME, PIXEL_STAGES, Recipe, Stage, inputs, vocabulary
@@ -199,7 +201,7 @@ class CurateWorker:
             with self._writer(stage, dataset, unit, watch) as out:
                 select.select_unit(dataset, unit, config.select, out)
         elif stage.name == "group":
-            others = foreign_units(dataset, unit)
+            others = tuple(dict.fromkeys((*foreign_units(dataset, unit), *matched_units(dataset, unit))))
             with self._writer(stage, dataset, unit, watch, others) as out:
                 group_unit(dataset, unit, others, config.group, out)
         elif stage.name == "compose":
@@ -238,6 +240,12 @@ class CurateWorker:
 
             def write(unit: str, out: UnitWriter) -> None:
                 write_matches(matches.get(unit, []), out)
+
+        elif stage.name == "balance":
+            choices = choose_dataset(dataset, config)
+
+            def write(unit: str, out: UnitWriter) -> None:
+                write_choices(choices.get(unit, []), out)
 
         else:
             splits = split_dataset(dataset, config.split)

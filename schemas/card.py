@@ -9,6 +9,7 @@ import yaml
 from schemas import tables
 from schemas.dataset import STAGES, Dataset
 from schemas.features import card_features
+from schemas.fields import metadata_of
 from schemas.manifest import Counts
 
 _SIZES = (
@@ -140,7 +141,7 @@ def croissant(dataset: Dataset) -> dict[str, Any]:
                 "@type": "cr:Field",
                 "@id": f"{name}/{field.name}",
                 "name": field.name,
-                "description": tables.metadata_of(field).get("doc", ""),
+                "description": metadata_of(field).get("doc", ""),
                 "source": {"fileSet": {"@id": f"{name}-files"}, "extract": {"column": field.name}},
             }
             for field in tables.TABLES[name].schema

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from schemas import parquet, tables
 from schemas.errors import Failed, Refused
+from schemas.fields import VERSION
 from schemas.fingerprint import of_parts
 from schemas.manifest import Counts, Manifest
 from schemas.storage import TEMPORARY, Folder
@@ -39,6 +40,7 @@ STAGES = (
     "match",
     "group",
     "split",
+    "balance",
     "compose",
 )
 _INDEX = "dataset.json"
@@ -72,7 +74,7 @@ class Dataset:
                     f"{url} is no refloom dataset (it has no {_INDEX}): make one with `refloom ingest ... --out {url}`"
                 ) from None
             refuse_foreign(self.folder)
-            self.index = {"version": tables.VERSION, "roots": {}}
+            self.index = {"version": VERSION, "roots": {}}
             try:
                 self.folder.write(_INDEX, _json(self.index))
             except OSError as error:
@@ -81,10 +83,10 @@ class Dataset:
             raise Refused(f"{url} is a file: give the folder of a dataset") from error
         except ValueError as error:
             raise Refused(f"{url}/{_INDEX} is not json ({error}): remove it, it is rebuilt by the next run") from error
-        if self.index.get("version") != tables.VERSION:
+        if self.index.get("version") != VERSION:
             raise Refused(
                 f"{url} is of dataset version {self.index.get('version')}; "
-                f"this refloom reads version {tables.VERSION}: "
+                f"this refloom reads version {VERSION}: "
                 "use the refloom that wrote it, or build the dataset anew"
             )
 
@@ -150,7 +152,7 @@ class Dataset:
         self, table: str, columns: Sequence[str] | None = None, *, unit: str | None = None
     ) -> Iterator[pa.RecordBatch]:
         """As `read`, one row group at a time: memory does not grow with the unit."""
-        return parquet.batches(self.folder, self._files(table, table, unit), columns)
+        return parquet.batches(self.folder, self._files(table, table, unit), columns, tables.TABLES[table].schema)
 
     def ledger(self, stage: str, *, unit: str | None = None) -> pa.Table:
         """Rejected and failed items of a stage; rejected objects of `select` are rows of its table instead."""
@@ -254,7 +256,7 @@ class Dataset:
         for manifest in self.manifests("ingest").values():
             roots.update(manifest.roots)
         self.index = {
-            "version": tables.VERSION,
+            "version": VERSION,
             "roots": roots | self.index.get("roots", {}),
             "tables": self.table_summary(),
             "stages": {stage: {"units": len(self.manifests(stage))} for stage in STAGES if self.manifests(stage)},

@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from schemas import reasons, tables
+from schemas.fields import metadata_of
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "dataset.md"
 MARKS = ("<!-- columns begin: python -m schemas.document -->", "<!-- columns end -->")
@@ -35,7 +36,7 @@ def renewed(page: str) -> str:
 def _fields(schema: pa.Schema) -> list[str]:
     lines = ["| column | type | what |", "|---|---|---|"]
     for field in schema:
-        about = tables.metadata_of(field)
+        about = metadata_of(field)
         notes = [about.get("doc", "")]
         notes += [f"in {about['unit']}"] if "unit" in about else []
         notes += [f"range {about['range']}"] if "range" in about else []

@@ -11,8 +11,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from schemas import tables
 from schemas.errors import Refused
+from schemas.fields import VERSION
 from schemas.fingerprint import of_json, of_parts
 from schemas.parquet import File
 
@@ -118,7 +118,7 @@ class Manifest:
     def to_json(self) -> bytes:
         """Canonical json, so that equal units have equal manifests."""
         value = asdict(self) | {"items": {kind: counts.to_json() for kind, counts in sorted(self.items.items())}}
-        value["version"] = tables.VERSION
+        value["version"] = VERSION
         return json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
 
     @classmethod
@@ -131,9 +131,9 @@ class Manifest:
         try:
             value = json.loads(data)
             version = value.pop("version")
-            if version != tables.VERSION:
+            if version != VERSION:
                 raise Refused(
-                    f"{path} is of dataset version {version}; this refloom reads version {tables.VERSION}: "
+                    f"{path} is of dataset version {version}; this refloom reads version {VERSION}: "
                     "use the refloom that wrote it, or build the dataset anew"
                 )
             value["tables"] = {name: TableEntry(**entry) for name, entry in value["tables"].items()}
@@ -145,10 +145,10 @@ class Manifest:
 
 
 def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts to one dict with dotted keys."""
+    """Nested dicts to one dict with dotted keys; an empty one has none."""
     flat: dict[str, Any] = {}
     for key, item in value.items():
-        if isinstance(item, dict) and item:
+        if isinstance(item, dict):
             flat.update(flatten(item, f"{prefix}{key}."))
         else:
             flat[prefix + key] = item

@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas import tables
+from schemas.errors import Refused
 from schemas.features import with_features
+from schemas.fields import leaves
 from schemas.fingerprint import Fingerprint
 from schemas.storage import Folder, HashingFile
 
@@ -93,9 +94,7 @@ class TableWriter:
         self._pack()
         rows = len(next(iter(columns.values())))
         arrays = [
-            pa.array(columns[field.name], field.type, from_pandas=True)
-            if field.name in columns
-            else pa.nulls(rows, field.type)
+            _array(columns[field.name], field.type) if field.name in columns else pa.nulls(rows, field.type)
             for field in self._schema
         ]
         self.rows += rows
@@ -167,6 +166,13 @@ class TableWriter:
         return self._fingerprint.hexdigest()
 
 
+def _array(values: Any, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    """Values of one column; what is Arrow's already is not copied value by value."""
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values.cast(kind)
+    return pa.array(values, kind, from_pandas=True)
+
+
 def fingerprint_of(schema: pa.Schema) -> Fingerprint:
     """A running fingerprint of rows of a table, which takes a picture's sha256 from the column that holds it."""
     return Fingerprint({"image.bytes": "sha256"} if {"image", "sha256"} <= set(schema.names) else None)
@@ -174,12 +180,12 @@ def fingerprint_of(schema: pa.Schema) -> Fingerprint:
 
 def options(schema: pa.Schema) -> dict[str, Any]:
     """What `pyarrow.parquet.ParquetWriter` is told for a table of this schema."""
-    binary = {path for path, kind in tables.leaves(schema) if pa.types.is_binary(kind)}
-    others = [path for path, _ in tables.leaves(schema) if path not in binary]
+    binary = {path for path, kind in leaves(schema) if pa.types.is_binary(kind)}
+    others = [path for path, _ in leaves(schema) if path not in binary]
     # a column of floats or of long strings does not repeat itself: a dictionary would be built and thrown away
     repeating = [
         path
-        for path, kind in tables.leaves(schema)
+        for path, kind in leaves(schema)
         if path in others and not pa.types.is_floating(kind) and not path.endswith(("counts", "source_json", "sha256"))
     ]
     return {
@@ -194,32 +200,65 @@ def options(schema: pa.Schema) -> dict[str, Any]:
 
 
 def read(folder: Folder, files: Sequence[File], schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read whole files of one table.
+    """Read whole files of one table; a column that came into the schema after a file was written is null in its rows.
 
     Args:
         folder: the dataset.
         files: in row order.
         schema: of the table; an empty list of files gives an empty table of it.
         columns: top-level or dotted columns; all by default.
+
+    Raises:
+        Refused: a file lacks a column that must be there.
     """
     parts = []
     for file in files:
-        with folder.open(file.path) as source:
-            parts.append(
-                pq.read_table(source, columns=list(columns) if columns is not None else None, use_threads=False)
-            )
+        with folder.open(file.path) as source, pq.ParquetFile(source) as reader:
+            present, absent = _columns(file, reader.schema_arrow, schema, columns)
+            parts.append(_filled(reader.read(columns=present, use_threads=False), schema, columns, absent))
     if not parts:
         empty = schema.empty_table()
         return empty if columns is None else empty.select([name for name in columns if name in schema.names])
     return pa.concat_tables(parts).replace_schema_metadata(None)
 
 
-def batches(folder: Folder, files: Sequence[File], columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """Read files of one table a row group at a time, so that memory does not grow with the unit."""
+def batches(
+    folder: Folder, files: Sequence[File], columns: Sequence[str] | None = None, schema: pa.Schema | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Read files of one table a row group at a time, so that memory does not grow with the unit.
+
+    Args:
+        folder, files, columns: as for `read`.
+        schema: of the table, to add columns that a file lacks; None gives rows as they are stored.
+    """
     for file in files:
         with folder.open(file.path) as source, pq.ParquetFile(source, page_checksum_verification=True) as reader:
+            present, absent = _columns(file, reader.schema_arrow, schema or reader.schema_arrow, columns)
             for group in range(reader.num_row_groups):
-                table = reader.read_row_group(
-                    group, columns=list(columns) if columns is not None else None, use_threads=False
-                )
-                yield from table.to_batches()
+                rows = reader.read_row_group(group, columns=present, use_threads=False)
+                yield from (_filled(rows, schema, columns, absent) if schema is not None else rows).to_batches()
+
+
+def _columns(
+    file: File, stored: pa.Schema, schema: pa.Schema, columns: Sequence[str] | None
+) -> tuple[list[str] | None, list[str]]:
+    """The columns to read of a file, None for all, and those that it lacks."""
+    absent = [name for name in _tops(schema, columns) if name not in stored.names and name in schema.names]
+    lost = [name for name in absent if not schema.field(name).nullable]
+    if lost:
+        raise Refused(
+            f"{file.path} has no column {lost[0]}: another refloom wrote it; use that one, or build the dataset anew"
+        )
+    return (list(columns) if columns is not None else None), absent
+
+
+def _filled(rows: pa.Table, schema: pa.Schema, columns: Sequence[str] | None, absent: list[str]) -> pa.Table:
+    """Rows with the columns that their file lacks, as nulls, in the order asked for."""
+    for name in absent:
+        rows = rows.append_column(schema.field(name), pa.nulls(len(rows), schema.field(name).type))
+    return rows.select([name for name in _tops(schema, columns) if name in rows.column_names])
+
+
+def _tops(schema: pa.Schema, columns: Sequence[str] | None) -> list[str]:
+    """Top-level names of columns, all by default."""
+    return list(schema.names) if columns is None else list(dict.fromkeys(name.split(".")[0] for name in columns))

@@ -49,6 +49,9 @@ REJECTED: dict[str, str] = {
     # groups and samples
     "identity_switch": "two tracks exchange their masks between two frames",
     "too_few_members": "fewer members than a group needs",
+    "too_alike": "its members differ less than the configured bound",
+    "too_different": "its members differ more than the configured bound",
+    "over_cap": "a configured cap or share is filled by candidates that come before it",
     "no_subject": "no subject is left that a trainer could use",
 }
 

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from schemas import boxes, masks, parquet, pictures, tables
 from schemas.dataset import STAGES, Dataset
 from schemas.errors import Failed, RefloomError, Rejected
+from schemas.fields import VERSION
 from schemas.ids import is_found
 from schemas.manifest import Manifest
 
@@ -113,8 +114,8 @@ def _check_unit(dataset: Dataset, manifest: Manifest, findings: Findings) -> Non
         for batch in parquet.batches(dataset.folder, files):
             rows += batch.num_rows
             running.update(batch)
-            if not batch.schema.equals(schema):
-                findings.problems.append(f"{where}: {directory} has other columns than version {tables.VERSION}")
+            if not batch.schema.equals(_as_written(schema, batch.schema)):
+                findings.problems.append(f"{where}: {directory} has other columns than version {VERSION}")
                 break
         findings.checked["tables"] += 1
         findings.checked["rows"] += rows
@@ -123,6 +124,11 @@ def _check_unit(dataset: Dataset, manifest: Manifest, findings: Findings) -> Non
                 f"{where}: {directory} holds {rows} rows, not the {entry.rows} that were committed, or other values"
             )
     _recount(dataset, manifest, findings)
+
+
+def _as_written(schema: pa.Schema, stored: pa.Schema) -> pa.Schema:
+    """A table's schema without the columns that came into it since and read as null."""
+    return pa.schema([field for field in schema if field.name in stored.names or not field.nullable])
 
 
 def _recount(dataset: Dataset, manifest: Manifest, findings: Findings) -> None:
@@ -137,7 +143,7 @@ def _recount(dataset: Dataset, manifest: Manifest, findings: Findings) -> None:
         where = f"{manifest.stage}/{manifest.unit}: {kind} items"
         if not counts.balanced:
             findings.problems.append(f"{where} do not add up: {counts.to_json()}")
-        if manifest.stage != "select" and (counts.rejected, counts.failed) != found[kind]:
+        if manifest.stage not in ("select", "balance") and (counts.rejected, counts.failed) != found[kind]:
             findings.problems.append(f"{where}: the ledger says otherwise than the manifest")
         kept = _kept(dataset, manifest, kind)
         if kept is not None and kept != counts.kept:
@@ -156,6 +162,9 @@ def _kept(dataset: Dataset, manifest: Manifest, kind: str) -> int | None:
         return sum(1 for value in column("objects", "kind") if (value == "whole") == (kind == "whole"))
     if stage == "select":
         return column("selection", "verdict").count("keep")
+    if stage == "balance":
+        judged = zip(column("choices", "sample_id"), column("choices", "verdict"), strict=True)
+        return sum(1 for name, verdict in judged if verdict == "keep" and name.startswith(f"{kind}/"))
     if stage == "compose":
         return column("samples", "kind").count(kind)
     if stage == "face":

@@ -33,6 +33,7 @@ STAGES = (
     "match",
     "group",
     "split",
+    "balance",
     "compose",
 )
 

@@ -324,7 +324,7 @@ def test_dry_runs_on_a_dataset_say_what_is_left_and_write_nothing(call, coco, tm
     answer = call("curate", data, *curatedata.NO_MODELS, "--dry-run")
     assert answer.code == 0
     due = re.findall(r"(\w+): due for 1 units", answer.out)
-    assert due == ["measure", "mask", "quality", "dedup", "select", "match", "group", "split", "compose"]
+    assert due == ["measure", "mask", "quality", "dedup", "select", "match", "group", "split", "balance", "compose"]
     assert everything(tmp_path) == before
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import curatedata
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from conftest import gradient
 from helpers import HERE, image_ids, ingest, ledger, write_coco, write_ytvis
@@ -20,7 +21,7 @@ from curation.job import curate
 from ingest.engine import Pool
 from ingest.sources.coco import Coco
 from ingest.sources.ytvis import YouTubeVis
-from schemas import pictures
+from schemas import pictures, tables
 from schemas.dataset import Dataset
 from schemas.errors import Refused
 from schemas.verify import verify
@@ -32,7 +33,7 @@ CONFIG = Curation(
     select=Select(min_area_share=0.03, min_short_side_px=12.0, min_quality=0.1),
     compose=Compose(frames_per_sample=2, samples_per_video=1),
 )
-DONE = ("measure", "mask", "quality", "dedup", "select", "match", "group", "split", "compose")
+DONE = ("measure", "mask", "quality", "dedup", "select", "match", "group", "split", "balance", "compose")
 
 
 def source(root: Path, count: int = 6) -> Coco:
@@ -167,6 +168,53 @@ def test_samples_are_written_again_only_for_units_whose_selection_changed(out):
     assert verify(now).sound
 
 
+def test_moving_a_threshold_decodes_nothing_and_loads_no_model(tmp_path_factory, tmp_path, monkeypatch):
+    out = curatedata.copy(curatedata.curated(tmp_path_factory), tmp_path)
+    dataset = Dataset(str(out))
+    kept = dataset.counts("select")["object"].kept
+    qualities = dataset.read("object_scores", ["quality"])["quality"]
+    median = float(pc.approximate_median(qualities).as_py())
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("nothing may be looked at")
+
+    monkeypatch.setattr("schemas.pictures.decode", refuse)
+    monkeypatch.setattr("inference.models.entry.Entry.load", refuse)
+    outlook = curate(str(out), Curation(select=Select(min_quality=median)), HERE, replace=True)
+    assert next(stage for stage, units in outlook.due.items() if units) == "select"
+    assert 0 < Dataset(str(out)).counts("select")["object"].kept < kept
+    assert verify_samples(out)
+
+
+def verify_samples(out: Path) -> bool:
+    """Every appearance in a sample is of an object that is kept now."""
+    dataset = Dataset(str(out))
+    kept = {row["object_id"] for row in dataset.read("selection").to_pylist() if row["verdict"] == "keep"}
+    subjects = (subject for row in dataset.read("samples", ["subjects"]).to_pylist() for subject in row["subjects"])
+    shown = {one["object_id"] for subject in subjects for one in subject["appearances"]} - {None}
+    return bool(shown) and shown <= kept
+
+
+def without_columns(out: Path, table: str, columns: set[str], stage_version: int) -> None:
+    """Make the units of a table look as an earlier version has written them."""
+    for path in sorted((out / table).glob("*.parquet")):
+        rows = pq.read_table(path)
+        pq.write_table(rows.select([name for name in rows.schema.names if name not in columns]), path)
+    for path in (out / "manifests" / tables.TABLES[table].stage).iterdir():
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"stage_version": stage_version}))
+
+
+def test_a_dataset_written_before_a_column_existed_says_so_and_is_mended_by_replace(curated, tmp_path):
+    out = curatedata.copy(curated, tmp_path)
+    without_columns(out, "groups", {"units", "pose_change", "sharpness_ratio"}, 1)
+    with pytest.raises(Refused, match=r"group was done with other settings \(stage_version: 1 -> 2\).*--replace"):
+        curate(str(out), CONFIG, HERE)
+    groups = Dataset(str(out)).read("groups").to_pylist()
+    assert {row["pose_change"] for row in groups} == {None}
+    curate(str(out), CONFIG, HERE, replace=True)
+    assert curatedata.contents(out) == curatedata.contents(curated)
+
+
 # -- stages --------------------------------------------------------------------------------------------------------
 
 
@@ -258,7 +306,9 @@ def test_pictures_that_come_later_cost_their_own_work_only(tmp_path):
     ingest(videos(tmp_path), out)
     outlook = curate(str(out), CONFIG, HERE)
     new = ["ytvis.instances-00000", "ytvis.instances-00001"]
-    own = [stage for stage in DONE if stage not in ("dedup", "match", "split")]  # these look at the whole dataset
+    own = [
+        stage for stage in DONE if stage not in ("dedup", "match", "split", "balance")
+    ]  # these look at the whole dataset
     assert {stage: outlook.due[stage] for stage in own} == dict.fromkeys(own, new)
     for top in ("manifests/measure", "manifests/compose", "samples"):
         assert all("ytvis" in path for path in rewritten(before, stamps(out), top)), top
@@ -275,7 +325,7 @@ def kill(arguments: list[str], out: Path, stage: str) -> None:
     assert process.wait() == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("stage", ["split", "compose"])
+@pytest.mark.parametrize("stage", ["split", "balance", "compose"])
 def test_a_kill_in_any_phase_costs_nothing_that_is_committed(tmp_path_factory, tmp_path, stage):
     raw = curatedata.many_units(tmp_path_factory)
     out, whole = curatedata.copy(raw, tmp_path), curatedata.copy(raw, tmp_path / "whole")
@@ -285,7 +335,8 @@ def test_a_kill_in_any_phase_costs_nothing_that_is_committed(tmp_path_factory, t
     for dataset in (out, whole):
         curate(str(dataset), Curation(models=CONFIG.models), HERE)
     again = {path for path in committed if stamps(out)[path] != committed[path]}
-    assert not {path for path in again if "/split/" not in path}, "only the split looks at all units at once"
+    own = {path for path in again if path.split("/")[1] not in ("split", "balance")}  # these look at all units at once
+    assert not own
     assert curatedata.contents(out) == curatedata.contents(whole)
 
 

@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 from schemas import card, tables
 from schemas.dataset import Dataset
 from schemas.errors import JobStopped, Refused
+from schemas.fields import metadata_of
 from schemas.fingerprint import Fingerprint, of_table
 from schemas.lease import Lease
 from schemas.manifest import Manifest, differing
@@ -124,10 +127,53 @@ def test_fields_say_what_they_mean():
     for table in tables.TABLES.values():
         assert table.schema.names[0] == table.key
         for field in table.schema:
-            assert tables.metadata_of(field).get("doc"), f"{table.name}.{field.name}"
+            assert metadata_of(field).get("doc"), f"{table.name}.{field.name}"
         last = table.schema.field(len(table.schema) - 1).type
         for field in list(table.schema)[:-1]:
             assert "binary" not in str(field.type) or "binary" in str(last), f"{table.name}: bytes come last"
+
+
+# -- columns that came later ---------------------------------------------------------------------------------------
+
+
+def written_before(dataset: Dataset, columns: set[str], unit: str = "old") -> list[dict[str, Any]]:
+    """Commit a unit of groups whose file lacks columns that the table has now."""
+    now = tables.TABLES["groups"]
+    then = replace(now, schema=pa.schema([field for field in now.schema if field.name not in columns]))
+    rows = [{"group_id": f"look/{unit}/{number}", "kind": "look", "members": ["a", "b"]} for number in range(2)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(tables.TABLES, "groups", then)
+        with UnitWriter(dataset.folder, UnitKey("group", unit, "folder.x")) as out:
+            out.expect("group", len(rows))
+            for row in rows:
+                out.add("groups", {key: value for key, value in row.items() if key not in columns})
+            out.keep("group", len(rows))
+    dataset.refresh()
+    return rows
+
+
+def test_a_column_that_came_later_is_null_in_older_units(dataset):
+    rows = written_before(dataset, {"units", "pose_change"})
+    with UnitWriter(dataset.folder, UnitKey("group", "new", "folder.x")) as out:
+        out.expect("group")
+        out.add("groups", {"group_id": "look/new", "kind": "look", "members": ["c", "d"], "units": ["u-0"]})
+        out.keep("group")
+    dataset.refresh()
+    assert dataset.read("groups", ["units", "group_id"]).to_pylist() == [
+        {"units": ["u-0"], "group_id": "look/new"},
+        *({"units": None, "group_id": row["group_id"]} for row in rows),
+    ]
+    assert dataset.read("groups").schema.names == tables.TABLES["groups"].schema.names
+    batches = list(dataset.batches("groups", ["pose_change", "kind"], unit="old"))
+    assert [batch.to_pylist() for batch in batches] == [[{"pose_change": None, "kind": "look"}] * 2]
+    assert verify(dataset).sound
+
+
+def test_a_unit_without_a_column_that_must_be_there_is_refused_by_name(dataset):
+    written_before(dataset, {"kind"})
+    with pytest.raises(Refused, match=r"groups/unit-old-000.parquet has no column kind"):
+        dataset.read("groups")
+    assert "group/old: groups has other columns than version 1" in verify(dataset).problems
 
 
 # -- fingerprints --------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The page about the dataset says what the schemas say."""
 
 from schemas import document, tables
+from schemas.fields import metadata_of
 
 
 def test_the_page_is_what_the_schemas_say():
@@ -11,4 +12,4 @@ def test_the_page_is_what_the_schemas_say():
 def test_every_column_of_every_table_is_explained():
     for table in tables.TABLES.values():
         for field in table.schema:
-            assert tables.metadata_of(field).get("doc"), f"{table.name}.{field.name}"
+            assert metadata_of(field).get("doc"), f"{table.name}.{field.name}"

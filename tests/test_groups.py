@@ -1,5 +1,6 @@
 """Groups: spread of members, exchanged tracks, tracks of videos, subject folders and records."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.config import Group
-from curation.groups import Path, switched
+from curation.groups import Path, group_unit, switched
 from curation.job import curate
+from curation.members import matched_units
 from curation.spread import pair_similarities, spread
 from ingest.sources.subjects import Subjects
 from schemas.dataset import Dataset
+from schemas.unit import UnitKey, UnitWriter
 
 CONFIG = Group()
 WIDTH, HEIGHT = 96, 80
@@ -144,6 +147,10 @@ VIDEOS = {
 def test_a_track_is_a_group_of_its_kept_objects_by_time(tmp_path):
     dataset = curated(tmp_path, ytvis(tmp_path, {"one": VIDEOS["one"]}), until="group")
     (row,) = groups(dataset).values()
+    sharpness = {one["object_id"]: one["sharpness"] for one in dataset.read("object_scores").to_pylist()}
+    members = sorted(sharpness[name] for name in row["members"])
+    assert row.pop("sharpness_ratio") == pytest.approx(members[0] / members[-1], rel=1e-6)
+    assert row.pop("pose_change") == pytest.approx(1 / 3, rel=1e-6)  # two squares and one half as wide: 1/2, 0, 1/2
     assert row == {
         "group_id": "track/ytvis/one#1",
         "kind": "track",
@@ -155,6 +162,7 @@ def test_a_track_is_a_group_of_its_kept_objects_by_time(tmp_path):
         "min_similarity": None,
         "mean_similarity": None,
         "max_similarity": None,
+        "head_turn": None,
     }
     assert ledger(dataset, "group") == {("group", "ytvis/one#2", 0): "too_few_members"}
     assert balanced(dataset) == (2, 1, {"too_few_members": 1})
@@ -208,6 +216,60 @@ def test_groups_of_one_member_are_refused():
     """A group shows one subject more than once; one member has no pair to compare."""
     with pytest.raises(ValueError, match="min_members"):
         Group(min_members=1)
+
+
+# -- how much members differ -----------------------------------------------------------------------------------------
+
+
+def with_portraits(dataset: Dataset, poses: Mapping[str, Sequence[float] | None]) -> None:
+    """Commit one face on each of some objects, of rising sharpness."""
+    for unit in dataset.units():
+        rows = dataset.read("objects", ["object_id", "image_id"], unit=unit).to_pylist()
+        with UnitWriter(dataset.folder, UnitKey("face", unit, "made")) as out:
+            for number, row in enumerate(row for row in rows if row["object_id"] in poses):
+                face = {"face_id": f"{row['image_id']}@0", "box": [0, 0, 9, 9], "crop_box": [0, 0, 9, 9]}
+                pose = poses[row["object_id"]]
+                out.expect("image")
+                out.add("faces", row | face | {"pose": pose, "sharpness": 10.0 ** (number + 1) - 1})
+                out.keep("image")
+    dataset.refresh()
+
+
+def identity(dataset: Dataset, members: Sequence[str]) -> dict[str, Any]:
+    """The row that an identity group of some objects has in `groups`; they may lie in any unit."""
+    first, *others = dataset.units()
+    with UnitWriter(dataset.folder, UnitKey("match", first, "made")) as out:
+        row = {"group_id": f"identity/{members[0]}", "kind": "identity", "members": list(members)}
+        out.expect("group")
+        out.add("matches", row | {"units": others or None})
+        out.keep("group")
+    dataset.refresh()
+    with UnitWriter(dataset.folder, UnitKey("group", first, "made")) as out:
+        group_unit(dataset, first, matched_units(dataset, first), CONFIG, out)
+    dataset.refresh()
+    return groups(dataset)[f"identity/{members[0]}"]
+
+
+def test_an_identity_is_compared_by_its_faces_and_outlines_whatever_units_they_lie_in(tmp_path):
+    scenes = [{"person": (10, 10, 50, 50)}, {"person": (0, 0, 80, 80)}, {"person": (30, 10, 50, 50)}]
+    dataset = curated(tmp_path, coco(tmp_path, scenes, unit_size=1), until="select")
+    assert len(dataset.units()) == 3
+    members = [f"coco/{number:012d}#{100 * number}" for number in (1, 2, 3)]
+    with_portraits(dataset, dict(zip(members, ([0, 0, 0], [0, 90, 0], [0, 0, 0]), strict=True)))
+    row = identity(dataset, members)
+    assert row["head_turn"] == pytest.approx(60)  # 90, 0, 90
+    assert row["pose_change"] == pytest.approx(1 / 3, rel=1e-6)  # the same square twice, nearer and farther
+    assert row["sharpness_ratio"] == 1  # each face is the only one of its unit
+    with_portraits(dataset, dict(zip(members, ([0, 0, 0], None, [0, 0, 0]), strict=True)))
+    assert identity(dataset, members)["head_turn"] is None
+
+
+def test_sharpness_of_an_identity_is_that_of_its_faces(tmp_path):
+    dataset = curated(tmp_path, coco(tmp_path, [{"person": (10, 10, 50, 50)}] * 3), until="select")
+    members = [f"coco/{number:012d}#{100 * number}" for number in (1, 2, 3)]
+    with_portraits(dataset, dict.fromkeys(members))
+    assert identity(dataset, members)["sharpness_ratio"] == pytest.approx(1 / 3)  # log10: 1, 2, 3
+    assert identity(dataset, [*members[:2], "coco/000000000003@7"])["sharpness_ratio"] is None  # no such face
 
 
 # -- groups of the source --------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from curation.share.publication import publish
 from curation.share.sizes import array_sizes
 from schemas import tables
 from schemas.errors import Refused
+from schemas.fields import IMAGE
 
 
 def test_files_are_of_the_target_size_but_for_the_last(tmp_path):
@@ -84,7 +85,7 @@ def test_pictures_are_found_in_their_files_even_if_they_look_alike(tmp_path):
     same = rng.bytes(100)
     data = [same, same, same[:64] + b"x" * 36, b"", rng.bytes(3 << 20), same]
     path = tmp_path / "one.parquet"
-    table = pa.table({"image": pa.array([{"bytes": one, "path": "p"} for one in data], tables.IMAGE)})
+    table = pa.table({"image": pa.array([{"bytes": one, "path": "p"} for one in data], IMAGE)})
     pq.write_table(table, path, compression="NONE", use_dictionary=False)
     with pq.ParquetFile(path) as reader:
         start, length = chunk_of(reader, 0, "image.bytes")

@@ -72,7 +72,10 @@ def judge(*changes: dict[str, Any], config: Select = CONFIG) -> list[str | None]
         schema = pa.schema([TABLES[name].schema.field(column) for column in columns])
         return pa.Table.from_pylist([{column: row[column] for column in columns} for row in rows], schema)
 
-    return verdicts(table("object_scores", SCORE_COLUMNS), table("objects", OBJECT_COLUMNS), config)
+    reasons: list[str | None] = verdicts(
+        table("object_scores", SCORE_COLUMNS), table("objects", OBJECT_COLUMNS), config
+    ).to_pylist()
+    return reasons
 
 
 def beside(bound: float, towards: float) -> float:

@@ -19,8 +19,8 @@ from schemas.dataset import STAGES, Dataset
 from schemas.reasons import FAILED, REJECTED
 
 NO_MODELS = Curation(models=Models(face="none", image_embedding="none"))
-WITHOUT_MODELS = ("measure", "mask", "quality", "dedup", "select", "match", "group", "split", "compose")
-OVER_ALL = ("dedup", "match", "split")
+WITHOUT_MODELS = ("measure", "mask", "quality", "dedup", "select", "match", "group", "split", "balance", "compose")
+OVER_ALL = ("dedup", "match", "split", "balance")
 
 Status = Callable[[Path], dict[str, Any]]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from curatedata import curated
@@ -14,9 +15,10 @@ from publishing import ALL, build, rows
 
 from curation.share.options import Publish
 from curation.share.publication import publish
-from curation.share.redaction import smaller_sample
+from curation.share.redaction import Redaction, smaller_sample
 from curation.share.takedown import Takedown, read, resolve
 from ingest.sources.coco import Coco
+from schemas import tables
 from schemas.dataset import Dataset
 from schemas.errors import Refused
 
@@ -104,6 +106,30 @@ def test_a_frame_goes_out_of_its_video_sample(dataset, tmp_path):
     text = (tmp_path / "out/README.md").read_text()
     assert "1 ids are on the list of this publication; they name 1 pictures." in text
     assert "| `samples` | kept without the pictures taken down | 1 |" in text
+
+
+def redacted(names: list[str], takedown: Takedown, **options: Any) -> list[str]:
+    """The rows of `choices` that are published."""
+    schema = tables.TABLES["choices"].schema
+    rows = [{"sample_id": name, "verdict": "keep", "why": "drawn at 0.1"} for name in names]
+    batch = Redaction(Publish(**options), takedown).apply("choices", pa.RecordBatch.from_pylist(rows, schema))
+    kept: list[str] = batch.column("sample_id").to_pylist()
+    return kept
+
+
+def test_choices_go_with_their_pictures_groups_and_samples():
+    gone = ["image/coco/1", "group/look/coco/1#5", "video/ytvis/v1/0", "group/look/sa1b/3#1", "video/ytvis/v2/0"]
+    stay = ["image/coco/2", "image/coco/10", "group/folder/easyref/a.jpg#whole~x", "video/ytvis/v2/1"]
+    takedown = Takedown(
+        ids=4,
+        images=frozenset({"coco/1", "ytvis/v1/00005"}),
+        groups=frozenset({"look/sa1b/3#1"}),
+        samples=frozenset({"video/ytvis/v2/0"}),
+    )
+    assert redacted(gone + stay, takedown) == stay
+    assert redacted(gone + stay, Takedown(), only_sources=("ytvis", "easyref")) == [
+        name for name in gone + stay if "ytvis" in name or "easyref" in name
+    ]
 
 
 def test_a_sample_with_too_little_left_goes_whole(dataset, tmp_path):

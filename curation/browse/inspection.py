@@ -20,6 +20,7 @@ _KINDS = {
     "source_groups": "kind",
     "duplicates": "by",
     "selection": "verdict",
+    "choices": "verdict",
     "groups": "kind",
     "splits": "split",
     "samples": "kind",

@@ -8,7 +8,7 @@ from curation.report.choice import choose
 from curation.report.figures import collect
 from curation.report.page import render
 from curation.report.survey import survey
-from curation.report.threshold import select_settings
+from curation.report.threshold import pair_settings, select_settings
 from schemas.dataset import Dataset
 from schemas.storage import Folder
 
@@ -38,7 +38,7 @@ def write_page(dataset: Dataset, out: str | None = None) -> str:
         Refused: the place can only be read.
     """
     found = survey(dataset)
-    choice = choose(found, select_settings(dataset))
+    choice = choose(found, select_settings(dataset), pair_settings(dataset))
     page = render(collect(dataset, found), choice, fill(dataset, choice)).encode()
     if out is None:
         dataset.folder.write(_NAME, page)

@@ -88,7 +88,7 @@ def _by_unit(rows: Iterable[Row]) -> defaultdict[str, set[str]]:
 
 
 def _read_groups(dataset: Dataset, choice: Choice, album: Album) -> None:
-    chosen = [row for rows in choice.groups.values() for row in rows]
+    chosen = choice.every_group()
     units = {row["id"]: row["unit"] for row in chosen}
     for row in fetch(dataset, "groups", _by_unit(chosen), ["group_id", "members", "units", "video_id"]):
         places = np.unique(np.linspace(0, len(row["members"]) - 1, MEMBERS).round().astype(int))

@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 
 from curation.config import Select
 from curation.objects import float_array
+from curation.pairs import Pairs
 from curation.report.survey import KEPT, Survey
-from curation.report.threshold import Effect, Threshold, effects, whole_effect
+from curation.report.threshold import Effect, Threshold, effects, pair_effects, whole_effect
 
 PICTURES = 16
 KEPT_OBJECTS = 48
@@ -21,6 +22,7 @@ UNDECIDED_OBJECTS = 32
 REJECTED_PER_REASON = 8
 AT_THRESHOLD = 6
 """Objects on either side."""
+GROUPS_AT_THRESHOLD = 3
 FACES = 40
 GROUPS = {"track": 12, "identity": 12, "look": 12, "folder": 12}
 """Of each kind, in the order of the page."""
@@ -32,7 +34,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """Objects whose fate hangs on one threshold, nearest to it.
+    """Objects or groups whose fate hangs on one threshold, nearest to it.
 
     Attributes:
         threshold: which.
@@ -53,7 +55,8 @@ class Choice:
         pictures: as they are.
         kept, undecided: objects, by rising quality.
         rejected: reason to objects.
-        strips: for each threshold of `select`.
+        strips: for each threshold of `select`, of objects.
+        group_strips: for each bound of `pairs`, of groups.
         faces: by rising det_score.
         groups: kind to groups, by rising mean similarity.
         pairs: copies that go with what stays, kind by kind, by rising similarity.
@@ -65,6 +68,7 @@ class Choice:
     undecided: list[Row] = field(default_factory=list)
     rejected: dict[str, list[Row]] = field(default_factory=dict)
     strips: list[Strip] = field(default_factory=list)
+    group_strips: list[Strip] = field(default_factory=list)
     faces: list[Row] = field(default_factory=list)
     groups: dict[str, list[Row]] = field(default_factory=dict)
     pairs: list[Row] = field(default_factory=list)
@@ -75,13 +79,19 @@ class Choice:
         strips = [row for strip in self.strips for row in (*strip.outside, *strip.inside)]
         return [*self.kept, *self.undecided, *(row for rows in self.rejected.values() for row in rows), *strips]
 
+    def every_group(self) -> list[Row]:
+        """All chosen groups; one may come more than once."""
+        strips = [row for strip in self.group_strips for row in (*strip.outside, *strip.inside)]
+        return [*(row for rows in self.groups.values() for row in rows), *strips]
 
-def choose(found: Survey, select: Select | None) -> Choice:
+
+def choose(found: Survey, select: Select | None, pairs: Pairs | None = None) -> Choice:
     """Choose what to show.
 
     Args:
         found: the survey.
         select: settings that the objects were selected with, or None before selection.
+        pairs: bounds that the groups were judged by, or None before that.
     """
     candidates = {name: tally.candidates() for name, tally in found.tallies.items()}
     groups, samples = candidates["groups"], candidates["samples"]
@@ -99,6 +109,10 @@ def choose(found: Survey, select: Select | None) -> Choice:
     )
     if select is not None:
         choice.strips.extend(_strips(candidates["objects"], candidates["wholes"], select))
+    if pairs is not None and groups is not None:
+        choice.group_strips.extend(
+            _strip(groups, effect, GROUPS_AT_THRESHOLD) for effect in pair_effects(groups, pairs)
+        )
     return choice
 
 
@@ -222,14 +236,14 @@ def _strips(objects: pa.Table | None, wholes: pa.Table | None, select: Select) -
     return strips
 
 
-def _strip(rows: pa.Table, effect: Effect) -> Strip:
-    """The rows nearest to a threshold among those whose fate hangs on it alone; one of each track."""
+def _strip(rows: pa.Table, effect: Effect, most: int = AT_THRESHOLD) -> Strip:
+    """The rows nearest to a threshold among those whose fate hangs on it alone; objects: one of each track."""
     distance = np.abs(effect.values - effect.threshold.bound)
     sides = []
     for side in (effect.breaks & effect.hangs, ~effect.breaks & effect.hangs & ~np.isnan(effect.values)):
         places = np.flatnonzero(side)
         places = places[np.argsort(distance[places], kind="stable")]
-        firsts = np.array(_one_per_subject(_at(rows, places)), int)[:AT_THRESHOLD]
+        firsts = np.array(_one_per_subject(_at(rows, places)), int)[:most]
         nearest = places[firsts]
         values = effect.values[nearest].tolist()
         sides.append([row | {"value": value} for row, value in zip(_rows(rows, nearest), values, strict=True)])

@@ -11,6 +11,7 @@ from curation.objects import float_array
 from curation.quality import COMPONENTS
 from curation.report.sketch import LowestHashes
 from schemas import tables
+from schemas.fields import metadata_of
 
 SAMPLE_ROWS = 200_000
 """Rows of a score that quantiles and histograms are made of; more are sampled."""
@@ -44,8 +45,8 @@ class Family:
             return {"doc": self.docs[column]}
         schema = tables.TABLES[self.table].schema
         if column in schema.names:
-            return tables.metadata_of(schema.field(column))
-        return tables.metadata_of(schema.field("scores").type.field(column))
+            return metadata_of(schema.field(column))
+        return metadata_of(schema.field("scores").type.field(column))
 
 
 _OBJECT_LOG = frozenset({"area_share", "short_side_px", "aspect"})
@@ -80,11 +81,22 @@ FAMILIES: tuple[Family, ...] = (
         frozenset({"side_px", "sharpness"}),
         {"side_px": "shorter side of the face's box, pixels"},
     ),
+    Family("phrases", "Phrases", "phrases", ("probability", "margin", "cosine")),
     Family(
         "groups",
         "Groups",
         "groups",
-        ("min_similarity", "mean_similarity", "max_similarity", "frame_gap", "area_ratio", "members"),
+        (
+            "min_similarity",
+            "mean_similarity",
+            "max_similarity",
+            "frame_gap",
+            "area_ratio",
+            "pose_change",
+            "head_turn",
+            "sharpness_ratio",
+            "members",
+        ),
         frozenset({"members"}),
         {"members": "objects in the group"},
     ),

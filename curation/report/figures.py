@@ -14,9 +14,10 @@ from curation.report.families import FAMILIES, Family, Tally
 from curation.report.rates import runs
 from curation.report.survey import Survey
 from curation.report.threshold import (
-    Bools,
     Threshold,
     effects,
+    pair_effects,
+    pair_settings,
     ramps,
     select_settings,
     stage_settings,
@@ -24,6 +25,7 @@ from curation.report.threshold import (
     verdict_masks,
     whole_effect,
 )
+from curation.rule import Bools
 from ingest.command import stage_state
 from schemas import tables
 from schemas.dataset import STAGES, Dataset
@@ -69,7 +71,7 @@ def collect(dataset: Dataset, found: Survey) -> Figures:
         "funnel": {stage: kinds for stage, kinds in funnel.items() if kinds},
         "examples": _examples(dataset, funnel),
         "scores": {family.name: _scores(dataset, found.tallies[family.name], limits) for family in FAMILIES},
-        "thresholds": _effects(dataset, found.tallies["objects"].sample(), found.tallies["wholes"].sample()),
+        "thresholds": _effects(dataset, *(found.tallies[name].sample() for name in ("objects", "wholes", "groups"))),
         "tables": sizes,
         "runs": [run.to_json() for run in runs(dataset)],
     }
@@ -231,21 +233,23 @@ def _span(written: str) -> tuple[float, float]:
     return float(low or "-inf"), float(high or "inf")
 
 
-def _effects(dataset: Dataset, objects: pa.Table | None, wholes: pa.Table | None) -> list[dict[str, Any]]:
-    """What each threshold of `select` does, over the sampled rows of the two families."""
-    select = select_settings(dataset)
-    if select is None:
-        return []
-    found = effects(objects, select) if objects is not None else []
-    found += [whole_effect(wholes, select)] if wholes is not None else []
+def _effects(
+    dataset: Dataset, objects: pa.Table | None, wholes: pa.Table | None, groups: pa.Table | None
+) -> list[dict[str, Any]]:
+    """What each threshold of `select` and each bound of `pairs` does, over the sampled rows of the families."""
+    select, bounds = select_settings(dataset), pair_settings(dataset)
+    found = effects(objects, select) if select is not None and objects is not None else []
+    found += [whole_effect(wholes, select)] if select is not None and wholes is not None else []
+    found += pair_effects(groups, bounds) if bounds is not None and groups is not None else []
     return [
         {
             "setting": effect.threshold.setting,
+            "family": effect.threshold.family,
             "bound": effect.threshold.bound,
             "keeps_above": effect.threshold.keeps_above,
             "reason": effect.threshold.reason,
             "note": effect.threshold.note,
-            "objects": len(effect.values),
+            "items": len(effect.values),
             "breaks": int(effect.breaks.sum()),
             "alone": effect.alone,
         }

@@ -9,6 +9,7 @@ from curation.report.choice import Choice, Row
 from curation.report.contact import object_tile
 from curation.report.families import FAMILIES
 from curation.report.figures import Figures
+from curation.report.groupsheet import group_card
 from curation.report.markup import Html, details, section, table, tag
 from curation.report.tile import sheet
 
@@ -98,10 +99,10 @@ def _quantiles(columns: dict[str, Any], levels: list[int]) -> Html:
 
 
 def at_thresholds(figures: Figures, choice: Choice, album: Album) -> Html | None:
-    """What each threshold does on its own, and the objects nearest to it on either side."""
+    """What each threshold does on its own, and the objects or groups nearest to it on either side."""
     if not figures["thresholds"]:
         return None
-    strips = {strip.threshold.setting: strip for strip in choice.strips}
+    strips = {strip.threshold.setting: strip for strip in (*choice.strips, *choice.group_strips)}
     rows = [_effect(entry) for entry in figures["thresholds"]]
     parts = []
     for entry in figures["thresholds"]:
@@ -109,25 +110,28 @@ def at_thresholds(figures: Figures, choice: Choice, album: Album) -> Html | None
         if strip is not None and (strip.outside or strip.inside):
             parts.append(_strip(entry, strip.outside, strip.inside, album))
     scored = sum(figures["scores"][name]["sampled"] for name in ("objects", "wholes"))
+    of = f"Of {wording.several(scored, 'object')} with scores, whole pictures included"
+    if any(entry["family"] == "groups" for entry in figures["thresholds"]):
+        of += f", and of {wording.several(figures['scores']['groups']['sampled'], 'group')}"
     return section(
         "thresholds",
         "At the thresholds",
-        "Only objects whose fate hangs on the one threshold are shown: they satisfy all others. The dashed line of a "
-        "strip parts the ones that are just rejected from the ones that are just kept.",
+        "Only objects and groups whose fate hangs on the one threshold are shown: they satisfy all others. The dashed "
+        "line of a strip parts the ones that are just rejected from the ones that are just kept.",
         table(
             ["setting", "reason", "value", "outside it", "rejected by it alone"],
             rows,
             words=2,
             kind="effects",
         ),
-        tag("p", {"class": "soft"}, f"Of {wording.several(scored, 'object')} with scores, whole pictures included."),
+        tag("p", {"class": "soft"}, f"{of}."),
         *parts,
     )
 
 
 def _effect(entry: dict[str, Any]) -> list[Html | str]:
     sign = "≥" if entry["keeps_above"] else "≤"
-    total = entry["objects"]
+    total = entry["items"]
     name = tag(
         "span", {}, tag("code", {}, entry["setting"]), tag("small", {}, entry["note"]) if entry["note"] else None
     )
@@ -141,9 +145,7 @@ def _effect(entry: dict[str, Any]) -> list[Html | str]:
 
 
 def _strip(entry: dict[str, Any], outside: list[Row], inside: list[Row], album: Album) -> Html:
-    left = [object_tile(row, album, kind="rejected", badge=wording.value(row["value"])) for row in outside]
-    right = [object_tile(row, album, kind="kept", badge=wording.value(row["value"])) for row in inside]
-    nothing = [tag("p", {"class": "soft nothing"}, "none")]
+    left, right = (_side(entry, rows, album, kind) for rows, kind in ((outside, "rejected"), (inside, "kept")))
     sign = "≥" if entry["keeps_above"] else "≤"
     return tag(
         "div",
@@ -156,8 +158,18 @@ def _strip(entry: dict[str, Any], outside: list[Row], inside: list[Row], album: 
                 "div",
                 {"class": "side"},
                 tag("p", {"class": "side-title rejected"}, "just rejected"),
-                sheet(left or nothing),
+                left,
             ),
-            tag("div", {"class": "side"}, tag("p", {"class": "side-title kept"}, "just kept"), sheet(right or nothing)),
+            tag("div", {"class": "side"}, tag("p", {"class": "side-title kept"}, "just kept"), right),
         ),
     )
+
+
+def _side(entry: dict[str, Any], rows: list[Row], album: Album, kind: str) -> Html:
+    """What lies on one side of a threshold, the nearest first."""
+    if not rows:
+        return sheet([tag("p", {"class": "soft nothing"}, "none")])
+    if entry["family"] == "groups":
+        cards = [group_card(row, album, badge=wording.value(row["value"]), kind=kind) for row in rows]
+        return tag("div", {"class": "stack"}, *cards)
+    return sheet([object_tile(row, album, kind=kind, badge=wording.value(row["value"])) for row in rows])

@@ -188,10 +188,17 @@ def _face_rows(dataset: Dataset, unit: str) -> pa.Table:
     return _table(unit, rows["face_id"], floats, {name: rows[name] for name in ("image_id", "object_id")})
 
 
+def _phrase_rows(dataset: Dataset, unit: str) -> pa.Table:
+    columns = FAMILY["phrases"].columns
+    rows = dataset.read("phrases", ["object_id", "origin", *columns], unit=unit)
+    return _table(
+        unit, rows["object_id"], {name: float_array(rows[name]) for name in columns}, {"origin": rows["origin"]}
+    )
+
+
 def _group_rows(dataset: Dataset, unit: str) -> pa.Table:
     rows = dataset.read("groups", unit=unit)
-    names = ("min_similarity", "mean_similarity", "max_similarity", "frame_gap", "area_ratio")
-    floats = {name: float_array(rows[name]) for name in names}
+    floats = {name: float_array(rows[name]) for name in FAMILY["groups"].columns if name != "members"}
     floats["members"] = float_array(pc.list_value_length(rows["members"]))
     first = [image_of(members[0]) if members else "" for members in rows["members"].to_pylist()]
     return _table(
@@ -209,6 +216,7 @@ def _sample_rows(dataset: Dataset, unit: str) -> pa.Table:
 _READERS: dict[str, Callable[[Dataset, str], pa.Table]] = {
     "pictures": _picture_rows,
     "faces": _face_rows,
+    "phrases": _phrase_rows,
     "groups": _group_rows,
     "samples": _sample_rows,
 }

@@ -6,13 +6,15 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from curation import pairs
 from curation.config import Select
 from curation.objects import float_array
+from curation.pairs import Pairs
 from curation.report.survey import KEPT
-from curation.select import Rule, derived, rules
+from curation.rule import Bools, Floats, Rule
+from curation.select import derived, rules
 from schemas.dataset import Dataset
 
 _DERIVED = {
@@ -25,9 +27,6 @@ _DERIVED = {
     ),
 }
 """Columns that `select` derives, to the score that they are drawn on, the setting's name, and a note."""
-
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +53,13 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What one rule of `select` does to N objects.
+    """What one rule of `select` does to N objects, or one bound of `pairs` to N groups.
 
     Attributes:
         threshold: the rule.
         values: (N,) of what it looks at.
-        breaks: (N,) objects outside.
-        hangs: (N,) objects whose fate hangs on this rule alone: they satisfy all others and have a quality.
+        breaks: (N,) those outside.
+        hangs: (N,) those whose fate hangs on this rule alone: they satisfy all others, and objects have a quality.
     """
 
     threshold: Threshold
@@ -70,7 +69,7 @@ class Effect:
 
     @property
     def alone(self) -> int:
-        """Objects that this rule alone rejects."""
+        """How many this rule alone rejects."""
         return int((self.breaks & self.hangs).sum())
 
 
@@ -91,10 +90,19 @@ def select_settings(dataset: Dataset) -> Select | None:
     return Select(**{key: value for key, value in config.items() if key in known})
 
 
-def _most_common(dataset: Dataset, stage: str) -> dict[str, Any] | None:
-    """The section of a stage in the settings that most of its units were made with; None where it was not done."""
+def pair_settings(dataset: Dataset) -> Pairs | None:
+    """The bounds on groups as in most units; None before `balance`. Keys of other versions are left out."""
+    config = _most_common(dataset, "balance", "pairs")
+    if config is None:
+        return None
+    known = {field.name for field in fields(Pairs)}
+    return Pairs(**{key: value for key, value in config.items() if key in known})
+
+
+def _most_common(dataset: Dataset, stage: str, section: str | None = None) -> dict[str, Any] | None:
+    """A section (by default its own) of what most units of a stage were made with; None where it was not done."""
     found = stage_settings(dataset, stage)
-    return found[0][0].get(stage, {}) if found else None
+    return found[0][0].get(section or stage, {}) if found else None
 
 
 def thresholds(dataset: Dataset) -> list[Threshold]:
@@ -107,15 +115,17 @@ def thresholds(dataset: Dataset) -> list[Threshold]:
             if rule.column == "elongation" and rule.bound > 0:  # drawn on width over height, which it bounds both ways
                 found.append(replace(_of_rule(rule), bound=1 / rule.bound, keeps_above=True))
         found.append(_of_wholes(select))
-    for stage, name, column, note in (
-        ("face", "min_side_px", "side_px", ""),
-        ("face", "min_det_score", "det_score", ""),
-        ("compose", "min_face_px", "side_px", "faces that are subjects of their own"),
+    for stage, name, family, column, note in (
+        ("face", "min_side_px", "faces", "side_px", ""),
+        ("face", "min_det_score", "faces", "det_score", ""),
+        ("compose", "min_face_px", "faces", "side_px", "faces that are subjects of their own"),
+        ("compose", "min_phrase_probability", "phrases", "probability", "phrases of the vocabulary"),
+        ("compose", "min_phrase_margin", "phrases", "margin", "phrases of the vocabulary"),
     ):
         bound = (_most_common(dataset, stage) or {}).get(name)
         if bound is not None:
-            found.append(Threshold(f"{stage}.{name}", "faces", column, bound, True, note=note))
-    return found
+            found.append(Threshold(f"{stage}.{name}", family, column, bound, True, note=note))
+    return found + [_of_pairs(rule) for rule in pairs.rules(pair_settings(dataset) or Pairs())]
 
 
 def _of_wholes(select: Select) -> Threshold:
@@ -128,6 +138,11 @@ def _of_rule(rule: Rule) -> Threshold:
     return Threshold(setting, "objects", column, rule.bound, rule.keeps_above, rule.reason, note)
 
 
+def _of_pairs(rule: Rule) -> Threshold:
+    setting = f"pairs.{'min' if rule.keeps_above else 'max'}_{rule.column}"
+    return Threshold(setting, "groups", rule.column, rule.bound, rule.keeps_above, rule.reason, "groups")
+
+
 def effects(rows: pa.Table, select: Select) -> list[Effect]:
     """What each rule does to objects, in the order in which reasons are given.
 
@@ -136,13 +151,28 @@ def effects(rows: pa.Table, select: Select) -> list[Effect]:
         select: settings.
     """
     everything = rules(select)
-    values = [_values(rows, rule.column) for rule in everything]
-    breaks = [rule.breaks(column) for rule, column in zip(everything, values, strict=True)]
-    broken = np.sum(breaks, axis=0)
     whole = np.array(rows["filtered"].is_null(), bool) & ~np.isnan(float_array(rows["quality"]))
+    named = [(_of_rule(rule), rule, _values(rows, rule.column)) for rule in everything]
+    return _effects(named, whole)
+
+
+def pair_effects(rows: pa.Table, config: Pairs) -> list[Effect]:
+    """What each bound that is set does to groups, in the order in which reasons are given.
+
+    Args:
+        rows: of the family `groups`.
+        config: bounds.
+    """
+    named = [(_of_pairs(rule), rule, float_array(rows[rule.column])) for rule in pairs.rules(config)]
+    return _effects(named, np.ones(len(rows), bool))
+
+
+def _effects(named: list[tuple[Threshold, Rule, Floats]], may_hang: Bools) -> list[Effect]:
+    breaks = [rule.breaks(values) for _, rule, values in named]
+    broken = np.sum(breaks, axis=0)
     return [
-        Effect(_of_rule(rule), column, outside, whole & (broken == outside))
-        for rule, column, outside in zip(everything, values, breaks, strict=True)
+        Effect(threshold, values, outside, may_hang & (broken == outside))
+        for (threshold, _, values), outside in zip(named, breaks, strict=True)
     ]
 
 

@@ -10,7 +10,7 @@ from curation.share.shards import Provider, Shard
 from curation.share.spill import Spill
 from curation.share.workbench import MANIFEST, Workbench
 from ingest.engine import Status
-from schemas import tables
+from schemas.fields import VERSION
 from schemas.fingerprint import of_parts
 from schemas.parquet import File
 
@@ -102,7 +102,7 @@ def _describe(
     for shard in listed:
         rows.setdefault(shard.table, Counter())[shard.split] += shard.stop - shard.start
     about = {
-        "version": tables.VERSION,
+        "version": VERSION,
         "options": settings,
         "rows": {table: dict(sorted(counts.items())) for table, counts in sorted(rows.items())},
         "facts": facts,

@@ -10,8 +10,7 @@ import pyarrow as pa
 
 from curation.share.origin import doc_of, key_of, schema_of
 from curation.share.publishcard import in_order
-from schemas import tables
-from schemas.tables import IMAGE
+from schemas.fields import IMAGE, metadata_of
 
 _CONTEXT: dict[str, Any] = {
     "@language": "en",
@@ -181,7 +180,7 @@ def _field(field: pa.Field, identity: str, table: str, column: str, path: str) -
         "@type": "cr:Field",
         "@id": identity,
         "name": identity,
-        "description": tables.metadata_of(field).get("doc", field.name),
+        "description": metadata_of(field).get("doc", field.name),
         "source": source,
     }
     if repeated:

@@ -17,6 +17,7 @@ from curation.share.options import PICTURES, picture_column
 from schemas import tables
 from schemas.dataset import Dataset
 from schemas.errors import Refused
+from schemas.fields import VERSION
 from schemas.parquet import File
 from schemas.storage import Folder
 
@@ -34,7 +35,7 @@ PICTURES_SCHEMA = pa.schema(
         pa.field("bytes", pa.int64(), nullable=False, metadata={"doc": "how many", "unit": "B"}),
         pa.field("path", pa.string(), metadata={"doc": "the file's name in its source"}),
     ],
-    {"refloom.table": PICTURES, "refloom.version": str(tables.VERSION)},
+    {"refloom.table": PICTURES, "refloom.version": str(VERSION)},
 )
 """Which bytes belong to a publication without bytes; `refloom rehydrate` puts them there."""
 

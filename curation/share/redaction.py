@@ -20,7 +20,16 @@ Row = dict[str, Any]
 
 _PICTURE_OF = {"phrases": "object_id", "selection": "object_id", "duplicates": "id"}
 """Tables without `image_id`: the column whose ids begin with one."""
-_SPREAD = ("min_similarity", "mean_similarity", "max_similarity", "frame_gap", "area_ratio")
+_SPREAD = (
+    "min_similarity",
+    "mean_similarity",
+    "max_similarity",
+    "frame_gap",
+    "area_ratio",
+    "pose_change",
+    "head_turn",
+    "sharpness_ratio",
+)
 _FEWEST = 2
 
 
@@ -63,7 +72,7 @@ class Redaction:
         """Rows all of whose pictures are of the wanted sources: an id begins with its source."""
         wanted = pa.array(self.options.only_sources, pa.string())
         lists = _lists(table, batch)
-        ids = lists.flatten() if lists is not None else batch.column(_column(table))
+        ids = lists.flatten() if lists is not None else _ids(table, batch)
         inside = pc.is_in(pc.replace_substring_regex(ids, "/.*$", ""), wanted)
         if lists is None:
             return inside
@@ -77,7 +86,9 @@ class Redaction:
         lists = _lists(table, batch)
         if lists is None:
             gone = pa.array(sorted(takedown.images), pa.string())
-            hit = pc.is_in(images_of(batch.column(_column(table))), gone)
+            hit = pc.is_in(images_of(_ids(table, batch)), gone)
+            if table == "choices":
+                hit = pc.or_(hit, self._chosen(batch))
             if table == "duplicates":
                 hit = pc.or_(hit, pc.is_in(images_of(batch.column("of")), gone))
             batch = batch.filter(pc.invert(hit))
@@ -93,6 +104,17 @@ class Redaction:
                 batch = self._shrunk(table, batch, touched)
         self.counts[f"{table} dropped"] += before - batch.num_rows
         return batch
+
+    def _chosen(self, batch: pa.RecordBatch) -> pa.Array:
+        """Rows of `choices` on samples and groups that go, and on videos that lose a frame."""
+        names = batch.column("sample_id")
+        away = {*self.takedown.samples, *(f"group/{name}" for name in self.takedown.groups)}
+        videos = {f"video/{image_id.rpartition('/')[0]}" for image_id in self.takedown.images}
+        of_video = pc.replace_substring_regex(names, "/[0-9]+$", "")
+        return pc.or_(
+            pc.is_in(names, pa.array(sorted(away), pa.string())),
+            pc.is_in(of_video, pa.array(sorted(videos), pa.string())),
+        )
 
     def _shrunk(self, table: str, batch: pa.RecordBatch, touched: pa.Array) -> pa.RecordBatch:
         shrink = {
@@ -119,7 +141,7 @@ def smaller_group(row: Row, takedown: Takedown) -> Row | None:
     if len(members) < _FEWEST:
         return None
     group_id = takedown.renamed.get(row["group_id"], row["group_id"])
-    return row | {"group_id": group_id, "members": members, **dict.fromkeys(_SPREAD)}
+    return row | {"group_id": group_id, "members": members, **dict.fromkeys(row.keys() & set(_SPREAD))}
 
 
 def smaller_source_group(row: Row, takedown: Takedown) -> Row | None:
@@ -199,8 +221,11 @@ def _offsets(lists: pa.Array) -> pa.Array:
     return pa.concat_arrays([pa.array([0], pa.int32()), ends.cast(pa.int32())])
 
 
-def _column(table: str) -> str:
-    return _PICTURE_OF.get(table, "image_id")
+def _ids(table: str, batch: pa.RecordBatch) -> pa.Array:
+    """Ids that begin with the id of a row's picture; of `choices` with that of a video or of a group's first member."""
+    if table == "choices":
+        return pc.replace_substring_regex(batch.column("sample_id"), "^(image|video|group/[a-z]+)/", "")
+    return batch.column(_PICTURE_OF.get(table, "image_id"))
 
 
 def _nulled(batch: pa.RecordBatch, name: str) -> pa.RecordBatch:

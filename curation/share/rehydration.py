@@ -25,8 +25,9 @@ from curation.share.spill import SpillWriter
 from curation.share.workbench import MANIFEST, PRIVATE, Workbench
 from inference.models.crops import cut_square
 from ingest.engine import Status
-from schemas import pictures, tables
+from schemas import pictures
 from schemas.errors import JobStopped, Refused, Rejected
+from schemas.fields import VERSION
 from schemas.lease import Lease
 from schemas.storage import Folder
 
@@ -58,8 +59,8 @@ def read_manifest(url: str) -> tuple[Folder, dict[str, Any]]:
         version = manifest["version"]
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise Refused(f"{url} is no finished publication of refloom's (no sound {MANIFEST})") from error
-    if version != tables.VERSION:
-        raise Refused(f"{url} is of version {version}; this refloom reads version {tables.VERSION}")
+    if version != VERSION:
+        raise Refused(f"{url} is of version {version}; this refloom reads version {VERSION}")
     return folder, manifest
 
 

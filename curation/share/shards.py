@@ -15,9 +15,9 @@ from curation.share.options import picture_column
 from curation.share.origin import schema_of
 from curation.share.spill import Spill
 from schemas.features import with_features
+from schemas.fields import IMAGE
 from schemas.parquet import ROW_GROUP_BYTES, File, options
 from schemas.storage import Folder
-from schemas.tables import IMAGE
 
 Int64 = npt.NDArray[np.int64]
 
