@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from insightface.utils.face_align import norm_crop
 from onnxgraphs import ANGLES, FIVE, WINDOW_PX, save_detector, save_identity, save_points, scene
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 from skimage import data
 from tinymodels import FACES as ENTRY
 from tinymodels import GRAPHS as NAMES
@@ -114,8 +115,8 @@ def test_faces_come_by_descending_score_and_bounds_drop_the_rest(model: InsightF
     assert [face.det_score for face in faces] == sorted((face.det_score for face in faces), reverse=True)
     assert faces[0].box[:2].tolist() == [76, 76]
     embedded = []
-    get = model._identity.get
-    monkeypatch.setattr(model._identity, "get", lambda *call: embedded.append(1) or get(*call))
+    get = model._identity.get_feat
+    monkeypatch.setattr(model._identity, "get_feat", lambda crops: embedded.extend(crops) or get(crops))
     assert_same(model.find(picture, max_faces=2), faces[:2])
     assert len(embedded) == 2
     assert_same(model.find(picture, min_det_score=0.75), faces[:2])
@@ -159,8 +160,8 @@ def test_a_face_in_a_picture_wider_than_opencv_can_warp_is_embedded(model: Insig
     wide[:, 20000:20400] = narrow
     box, points = np.array([180, 60, 260, 140], np.float32), np.array([220, 100], np.float32) + 2 * FIVE
     shift = np.array([20000, 0], np.float32)
-    one = model._face(narrow, 0.9, box.tolist(), box, points)
-    other = model._face(wide, 0.9, box.tolist(), box + np.tile(shift, 2), points + shift)
+    (one,) = model._faces(narrow, [(0.9, box.tolist(), box, points)])
+    (other,) = model._faces(wide, [(0.9, box.tolist(), box + np.tile(shift, 2), points + shift)])
     assert float(one.embedding @ other.embedding) > 0.9999
     assert other.pose == pytest.approx(one.pose, abs=1e-3)
 
@@ -195,9 +196,36 @@ def test_no_memory_is_said_in_one_word(model: InsightFaces, monkeypatch: pytest.
     def full(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(model._identity, "get", full)
+    monkeypatch.setattr(model._identity, "get_feat", full)
     with pytest.raises(Failed, match="out_of_memory"):
         model.find(scene(640, 480, (196, 164, 40)))
+
+
+def runtime_out_of_memory() -> Exception:
+    """As ONNX Runtime says it."""
+    return runtime.RuntimeException("BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer")
+
+
+@pytest.mark.parametrize("error", [MemoryError, runtime_out_of_memory])
+def test_faces_of_one_picture_are_identified_in_batches_that_fit(
+    entry: Entry, model: InsightFaces, monkeypatch: pytest.MonkeyPatch, error: Callable[[], Exception]
+):
+    picture = scene(640, 480, *[(76 + 80 * column, 76 + 80 * row, 40) for column in range(4) for row in range(2)])
+    batched, sizes = entry.in_batches_of(4).load(), []
+    get = batched._identity.get_feat
+
+    def poor(crops: list[np.ndarray]) -> np.ndarray:
+        sizes.append(len(crops))
+        if len(crops) > 2:
+            raise error()
+        return get(crops)
+
+    monkeypatch.setattr(batched._identity, "get_feat", poor)
+    found, expected = batched.find(picture), model.find(picture)
+    assert sizes == [4, 2, 2, 2, 2]
+    for one, other in zip(found, expected, strict=True):
+        assert one.box.tolist() == other.box.tolist()
+        assert float(one.embedding @ other.embedding) > 0.9999
 
 
 # weights
