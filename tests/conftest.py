@@ -35,7 +35,12 @@ def jpeg() -> Callable[..., bytes]:
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks for the network fails the test; a refusal alone could be swallowed."""
+    """Whoever asks for the network fails the test."""
+    cut_network(monkeypatch)
+
+
+def cut_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let whoever asks for the network fail the test; a refusal alone could be swallowed."""
 
     def refuse(*_args: object, **_options: object) -> None:
         pytest.fail("something asked for the network")
