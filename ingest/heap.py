@@ -1,4 +1,4 @@
-"""How the C library of a worker keeps memory. Pictures and the layers of a network are made and dropped all the time."""
+"""How the C library of a worker keeps memory: pictures and layers of networks come and go all the time."""
 
 import ctypes
 
