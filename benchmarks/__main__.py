@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-NAMES = ("ingest", "curation", "masks", "memory", "workers", "rows", "neighbours", "selection", "publish")
+NAMES = ("ingest", "curation", "masks", "memory", "workers", "rows", "neighbours", "selection", "publish", "stages")
 _README = Path(__file__).with_name("README.md")
 _MARKS = ("<!-- numbers begin -->", "<!-- numbers end -->")
 
@@ -19,6 +19,8 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all by default")
     parser.add_argument("--quick", action="store_true", help="small inputs: to see that they run")
     parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/README.md")
+    parser.add_argument("--device", default="cpu", help="of the models of `stages`: cpu or cuda")
+    parser.add_argument("--tiny", action="store_true", help="`stages` with the smallest models: to see that they run")
     options = parser.parse_args()
     unknown = set(options.names) - set(NAMES)
     if unknown:
@@ -26,7 +28,8 @@ def main() -> int:
     results = []
     for name in options.names or NAMES:
         began = time.monotonic()
-        result = importlib.import_module(f"benchmarks.{name}").run(options.quick)
+        more = {"device": options.device, "tiny": options.tiny} if name == "stages" else {}
+        result = importlib.import_module(f"benchmarks.{name}").run(options.quick, **more)
         print(result.terminal())
         print(f"  ({name} took {time.monotonic() - began:.0f} s)\n", flush=True)
         results.append(result)

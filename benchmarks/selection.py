@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.data import folder
-from benchmarks.table import Result, cpu_seconds
+from benchmarks.table import Result, seconds
 from curation.config import Curation, Select
 from curation.job import curate
 from curation.quality import COMPONENTS
@@ -33,7 +33,7 @@ def run(quick: bool) -> Result:
     for bound in (0.45, 0.55, 0.65):
         config = Curation(select=Select(min_quality=bound))
         start = time.perf_counter()
-        cpu = cpu_seconds(lambda: curate(url, config, here, only="select", replace=True))  # noqa: B023
+        cpu = seconds(lambda: curate(url, config, here, only="select", replace=True))  # noqa: B023
         wall = time.perf_counter() - start
         counts = Dataset(url).counts("select")["object"]
         if (counts.input, counts.failed) != (objects, {}):

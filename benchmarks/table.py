@@ -52,8 +52,9 @@ def paired(
     other: Callable[[], None],
     rounds: int,
     before: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = time.process_time,
 ) -> tuple[float, float, float]:
-    """Process time of two things in turn, and the median of their ratio.
+    """Time of two things in turn, and the median of their ratio.
 
     The first round of each is not counted: it pays for imports and cold caches.
 
@@ -61,13 +62,14 @@ def paired(
         one, other: what to time; the ratio is one / other.
         rounds: counted rounds.
         before: called before each of the two, not timed.
+        clock: seconds; by default CPU seconds of this process: what a core has to do, whatever else the machine does.
 
     Returns:
         Median seconds of each, and the median ratio.
     """
     times: list[tuple[float, float]] = []
     for _ in range(rounds + 1):
-        times.append((cpu_seconds(one, before), cpu_seconds(other, before)))
+        times.append((seconds(one, before, clock), seconds(other, before, clock)))
     counted = times[1:]
     return (
         statistics.median(first for first, _ in counted),
@@ -76,9 +78,13 @@ def paired(
     )
 
 
-def cpu_seconds(what: Callable[[], object], before: Callable[[], None] = lambda: None) -> float:
-    """CPU seconds of this process: what a core has to do, whatever else the machine does."""
+def seconds(
+    what: Callable[[], object],
+    before: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = time.process_time,
+) -> float:
+    """Seconds that `what` takes after `before`; by default CPU seconds of this process."""
     before()
-    start = time.process_time()
+    start = clock()
     what()
-    return time.process_time() - start
+    return clock() - start

@@ -4,32 +4,31 @@ A pass decodes each picture once and shows it to every annotator that is due; ea
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from curation import measure, quality
 from curation.config import Curation, Face
-from curation.decoded import Decoded, laplacian, sharpness, shrink
+from curation.cutouts import CutOut, CutOuts
+from curation.decoded import laplacian, sharpness, shrink
 from curation.objects import Objects
-from inference.models.crops import cut_out, cut_square, square_face_box
+from curation.scene import Scene
+from inference.models.crops import cut_square, square_face_box
 from inference.models.embedders import ImageEmbedder
 from inference.models.faces import Face as FoundFace
 from inference.models.faces import FaceModel
 from ingest.admission import settle
 from ingest.source import Problem
+from ingest.watch import Watch
 from schemas import boxes, ids, masks, pictures
-from schemas.errors import Failed, Rejected
+from schemas.errors import Rejected
 from schemas.unit import UnitWriter
 
-Pixels = npt.NDArray[np.uint8]
 Row = dict[str, Any]
 
 _FACE_SHARPNESS_SIDE_PX = 128
-HANDED_OVER = 64
-"""Crops that wait for the embedder at most; it batches as it likes, a crop's vector does not depend on it."""
 _SCORED_TOGETHER = 2048
 """Objects whose components wait for their quality at most."""
 _FACE_INSIDE = 0.7
@@ -49,8 +48,8 @@ class Annotator(Protocol):
         """How many items of its kind a picture gives; it is not shown to a stage that has none there."""
         ...
 
-    def look(self, image: Row, picture: Decoded, objects: Objects) -> Any:
-        """What the stage makes of one picture; raises Rejected or Failed to give it up."""
+    def look(self, image: Row, scene: Scene) -> Any:
+        """What the stage makes of one picture and its objects; raises Rejected or Failed to give it up."""
         ...
 
     def write(self, image: Row, objects: Objects, looked: Any, out: UnitWriter) -> None:
@@ -81,9 +80,9 @@ class Measure:
         """Every picture is an item."""
         return 1
 
-    def look(self, image: Row, picture: Decoded, objects: Objects) -> measure.ImageScores:
+    def look(self, image: Row, scene: Scene) -> measure.ImageScores:
         """Scores."""
-        return measure.image_scores(picture)
+        return measure.image_scores(scene.picture)
 
     def write(self, image: Row, objects: Objects, looked: measure.ImageScores, out: UnitWriter) -> None:
         """One row."""
@@ -114,9 +113,10 @@ class Quality:
         """Every object is an item."""
         return len(objects)
 
-    def look(self, image: Row, picture: Decoded, objects: Objects) -> quality.Scores:
+    def look(self, image: Row, scene: Scene) -> quality.Scores:
         """Components of the objects."""
-        return quality.score(objects, picture, self._config.quality, self._config.filter)
+        config = self._config
+        return quality.score(scene.objects, scene.picture, config.quality, config.filter, scene.shapes)
 
     def write(self, image: Row, objects: Objects, looked: quality.Scores, out: UnitWriter) -> None:
         """One row per object, many of them at once."""
@@ -159,22 +159,23 @@ class Faces:
         """Every picture is an item."""
         return 1
 
-    def look(self, image: Row, picture: Decoded, objects: Objects) -> list[Row]:
+    def look(self, image: Row, scene: Scene) -> list[Row]:
         """Rows of the faces; Rejected if there are none."""
         if image["faces_blurred"]:
             raise Rejected("faces_blurred")
         config = self._config
         found = self._model.find(
-            picture.rgb,
+            scene.picture.rgb,
             min_det_score=config.min_det_score,
             min_side_px=config.min_side_px,
             max_faces=config.max_faces,
         )
         if not found:
             raise Rejected("no_face")
-        return [self._row(face, image["image_id"], index, picture, objects) for index, face in enumerate(found)]
+        return [self._row(face, image["image_id"], index, scene) for index, face in enumerate(found)]
 
-    def _row(self, face: FoundFace, image_id: str, index: int, picture: Decoded, objects: Objects) -> Row:
+    def _row(self, face: FoundFace, image_id: str, index: int, scene: Scene) -> Row:
+        picture = scene.picture
         height, width = picture.size
         face_id = ids.face_id(image_id, index)
         square = square_face_box(face.box, width, height, self._config.crop_expand)
@@ -184,7 +185,7 @@ class Faces:
         return {
             "face_id": face_id,
             "image_id": image_id,
-            "object_id": holder(face, objects, width, height),
+            "object_id": holder(face, scene.objects, width, height),
             "box": face.box,
             "landmarks": face.landmarks.tolist(),
             "det_score": face.det_score,
@@ -228,71 +229,19 @@ def holder(face: FoundFace, objects: Objects, width: int, height: int) -> str | 
     return min(candidates)[2] if candidates else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """An object whose embedding is still to come: its crop, or why it gets none."""
-
-    object_id: str
-    image_id: str
-    reason: str | None
-    crop: Pixels | None
-
-
-class Embeddings:
+class Embeddings(CutOuts):
     """Embeddings of objects, cut out on white; objects that the decode-free filter spares are rejected."""
 
-    stage, kind = "embed", "object"
+    stage, table = "embed", "embeddings"
 
-    def __init__(self, config: Curation, model: ImageEmbedder) -> None:
-        self._config, self._model = config, model
-        self._waiting: list[_Waiting] = []
-        self._crops = 0
+    def __init__(self, model: ImageEmbedder, watch: Watch) -> None:
+        super().__init__(model.input_px, model.batch_size, watch)
+        self._model = model
 
-    def count(self, image: Row, objects: Objects) -> int:
-        """Every object is an item."""
-        return len(objects)
-
-    def look(self, image: Row, picture: Decoded, objects: Objects) -> list[_Waiting]:
-        """Cut-outs of the objects that pass the filter."""
-        height, width = picture.size
-        free = quality.decode_free(objects, width, height)
-        reasons = quality.filter_reasons(objects, free, self._config.filter)
-        wanted = [index for index, reason in enumerate(reasons) if reason is None]
-        inner = [boxes.pad(objects.boxes[index], width, height) for index in wanted]
-        shapes = quality.shapes(objects, wanted, inner)
-        crops = {
-            index: cut_out(picture.rgb, shape, box, self._model.input_px)
-            for index, box, shape in zip(wanted, inner, shapes, strict=True)
-        }
+    def rows(self, shown: list[CutOut]) -> list[Row]:
+        """One row per object."""
+        vectors = self._model.embed(np.stack([item.crop for item in shown if item.crop is not None]))
         return [
-            _Waiting(object_id, image["image_id"], reasons[index], crops.get(index))
-            for index, object_id in enumerate(objects.ids)
+            {"object_id": item.object_id, "image_id": item.image_id, "embedding": vector}
+            for item, vector in zip(shown, vectors, strict=True)
         ]
-
-    def write(self, image: Row, objects: Objects, looked: list[_Waiting], out: UnitWriter) -> None:
-        """Embed whenever enough crops wait."""
-        for item in looked:
-            self._waiting.append(item)
-            self._crops += item.crop is not None
-            if self._crops == HANDED_OVER:
-                self.finish(out)
-
-    def finish(self, out: UnitWriter) -> None:
-        """Embed and settle what waits."""
-        waiting, self._waiting, self._crops = self._waiting, [], 0
-        crops = [item.crop for item in waiting if item.crop is not None]
-        problem: Failed | None = None
-        try:
-            vectors = list(self._model.embed(np.stack(crops))) if crops else []
-        except Failed as failed:
-            problem, vectors = failed, []
-        vectors.reverse()
-        for item in waiting:
-            if item.reason is not None:
-                out.reject("object", item.object_id, item.reason)
-            elif problem is not None:
-                settle(out, "object", item.object_id, problem)
-            else:
-                row = {"object_id": item.object_id, "image_id": item.image_id, "embedding": vectors.pop()}
-                out.add("embeddings", row)
-                out.keep("object")

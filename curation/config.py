@@ -16,6 +16,9 @@ from curation.pairs import Pairs
 Points = tuple[tuple[float, float], ...]
 """A piecewise-linear ramp: (value, score) points with rising values; flat outside."""
 
+BATCHED = ("segmenter", "face", "image_embedding", "text_embedding", "captioner")
+"""Roles whose models take several things at once: prompts, faces, crops, texts, pictures."""
+
 _OBJECT_COMPONENTS = (
     "area_share",
     "short_side_px",
@@ -57,7 +60,11 @@ class Models:
     Attributes:
         segmenter, face, image_embedding, text_embedding, captioner: names of `refloom models`.
         device: cpu or cuda.
-        precision: fp32, bf16 or fp16.
+        precision: fp32, bf16 or fp16, of the models that know others than fp32.
+        batch_size: role to what its model takes at once, where that is not the model's own size on that device; as
+            another device does, it changes results by rounding at most, so it is not on record.
+        prefetch: whether pictures are decoded on a thread ahead of the models; null does so with cuda. It changes
+            nothing in the results.
         gpus_per_worker: share of a GPU that a worker holds when the device is cuda.
     """
 
@@ -68,6 +75,8 @@ class Models:
     captioner: str = "auto"
     device: str = "cpu"
     precision: str = "fp32"
+    batch_size: dict[str, int] = field(default_factory=dict)
+    prefetch: bool | None = None
     gpus_per_worker: float = 1.0
 
     def __post_init__(self) -> None:
@@ -75,6 +84,11 @@ class Models:
             raise ValueError(f"device is cpu or cuda, not {self.device!r}")
         if self.precision not in ("fp32", "bf16", "fp16"):
             raise ValueError(f"precision is fp32, bf16 or fp16, not {self.precision!r}")
+        for role, size in self.batch_size.items():
+            if role not in BATCHED:
+                raise ValueError(f"batch_size knows {', '.join(BATCHED)}, not {role!r}")
+            if size < 1:
+                raise ValueError(f"batch_size.{role} must be 1 or more, not {size}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,7 +302,7 @@ class Compose:
 class Curation:
     """All settings, in sections."""
 
-    models: Models = Models()
+    models: Models = field(default_factory=Models)
     filter: Filter = Filter()
     mask: Masking = Masking()
     face: Face = Face()

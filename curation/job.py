@@ -36,7 +36,7 @@ class Outlook:
 def choose_models(config: Curation) -> dict[str, str]:
     """Role to the identity of the models that are there; chosen once, on the driver."""
     entries = {role: registry.resolve(role, getattr(config.models, role)) for role in registry.ENTRIES}
-    return {role: entry.identity for role, entry in entries.items() if entry is not None}
+    return {role: entry.identity_at(config.models.precision) for role, entry in entries.items() if entry is not None}
 
 
 def choose_stages(only: str | None, until: str | None, models: dict[str, str]) -> tuple[list[Stage], list[str]]:

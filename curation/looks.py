@@ -18,7 +18,7 @@ from curation.neighbours.pairs import Floats
 from curation.neighbours.plan import NEAR_CELLS
 from curation.neighbours.search import Codes, cosine_pairs
 from curation.neighbours.vectors import matrix
-from curation.objects import float_array
+from curation.objects import float_array, read_objects
 from curation.spread import spread
 from schemas.dataset import Dataset
 
@@ -186,9 +186,11 @@ def read_sights(dataset: Dataset) -> Sights:
         table = table.filter(chosen)
         images = dataset.read("images", ["image_id", "video_id"], unit=unit).to_pylist()
         videos = {row["image_id"]: row["video_id"] for row in images}
-        objects = dataset.read("objects", ["object_id", "category", "area"], unit=unit)
+        objects = read_objects(dataset, unit, ["object_id", "category", "area"])
+        made = dataset.read("masks", ["object_id", "area"], unit=unit)
         category = dict(zip(objects["object_id"].to_pylist(), objects["category"].to_pylist(), strict=True))
         area = dict(zip(objects["object_id"].to_pylist(), float_array(objects["area"]), strict=True))
+        area |= dict(zip(made["object_id"].to_pylist(), float_array(made["area"]), strict=True))
         scores = dataset.read("object_scores", ["object_id", "quality"], unit=unit)
         quality = dict(zip(scores["object_id"].to_pylist(), float_array(scores["quality"]), strict=True))
         names, on = table["object_id"].to_pylist(), table["image_id"].to_pylist()

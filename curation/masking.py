@@ -3,22 +3,32 @@
 A stage of its own before all others that look at pixels: they see the masks that it has committed.
 """
 
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from curation.attempts import unforeseen
 from curation.config import Masking
 from curation.objects import Objects, ObjectStream
 from inference.models.segmenters import Segment, Segmenter
 from ingest.admission import settle
 from ingest.watch import Watch
-from schemas import ids, pictures
+from schemas import ids
 from schemas.dataset import Dataset
-from schemas.errors import Failed, RefloomError, Rejected
+from schemas.errors import Failed, Rejected
 from schemas.unit import UnitWriter
 
 VERSION = 1
 
-_COLUMNS = ("image_id", "sha256", "link", "image")
+Row = dict[str, Any]
+Pixels = npt.NDArray[np.uint8]
+Pictures = Callable[[Iterable[Row]], Iterable[tuple[Row, Callable[[], Pixels]]]]
+"""Rows of `images` to the same rows, each with a function that decodes it."""
+
+_COLUMNS = ("image_id", "sha256", "width", "height", "link", "image")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +51,28 @@ def wanted(objects: Objects, config: Masking, has_automatic: bool) -> Wanted:
     return Wanted(boxes if config.boxes else [], bare and config.bare_pictures and has_automatic)
 
 
+def rows_of(dataset: Dataset, unit: str, columns: Sequence[str], only: Container[str] | None = None) -> Iterator[Row]:
+    """Rows of `images`, one picture in memory at a time.
+
+    Args:
+        dataset, unit: where.
+        columns: wanted, `image_id` among them.
+        only: image ids; all by default.
+    """
+    for batch in dataset.batches("images", columns, unit=unit):
+        for position, image_id in enumerate(batch.column("image_id").to_pylist()):
+            if only is None or image_id in only:
+                yield from batch.slice(position, 1).to_pylist()
+
+
 def mask_unit(
-    dataset: Dataset, unit: str, config: Masking, segmenter: Segmenter, out: UnitWriter, watch: Watch
+    dataset: Dataset,
+    unit: str,
+    config: Masking,
+    segmenter: Segmenter,
+    decoding: Pictures,
+    out: UnitWriter,
+    watch: Watch,
 ) -> None:
     """Masks of one unit.
 
@@ -50,6 +80,7 @@ def mask_unit(
         dataset, unit: where.
         config: settings.
         segmenter: the model.
+        decoding: gives the pixels of pictures.
         out: the unit's writer; counts objects without a mask, and bare pictures.
         watch: notes the picture under work.
     """
@@ -62,16 +93,14 @@ def mask_unit(
             tasks[image_id] = (objects, asked)
             out.expect("object", len(asked.boxes))
             out.expect("image", int(asked.everything))
-    for batch in dataset.batches("images", _COLUMNS, unit=unit) if tasks else ():
-        for position, image_id in enumerate(batch.column("image_id").to_pylist()):
-            if image_id in tasks:
-                (image,) = batch.slice(position, 1).to_pylist()
-                _mask_picture(dataset, image, *tasks.pop(image_id), config, segmenter, out, watch)
+    for image, decode in decoding(rows_of(dataset, unit, _COLUMNS, tasks)) if tasks else ():
+        image_id = image["image_id"]
+        _mask_picture(image_id, decode, *tasks[image_id], config, segmenter, out, watch)
 
 
 def _mask_picture(
-    dataset: Dataset,
-    image: dict[str, Any],
+    image_id: str,
+    decode: Callable[[], Pixels],
     objects: Objects,
     asked: Wanted,
     config: Masking,
@@ -79,20 +108,15 @@ def _mask_picture(
     out: UnitWriter,
     watch: Watch,
 ) -> None:
-    image_id = image["image_id"]
     try:
         watch.begin(image_id)
-        data = dataset.checked_picture(image)
-        watch.read_bytes(len(data))
-        pixels = pictures.decode(data)
+        pixels = decode()
         found = segmenter.segment(pixels, objects.boxes[asked.boxes])
         everything = segmenter.segment_everything(pixels) if asked.everything else []
     except (Rejected, Failed) as problem:
         _lose(image_id, objects, asked, problem, out)
-    except RefloomError:
-        raise  # a full disk or a lost lease is not the picture's fault
-    except Exception as error:  # costs this picture; the traceback goes to runs/
-        _lose(image_id, objects, asked, watch.unexpected(image_id, error), out)
+    except Exception as error:  # costs this picture
+        _lose(image_id, objects, asked, unforeseen(watch, image_id, error), out)
     else:
         _write(image_id, objects, asked, found, everything[: config.max_per_picture], out)
 

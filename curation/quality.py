@@ -4,6 +4,7 @@ Pure functions of one picture's objects and pixels. A component that cannot be c
 that needs it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -39,6 +40,7 @@ _MIN_PIXELS = 16
 
 Floats = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
+Corners = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,20 @@ class Scores:
     components: dict[str, Floats]
 
 
-def score(objects: Objects, picture: Decoded, config: Quality, bounds: Filter) -> Scores:
+def score(
+    objects: Objects,
+    picture: Decoded,
+    config: Quality,
+    bounds: Filter,
+    decode: Callable[[list[int], list[Corners]], list[Pixels | None]] | None = None,
+) -> Scores:
     """Components of the objects of one picture; `quality` makes one score of them.
 
     Args:
         objects: of the picture.
         picture: its pixels.
         config, bounds: settings.
+        decode: gives the masks of some objects in their boxes, as `shapes` does, where others look at them too.
     """
     height, width = picture.size
     components = decode_free(objects, width, height)
@@ -68,7 +77,8 @@ def score(objects: Objects, picture: Decoded, config: Quality, bounds: Filter) -
     wanted = [index for index in range(len(objects)) if config.all_components or filtered[index] is None]
     if wanted:
         inner = [boxes.pad(objects.boxes[index], width, height) for index in wanted]
-        for index, box, shape in zip(wanted, inner, shapes(objects, wanted, inner), strict=True):
+        found = shapes(objects, wanted, inner) if decode is None else decode(wanted, inner)
+        for index, box, shape in zip(wanted, inner, found, strict=True):
             for name, value in look(picture, box, shape, config).items():
                 components[name][index] = value
         components["contained"][wanted] = contained([objects.masks[index] for index in wanted], objects.areas[wanted])
@@ -124,7 +134,7 @@ def filter_reasons(objects: Objects, components: dict[str, Floats], bounds: Filt
     return reasons
 
 
-def shapes(objects: Objects, wanted: list[int], inner: list[tuple[int, int, int, int]]) -> list[Pixels | None]:
+def shapes(objects: Objects, wanted: list[int], inner: list[Corners]) -> list[Pixels | None]:
     """Masks of some objects inside their boxes, 0 and 1; None for an object without a mask.
 
     Args:

@@ -119,6 +119,7 @@ ALL: tuple[Stage, ...] = (
             "images/*",
             "objects/*",
             "source_groups/*",
+            "masks/*",
             "faces/*",
             "embeddings/*",
             "object_scores/*",

@@ -1,39 +1,48 @@
 """The curation worker: one pass over a unit's pictures for all pixel stages, then the stages that read tables only."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from curation import select
-from curation.annotators import Annotator, Embeddings, Faces, Measure, Quality, lose
+from curation.annotators import Annotator, Embeddings, Faces, Measure, Quality, Row, lose
+from curation.attempts import unforeseen
 from curation.candidates import read_evaluation
 from curation.choices import choose_dataset, write_choices
 from curation.composer import compose_unit
 from curation.decoded import Decoded
 from curation.dedup import find_duplicates, write_duplicates
 from curation.groups import foreign_units, group_unit, owning_units
-from curation.masking import mask_unit
+from curation.masking import mask_unit, rows_of
 from curation.matching import match_dataset, write_matches
 from curation.members import matched_units
 from curation.objects import Objects, ObjectStream
+from curation.prefetch import prefetched
+from curation.scene import Scene
 from curation.split import split_dataset, write_splits
 from curation.stages import BY_NAME, PIXEL_STAGES, Recipe, Stage, inputs, vocabulary
 from curation.words import Captions, Phrases
 from inference.models import registry
+from inference.models.embedders import TextEmbedder
 from inference.models.entry import Entry
 from inference.models.phrases import PhraseFinder
-from inference.models.phrases import load as load_finder
 from ingest.engine import Task
 from ingest.watch import Watch
 from schemas import pictures
 from schemas.dataset import Dataset
-from schemas.errors import Failed, JobStopped, RefloomError, Rejected
+from schemas.errors import Failed, JobStopped, Refused, Rejected
 from schemas.lease import holds
 from schemas.storage import Folder
 from schemas.unit import UnitKey, UnitWriter
 
-_IMAGE_COLUMNS = ("image_id", "sha256", "captions", "faces_blurred", "link", "image")
+Pixels = npt.NDArray[np.uint8]
+
+_IMAGE_COLUMNS = ("image_id", "sha256", "width", "height", "captions", "faces_blurred", "link", "image")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +93,8 @@ class CurateWorker:
     def _mask(self, stage: Stage, dataset: Dataset, unit: str, watch: Watch) -> None:
         """Masks come first and are committed, so that all others see the same objects."""
         with self._writer(stage, dataset, unit, watch) as out:
-            mask_unit(dataset, unit, self._recipe.config.mask, self._model("segmenter"), out, watch)
+            images = partial(self._pictures, dataset, watch)
+            mask_unit(dataset, unit, self._recipe.config.mask, self._model("segmenter"), images, out, watch)
 
     def _look(self, due: list[Stage], dataset: Dataset, unit: str, watch: Watch) -> None:
         """Decode every picture once and show it to every annotator."""
@@ -94,20 +104,34 @@ class CurateWorker:
             outs = {
                 stage.name: stack.enter_context(self._writer(stage, dataset, unit, watch)) for stage in reversed(due)
             }
-            shown = self._annotators(due, outs, dataset, unit)
-            for batch in dataset.batches("images", _IMAGE_COLUMNS, unit=unit):
-                for position in range(batch.num_rows):
-                    (image,) = batch.slice(position, 1).to_pylist()
-                    self._show(image, objects.take(image["image_id"]), dataset, shown, watch)
+            shown = self._annotators(due, outs, dataset, unit, watch)
+            for image, decode in self._pictures(dataset, watch, rows_of(dataset, unit, _IMAGE_COLUMNS)):
+                self._show(image, decode, objects.take(image["image_id"]), shown, watch)
             objects.finish()
             for annotator, out in shown:
                 annotator.finish(out)
 
+    def _pictures(
+        self, dataset: Dataset, watch: Watch, images: Iterable[Row]
+    ) -> Iterator[tuple[Row, Callable[[], Pixels]]]:
+        """Pictures, each with a function that gives its pixels; decoded ahead so that a GPU does not wait for them."""
+
+        def decode(image: Row) -> Pixels:
+            data = dataset.checked_picture(image)
+            watch.read_bytes(len(data))
+            return pictures.decode(data)
+
+        models = self._recipe.config.models
+        ahead = models.device == "cuda" if models.prefetch is None else models.prefetch
+        if ahead and not watch.again:
+            return prefetched(images, decode)
+        return ((image, partial(decode, image)) for image in images)
+
     def _show(
         self,
-        image: dict[str, Any],
+        image: Row,
+        decode: Callable[[], Pixels],
         objects: Objects,
-        dataset: Dataset,
         annotators: list[tuple[Annotator, UnitWriter]],
         watch: Watch,
     ) -> None:
@@ -120,40 +144,37 @@ class CurateWorker:
                 asked.append((annotator, out))
         try:
             watch.begin(image_id)
-            data = dataset.checked_picture(image)
-            watch.read_bytes(len(data))
-            picture = Decoded(pictures.decode(data))
+            scene = Scene(Decoded(decode()), objects, self._recipe.config.filter)
         except (Rejected, Failed) as problem:
             for annotator, out in asked:
                 lose(annotator, image_id, objects, problem, out)
             return
         for annotator, out in asked:
             try:
-                looked = annotator.look(image, picture, objects)
+                looked = annotator.look(image, scene)
             except (Rejected, Failed) as problem:
                 lose(annotator, image_id, objects, problem, out)
-            except RefloomError:
-                raise  # a full disk or a lost lease is not the picture's fault
-            except Exception as error:  # costs this picture in this stage and not the unit; the traceback goes to runs/
-                lose(annotator, image_id, objects, watch.unexpected(image_id, error), out)
+            except Exception as error:  # costs this picture in this stage and not the unit
+                lose(annotator, image_id, objects, unforeseen(watch, image_id, error), out)
             else:
                 annotator.write(image, objects, looked, out)
 
     def _annotators(
-        self, due: list[Stage], outs: dict[str, UnitWriter], dataset: Dataset, unit: str
+        self, due: list[Stage], outs: dict[str, UnitWriter], dataset: Dataset, unit: str, watch: Watch
     ) -> list[tuple[Annotator, UnitWriter]]:
         """The annotators of the stages that are due, each with its stage's writer."""
         config, models = self._recipe.config, self._recipe.models
-        phrases = Phrases(config, self._finder()) if "phrase" in outs and "text_embedding" in models else None
+        names = "phrase" in outs and "text_embedding" in models
+        phrases = Phrases(config.phrase, self._finder(), watch) if names else None
         made: dict[str, list[Annotator]] = {}
         if "measure" in outs:
             made["measure"] = [Measure()]
         if "face" in outs:
             made["face"] = [Faces(config.face, self._model("face"))]
         if "embed" in outs:
-            made["embed"] = [Embeddings(config, self._model("image_embedding"))]
+            made["embed"] = [Embeddings(self._model("image_embedding"), watch)]
         if "phrase" in outs:
-            captions = [Captions(self._model("captioner"))] if "captioner" in models else []
+            captions = [Captions(self._model("captioner"), watch)] if "captioner" in models else []
             made["phrase"] = [*([phrases] if phrases else []), *captions]
         if "quality" in outs:
 
@@ -174,13 +195,10 @@ class CurateWorker:
 
     def _finder(self) -> PhraseFinder:
         if "phrases" not in self._models:
-            config = self._recipe.config
-            self._models["phrases"] = load_finder(
-                self._entry("text_embedding"),
-                config.models.device,
-                config.models.precision,
-                vocabulary(config.phrase.vocabulary),
-            )
+            texts: TextEmbedder = self._model("text_embedding")
+            images = self._load(registry.by_name("image_embedding", texts.image_model))
+            names = vocabulary(self._recipe.config.phrase.vocabulary)
+            self._models["phrases"] = PhraseFinder(texts, images, names)
         finder: PhraseFinder = self._models["phrases"]
         return finder
 
@@ -188,10 +206,22 @@ class CurateWorker:
         return registry.by_name(role, self._recipe.models[role].split("@")[0])
 
     def _model(self, role: str) -> Any:
+        """The model of a role; loaded when it is first needed.
+
+        Raises:
+            Refused: it cannot be loaded, or is not the one that the driver has seen.
+        """
         if role not in self._models:
-            models = self._recipe.config.models
-            self._models[role] = self._entry(role).load(models.device, models.precision)
+            entry, wanted = self._entry(role), self._recipe.models[role]
+            found = entry.identity_at(self._recipe.config.models.precision)
+            if found != wanted:
+                raise Refused(f"the {role} model of this worker is {found}, that of the driver {wanted}")
+            self._models[role] = self._load(entry)
         return self._models[role]
+
+    def _load(self, entry: Entry) -> Any:
+        models = self._recipe.config.models
+        return entry.in_batches_of(models.batch_size.get(entry.role)).load(models.device, models.precision)
 
     # -- stages that read tables ---------------------------------------------------------------------------------
 

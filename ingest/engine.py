@@ -21,8 +21,9 @@ from typing import Any, Protocol
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayActorError, RayTaskError
 
+from ingest.heap import keep_freed_memory
 from ingest.watch import ITEM_TIMEOUT_S, Tally, Watch, last_words
-from schemas.errors import JobStopped
+from schemas.errors import JobStopped, RefloomError, Refused
 from schemas.storage import Folder
 
 ATTEMPTS = 3
@@ -126,6 +127,7 @@ def run(
 
     Raises:
         JobStopped: a disk is full, a worker cannot start, or some units cannot be done; all others are then done.
+        Refused: a worker cannot load a model, or there are no GPUs.
     """
     status = Status(units=len(tasks), weight=sum(task.weight for task in tasks))
     if not tasks:
@@ -230,6 +232,7 @@ class _Process:
 
     def __init__(self, job: Job, notes_url: str, board: Any, timeout_s: float) -> None:
         _use_one_thread()
+        keep_freed_memory()
         self._worker = job.start()
         self._notes, self._board, self._timeout_s = Folder(notes_url), board, timeout_s
 
@@ -335,9 +338,15 @@ class _Driver:
             )
 
     def _size(self) -> int:
+        resources = ray.cluster_resources()
+        # else the first worker would wait for one for ever; a cluster may get some when they are asked for
+        if self._pool.address is None and resources.get("GPU", 0) < self._pool.gpus:
+            raise Refused(
+                f"a worker asks for {self._pool.gpus:g} GPUs and Ray sees {resources.get('GPU', 0):g} here: use "
+                "models.device=cpu, or --address of a cluster that has GPUs"
+            )
         if self._pool.workers is not None:
             return self._pool.workers
-        resources = ray.cluster_resources()
         if self._pool.gpus:
             return max(1, int(resources.get("GPU", 0) / self._pool.gpus))
         return max(1, int(resources.get("CPU", 1) / self._pool.cpus))
@@ -356,7 +365,7 @@ class _Driver:
             tally: Tally = ray.get(reference)
         except RayTaskError as error:
             self._idle.append(actor)
-            if isinstance(error.cause, JobStopped):
+            if isinstance(error.cause, RefloomError):  # it would be the same for every unit
                 raise error.cause from None
             self._notes.write(
                 f"{task.unit}.attempt-{attempts.next}.txt", str(error).encode("utf-8", "backslashreplace")

@@ -81,6 +81,15 @@ class Watch:
             self._notes.remove(stack_name(self.unit))
         self._report(self.unit, self.tally)
 
+    @property
+    def again(self) -> bool:
+        """Whether an attempt before this one did not finish the unit.
+
+        Work that is begun ahead of the item that is noted, or put off until several items can be done together, is then
+        done item by item, so that the note names what a process dies of.
+        """
+        return self._attempt > 1
+
     def begin(self, item_id: str) -> None:
         """Say that work on an item begins; ends the item before.
 

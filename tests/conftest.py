@@ -2,6 +2,7 @@
 
 import io
 import os
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,6 +31,22 @@ def jpeg() -> Callable[..., bytes]:
         return pictures.encode_jpeg(gradient(width, height, seed), 90)
 
     return make
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for the network fails the test."""
+    cut_network(monkeypatch)
+
+
+def cut_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let whoever asks for the network fail the test; a refusal alone could be swallowed."""
+
+    def refuse(*_args: object, **_options: object) -> None:
+        pytest.fail("something asked for the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
 def gradient(width: int, height: int, seed: int = 0) -> np.ndarray:

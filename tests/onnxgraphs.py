@@ -17,6 +17,18 @@ ANGLES = (20.0, -30.0, 10.0)
 """Pitch, yaw and roll of every head, in degrees."""
 
 
+def scene(width: int, height: int, *squares: tuple[int, int, int], seed: int = 0) -> np.ndarray:
+    """A grey picture with red squares (left, top, side), each with a mark of its own in it."""
+    picture = np.full((height, width, 3), 90, np.uint8)
+    picture += np.random.default_rng(seed).integers(0, 9, picture.shape[:2], np.uint8)[..., None]
+    for index, (left, top, side) in enumerate(squares):
+        picture[top : top + side, left : left + side] = (255, 0, 0)
+        mark = side // 10
+        corner = left + side // 4 + index * mark, top + side // 3
+        picture[corner[1] : corner[1] + mark, corner[0] : corner[0] + mark] = (200, 30, 30)
+    return picture
+
+
 def constant(name: str, values: object, kind: type = np.float32) -> onnx.TensorProto:
     return numpy_helper.from_array(np.array(values, kind), name)
 

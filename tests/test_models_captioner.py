@@ -1,10 +1,5 @@
 """BLIP as a captioner: the true architecture, tiny and random, with a tokenizer made here, by the registry's loader."""
 
-import json
-import pickle
-import re
-import socket
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,70 +8,34 @@ import pytest
 import torch
 from PIL import Image
 from skimage import data
-from tokenizers import Tokenizer, decoders, models
-from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProcessor
+from tinymodels import BLIP as ENTRY
+from tinymodels import (
+    WORDS,
+    Spoil,
+    blip_processor,
+    blip_tokenizer,
+    cut,
+    edited,
+    pickled,
+    put_blip,
+    replaced,
+    some_blip,
+    use,
+)
 
-from inference.models import registry
 from inference.models.captioners import sentence
 from inference.models.hfcaptioner import Blip
 from inference.models.threads import one_thread
 from schemas.errors import Refused
 
-ENTRY = registry.by_name("captioner", "blip-large")
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-WORDS = [*SPECIAL, *re.findall(r"\S+", "a the man woman cat dog ##s red ##dish table on in with , sit ##ting")]
+pytestmark = pytest.mark.usefixtures("no_network")
+
 SEARCH = {"num_beams": 3, "min_new_tokens": 5, "max_new_tokens": 12, "no_repeat_ngram_size": 3, "do_sample": False}
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks for the network fails the test; a refusal alone could be swallowed."""
-
-    def refuse(*_args: object, **_options: object) -> None:
-        pytest.fail("something asked for the network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-
-
-def tokenizer() -> Tokenizer:
-    """BERT's kind of tokenizer, with few words."""
-    made = Tokenizer(models.WordPiece({word: place for place, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    made.decoder = decoders.WordPiece(cleanup=True)
-    made.add_special_tokens(SPECIAL)
-    return made
-
-
-def tiny() -> BlipForConditionalGeneration:
-    """As in the published model, the first token of a caption is one that the tokenizer does not know."""
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    vision = sizes | {"image_size": 32, "patch_size": 8, "initializer_range": 0.3}
-    text = sizes | {
-        "vocab_size": len(WORDS) + 2,
-        "encoder_hidden_size": 32,
-        "max_position_embeddings": 32,
-        "bos_token_id": len(WORDS),
-        "eos_token_id": 2,
-        "pad_token_id": 0,
-        "sep_token_id": 3,
-        "initializer_range": 0.5,
-    }
-    return BlipForConditionalGeneration(BlipConfig(vision_config=vision, text_config=text)).eval()
-
-
-def put(folder: Path) -> Path:
-    """The four files of a model in a weights folder."""
-    tiny().save_pretrained(folder / ENTRY.name)
-    BlipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder / ENTRY.name)
-    tokenizer().save(str(folder / ENTRY.name / "tokenizer.json"))
-    return folder / ENTRY.name
 
 
 @pytest.fixture
 def present(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("REFLOOM_WEIGHTS", str(tmp_path))
-    return put(tmp_path)
+    return put_blip(use(tmp_path, monkeypatch))
 
 
 def load(batch_size: int = 1) -> Blip:
@@ -90,14 +49,14 @@ def pictures() -> list[np.ndarray]:
 
 
 def test_captions_are_those_of_transformers(present: Path, pictures: list[np.ndarray]):
-    net, processor = tiny(), BlipImageProcessor(size={"height": 32, "width": 32})
+    net, processor = some_blip(), blip_processor()
     expected = []
     for picture in pictures:
         values = processor(Image.fromarray(picture), return_tensors="pt")["pixel_values"]
         with torch.inference_mode(), one_thread():
             tokens = net.generate(pixel_values=values, **SEARCH)
         assert tokens[0, 0] == len(WORDS)
-        expected.append(sentence(tokenizer().decode(tokens[0].tolist(), skip_special_tokens=True)))
+        expected.append(sentence(blip_tokenizer().decode(tokens[0].tolist(), skip_special_tokens=True)))
     captions = load().caption(pictures)
     assert captions == expected
     assert len(set(captions)) > 1  # else this test could not fail
@@ -153,55 +112,28 @@ def test_a_sentence_is_one_clean_line(said: str, clean: str):
 
 
 def test_absent_weights_are_named_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("REFLOOM_WEIGHTS", str(tmp_path))
+    use(tmp_path, monkeypatch)
     with pytest.raises(Refused, match=rf"blip-large/config.json is not in .*{tmp_path}.*hf download Salesforce/"):
         ENTRY.load()
-    folder = put(tmp_path)
+    folder = put_blip(tmp_path)
     (folder / "model.safetensors").unlink()
-    torch.save(tiny().state_dict(), folder / "pytorch_model.bin")
+    torch.save(some_blip().state_dict(), folder / "pytorch_model.bin")
     with pytest.raises(Refused, match=r"blip-large/model.safetensors is not in .*hf download Salesforce/"):
         ENTRY.load()
-
-
-Spoil = Callable[[Path], object]
-
-
-def pickled(folder: Path) -> None:
-    """A pickle under the name of the safetensors: what it would run must not run."""
-
-    class Trap:
-        def __reduce__(self) -> tuple:
-            return (Path.touch, (folder / "ran",))
-
-    (folder / "model.safetensors").write_bytes(pickle.dumps(Trap()))
-
-
-def cut(folder: Path) -> None:
-    file = folder / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:-100])
-
-
-def reconfigured(tower: str, **changes: object) -> Spoil:
-    def spoil(folder: Path) -> None:
-        config = json.loads((folder / "config.json").read_text())
-        (config[tower] if tower else config).update(changes)
-        (folder / "config.json").write_text(json.dumps(config))
-
-    return spoil
 
 
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (pickled, ""),
-        (cut, ""),
-        (reconfigured("vision_config", num_hidden_layers=3), "disagree about"),
-        (reconfigured("vision_config", num_hidden_layers=1), "disagree about"),
-        (reconfigured("text_config", vocab_size=99), ""),
-        (reconfigured("", model_type="blip-2"), "of a blip-2, not of a blip"),
-        (lambda folder: (folder / "config.json").write_text("{"), ""),
-        (lambda folder: (folder / "tokenizer.json").write_text("{"), ""),
-        (lambda folder: (folder / "preprocessor_config.json").write_text("{"), ""),
+        (pickled(), ""),
+        (cut(), ""),
+        (edited("config.json", "vision_config", num_hidden_layers=3), "disagree about"),
+        (edited("config.json", "vision_config", num_hidden_layers=1), "disagree about"),
+        (edited("config.json", "text_config", vocab_size=99), ""),
+        (edited("config.json", model_type="blip-2"), "of a blip-2, not of a blip"),
+        (replaced("config.json", "{"), ""),
+        (replaced("tokenizer.json", "{"), ""),
+        (replaced("preprocessor_config.json", "{"), ""),
     ],
     ids=["pickle", "cut", "more", "fewer", "shape", "kind", "config", "tokenizer", "preprocessor"],
 )

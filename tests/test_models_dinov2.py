@@ -1,9 +1,5 @@
 """DINOv2 as an image embedder: the true architecture, tiny and random, through the registry's loader."""
 
-import json
-import pickle
-import socket
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,55 +7,20 @@ import numpy as np
 import pytest
 import torch
 from skimage import data
-from transformers import Dinov2Config, Dinov2Model
+from tinymodels import DINOV2 as ENTRY
+from tinymodels import DINOV2_PIXELS, Spoil, cut, edited, pickled, put_dinov2, replaced, some_dinov2, use
 
 from inference.models import registry
 from inference.models.crops import cut_out
 from inference.models.dinov2 import Dinov2
 from schemas.errors import Refused
 
-ENTRY = registry.by_name("image_embedding", "dinov2-base")
-MEAN, DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-PIXELS = {"crop_size": {"height": 28, "width": 28}, "image_mean": MEAN, "image_std": DEVIATION}
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks for the network fails the test; a refusal alone could be swallowed."""
-
-    def refuse(*_args: object, **_options: object) -> None:
-        pytest.fail("something asked for the network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-
-
-def tiny() -> Dinov2Model:
-    """Position embeddings for 56 px, so that those of 28 px are interpolated, as 518 px are for 224."""
-    torch.manual_seed(0)
-    config = Dinov2Config(
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        mlp_ratio=2,
-        image_size=56,
-        patch_size=14,
-        initializer_range=0.2,
-    )
-    return Dinov2Model(config).eval()
-
-
-def put(folder: Path) -> Path:
-    """The three files of a model in a weights folder."""
-    tiny().save_pretrained(folder / ENTRY.name)
-    (folder / ENTRY.name / "preprocessor_config.json").write_text(json.dumps(PIXELS))
-    return folder / ENTRY.name
+pytestmark = pytest.mark.usefixtures("no_network")
 
 
 @pytest.fixture
 def present(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("REFLOOM_WEIGHTS", str(tmp_path))
-    return put(tmp_path)
+    return put_dinov2(use(tmp_path, monkeypatch))
 
 
 @pytest.fixture
@@ -73,9 +34,9 @@ def crops() -> np.ndarray:
 
 
 def test_vectors_are_the_class_tokens_of_transformers(model: Dinov2, crops: np.ndarray):
-    pixels = (crops.astype(np.float32) / 255 - MEAN) / DEVIATION
+    pixels = (crops.astype(np.float32) / 255 - DINOV2_PIXELS["image_mean"]) / DINOV2_PIXELS["image_std"]
     with torch.inference_mode():
-        output = tiny()(torch.from_numpy(pixels).float().permute(0, 3, 1, 2))
+        output = some_dinov2()(torch.from_numpy(pixels).float().permute(0, 3, 1, 2))
     expected = torch.nn.functional.normalize(output.last_hidden_state[:, 0]).numpy()
     vectors = model.embed(crops)
     assert (model.dim, model.input_px, vectors.dtype) == (32, 28, np.float32)
@@ -120,58 +81,33 @@ def test_auto_prefers_the_large_one_then_the_base(present: Path):
 
 
 def test_absent_weights_are_named_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("REFLOOM_WEIGHTS", str(tmp_path))
+    use(tmp_path, monkeypatch)
     said = rf"dinov2-base/config.json is not in .*{tmp_path}.*hf download facebook/dinov2-base"
     with pytest.raises(Refused, match=said):
         ENTRY.load()
-    folder = put(tmp_path)
+    folder = put_dinov2(tmp_path)
     (folder / "model.safetensors").unlink()
-    torch.save(tiny().state_dict(), folder / "pytorch_model.bin")
+    torch.save(some_dinov2().state_dict(), folder / "pytorch_model.bin")
     with pytest.raises(Refused, match=r"dinov2-base/model.safetensors is not in .*hf download facebook/dinov2-base"):
         ENTRY.load()
-
-
-Spoil = Callable[[Path], object]
-
-
-def pickled(folder: Path) -> None:
-    """A pickle under the name of the safetensors: what it would run must not run."""
-
-    class Trap:
-        def __reduce__(self) -> tuple:
-            return (Path.touch, (folder / "ran",))
-
-    (folder / "model.safetensors").write_bytes(pickle.dumps(Trap()))
-
-
-def cut(folder: Path) -> None:
-    file = folder / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:-100])
-
-
-def rewritten(name: str, **changes: object) -> Spoil:
-    def spoil(folder: Path) -> None:
-        (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | changes))
-
-    return spoil
 
 
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (pickled, ""),
-        (cut, ""),
-        (rewritten("config.json", num_hidden_layers=3), "model.safetensors and config.json disagree about"),
+        (pickled(), ""),
+        (cut(), ""),
+        (edited("config.json", num_hidden_layers=3), "model.safetensors and config.json disagree about"),
         (
-            rewritten("config.json", num_hidden_layers=1, out_features=["stage1"], out_indices=[1]),
+            edited("config.json", num_hidden_layers=1, out_features=["stage1"], out_indices=[1]),
             "model.safetensors and config.json disagree about",
         ),
-        (rewritten("config.json", image_size=84), ""),
-        (rewritten("config.json", model_type="vit"), "of a vit, not of a dinov2"),
-        (lambda folder: (folder / "config.json").write_text("{"), ""),
-        (rewritten("preprocessor_config.json", crop_size={"height": 28, "width": 30}), "square"),
-        (rewritten("preprocessor_config.json", crop_size={"height": 30, "width": 30}), "patches of 14 px"),
-        (rewritten("preprocessor_config.json", image_mean=None), ""),
+        (edited("config.json", image_size=84), ""),
+        (edited("config.json", model_type="vit"), "of a vit, not of a dinov2"),
+        (replaced("config.json", "{"), ""),
+        (edited("preprocessor_config.json", crop_size={"height": 28, "width": 30}), "square"),
+        (edited("preprocessor_config.json", crop_size={"height": 30, "width": 30}), "patches of 14 px"),
+        (edited("preprocessor_config.json", image_mean=None), ""),
     ],
     ids=["pickle", "cut", "more", "fewer", "shape", "kind", "json", "oblong", "patches", "mean"],
 )

@@ -1,7 +1,6 @@
 """insightface through `FaceAnalysis` itself, on graphs that are made here and know where they must fire."""
 
 import re
-import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,61 +9,37 @@ import cv2
 import numpy as np
 import pytest
 from insightface.utils.face_align import norm_crop
-from onnxgraphs import ANGLES, FIVE, WINDOW_PX, save_detector, save_identity, save_points
+from onnxgraphs import ANGLES, FIVE, WINDOW_PX, save_detector, save_identity, save_points, scene
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 from skimage import data
+from tinymodels import FACES as ENTRY
+from tinymodels import GRAPHS as NAMES
+from tinymodels import put_faces, use
 
 from inference.models import registry
-from inference.models.entry import WEIGHTS_VARIABLE, Entry
+from inference.models.entry import Entry
 from inference.models.faces import Face
 from inference.models.insightfaces import InsightFaces
 from schemas import boxes
 from schemas.errors import Failed, Refused
 
-ENTRY = registry.by_name("face", "buffalo_l")
-NAMES = ("det_10g.onnx", "w600k_r50.onnx", "1k3d68.onnx")
-
 
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("weights") / "buffalo_l"
-    folder.mkdir()
-    for name, make in zip(NAMES, (save_detector, save_identity, save_points), strict=True):
-        make(folder / name)
-    return folder
+    return put_faces(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture
 def entry(graphs: Path, monkeypatch: pytest.MonkeyPatch) -> Entry:
-    monkeypatch.setenv(WEIGHTS_VARIABLE, str(graphs.parent))
+    use(graphs.parent, monkeypatch)
     return ENTRY
 
 
 @pytest.fixture(scope="module")
 def model(graphs: Path) -> InsightFaces:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(WEIGHTS_VARIABLE, str(graphs.parent))
+        use(graphs.parent, patch)
         return ENTRY.load()
-
-
-@pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("the network was asked")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-
-
-def scene(width: int, height: int, *squares: tuple[int, int, int], seed: int = 0) -> np.ndarray:
-    """A grey picture with red squares (left, top, side), each with a mark of its own in it."""
-    picture = np.full((height, width, 3), 90, np.uint8)
-    picture += np.random.default_rng(seed).integers(0, 9, picture.shape[:2], np.uint8)[..., None]
-    for index, (left, top, side) in enumerate(squares):
-        picture[top : top + side, left : left + side] = (255, 0, 0)
-        mark = side // 10
-        corner = left + side // 4 + index * mark, top + side // 3
-        picture[corner[1] : corner[1] + mark, corner[0] : corner[0] + mark] = (200, 30, 30)
-    return picture
 
 
 def assert_same(a: list[Face], b: list[Face]) -> None:
@@ -140,8 +115,8 @@ def test_faces_come_by_descending_score_and_bounds_drop_the_rest(model: InsightF
     assert [face.det_score for face in faces] == sorted((face.det_score for face in faces), reverse=True)
     assert faces[0].box[:2].tolist() == [76, 76]
     embedded = []
-    get = model._identity.get
-    monkeypatch.setattr(model._identity, "get", lambda *call: embedded.append(1) or get(*call))
+    get = model._identity.get_feat
+    monkeypatch.setattr(model._identity, "get_feat", lambda crops: embedded.extend(crops) or get(crops))
     assert_same(model.find(picture, max_faces=2), faces[:2])
     assert len(embedded) == 2
     assert_same(model.find(picture, min_det_score=0.75), faces[:2])
@@ -185,8 +160,8 @@ def test_a_face_in_a_picture_wider_than_opencv_can_warp_is_embedded(model: Insig
     wide[:, 20000:20400] = narrow
     box, points = np.array([180, 60, 260, 140], np.float32), np.array([220, 100], np.float32) + 2 * FIVE
     shift = np.array([20000, 0], np.float32)
-    one = model._face(narrow, 0.9, box.tolist(), box, points)
-    other = model._face(wide, 0.9, box.tolist(), box + np.tile(shift, 2), points + shift)
+    (one,) = model._faces(narrow, [(0.9, box.tolist(), box, points)])
+    (other,) = model._faces(wide, [(0.9, box.tolist(), box + np.tile(shift, 2), points + shift)])
     assert float(one.embedding @ other.embedding) > 0.9999
     assert other.pose == pytest.approx(one.pose, abs=1e-3)
 
@@ -221,9 +196,36 @@ def test_no_memory_is_said_in_one_word(model: InsightFaces, monkeypatch: pytest.
     def full(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(model._identity, "get", full)
+    monkeypatch.setattr(model._identity, "get_feat", full)
     with pytest.raises(Failed, match="out_of_memory"):
         model.find(scene(640, 480, (196, 164, 40)))
+
+
+def runtime_out_of_memory() -> Exception:
+    """As ONNX Runtime says it."""
+    return runtime.RuntimeException("BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer")
+
+
+@pytest.mark.parametrize("error", [MemoryError, runtime_out_of_memory])
+def test_faces_of_one_picture_are_identified_in_batches_that_fit(
+    entry: Entry, model: InsightFaces, monkeypatch: pytest.MonkeyPatch, error: Callable[[], Exception]
+):
+    picture = scene(640, 480, *[(76 + 80 * column, 76 + 80 * row, 40) for column in range(4) for row in range(2)])
+    batched, sizes = entry.in_batches_of(4).load(), []
+    get = batched._identity.get_feat
+
+    def poor(crops: list[np.ndarray]) -> np.ndarray:
+        sizes.append(len(crops))
+        if len(crops) > 2:
+            raise error()
+        return get(crops)
+
+    monkeypatch.setattr(batched._identity, "get_feat", poor)
+    found, expected = batched.find(picture), model.find(picture)
+    assert sizes == [4, 2, 2, 2, 2]
+    for one, other in zip(found, expected, strict=True):
+        assert one.box.tolist() == other.box.tolist()
+        assert float(one.embedding @ other.embedding) > 0.9999
 
 
 # weights
@@ -231,7 +233,7 @@ def test_no_memory_is_said_in_one_word(model: InsightFaces, monkeypatch: pytest.
 
 def own(entry: Entry, folder: Path, graphs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the graphs that a test may spoil."""
-    monkeypatch.setenv(WEIGHTS_VARIABLE, str(folder))
+    use(folder, monkeypatch)
     copy = folder / "buffalo_l"
     copy.mkdir()
     for name in NAMES:
@@ -249,7 +251,7 @@ def test_without_points_in_space_there_is_no_pose(entry: Entry):
 def test_absent_weights_are_refused_with_the_remedy_and_without_the_network(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: None
 ):
-    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path))
+    use(tmp_path, monkeypatch)
     monkeypatch.setenv("HOME", str(tmp_path))  # where insightface would put what it downloads
     known = registry.by_name("face", name)
     said = rf"{name}/\w+\.onnx is not in the weights folder.*curl .*{name}\.zip"
@@ -340,7 +342,7 @@ def test_auto_prefers_insightface_and_falls_back_to_dlib(entry: Entry, tmp_path:
     assert [known.name for known in registry.ENTRIES["face"]] == ["buffalo_l", "antelopev2", "dlib"]
     assert registry.resolve("face") is entry
     assert re.fullmatch(r"buffalo_l@[0-9a-f]{16}\+insightface-[\d.]+#[0-9a-f]{8}", entry.identity)
-    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path))
+    use(tmp_path, monkeypatch)
     assert registry.resolve("face") is registry.by_name("face", "dlib")
 
 

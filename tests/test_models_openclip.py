@@ -1,9 +1,5 @@
 """open_clip's CLIP as image and text embedder: the true architecture, tiny and random, by the registry's loader."""
 
-import json
-import pickle
-import socket
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +8,9 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from skimage import data
+from tinymodels import CLIP_NAME as NAME
+from tinymodels import Spoil, clip_config, cut, edited, pickled, put_clip, replaced, some_clip, use
 
 from inference.models import registry
 from inference.models.batching import MicroBatches
@@ -22,57 +19,27 @@ from inference.models.embedders import in_fixed_batches
 from inference.models.openclip import OpenClipImages, OpenClipTexts
 from schemas.errors import Refused
 
-NAME = "open-clip-vit-b-32-laion2b"
 IMAGES = registry.by_name("image_embedding", NAME)
 TEXTS = registry.by_name("text_embedding", NAME)
-CONFIG = {
-    "model_cfg": {
-        "embed_dim": 24,
-        "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
-        "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
-    },
-    "preprocess_cfg": {"mean": [0.48, 0.45, 0.40], "std": [0.27, 0.26, 0.28]},
-}
+CONFIG = clip_config()
 WORDS = ["a photo of a cat.", "an apple", "", "one two three four five six seven eight nine ten eleven twelve a cat"]
 MIDDLE = f"{WORDS[-1]} again"  # 17 tokens with start and end: one more than the short way takes
 LONG = f"{MIDDLE} and then once more and again until there is no room"
 
 
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks for the network fails the test; a refusal alone could be swallowed."""
-
-    def refuse(*_args: object, **_options: object) -> None:
-        pytest.fail("something asked for the network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-
-
-def tiny(seed: int = 0) -> torch.nn.Module:
-    torch.manual_seed(seed)
-    return open_clip.CLIP(**CONFIG["model_cfg"]).eval()
-
-
-def put(folder: Path, config: object = CONFIG, net: torch.nn.Module | None = None) -> Path:
-    """The two files of a model in a weights folder."""
-    (folder / NAME).mkdir(exist_ok=True)
-    (folder / NAME / "open_clip_config.json").write_text(json.dumps(config))
-    save_file((net or tiny()).state_dict(), folder / NAME / "open_clip_model.safetensors")
-    return folder / NAME
+pytestmark = pytest.mark.usefixtures("no_network")
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
-    put(folder)
+    put_clip(folder)
     return folder
 
 
 @pytest.fixture
 def present(weights: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("REFLOOM_WEIGHTS", str(weights))
-    return weights / NAME
+    return use(weights, monkeypatch) / NAME
 
 
 @pytest.fixture
@@ -97,7 +64,9 @@ def test_the_tokenizer_comes_with_the_package():
 def test_image_vectors_are_those_of_open_clip(images: OpenClipImages, crops: np.ndarray):
     prepare = open_clip.image_transform(32, is_train=False, mean=(0.48, 0.45, 0.40), std=(0.27, 0.26, 0.28))
     with torch.inference_mode():
-        expected = tiny().encode_image(torch.stack([prepare(Image.fromarray(c)) for c in crops]), normalize=True)
+        expected = some_clip(CONFIG).encode_image(
+            torch.stack([prepare(Image.fromarray(c)) for c in crops]), normalize=True
+        )
     vectors = images.embed(crops)
     assert (images.dim, images.input_px, vectors.dtype) == (24, 32, np.float32)
     assert np.abs(vectors - expected.numpy()).max() < 1e-5
@@ -108,7 +77,7 @@ def test_image_vectors_are_those_of_open_clip(images: OpenClipImages, crops: np.
 def test_text_vectors_are_those_of_open_clip_and_share_the_space(
     texts: OpenClipTexts, images: OpenClipImages, crops: np.ndarray
 ):
-    net, tokenizer = tiny(), open_clip.SimpleTokenizer(context_length=24)
+    net, tokenizer = some_clip(CONFIG), open_clip.SimpleTokenizer(context_length=24)
     with torch.inference_mode():
         expected = net.encode_text(tokenizer([*WORDS, MIDDLE, LONG]), normalize=True).numpy()
         prepared = (torch.from_numpy(crops).permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
@@ -182,64 +151,41 @@ def test_a_batch_that_ran_out_of_memory_is_halved_and_padded_to_the_new_size(cro
 
 
 def test_absent_weights_are_named_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("REFLOOM_WEIGHTS", str(tmp_path))
+    use(tmp_path, monkeypatch)
     with pytest.raises(Refused, match=rf"{NAME}/open_clip_config.json is not in .*{tmp_path}.*hf download laion/"):
         TEXTS.load()
-    folder = put(tmp_path)
+    folder = put_clip(tmp_path)
     (folder / "open_clip_model.safetensors").rename(folder / "open_clip_pytorch_model.bin")
     with pytest.raises(Refused, match=rf"{NAME}/open_clip_model.safetensors is not in .*hf download laion/"):
         IMAGES.load()
 
 
-Spoil = Callable[[Path], object]
+CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
 
 
-def pickled(folder: Path) -> None:
-    """A pickle under the name of the safetensors: what it would run must not run."""
-
-    class Trap:
-        def __reduce__(self) -> tuple:
-            return (Path.touch, (folder / "ran",))
-
-    (folder / "open_clip_model.safetensors").write_bytes(pickle.dumps(Trap()))
-
-
-def cut(folder: Path) -> None:
-    file = folder / "open_clip_model.safetensors"
-    file.write_bytes(file.read_bytes()[:-1000])
-
-
-def reconfigured(**changes: object) -> Spoil:
-    def spoil(folder: Path) -> None:
-        changed = json.loads(json.dumps(CONFIG))
-        for key, value in changes.items():
-            tower, _, name = key.partition("__")
-            changed["model_cfg"][f"{tower}_cfg"][name] = value
-        (folder / "open_clip_config.json").write_text(json.dumps(changed))
-
-    return spoil
+def reconfigured(tower: str, **changes: object) -> Spoil:
+    return edited(CONFIG_FILE, "model_cfg", f"{tower}_cfg", **changes)
 
 
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (pickled, "open_clip_model.safetensors"),
-        (cut, "open_clip_model.safetensors"),
-        (lambda folder: (folder / "open_clip_config.json").write_text("{"), "open_clip_config.json"),
-        (lambda folder: (folder / "open_clip_config.json").write_text("[]"), "no model_cfg"),
-        (reconfigured(vision__layers=3), "resblocks.2"),
-        (reconfigured(vision__image_size=64), r"visual.positional_embedding is \(17, 32\)"),
-        (reconfigured(text__context_length=77), r"positional_embedding is \(24, 32\)"),
-        (reconfigured(vision__widht=32), "widht"),
-        (reconfigured(text__hf_model_name="roberta-base"), "hf_model_name"),
-        (reconfigured(text__hf_tokenizer_name="roberta-base"), "hf_tokenizer_name"),
-        (reconfigured(vision__timm_model_name="resnet18"), "timm_model_name"),
+        (pickled(WEIGHTS_FILE), WEIGHTS_FILE),
+        (cut(WEIGHTS_FILE, 1000), WEIGHTS_FILE),
+        (replaced(CONFIG_FILE, "{"), CONFIG_FILE),
+        (replaced(CONFIG_FILE, "[]"), "no model_cfg"),
+        (reconfigured("vision", layers=3), "resblocks.2"),
+        (reconfigured("vision", image_size=64), r"visual.positional_embedding is \(17, 32\)"),
+        (reconfigured("text", context_length=77), r"positional_embedding is \(24, 32\)"),
+        (reconfigured("vision", widht=32), "widht"),
+        (reconfigured("text", hf_model_name="roberta-base"), "hf_model_name"),
+        (reconfigured("text", hf_tokenizer_name="roberta-base"), "hf_tokenizer_name"),
+        (reconfigured("vision", timm_model_name="resnet18"), "timm_model_name"),
     ],
     ids=["pickle", "cut", "json", "list", "layers", "size", "context", "typo", "tower", "tokenizer", "timm"],
 )
 def test_damaged_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Spoil, said: str):
-    monkeypatch.setenv("REFLOOM_WEIGHTS", str(tmp_path))
-    folder = put(tmp_path)
+    folder = put_clip(use(tmp_path, monkeypatch))
     spoil(folder)
     for entry in (IMAGES, TEXTS):
         with pytest.raises(Refused, match=f"{said}.*hf download laion/"):

@@ -1,8 +1,6 @@
 """Zero-shot phrases: the shipped vocabulary, prompts, ties and margins; by a tiny CLIP and by vectors made by hand."""
 
-import json
 import re
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,21 +8,17 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from safetensors.torch import save_file
 from skimage import data
+from tinymodels import CLIP_NAME as NAME
+from tinymodels import clip_config, put_clip, some_clip, use
 
 from inference.models import phrases, registry
 from inference.models.crops import cut_out
 from inference.models.phrases import TEMPLATES, Phrase, PhraseFinder, Vocabulary, prompts
 from schemas.errors import Refused
 
-NAME = "open-clip-vit-b-32-laion2b"
 ENTRY = registry.by_name("text_embedding", NAME)
-MODEL = {
-    "embed_dim": 24,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
-}
+MODEL = clip_config(16)
 SHIPPED = Vocabulary.read()
 COCO = (
     "person bicycle car motorcycle airplane bus train truck boat traffic-light fire-hydrant stop-sign parking-meter "
@@ -41,15 +35,7 @@ YTVIS = (
 )
 
 
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks for the network fails the test; a refusal alone could be swallowed."""
-
-    def refuse(*_args: object, **_options: object) -> None:
-        pytest.fail("something asked for the network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+pytestmark = pytest.mark.usefixtures("no_network")
 
 
 class ByHand:
@@ -166,18 +152,13 @@ def test_prompts_have_the_right_article_and_long_ones_are_said():
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
-    (folder / NAME).mkdir()
-    torch.manual_seed(0)
-    net = open_clip.CLIP(**MODEL)
-    normal = {"mean": [0.5] * 3, "std": [0.5] * 3}
-    (folder / NAME / "open_clip_config.json").write_text(json.dumps({"model_cfg": MODEL, "preprocess_cfg": normal}))
-    save_file(net.state_dict(), folder / NAME / "open_clip_model.safetensors")
+    put_clip(folder, MODEL)
     return folder
 
 
 @pytest.fixture
 def finder(weights: Path, monkeypatch: pytest.MonkeyPatch) -> PhraseFinder:
-    monkeypatch.setenv("REFLOOM_WEIGHTS", str(weights))
+    use(weights, monkeypatch)
     return phrases.load(ENTRY, vocabulary=Vocabulary(SHIPPED.names[::40]))
 
 
@@ -185,10 +166,12 @@ def test_a_tiny_clip_answers_as_computed_by_brute_force(finder: PhraseFinder):
     names = SHIPPED.names[::40]
     colours = np.random.default_rng(0).integers(0, 256, (9, 1, 1, 3), np.uint8)
     crops = colours + np.zeros((9, 32, 32, 3), np.uint8)
-    torch.manual_seed(0)
-    net, tokenizer = open_clip.CLIP(**MODEL).eval(), open_clip.SimpleTokenizer(context_length=16)
+    net, tokenizer = some_clip(MODEL), open_clip.SimpleTokenizer(context_length=16)
+    mean, deviation = (torch.tensor(MODEL["preprocess_cfg"][name]) for name in ("mean", "std"))
     with torch.inference_mode():
-        seen = net.encode_image(torch.from_numpy(crops).permute(0, 3, 1, 2) / 255 * 2 - 1, normalize=True)
+        seen = net.encode_image(
+            ((torch.from_numpy(crops) / 255 - mean) / deviation).permute(0, 3, 1, 2), normalize=True
+        )
         each = net.encode_text(tokenizer([text for name in names for text in prompts(name)]), normalize=True)
         matrix = torch.nn.functional.normalize(each.reshape(len(names), len(TEMPLATES), -1).mean(dim=1))
         cosines = seen @ matrix.T
@@ -220,7 +203,7 @@ def test_the_finder_takes_the_image_half_of_its_own_model(finder: PhraseFinder):
 
 
 def test_absent_weights_are_named_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("REFLOOM_WEIGHTS", str(tmp_path))
+    use(tmp_path, monkeypatch)
     with pytest.raises(Refused, match=rf"{NAME}/open_clip_config.json is not in .*hf download laion/"):
         phrases.load(ENTRY)
 

@@ -1,9 +1,6 @@
 """Segment Anything: its true architecture at a tiny size, also when memory runs out; GrabCut where it must agree."""
 
 import re
-import socket
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +10,10 @@ from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.utils.amg import calculate_stability_score
 from segmenting import pasted_cat, same, tight
 from skimage import data
+from tinymodels import Touches, put_sam, sam_entry, some_sam, use
 
 from inference.models import registry, sam
-from inference.models.entry import WEIGHTS_VARIABLE, Entry
+from inference.models.entry import Entry
 from inference.models.sam import SegmentAnything
 from inference.models.segmenters import Segment
 from inference.models.threads import one_thread
@@ -23,54 +21,12 @@ from schemas import masks
 from schemas.errors import Failed, Refused
 
 GRABCUT = registry.by_name("segmenter", "grabcut")
-SAM = registry.by_name("segmenter", "sam_vit_b")
-TINY = {
-    "image_px": 128,
-    "encoder_dim": 16,
-    "encoder_depth": 8,
-    "encoder_heads": 2,
-    "window": 3,
-    "prompt_dim": 32,
-    "decoder_heads": 2,
-    "decoder_mlp_dim": 32,
-    "iou_dim": 16,
-    "work_side_px": 200,
-    "points_per_side": 4,
-    "min_predicted_iou": 0,
-    "min_stability": 0,
-    "max_box_iou": 0.999,
-}
-
-
-@pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("the network was asked")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-
-
-def some_net(seed: int = 0) -> torch.nn.Module:
-    """A tiny SAM whose masks are neither empty nor full, and whose quality lies between 0 and 1."""
-    torch.manual_seed(seed)
-    net = sam.build(dict(SAM.options) | TINY)
-    with torch.no_grad():
-        for parameter in net.mask_decoder.output_hypernetworks_mlps.parameters():
-            parameter.mul_(4)
-        net.mask_decoder.iou_prediction_head.layers[-1].bias.fill_(0.5)
-    return net
 
 
 def tiny_entry(folder: Path, monkeypatch: pytest.MonkeyPatch, **options: float) -> Entry:
     """The catalog's entry of ViT-B with the weights and the numbers of a tiny SAM."""
-    monkeypatch.setenv(WEIGHTS_VARIABLE, str(folder))
-    entry = replace(SAM, options=dict(SAM.options) | TINY | options)
-    file = folder / entry.weights[0].path
-    if not file.exists():
-        file.parent.mkdir(parents=True)
-        torch.save(some_net().state_dict(), file)
-    return entry
+    put_sam(use(folder, monkeypatch))
+    return sam_entry(**options)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +83,7 @@ def test_masks_for_boxes_are_the_packages_own(model: SegmentAnything, coffee: np
     small = coffee[:150, :200]  # not shrunk
     boxes = BOXES / 2
     found = model.segment(small, boxes)
-    plain = SamPredictor(some_net())
+    plain = SamPredictor(some_sam())
     with one_thread():  # with more it takes seconds on a busy machine
         plain.set_image(small)
         answers = [plain.predict(box=box, multimask_output=False, return_logits=True) for box in boxes]
@@ -262,28 +218,18 @@ def test_other_pixels_and_boxes_are_refused(model: SegmentAnything, pixels: np.n
 def test_absent_weights_are_refused_with_the_remedy_and_without_the_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: None
 ):
-    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path))
+    use(tmp_path, monkeypatch)
     for name in ("sam_vit_h", "sam_vit_l", "sam_vit_b"):
         with pytest.raises(Refused, match=rf"{name}_\w+\.pth is not in the weights folder.*curl .*segment_anything/"):
             registry.resolve("segmenter", name)
     assert registry.resolve("segmenter") is GRABCUT
 
 
-class Touches:
-    """What a malicious file of weights may hold: unpickling it runs code."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
-        return Path.touch, (self.file,)
-
-
 @pytest.mark.parametrize("spoil", ["text", "cut", "shape", "missing", "extra", "list", "pickle"])
 def test_damaged_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str):
     entry = tiny_entry(tmp_path, monkeypatch)
     (file,) = entry.files()
-    state = some_net().state_dict()
+    state = some_sam().state_dict()
     name = "mask_decoder.iou_token.weight"
     if spoil == "text":
         file.write_bytes(b"no weights at all")

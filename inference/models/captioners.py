@@ -21,6 +21,11 @@ class Captioner(Protocol):
     The same picture gives the same caption, whatever its neighbours: nothing is drawn at random.
     """
 
+    @property
+    def batch_size(self) -> int:
+        """Pictures in a pass while memory lasts; other numbers of pictures are filled up to a multiple of it."""
+        ...
+
     def caption(self, pictures: Sequence[Pixels]) -> list[str]:
         """Caption pictures.
 

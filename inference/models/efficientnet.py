@@ -104,6 +104,7 @@ class EfficientNetLite0:
         # convolutions take half the time with channels last, and folded normalisations a quarter of the rest
         self._net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device, self._batches = torch.device(device), MicroBatches(batch_size)
+        self.batch_size = batch_size
         self._dtype = _DTYPES.get(precision)
 
     def embed(self, batch: Pixels) -> Floats:

@@ -30,6 +30,11 @@ class ImageEmbedder(Protocol):
         """Side of the crops."""
         ...
 
+    @property
+    def batch_size(self) -> int:
+        """Crops in a forward pass while memory lasts; other numbers of crops are filled up to a multiple of it."""
+        ...
+
     def embed(self, batch: Pixels) -> Floats:
         """Embed crops.
 

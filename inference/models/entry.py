@@ -8,12 +8,13 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from inference.models.offline import offline
 from schemas.errors import Refused
 from schemas.fingerprint import of_json
 
@@ -122,6 +123,7 @@ class Entry:
         loader: `module:function` of the function (entry, device, precision) -> model.
         thresholds: name to value; which names there are depends on the role, see `ENTRIES`.
         options: what else the loader needs; part of what the model computes.
+        precisions: that it can compute in, the first one if it does not know what it is asked for.
     """
 
     name: str
@@ -135,6 +137,7 @@ class Entry:
     loader: str
     thresholds: Mapping[str, float] = field(default_factory=dict)
     options: Mapping[str, float] = field(default_factory=dict)
+    precisions: tuple[str, ...] = PRECISIONS
 
     def present(self) -> str | None:
         """None if the model can be loaded, else why not. Loads nothing and uses no network."""
@@ -178,12 +181,31 @@ class Entry:
         """
         return f"{self.name}@{self.revision}#{of_json([dict(self.thresholds), dict(self.options)])[:8]}"
 
+    def identity_at(self, precision: str) -> str:
+        """`identity`, and the precision where it is not fp32: `<identity>:bf16`."""
+        used = self._used(precision)
+        return self.identity if used == PRECISIONS[0] else f"{self.identity}:{used}"
+
+    def _used(self, precision: str) -> str:
+        return precision if precision in self.precisions else self.precisions[0]
+
+    def in_batches_of(self, size: int | None) -> "Entry":
+        """The same model with another batch size on every device, which changes its output by rounding at most.
+
+        Args:
+            size: from 1; None leaves it as it is, and so does a model that has none.
+        """
+        if size is None:
+            return self
+        sizes = {name: size for name in self.options if name.endswith("_batch_size")}
+        return replace(self, options={**self.options, **sizes})
+
     def load(self, device: str = "cpu", precision: str = "fp32") -> Any:
         """The model, ready for use.
 
         Args:
             device: cpu, cuda or cuda:<n>. A model that has no code for the GPU runs on the CPU, whatever is asked for.
-            precision: of the arithmetic: fp32, bf16 or fp16. A model that knows only one of them uses that.
+            precision: of the arithmetic: fp32, bf16 or fp16; see `precisions`.
 
         Returns:
             What the role's protocol says: `faces.FaceModel`, `embedders.ImageEmbedder`.
@@ -198,13 +220,14 @@ class Entry:
         if self.present() is not None:
             raise Refused(self.describe_absence())
         module, _, function = self.loader.partition(":")
-        try:
-            loader = getattr(importlib.import_module(module), function)
-        except ImportError as error:
-            raise Refused(
-                f"what {self.name} needs is installed but cannot be imported ({error}): {self.get}"
-            ) from error
-        return loader(self, device, precision)
+        with offline():
+            try:
+                loader = getattr(importlib.import_module(module), function)
+            except ImportError as error:
+                raise Refused(
+                    f"what {self.name} needs is installed but cannot be imported ({error}): {self.get}"
+                ) from error
+            return loader(self, device, self._used(precision))
 
     def describe_absence(self) -> str:
         """Why the model cannot be loaded, and the remedy."""

@@ -87,7 +87,8 @@ class Blip:
             "max_new_tokens": int(options["max_new_tokens"]),
             "no_repeat_ngram_size": 3,
         }
-        self._batches = MicroBatches(int(options["cpu_batch_size" if device == "cpu" else "cuda_batch_size"]))
+        self.batch_size = int(options["cpu_batch_size" if device == "cpu" else "cuda_batch_size"])
+        self._batches = MicroBatches(self.batch_size)
 
     def caption(self, pictures: Sequence[Pixels]) -> list[str]:
         """See `captioners.Captioner.caption`."""

@@ -16,9 +16,10 @@ import numpy.typing as npt
 import onnxruntime
 from insightface.app import FaceAnalysis
 from insightface.app.common import Face as Found
+from insightface.utils.face_align import norm_crop
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
-from inference.models.batching import is_out_of_memory
+from inference.models.batching import MicroBatches, is_out_of_memory
 from inference.models.entry import Entry
 from inference.models.faces import Face, Floats, Pixels
 from schemas.errors import Failed, Refused
@@ -77,7 +78,9 @@ def load(entry: Entry, device: str, precision: str) -> "InsightFaces":
         raise Refused(f"{entry.name} was asked to run on {device}, but ONNX Runtime cannot start CUDA; use device=cpu")
     app.prepare(ctx_id=0, det_thresh=entry.thresholds["min_det_score"])
     sides = (int(entry.options["small_side_px"]), int(entry.options["work_side_px"]))
-    return InsightFaces(app, min_det_score=entry.thresholds["min_det_score"], work_sides_px=sides)
+    batch_size = int(entry.options["cpu_batch_size" if device == "cpu" else "cuda_batch_size"])
+    least = entry.thresholds["min_det_score"]
+    return InsightFaces(app, min_det_score=least, work_sides_px=sides, batch_size=batch_size)
 
 
 def _providers(entry: Entry, device: str) -> list[Any]:
@@ -89,7 +92,9 @@ def _providers(entry: Entry, device: str) -> list[Any]:
             f"{entry.name} was asked to run on {device}, but this ONNX Runtime knows no CUDA; use device=cpu, or "
             "replace it: pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
         )
-    return [(_CUDA, {"device_id": int(index or 0)}), _CPU]
+    # an algorithm that is chosen by timing, or TF32, would give other bytes from run to run
+    exact = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": 0}
+    return [(_CUDA, {"device_id": int(index or 0), **exact}), _CPU]
 
 
 class InsightFaces:
@@ -100,12 +105,16 @@ class InsightFaces:
         min_det_score: of the detector's score, 0 to 1.
         work_sides_px: faces are looked for with the picture's longer side at each of these, multiples of 32; what is
             found at several counts once. The largest is made from the picture, the others from that.
+        batch_size: faces of a picture that the identity network sees at once; the detector takes one picture at a time.
     """
 
-    def __init__(self, app: FaceAnalysis, *, min_det_score: float, work_sides_px: tuple[int, ...]) -> None:
+    def __init__(
+        self, app: FaceAnalysis, *, min_det_score: float, work_sides_px: tuple[int, ...], batch_size: int
+    ) -> None:
         self._detector, self._identity = app.det_model, app.models["recognition"]
         self._points = app.models.get("landmark_3d_68")
         self._min_det_score, self._sides = min_det_score, work_sides_px
+        self._batches = MicroBatches(batch_size)
 
     def find(
         self,
@@ -134,9 +143,9 @@ class InsightFaces:
                 if shorter > 0 and shorter >= min_side_px and _alignable(points):
                     found.append((score, box.tolist(), outline, points))
             found.sort(key=lambda item: (-item[0], item[1]))
-            return [self._face(pixels, *face) for face in found[:max_faces]]
+            return self._faces(pixels, found[:max_faces])
         except (*_RUNTIME_ERRORS, MemoryError) as error:
-            if is_out_of_memory(error) or "Failed to allocate memory" in str(error):
+            if _is_out_of_memory(error):
                 raise Failed("out_of_memory", "insightface") from error
             raise
 
@@ -159,21 +168,40 @@ class InsightFaces:
             for row, five in zip(boxes[sound], points[sound], strict=True)
         ]
 
-    def _face(self, pixels: Pixels, score: float, box: list[float], outline: Floats, points: Floats) -> Face:
-        part, corner = _around(pixels, np.concatenate([outline.reshape(2, 2), points]))
-        shift = np.array(corner, np.float32)
-        face = Found(bbox=outline - np.tile(shift, 2), kps=points - shift, det_score=score)
-        with warnings.catch_warnings():
-            # insightface 2.1 calls a function that scikit-image has renamed
-            warnings.simplefilter("ignore", FutureWarning)
-            raw = np.asarray(self._identity.get(part, face), np.float64)
-            if self._points is not None:
-                self._points.get(part, face)
-        pose = None if face.pose is None else np.asarray(face.pose, np.float32)
-        if pose is not None and not np.isfinite(pose).all():
-            pose = None
-        unit = (raw / max(float(np.linalg.norm(raw)), 1e-12)).astype(np.float32)
-        return Face(np.array(box, np.float32), score, points, pose, unit)
+    def _faces(self, pixels: Pixels, found: list[tuple[float, list[float], Floats, Floats]]) -> list[Face]:
+        """Faces of their scores, boxes in the picture, boxes and points as detected."""
+        crops, poses = [], []
+        for score, _, outline, points in found:
+            part, corner = _around(pixels, np.concatenate([outline.reshape(2, 2), points]))
+            shift = np.array(corner, np.float32)
+            face = Found(bbox=outline - np.tile(shift, 2), kps=points - shift, det_score=score)
+            with warnings.catch_warnings():
+                # insightface 2.1 calls a function that scikit-image has renamed
+                warnings.simplefilter("ignore", FutureWarning)
+                crops.append(norm_crop(part, face.kps, image_size=self._identity.input_size[0]))
+                if self._points is not None:
+                    self._points.get(part, face)
+            pose = None if face.pose is None else np.asarray(face.pose, np.float32)
+            poses.append(None if pose is None or not np.isfinite(pose).all() else pose)
+        vectors = self._batches.run(self._identify, crops)
+        return [
+            Face(np.array(box, np.float32), score, points, pose, vector)
+            for (score, box, _, points), pose, vector in zip(found, poses, vectors, strict=True)
+        ]
+
+    def _identify(self, crops: list[Pixels]) -> list[Floats]:
+        """Unit vectors of aligned crops."""
+        try:
+            raw = np.asarray(self._identity.get_feat(crops), np.float64)
+        except _RUNTIME_ERRORS as error:
+            if _is_out_of_memory(error):
+                raise MemoryError from error  # so that the batch is halved
+            raise
+        return list((raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-12)).astype(np.float32))
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return is_out_of_memory(error) or "Failed to allocate memory" in str(error)
 
 
 def _alignable(points: npt.NDArray[np.float32]) -> bool:

@@ -129,6 +129,7 @@ class OpenClipImages:
         self._mean = torch.tensor(prepared["mean"], device=device).reshape(1, 3, 1, 1)
         self._deviation = torch.tensor(prepared["std"], device=device).reshape(1, 3, 1, 1)
         self._net, self._device, self._dtype = net.visual, torch.device(device), _DTYPES[precision]
+        self.batch_size = batch_size
         self._batches = MicroBatches(batch_size)
 
     def embed(self, batch: Pixels) -> Floats:

@@ -186,6 +186,11 @@ class PhraseFinder:
         """Side of the cut-outs."""
         return self._images.input_px
 
+    @property
+    def batch_size(self) -> int:
+        """Cut-outs in a forward pass; see `embedders.ImageEmbedder.batch_size`."""
+        return self._images.batch_size
+
     def embed(self, crops: Pixels) -> Floats:
         """Vectors of cut-outs, for `find` and `cosines`; see `embedders.ImageEmbedder.embed`."""
         return self._images.embed(crops)

