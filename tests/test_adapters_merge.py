@@ -105,7 +105,7 @@ def test_weighted_is_the_formula_of_mip(references, positions):
     hidden, text = random(rows, positions, WIDTH), random(rows, TEXT, CONTEXT, seed=2) * 2
     tokens, strengths = random(rows, references, 3, CONTEXT, seed=3), random(rows, references, seed=4)
     states = random(rows, references, TEXT, CONTEXT, seed=5) * 2
-    slot = bound(WeightedSlot(Acting(), layer, HEADS), tokens, strengths)
+    slot = bound(WeightedSlot(Acting(), layer, attn), tokens, strengths)
     weight = torch.zeros(rows, references, TEXT - 1)
     for k, length in enumerate(lengths):
         weight[:, k, :length] = 1 / length
@@ -126,9 +126,10 @@ def test_an_absent_reference_takes_no_share():
     present = torch.tensor([[True, True, False]])
     rows = torch.full((1, 3, 4), 0.25)
     for make, phrases in ((WeightedSlot, True), (SummedSlot, False), (JointSlot, False)):
+        host = attn if phrases else HEADS
         slots = [
-            bound(make(Acting(), layer, HEADS), tokens[:, :2]),
-            bound(make(Acting(), layer, HEADS), tokens, None, present),
+            bound(make(Acting(), layer, host), tokens[:, :2]),
+            bound(make(Acting(), layer, host), tokens, None, present),
         ]
         if phrases:
             slots[0].bind_phrases(states[:, :2], rows[:, :2], torch.arange(1))

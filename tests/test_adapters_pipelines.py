@@ -86,19 +86,16 @@ def test_any_scheduler_counts_its_own_steps(pipe, scheduler):
 
 @pytest.mark.parametrize("kind", MAKERS)
 def test_compiled_blocks_have_one_graph_each_and_compute_the_same(pipe, kind):
-    """The tiny UNet has transformer blocks of two widths and two grids; more graphs would be recompilations."""
+    """The tiny UNet has blocks of two widths, each on one grid: more graphs would be recompilations."""
     adapter = MAKERS[kind](pipe).attach(pipe)
     wanted = conditioned(pipe, adapter, references(0, 1), num_inference_steps=3)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     pipe.unet.compile_repeated_blocks(backend="eager", fullgraph=True)
-    with torch._dynamo.config.patch(error_on_recompile=False):
-        got = conditioned(pipe, adapter, references(0, 1), num_inference_steps=3)
+    got = conditioned(pipe, adapter, references(0, 1), num_inference_steps=3)
+    conditioned(pipe, adapter, references(2, 3), num_inference_steps=3)
     np.testing.assert_allclose(got, wanted, atol=1e-5)
-    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    conditioned(pipe, adapter, references(0, 1), num_inference_steps=3)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
-    print(kind, graphs)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
     adapter.detach()
     torch._dynamo.reset()
 
@@ -106,14 +103,11 @@ def test_compiled_blocks_have_one_graph_each_and_compute_the_same(pipe, kind):
 def test_the_compiled_unet_computes_the_same(pipe):
     adapter = ip_adapter(pipe)
     wanted = conditioned(pipe, adapter.attach(pipe), references(0))
-    plain = tiny.generate(pipe)
     adapter.detach()
-    original = pipe.unet
-    pipe.unet = torch.compile(original, backend="eager")
+    pipe.unet = torch.compile(pipe.unet, backend="eager", fullgraph=True)
     got = conditioned(pipe, adapter.attach(pipe), references(0))
     np.testing.assert_allclose(got, wanted, atol=1e-5)
     adapter.detach()
-    np.testing.assert_allclose(tiny.generate(pipe), plain, atol=1e-5)
     torch._dynamo.reset()
 
 
@@ -144,8 +138,8 @@ def test_gradients_reach_every_weight_and_checkpointing_changes_none(pipe, kind)
 
 def test_half_precision_pipelines_take_adapters_of_full_precision(pipe):
     adapter = ip_adapter(pipe).attach(pipe)
-    wanted = conditioned(pipe, adapter, references(0))
+    wanted, plain = conditioned(pipe, adapter, references(0)), tiny.generate(pipe)
     pipe.to(torch.bfloat16)
-    got = conditioned(pipe, adapter, references(0), output_type="pt")
-    assert np.isfinite(got).all()
-    assert wanted.shape == (1, 4, 32, 32)
+    got, rounded = conditioned(pipe, adapter, references(0)), tiny.generate(pipe)
+    rounding = np.abs(rounded - plain).mean()
+    assert np.abs(got - wanted).mean() < 2 * rounding < np.abs(got - rounded).mean()

@@ -1,10 +1,9 @@
 """Published checkpoints: read strictly, with the published numbers of parameters, and written for diffusers."""
 
-import numpy as np
 import pytest
 import tinypipes as tiny
 import torch
-from adapting import conditioned, ip_adapter, mip_adapter, ms_adapter, references
+from adapting import ip_adapter, mip_adapter, ms_adapter, references
 from diffusers import UNet2DConditionModel
 
 from inference.adapters import heads, kinds, ms_diffusion, published, tokens
@@ -12,6 +11,7 @@ from inference.adapters.heads import HeadConfig
 from inference.adapters.ip_adapter import IPAdapter, IPAdapterConfig
 from inference.adapters.mip import MIPAdapter
 from inference.adapters.ms_diffusion import MSDiffusion, MSDiffusionConfig
+from inference.adapters.vision import ClipVision
 from schemas.errors import Refused
 
 READERS = {
@@ -140,7 +140,7 @@ def test_what_does_not_belong_is_refused_by_name(pipe, tmp_path):
     refused(parts | {"image_proj": {"proj.0.weight": torch.zeros(1)}}, "FaceID variants are not supported")
     refused(parts, "belongs to another base", unet=tiny.sd_unet())
     refused(nested(mip_adapter(pipe)), "read it as kind mip")
-    refused(parts, r"22? missing.*|11 missing: layers", read=published.read_mip)
+    refused(parts, "11 missing: layers", read=published.read_mip)
     refused(parts, "another method's", read=published.read_ms_diffusion)
     refused({"image_proj": {}, "ip_adapter": {"a": 1}}, "something else than tensors")
     refused([1], "not a mapping")
@@ -162,33 +162,53 @@ def test_code_inside_a_checkpoint_is_not_run(pipe, tmp_path):
 
 @pytest.mark.parametrize("head", ["plain", "plus"])
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])
-def test_diffusers_reads_what_we_write_and_computes_the_same(pipe, tmp_path, head, seeds):
-    """Its own IP-Adapter on the same weights, one and two images, both halves of guidance."""
-    adapter = wide(ip_adapter(pipe, head=head), pipe)
-    published.write_ip_adapter(adapter, tmp_path / "ip.safetensors")
-    read = published.read_ip_adapter(tmp_path / "ip.safetensors", pipe.unet)
-    assert all(torch.equal(tensor, read.state_dict()[key]) for key, tensor in adapter.state_dict().items())
-    adapter.scale = 0.7
-    ours = conditioned(pipe, adapter.attach(pipe), references(*seeds), height=48, width=80)
-    given, vision = references(*seeds), adapter.vision()
-    adapter.detach()
-    theirs = tiny.sdxl_pipe()
-    theirs.load_ip_adapter(
-        str(tmp_path), subfolder="", weight_name="ip.safetensors", image_encoder_folder=None, low_cpu_mem_usage=False
-    )
-    theirs.set_ip_adapter_scale(0.7)
-    pixels = heads.clip_pixels([reference.images[0] for reference in given], vision.side)
-    read_by = vision.pooled if head == "plain" else vision.patches
-    null = torch.zeros_like(read_by(pixels)) if head == "plain" else read_by(torch.zeros_like(pixels))
-    embeds = [torch.stack([null, read_by(pixels)])]
-    out = tiny.generate(theirs, height=48, width=80, ip_adapter_image_embeds=embeds)
-    np.testing.assert_allclose(ours, out, atol=1e-5)
-    assert np.abs(ours - tiny.generate(pipe, height=48, width=80)).max() > 1e-2
+def test_diffusers_reads_what_we_write_and_computes_the_same(tmp_path, head, seeds):
+    """Its own IP-Adapter on the same weights, one and two images: every UNet call in fp32, a whole run in float64.
+
+    Guidance and noise levels multiply rounding errors of a run, so that in fp32 the calls are what is compared.
+    """
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-10)):
+        pipe, theirs = tiny.sdxl_pipe().to(dtype), tiny.sdxl_pipe().to(dtype)
+        adapter = wide(ip_adapter(pipe, head=head)).to(dtype)
+        adapter.image_encoder = ClipVision(tiny.image_encoder().to(dtype))
+        published.write_ip_adapter(adapter, tmp_path / "ip.safetensors")
+        adapter.scale = 0.7
+        options = {"height": 48, "width": 80, "latents": torch.randn(1, 4, 24, 40, dtype=dtype)}
+        with adapter.attach(pipe).generation(adapter.encode(references(*seeds))):
+            ours, our_calls = run(pipe, options)
+        theirs.load_ip_adapter(
+            str(tmp_path),
+            subfolder="",
+            weight_name="ip.safetensors",
+            image_encoder_folder=None,
+            low_cpu_mem_usage=False,
+        )
+        theirs.set_ip_adapter_scale(0.7)
+        vision = adapter.image_encoder
+        pixels = heads.clip_pixels([reference.images[0] for reference in references(*seeds)], vision.side)
+        read_by = vision.pooled if head == "plain" else vision.patches
+        null = torch.zeros_like(read_by(pixels)) if head == "plain" else read_by(torch.zeros_like(pixels))
+        embeds = [torch.stack([null, read_by(pixels)])]
+        out, their_calls = run(theirs, options | {"ip_adapter_image_embeds": embeds})
+        torch.testing.assert_close(our_calls[0], their_calls[0], atol=tolerance, rtol=0)
+        if dtype == torch.float64:
+            torch.testing.assert_close(ours, out, atol=tolerance, rtol=0)
+        adapter.detach()
+        assert (ours - run(pipe, options)[0]).abs().max() > 1e-2
 
 
-def wide(adapter, pipe):
-    """The same kind with heads of 64, which diffusers takes for granted."""
-    values = vars(adapter.config) | {"resampler_heads": 1, "resampler_head_width": 64}
+def run(pipe, options) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Latents of a run, and what the UNet said in each call, both halves."""
+    calls = []
+    hook = pipe.unet.register_forward_hook(lambda _, __, out: calls.append(out[0]))
+    out = pipe("a dog and a cat", num_inference_steps=3, output_type="latent", **options).images
+    hook.remove()
+    return out, calls
+
+
+def wide(adapter):
+    """The same kind with four layers and heads of 64, which diffusers takes for granted."""
+    values = vars(adapter.config) | {"resampler_depth": 4, "resampler_heads": 1, "resampler_head_width": 64}
     other = IPAdapter(IPAdapterConfig(**values))
     tiny.randomise(other, 3)
     other.image_encoder = adapter.image_encoder
