@@ -49,7 +49,7 @@ def perceptual_hash(gray: Pixels) -> int:
         gray = np.asarray(cv2.resize(gray[: height & ~1, : width & ~1], (width >> 1, height >> 1), interpolation=_AREA))
     small = cv2.resize(gray, (_HASH_SIDE_PX, _HASH_SIDE_PX), interpolation=_AREA).astype(np.float32)
     terms = cv2.dct(small)[:_HASH_TERMS, :_HASH_TERMS].reshape(-1)
-    bits = terms > np.median(terms[1:])
+    bits = terms > np.partition(terms[1:], 31)[31]  # the median of an odd number of terms
     bits[0] = False
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
@@ -60,10 +60,13 @@ def colorfulness(pixels: Pixels) -> float:
     Statistics of colour need no resolution: every k-th pixel, at most about `_COLOR_SIDE_PX` a side.
     """
     step = max(1, max(pixels.shape[:2]) // _COLOR_SIDE_PX)
-    pixels = np.ascontiguousarray(pixels[::step, ::step])
-    mean, deviation = cv2.meanStdDev(cv2.transform(pixels.astype(np.float32), _OPPONENT))
-    return float(np.hypot(deviation[0, 0], deviation[1, 0]) + 0.3 * np.hypot(mean[0, 0], mean[1, 0]))
-
-
-_OPPONENT = np.array([[1, -1, 0], [0.5, 0.5, -1]], np.float32)
-"""Red minus green, and yellow minus blue."""
+    # three bytes as one item: copying pixel by pixel takes half the time of copying channel by channel
+    picked = pixels.view("V3")[::step, ::step].copy().view(np.uint8)
+    red, green, blue = cv2.split(picked)
+    yellow = cv2.addWeighted(red, 0.5, green, 0.5, 0, dtype=cv2.CV_32F)
+    opponents = (
+        cv2.subtract(red, green, dtype=cv2.CV_16S),
+        cv2.subtract(yellow, blue, dtype=cv2.CV_32F),
+    )
+    mean, deviation = np.array([cv2.meanStdDev(channel) for channel in opponents])[:, :, 0, 0].T
+    return float(np.hypot(*deviation) + 0.3 * np.hypot(*mean))
