@@ -4,16 +4,15 @@ import numpy as np
 import pytest
 import tinypipes as tiny
 import torch
+from adapting import conditioned, ip_adapter, latents_by_step, references
 from diffusers.models.attention_processor import FusedAttnProcessor2_0
 
-from inference.adapters import heads, tokens, weights, windows
+from inference.adapters import tokens, weights, windows
 from inference.adapters.attention import CrossAttention
-from inference.adapters.ip_adapter import IPAdapter, IPAdapterConfig
+from inference.adapters.ip_adapter import IPAdapter
 from inference.adapters.reference import Reference
 from inference.adapters.vision import ClipVision
 from schemas.errors import Refused
-
-SMALL = {"resampler_width": 24, "resampler_depth": 2, "resampler_heads": 3, "resampler_head_width": 8}
 
 
 @pytest.fixture(scope="module")
@@ -21,35 +20,17 @@ def pipe():
     return tiny.sdxl_pipe()
 
 
-def ip(pipe, seed=3, head="plain", **options) -> IPAdapter:
-    encoder = tiny.image_encoder()
-    width = encoder.config.projection_dim if head == "plain" else encoder.config.hidden_size
-    values = heads.config_values(pipe.unet, head=head, image_width=width)
-    adapter = tiny.randomise(IPAdapter(IPAdapterConfig(**values, **SMALL, **options)), seed)
-    adapter.image_encoder = ClipVision(encoder)
-    return adapter.requires_grad_(False)
-
-
-def references(*seeds, **options) -> list[Reference]:
-    return [Reference((tiny.picture(seed),), **options) for seed in seeds]
-
-
-def conditioned(pipe, adapter, seeds=(0,), **options) -> np.ndarray:
-    with adapter.generation(adapter.encode(references(*seeds))):
-        return tiny.generate(pipe, **options)
-
-
 def test_off_again_the_pipeline_is_the_very_one_it_was(pipe):
     processors = pipe.unet.attn_processors
     state = {key: tensor.clone() for key, tensor in pipe.unet.state_dict().items()}
     plain = tiny.generate(pipe)
-    first, second = ip(pipe, 1), ip(pipe, 2)
+    first, second = ip_adapter(pipe, 1), ip_adapter(pipe, 2)
     for order in ((first, second), (second, first)):
         first.attach(pipe)
         second.attach(pipe)
         assert isinstance(next(p for n, p in pipe.unet.attn_processors.items() if "attn2" in n), CrossAttention)
         assert list(pipe.unet.state_dict()) == list(state)
-        assert not np.array_equal(conditioned(pipe, first), plain)
+        assert not np.array_equal(conditioned(pipe, first, references(0)), plain)
         for adapter in order:
             adapter.detach()
         assert {n: id(p) for n, p in pipe.unet.attn_processors.items()} == {n: id(p) for n, p in processors.items()}
@@ -59,22 +40,22 @@ def test_off_again_the_pipeline_is_the_very_one_it_was(pipe):
 
 
 def test_one_of_two_leaves_and_the_other_stays(pipe):
-    first, second = ip(pipe, 1), ip(pipe, 2)
+    first, second = ip_adapter(pipe, 1), ip_adapter(pipe, 2)
     second.attach(pipe)
-    alone = conditioned(pipe, second)
+    alone = conditioned(pipe, second, references(0))
     first.attach(pipe)
     with first.generation(first.encode(references(5))):
-        both = conditioned(pipe, second)
+        both = conditioned(pipe, second, references(0))
     first.detach()
     assert not np.array_equal(both, alone)
-    assert np.array_equal(conditioned(pipe, second), alone)
+    assert np.array_equal(conditioned(pipe, second, references(0)), alone)
     second.detach()
 
 
 @pytest.mark.parametrize("quiet", ["scale", "window", "reference", "no generation"])
 def test_an_adapter_that_does_not_act_changes_no_bit(pipe, quiet):
     plain = tiny.generate(pipe)
-    adapter = ip(pipe).attach(pipe)
+    adapter = ip_adapter(pipe).attach(pipe)
     try:
         if quiet == "scale":
             adapter.scale = 0.0
@@ -82,7 +63,7 @@ def test_an_adapter_that_does_not_act_changes_no_bit(pipe, quiet):
             adapter.window = windows.StepWindow(2)
         scale = 0.0 if quiet == "reference" else 1.0
         if quiet == "no generation":
-            conditioned(pipe, adapter)
+            conditioned(pipe, adapter, references(0))
             out = tiny.generate(pipe)
         else:
             with adapter.generation(adapter.encode(references(0, 1, scale=scale))):
@@ -93,23 +74,23 @@ def test_an_adapter_that_does_not_act_changes_no_bit(pipe, quiet):
 
 
 def test_keys_and_values_are_computed_once_a_generation_and_again_when_something_changes(pipe):
-    adapter = ip(pipe).attach(pipe)
+    adapter = ip_adapter(pipe).attach(pipe)
     layer, calls = adapter.layer(next(iter(adapter.config.layers))), []
     layer.to_k_ip.register_forward_hook(lambda *_: calls.append(1))
-    conditioned(pipe, adapter, num_inference_steps=4)
+    conditioned(pipe, adapter, references(0), num_inference_steps=4)
     assert len(calls) == 1
 
     def halve(_, step, __, kwargs):
         adapter.scale = 0.5 if step == 1 else adapter.scale
         return kwargs
 
-    conditioned(pipe, adapter, num_inference_steps=4, callback_on_step_end=halve)
+    conditioned(pipe, adapter, references(0), num_inference_steps=4, callback_on_step_end=halve)
     assert len(calls) == 3
     adapter.detach()
 
 
 def test_a_batch_of_prompts_with_several_images_is_each_alone(pipe):
-    adapter = ip(pipe).attach(pipe)
+    adapter = ip_adapter(pipe).attach(pipe)
     prompts, seeds = ["a dog", "a cat"], [(0,), (1, 2)]
     latents = torch.randn(4, 4, 24, 40, generator=torch.Generator().manual_seed(0))
     options = {"height": 48, "width": 80}
@@ -127,8 +108,8 @@ def test_a_batch_of_prompts_with_several_images_is_each_alone(pipe):
 
 
 def test_without_guidance_and_with_guidance_cut_short_the_right_rows_are_conditioned(pipe):
-    adapter = ip(pipe).attach(pipe)
-    plain, off = conditioned(pipe, adapter, guidance_scale=1.0), tiny.generate(pipe, guidance_scale=1.0)
+    adapter = ip_adapter(pipe).attach(pipe)
+    plain, off = conditioned(pipe, adapter, references(0), guidance_scale=1.0), tiny.generate(pipe, guidance_scale=1.0)
     assert np.abs(plain - off).max() > 0.01
 
     def cut(pipe, step, _, kwargs):
@@ -138,13 +119,13 @@ def test_without_guidance_and_with_guidance_cut_short_the_right_rows_are_conditi
         return kwargs
 
     inputs = ["prompt_embeds", "add_text_embeds", "add_time_ids"]
-    out = conditioned(pipe, adapter, callback_on_step_end=cut, callback_on_step_end_tensor_inputs=inputs)
+    out = conditioned(pipe, adapter, references(0), callback_on_step_end=cut, callback_on_step_end_tensor_inputs=inputs)
     assert np.isfinite(out).all()
     adapter.detach()
 
 
 def test_two_images_of_a_subject_are_the_mean_of_their_tokens(pipe):
-    adapter = ip(pipe).attach(pipe)
+    adapter = ip_adapter(pipe).attach(pipe)
     pair = adapter.encode([Reference((tiny.picture(0), tiny.picture(1, 24, 88)))])
     alone = [adapter.encode([Reference((image,))]).tokens for image in (tiny.picture(0), tiny.picture(1, 24, 88))]
     torch.testing.assert_close(pair.tokens, (alone[0] + alone[1]) / 2)
@@ -153,16 +134,13 @@ def test_two_images_of_a_subject_are_the_mean_of_their_tokens(pipe):
 
 
 def test_a_window_leaves_the_steps_before_it_alone(pipe):
-    def latents_by_step(run):
-        seen = []
-        run(callback_on_step_end=lambda _, __, ___, kwargs: seen.append(kwargs["latents"].clone()) or kwargs)
-        return seen
-
-    adapter = ip(pipe).attach(pipe)
+    adapter = ip_adapter(pipe).attach(pipe)
     adapter.window = windows.ShareWindow.last(0.5)
     plain = latents_by_step(lambda **options: tiny.generate(pipe, num_inference_steps=4, **options))
     for _ in range(2):  # a second run inside one generation starts at step 0 again
-        late = latents_by_step(lambda **options: conditioned(pipe, adapter, num_inference_steps=4, **options))
+        late = latents_by_step(
+            lambda **options: conditioned(pipe, adapter, references(0), num_inference_steps=4, **options)
+        )
         assert [torch.equal(a, b) for a, b in zip(plain, late, strict=True)] == [True, True, False, False]
     with adapter.generation(adapter.encode(references(0))):
         runs = [tiny.generate(pipe, num_inference_steps=4) for _ in range(2)]
@@ -179,22 +157,22 @@ def test_windows_split_a_schedule_exactly():
 
 
 def test_saved_and_read_again_it_is_the_same_adapter(pipe, tmp_path):
-    adapter = ip(pipe, head="plus", combine="sum")
+    adapter = ip_adapter(pipe, head="plus", combine="sum")
     adapter.save_pretrained(tmp_path / "a")
     assert sorted(file.name for file in (tmp_path / "a").iterdir()) == ["adapter.safetensors", "config.json"]
     again = IPAdapter.from_pretrained(tmp_path / "a")
     assert again.config == adapter.config
     assert all(torch.equal(a, b) for a, b in zip(adapter.parameters(), again.parameters(), strict=True))
     again.image_encoder = adapter.image_encoder
-    a = conditioned(pipe, adapter.attach(pipe), (0, 1))
+    a = conditioned(pipe, adapter.attach(pipe), references(0, 1))
     adapter.detach()
-    b = conditioned(pipe, again.attach(pipe), (0, 1))
+    b = conditioned(pipe, again.attach(pipe), references(0, 1))
     again.detach()
     assert np.array_equal(a, b)
 
 
 def test_a_file_with_other_keys_is_refused_with_their_names(pipe, tmp_path):
-    adapter = ip(pipe)
+    adapter = ip_adapter(pipe)
     adapter.save_pretrained(tmp_path)
     tensors = adapter.state_dict()
     lost = tensors.pop("image_proj.norm.bias")
@@ -207,17 +185,17 @@ def test_another_base_is_refused_and_stays_as_it_is(pipe):
     other = tiny.sd_pipe()
     processors = other.unet.attn_processors
     with pytest.raises(Refused, match="another base"):
-        ip(pipe).attach(other)
+        ip_adapter(pipe).attach(other)
     assert other.unet.attn_processors == processors
     displaced = dict(pipe.unet.attn_processors)
     pipe.unet.set_attn_processor(FusedAttnProcessor2_0())
     with pytest.raises(Refused, match="has a FusedAttnProcessor2_0"):
-        ip(pipe).attach(pipe)
+        ip_adapter(pipe).attach(pipe)
     pipe.unet.set_attn_processor(displaced)
 
 
 def test_the_wrong_image_encoder_is_refused(pipe):
-    adapter = ip(pipe).attach(pipe)
+    adapter = ip_adapter(pipe).attach(pipe)
     adapter.image_encoder = ClipVision(tiny.image_encoder(projection=12))
     with pytest.raises(Refused, match="width 20, this image encoder gives 12"):
         adapter.encode(references(0))

@@ -183,7 +183,7 @@ def generate(pipe, prompt="a photo of a dog and a cat", **options) -> np.ndarray
         "generator": torch.Generator().manual_seed(7),
     }
     out = pipe(prompt, **(given | options)).images
-    return out.numpy() if isinstance(out, torch.Tensor) else np.asarray(out)
+    return out.float().numpy() if isinstance(out, torch.Tensor) else np.asarray(out)
 
 
 def randomise(module: torch.nn.Module, seed: int = 0, scale: float = 0.2) -> torch.nn.Module:

@@ -44,15 +44,16 @@ class GatedImageKeyValue(ImageKeyValue):
 class WeightedSlot(TokenSlot):
     """References weighted by the relevance of their phrases and by the gate."""
 
-    def __init__(self, acting: Acting, layer: Any, heads: int) -> None:
-        super().__init__(acting, layer, heads)
+    def __init__(self, acting: Acting, layer: Any, attn: Any) -> None:
+        super().__init__(acting, layer, attn.heads)
+        self._attn = attn
         self._states: Tensor | None = None
         self._rows: Tensor | None = None
         self._index: Tensor | None = None
         self._phrase_key: Tensor | None = None
 
     def bind_phrases(self, states: Tensor, rows: Tensor, index: Tensor) -> None:
-        """What the relevance needs; its keys follow in the first step, when the layer's weights are where they compute.
+        """What the relevance needs. Where weights are offloaded its keys wait for the first step, which brings them.
 
         Args:
             states: (U, K, L, context width), distinct phrases.
@@ -60,6 +61,8 @@ class WeightedSlot(TokenSlot):
             index: (R,) into `states`.
         """
         self._states, self._rows, self._index, self._phrase_key = states, rows, index, None
+        if self._attn.to_k.weight.device == states.device:
+            self._phrase_key = self._keys(states, index)
 
     def clear(self) -> None:
         """See `TokenSlot.clear`."""
@@ -75,9 +78,12 @@ class WeightedSlot(TokenSlot):
         if self._states is None or self._rows is None or self._index is None:
             raise RuntimeError("a slot acts before its phrases were bound")
         if self._phrase_key is None:
-            with torch.no_grad():
-                self._phrase_key = text_keys(attn, self._states)[self._index]
+            self._phrase_key = self._keys(self._states, self._index)
         return merge.weighted(query, key, value, weights * merge.relevance(query, self._phrase_key, self._rows))
+
+    @torch.no_grad()
+    def _keys(self, states: Tensor, index: Tensor) -> Tensor:
+        return text_keys(self._attn, states)[index]
 
 
 class MIPAdapter(HeadAdapter):
@@ -96,7 +102,7 @@ class MIPAdapter(HeadAdapter):
 
     def make_slot(self, attn: Any, layer: Any) -> TokenSlot:
         """See `TokenAdapter.make_slot`."""
-        return WeightedSlot(self._acting, layer, attn.heads)
+        return WeightedSlot(self._acting, layer, attn)
 
     def encode(self, references: Sequence[Reference], *, prompt: str | None = None) -> MIPConditioning:
         """See `Adapter.encode`. References need phrases if there are several; places and the prompt are not read."""

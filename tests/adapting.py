@@ -1,0 +1,58 @@
+"""What tests of adapters share: tiny adapters with random weights for tiny pipelines, and references for them."""
+
+import numpy as np
+import tinypipes as tiny
+import torch
+
+from inference.adapters import heads, ms_diffusion
+from inference.adapters.heads import HeadConfig
+from inference.adapters.ip_adapter import IPAdapter, IPAdapterConfig
+from inference.adapters.mip import MIPAdapter
+from inference.adapters.ms_diffusion import MSDiffusion, MSDiffusionConfig
+from inference.adapters.reference import Reference
+from inference.adapters.vision import ClipVision
+
+SMALL = {"resampler_width": 24, "resampler_depth": 2, "resampler_heads": 3, "resampler_head_width": 8}
+
+
+def ip_adapter(pipe, seed=3, head="plain", **options) -> IPAdapter:
+    return _ready(IPAdapter(IPAdapterConfig(**_values(pipe, head), **SMALL, **options)), seed)
+
+
+def mip_adapter(pipe, seed=3, head="plain") -> MIPAdapter:
+    return _ready(MIPAdapter(HeadConfig(**_values(pipe, head), **SMALL)), seed)
+
+
+def ms_adapter(pipe, seed=3) -> MSDiffusion:
+    small = {"width": 24, "depth": 2, "heads": 3, "head_width": 8, "tokens": 4}
+    widths = {"image_width": 24, "phrase_width": tiny.TEXT_WIDTH}
+    return _ready(MSDiffusion(MSDiffusionConfig(**ms_diffusion.config_values(pipe.unet), **small, **widths)), seed)
+
+
+def references(*seeds, phrases=("dog", "cat", "lantern"), **options) -> list[Reference]:
+    return [Reference((tiny.picture(seed),), phrases[at], **options) for at, seed in enumerate(seeds)]
+
+
+def conditioned(pipe, adapter, given, *, prompt=None, **options) -> np.ndarray:
+    """One run with references, each with its own noise."""
+    with adapter.generation(adapter.encode(given, prompt=prompt)):
+        return tiny.generate(pipe, **options)
+
+
+def latents_by_step(run) -> list[torch.Tensor]:
+    """The latents after each step of a run that takes a pipeline's options."""
+    seen = []
+    run(callback_on_step_end=lambda _, __, ___, kwargs: seen.append(kwargs["latents"].clone()) or kwargs)
+    return seen
+
+
+def _values(pipe, head):
+    config = tiny.image_encoder().config
+    width = config.projection_dim if head == "plain" else config.hidden_size
+    return heads.config_values(pipe.unet, head=head, image_width=width)
+
+
+def _ready(adapter, seed):
+    tiny.randomise(adapter, seed)
+    adapter.image_encoder = ClipVision(tiny.image_encoder())
+    return adapter.requires_grad_(False)
