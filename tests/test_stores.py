@@ -1,24 +1,25 @@
-"""Datasets on an object store: an S3 server on this machine, through s3fs. And a worker's memory with a slow sink."""
+"""Datasets on an object store, through s3fs: an S3 server on this machine, which refuses at times."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from curating import LOOSE
 from helpers import HERE, ingest, sa1b_members, write_coco, write_tar
 
 import refloom
+from curation.config import Curation, Models
 from curation.job import curate
 from curation.share.options import Publish
 from curation.share.publication import publish
 from ingest import job
-from ingest.engine import Pool, Task
+from ingest.engine import Pool, Status, Task
 from ingest.job import IngestJob
 from ingest.source import Source
 from ingest.sources.coco import Coco
@@ -27,7 +28,7 @@ from ingest.watch import Watch
 from schemas import headers
 from schemas.dataset import STAGES, Dataset
 from schemas.errors import JobStopped, Refused
-from schemas.lease import Lease
+from schemas.lease import Lease, read_holder
 from schemas.storage import Folder
 from schemas.verify import verify
 
@@ -36,20 +37,26 @@ s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
 
 REFLOOM = [sys.executable, str(Path(__file__).resolve().parents[1] / "refloom.py")]
 PICTURES, UNIT = 8, 4
-NO_MODELS = [
-    part
-    for role in ("segmenter", "face", "image_embedding", "text_embedding", "captioner")
-    for part in ("--set", f"models.{role}=none")
-]
+PATIENCE_S = 300
+"""The longest wait of any kind: this machine may have other work."""
+ROLES = ("segmenter", "face", "image_embedding", "text_embedding", "captioner")
+NO_MODELS = [part for role in ROLES for part in ("--set", f"models.{role}=none")]
+NONE = Models(**dict.fromkeys(ROLES, "none"))
 
 
 @pytest.fixture(scope="module")
-def store() -> Iterator[str]:
+def refusing(tmp_path_factory) -> Path:
+    """While there is a file at this path the store refuses; its size is how often it did."""
+    return tmp_path_factory.mktemp("store") / "refusing"
+
+
+@pytest.fixture(scope="module")
+def store(refusing) -> Iterator[str]:
     """URL of an empty bucket; the environment says where the server is, as it does for workers and commands."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)],
+        [sys.executable, str(Path(__file__).with_name("s3server.py")), str(port), str(refusing)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -60,6 +67,7 @@ def store() -> Iterator[str]:
         patch.setenv("AWS_ACCESS_KEY_ID", "fake")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "fake")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_MAX_ATTEMPTS", "2")
         patch.setenv("NO_PROXY", "127.0.0.1")
         s3fs.S3FileSystem.clear_instance_cache()
         try:
@@ -73,7 +81,7 @@ def store() -> Iterator[str]:
 
 
 def _wait_for_server(server: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while server.poll() is None and time.monotonic() < deadline:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -167,44 +175,44 @@ def test_ray_workers_write_to_a_store(ray_session, tree, local, store):
     }
 
 
-def test_killed_jobs_resume_on_a_store(tree, store, tmp_path):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_jobs_resume_on_a_store(tree, store, tmp_path, workers):
     """What a kill leaves is garbage that no manifest names, and goes; what was committed is not done again."""
-    url = f"{store}/killed"
+    url, here = f"{store}/killed-{workers}", tmp_path / "undisturbed"
     source = ["--images", f"{tree}/val2017", "--instances", f"{tree}/instances_val2017.json"]
-    source += ["--captions", f"{tree}/captions_val2017.json", "--unit-size", "2"]
-    commands = {
-        "ingest": [*REFLOOM, "ingest", "coco", *source, "--out", url, "--workers", "0"],
-        "measure": [*REFLOOM, "curate", url, *NO_MODELS, "--until", "quality", "--workers", "0"],
-    }
+    source += ["--captions", f"{tree}/captions_val2017.json", "--unit-size", "1"]
+    commands = {"ingest": ["ingest", "coco", *source, "--out", url]}
+    if not workers:
+        commands["measure"] = ["curate", url, *NO_MODELS, "--until", "measure"]
     fs = s3fs.S3FileSystem(use_listings_cache=False)
     for stage, command in commands.items():
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [*REFLOOM, *command, "--workers", str(workers)], stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
         wait_for(process, fs, f"{url}/manifests/{stage}", 2)
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         before = written(fs, f"{url}/manifests/{stage}")
-        assert 2 <= len(before) < PICTURES // 2
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert 2 <= len(before) < PICTURES
+        done = subprocess.run([*REFLOOM, *command, "--workers", "0"], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr + done.stdout
         after = written(fs, f"{url}/manifests/{stage}")
-        assert len(after) == PICTURES // 2
+        assert len(after) == PICTURES
         assert before.items() <= after.items()
     dataset = Dataset(url)
     named = {file.path for stage in STAGES for manifest in dataset.manifests(stage).values() for file in manifest.files}
-    assert {path for path in files_below(url) if path.endswith(".parquet")} == {
-        f"{url.rpartition('/')[2]}/{path}"[len("killed/") :] for path in named
-    }
-    undisturbed = Dataset(ingest(coco(tree, unit_size=2), tmp_path / "undisturbed").url)
-    assert dataset.fingerprint("images") == undisturbed.fingerprint("images")
-    assert dataset.fingerprint("objects") == undisturbed.fingerprint("objects")
-    assert verify(dataset, decode_per_unit=-1).sound
+    assert {path for path in files_below(url) if path.endswith(".parquet")} == named
+    ingest(coco(tree, unit_size=1), here)
+    if not workers:
+        curate(str(here), Curation(models=NONE), HERE, until="measure")
+    assert state(dataset) == state(Dataset(str(here)))
 
 
 def wait_for(process: subprocess.Popen[str], fs: object, folder: str, count: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while len(written(fs, folder)) < count:
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, f"{folder} holds less than {count} files after half a minute"
+        assert time.monotonic() < deadline, f"{folder} holds less than {count} files after {PATIENCE_S} s"
         time.sleep(0.02)
 
 
@@ -289,101 +297,78 @@ def test_a_bucket_that_is_not_there_is_a_clear_refusal(tree, store, capsys):
     assert "is no refloom dataset" in capsys.readouterr().err
 
 
-# -- a slow sink ---------------------------------------------------------------------------------------------------
+def test_a_job_waits_for_a_store_that_refuses_for_a_while(ray_session, tree, local, store, refusing):
+    """No attempt is counted, no item is lost."""
+    url, outages = f"{store}/refusing", []
 
-SLOW = """
-import os, sys, threading, time
-import fsspec, psutil
-from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
+    def go_down_and_up(status: Status) -> None:
+        if not outages:
+            refusing.touch()
+            outages.append("began")
+        elif status.refused is not None and refusing.exists():
+            outages.append(refusing.stat().st_size)
+            refusing.unlink()
 
-tar, ROOT, RATE = sys.argv[1], sys.argv[2], float(sys.argv[3])
-
-class SlowFile(AbstractBufferedFile):
-    def _initiate_upload(self):
-        os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        self.sink = open(self.path, "wb")
-    def _upload_chunk(self, final=False):
-        time.sleep(self.buffer.tell() / RATE)
-        SlowStore.taken += self.sink.write(self.buffer.getbuffer())
-        if final:
-            self.sink.close()
-        return True
-
-class SlowStore(AbstractFileSystem):
-    protocol, cachable, taken = "slow", True, 0
-    @classmethod
-    def _strip_protocol(cls, path):
-        return os.path.join(ROOT, path.removeprefix("slow://").removeprefix(ROOT).strip("/"))
-    def _open(self, path, mode="rb", **options):
-        return SlowFile(self, path, mode, block_size=50 << 20) if mode == "wb" else open(path, "rb")
-    def cat_file(self, path, start=None, end=None, **options):
-        with open(path, "rb") as file:
-            return file.read()[start:end]
-    def ls(self, path, detail=True, **options):
-        return [
-            {"name": one.path, "size": one.stat().st_size, "type": "directory" if one.is_dir() else "file"}
-            for one in os.scandir(path)
-        ]
-    def rm_file(self, path):
-        os.remove(path)
-
-fsspec.register_implementation("slow", SlowStore)
-
-from ingest import job
-from ingest.engine import Pool
-from ingest.sources.sa1b import Sa1b
-
-process, peak, running = psutil.Process(), 0, True
-
-def sample():
-    global peak
-    while running:
-        peak = max(peak, process.memory_info().rss)
-        time.sleep(0.005)
-
-before = process.memory_info().rss
-sampler = threading.Thread(target=sample)
-sampler.start()
-began = time.monotonic()
-try:
-    job.ingest(Sa1b(tars=(tar,)), "slow://data", job.Options(), Pool(workers=0))
-finally:
-    running = False
-    sampler.join()
-print(peak - before, SlowStore.taken, time.monotonic() - began)
-"""
-RATE = 150e6
-ROW_GROUP, PART = 48 << 20, 50 << 20
-BOUND = 4 * ROW_GROUP + 2 * PART
-"""What a worker may hold while its sink is slow: rows that wait, the row group of them that is being encoded and its
-encoded form, and one part of an upload and its copy. It does not grow with the unit."""
+    try:
+        job.ingest(coco(tree), url, job.Options(), Pool(workers=2), go_down_and_up)
+    finally:
+        refusing.unlink(missing_ok=True)
+    assert outages[1] > 0
+    assert not [path for path in files_below(url) if "attempt" in path]
+    expected = state(local)
+    assert state(Dataset(url)) == {name: made for name, made in expected.items() if name.startswith("ingest/")}
 
 
-def test_the_memory_of_a_worker_does_not_grow_when_the_sink_is_slow(tree, tmp_path):
-    picture = noise_jpeg(4 << 20)
-    peaks = {}
-    for count in (40, 100):
-        members = [
-            (name, picture if name.endswith(".jpg") else record) for name, record in sa1b_members(range(count), count=1)
-        ]
-        tar = write_tar(tmp_path / f"sa_{count:06d}.tar", members)
-        child = subprocess.run(
-            [sys.executable, "-c", SLOW, str(tar), str(tmp_path / f"sink-{count}"), str(RATE)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert child.returncode == 0, child.stderr
-        peaks[count], taken, seconds = (float(word) for word in child.stdout.split())
-        assert taken > count * len(picture)
-        assert seconds > taken / RATE, "the sink was not slow"
-        tar.unlink()
-    assert peaks[100] < BOUND < 100 * len(picture)
-    assert peaks[100] - peaks[40] < ROW_GROUP
+def test_a_store_that_refuses_ends_a_command_with_3_and_it_resumes(tree, store, refusing, capsys):
+    url = f"{store}/refused"
+    source = ["--images", f"{tree}/val2017", "--instances", f"{tree}/instances_val2017.json"]
+    command = ["ingest", "coco", *source, "--out", url, "--workers", "0"]
+    refusing.touch()
+    try:
+        assert refloom.main(command) == 3
+    finally:
+        refusing.unlink()
+    error = capsys.readouterr().err
+    assert "the store cannot be reached" in error
+    assert "run the same command again to resume" in error
+    assert refloom.main(command) == 0
+    assert verify(Dataset(url), decode_per_unit=-1).sound
 
 
-def noise_jpeg(size: int) -> bytes:
-    """A sound JPEG header and end with `size` bytes between them, which ingest does not decode."""
-    small = sa1b_members([1])[0][1]
-    filler = np.random.default_rng(0).integers(0, 255, size, np.uint8).tobytes().replace(b"\xff", b"\x7f")
-    return small[:-2] + filler + small[-2:]
+def test_a_lease_outlives_a_store_that_refuses_for_a_while(store, refusing):
+    url = f"{store}/leased"
+    Dataset(url, create=True)
+    with Lease(Folder(url), heartbeat_s=0.1) as lease:
+        refusing.touch()
+        try:
+            until(lambda: refusing.stat().st_size >= 4)
+        finally:
+            refusing.unlink()
+        beat = read_holder(Folder(url))["beat"]
+        until(lambda: read_holder(Folder(url))["beat"] > beat)
+        lease.check()
+
+
+def until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_an_upload_that_is_broken_off_leaves_nothing(store):
+    """Neither a file nor parts that cost."""
+    folder, part = Folder(f"{store}/broken-off"), bytes(6 << 20)
+    fs = s3fs.S3FileSystem(use_listings_cache=False)
+    folder.write("whole", b"there")
+    with pytest.raises(RuntimeError, match="half-way"), folder.create("half") as file:
+        for _ in range(10):
+            file.write(part)
+        assert uploads(fs)
+        raise RuntimeError("half-way")
+    assert folder.names() == ["whole"]
+    assert not uploads(fs)
+
+
+def uploads(fs: object) -> list[object]:
+    return fs.call_s3("list_multipart_uploads", Bucket="bucket").get("Uploads", [])
