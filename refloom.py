@@ -13,8 +13,6 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_STORE_LIBRARIES = {"aiohttp", "botocore", "aiobotocore", "s3fs", "gcsfs", "adlfs"}
-"""Packages behind fsspec whose errors say that a store is not there or not open to this user."""
 _PUBLIC = {"Dataset": "schemas.dataset", "decode": "schemas.pictures"}
 
 
@@ -359,18 +357,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     module, _, function = options.handler.partition(":")
     from schemas.errors import RefloomError
+    from schemas.storage import unavailable_store_stops
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job manager's stop is a Ctrl-C
     try:
-        code: int = getattr(importlib.import_module(module), function)(options)
+        with unavailable_store_stops():
+            code: int = getattr(importlib.import_module(module), function)(options)
     except RefloomError as error:
         print(f"refloom: {error}", file=sys.stderr)
         return error.exit_code
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in _STORE_LIBRARIES:
-            raise
-        print(f"refloom: the store cannot be reached: {error}", file=sys.stderr)
-        return 3
     except KeyboardInterrupt:
         print("\nrefloom: stopped; run the same command again to resume", file=sys.stderr)
         return 3

@@ -58,39 +58,55 @@ def _exchange(first: Path, second: Path, config: Group) -> bool:
     return False
 
 
-def foreign_units(dataset: Dataset, unit: str) -> tuple[str, ...]:
-    """Other units that hold members of this unit's source groups; EasyRef records share pictures across units."""
-    members = {
-        member for row in dataset.read("source_groups", ["members"], unit=unit).to_pylist() for member in row["members"]
+@dataclass(frozen=True, slots=True)
+class Ties:
+    """Units that share source groups with a unit: EasyRef records may name pictures of other units.
+
+    Attributes:
+        lenders: units that hold members of this unit's source groups.
+        borrowers: units whose source groups have members in this unit.
+    """
+
+    lenders: tuple[str, ...] = ()
+    borrowers: tuple[str, ...] = ()
+
+
+def ties(dataset: Dataset) -> dict[str, Ties]:
+    """Unit to its ties, for the units that have any; in order of name.
+
+    Every unit of a key with source groups is read once, ids only; where no group reaches beyond its unit, as in
+    folders, the ids of other units are not looked at.
+    """
+    lenders: dict[str, set[str]] = defaultdict(set)
+    borrowers: dict[str, set[str]] = defaultdict(set)
+    for key in sorted({manifest.key for manifest in dataset.manifests("ingest").values()}):
+        wanted = _wanted(dataset, key)
+        for lender in _units_of(dataset, key) if wanted else ():
+            for image_id in dataset.read("images", ["image_id"], unit=lender)["image_id"].to_pylist():
+                for borrower in wanted.get(image_id, ()):
+                    lenders[borrower].add(lender)
+                    borrowers[lender].add(borrower)
+    return {
+        unit: Ties(tuple(sorted(lenders[unit])), tuple(sorted(borrowers[unit])))
+        for unit in sorted(lenders.keys() | borrowers.keys())
     }
-    own = set(dataset.read("images", ["image_id"], unit=unit)["image_id"].to_pylist())
-    wanted = members - own
-    if not wanted:
-        return ()
-    manifest = dataset.manifest("ingest", unit)
-    key = manifest.key if manifest else ""
-    others = [name for name, other in dataset.manifests("ingest").items() if other.key == key and name != unit]
-    dataset.refresh()
-    return tuple(
-        other
-        for other in others
-        if not wanted.isdisjoint(dataset.read("images", ["image_id"], unit=other)["image_id"].to_pylist())
-    )
 
 
-def owning_units(dataset: Dataset, unit: str) -> tuple[str, ...]:
-    """Other units whose source groups hold pictures of this unit."""
-    manifest = dataset.manifest("ingest", unit)
-    own = set(dataset.read("images", ["image_id"], unit=unit)["image_id"].to_pylist())
-    found = []
-    for other, entry in dataset.manifests("ingest").items():
-        if manifest is None or other == unit or entry.key != manifest.key or not entry.tables["source_groups"].rows:
+def _wanted(dataset: Dataset, key: str) -> dict[str, list[str]]:
+    """Picture to the units that have it in a source group and do not hold it."""
+    wanted: dict[str, list[str]] = defaultdict(list)
+    for unit in _units_of(dataset, key):
+        if not dataset.manifests("ingest")[unit].tables["source_groups"].rows:
             continue
-        rows = dataset.read("source_groups", ["members"], unit=other).to_pylist()
-        if any(not own.isdisjoint(row["members"]) for row in rows):
-            found.append(other)
-    dataset.refresh()
-    return tuple(found)
+        members = dataset.read("source_groups", ["members"], unit=unit)["members"].combine_chunks().flatten()
+        own = dataset.read("images", ["image_id"], unit=unit)["image_id"].to_pylist()
+        for image_id in set(members.to_pylist()).difference(own):
+            wanted[image_id].append(unit)
+    return wanted
+
+
+def _units_of(dataset: Dataset, key: str) -> list[str]:
+    return [unit for unit, manifest in dataset.manifests("ingest").items() if manifest.key == key]
 
 
 def group_unit(dataset: Dataset, unit: str, others: tuple[str, ...], config: Group, out: UnitWriter) -> None:
@@ -98,7 +114,7 @@ def group_unit(dataset: Dataset, unit: str, others: tuple[str, ...], config: Gro
 
     Args:
         dataset, unit: where.
-        others: units that hold further members, from `foreign_units` and `matched_units`.
+        others: units that hold further members: `Ties.lenders` and those of `matched_units`.
         config: settings.
         out: the unit's writer.
     """

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from curation.config import Curation
+from curation.groups import ties
 from curation.stages import ALL, BY_NAME, Recipe, Stage
 from curation.worker import CurateJob
 from inference.models import registry
@@ -117,7 +118,8 @@ def curate(
                 if shown is not None:
                     shown(status)
 
-            job = CurateJob(url, recipe, lease.id)
+            follows_groups = any(stage.name in ("group", "compose") for stage in phase)
+            job = CurateJob(url, recipe, lease.id, ties(dataset) if follows_groups else {})
             engine.run(
                 f"curate: {title}",
                 job,

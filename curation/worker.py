@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from curation.choices import choose_dataset, write_choices
 from curation.composer import compose_unit
 from curation.decoded import Decoded
 from curation.dedup import find_duplicates, write_duplicates
-from curation.groups import foreign_units, group_unit, owning_units
+from curation.groups import Ties, group_unit
 from curation.masking import mask_unit, rows_of
 from curation.matching import match_dataset, write_matches
 from curation.members import matched_units
@@ -53,11 +53,13 @@ class CurateJob:
         url: of the dataset.
         recipe: stages and settings.
         lease_id: checked before every commit.
+        ties: units whose source groups cross into others, for the stages that follow them there.
     """
 
     url: str
     recipe: Recipe
     lease_id: str
+    ties: dict[str, Ties] = field(default_factory=dict)
 
     def start(self) -> "CurateWorker":
         """One worker per process."""
@@ -226,21 +228,17 @@ class CurateWorker:
     # -- stages that read tables ---------------------------------------------------------------------------------
 
     def _tabulate(self, stage: Stage, dataset: Dataset, unit: str, watch: Watch) -> None:
-        config = self._recipe.config
+        config, ties = self._recipe.config, self._job.ties.get(unit, Ties())
         if stage.name == "select":
             with self._writer(stage, dataset, unit, watch) as out:
                 select.select_unit(dataset, unit, config.select, out)
         elif stage.name == "group":
-            others = tuple(dict.fromkeys((*foreign_units(dataset, unit), *matched_units(dataset, unit))))
+            others = tuple(dict.fromkeys((*ties.lenders, *matched_units(dataset, unit))))
             with self._writer(stage, dataset, unit, watch, others) as out:
                 group_unit(dataset, unit, others, config.group, out)
         elif stage.name == "compose":
             matched = [row["units"] or [] for row in dataset.read("groups", ["units"], unit=unit).to_pylist()]
-            near = (
-                *foreign_units(dataset, unit),
-                *owning_units(dataset, unit),
-                *(name for row in matched for name in row),
-            )
+            near = (*ties.lenders, *ties.borrowers, *(name for row in matched for name in row))
             others = tuple(dict.fromkeys(near))
             with self._writer(stage, dataset, unit, watch, others) as out:
                 compose_unit(dataset, unit, others, config.compose, out, watch)

@@ -2,7 +2,8 @@
 
 The driver hands one unit at a time to each worker and keeps the account of attempts itself, which is what makes a row
 that kills its process cost one row: the dead attempt's note names the item, the item gets `ATTEMPTS` tries, and the
-unit then goes on without it. Workers write and commit their units; the driver sees counts only, never a picture.
+unit then goes on without it. A worker gets units from when it is there, so that workers for which a cluster has no room
+cost nothing. Workers write and commit their units; the driver sees counts only, never a picture.
 """
 
 import json
@@ -14,96 +15,32 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
+from ingest.attempts import ATTEMPTS, Account
 from ingest.heap import keep_freed_memory
-from ingest.watch import ITEM_TIMEOUT_S, Tally, Watch, last_words
-from schemas.errors import JobStopped, RefloomError, Refused
-from schemas.storage import Folder
+from ingest.watch import Tally, Watch, last_words
+from ingest.work import Job, Pool, Status, Task, Worker
+from schemas.errors import JobStopped, RefloomError, Refused, StoreUnavailable
+from schemas.storage import Folder, unavailable_store_stops
 
-ATTEMPTS = 3
-_MAX_CRASHES = 60
-"""Of one unit: twenty items that kill their process. More is a broken machine or a broken model."""
+__all__ = ["ATTEMPTS", "Job", "Pool", "Status", "Task", "Worker", "connect", "run"]
+
 _POLL_S = 0.25
 _KNOCK_S = 10.0
+_ROOM_S = 600.0
+"""How long to wait for a cluster to grow a node that has room for a worker at all."""
+_SHORT_S = 1.0
+"""Units that take less: handing one out takes milliseconds. Longer ones are not queued, lest one waits for its worker
+while another worker has nothing to do."""
 _OBJECT_STORE_BYTES = 512 << 20
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "ARROW_NUM_THREADS")
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One unit of work.
-
-    Attributes:
-        unit: its name.
-        payload: what the job's worker needs for it; travels by pickle between our own processes.
-        weight: its share of the work, e.g. pictures; for the time left.
-    """
-
-    unit: str
-    payload: Any = None
-    weight: int = 1
-
-
-class Worker(Protocol):
-    """Lives in one process and holds what is dear to make: models, open datasets."""
-
-    def run(self, task: Task, watch: Watch) -> None:
-        """Do one unit and commit it."""
-        ...
-
-
-class Job(Protocol):
-    """What a pool of workers does; travels to them, so it holds plain values."""
-
-    def start(self) -> Worker:
-        """Make a worker, once per process."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """How many workers, and what each of them holds.
-
-    Attributes:
-        workers: number of processes; 0 runs in this process without Ray (for debugging); None takes all cores
-            (or all GPUs, where each worker asks for one).
-        address: of a Ray cluster, e.g. `auto` or `ray://host:10001`; None starts Ray on this machine.
-        cpus, gpus: that each worker holds.
-        item_timeout_s: longest time for one item.
-    """
-
-    workers: int | None = None
-    address: str | None = None
-    cpus: float = 1.0
-    gpus: float = 0.0
-    item_timeout_s: float = ITEM_TIMEOUT_S
-
-
-@dataclass(slots=True)
-class Status:
-    """How far a job has come.
-
-    Attributes:
-        units: number of all tasks, done before or now.
-        done: units done in this run.
-        weight, weight_done: of this run's tasks.
-        tally: counts of all units, those under work included.
-        restarts: workers that died.
-    """
-
-    units: int
-    weight: int
-    done: int = 0
-    weight_done: int = 0
-    tally: Tally = field(default_factory=Counter)
-    restarts: int = 0
-    started: float = field(default_factory=time.monotonic)
 
 
 def run(
@@ -173,13 +110,12 @@ def _run_here(
             if on_status is not None:
                 on_status(status)
 
-        with Watch(task.unit, notes, report=report, timeout_s=0) as watch:
+        with unavailable_store_stops(), Watch(task.unit, notes, report=report, timeout_s=0) as watch:
             worker.run(task, watch)
-        finished.update(watch.tally)
         status.done += 1
         status.weight_done += task.weight
-    if on_status is not None:
-        on_status(status)
+        report(task.unit, watch.tally)
+        finished.update(watch.tally)
 
 
 def connect(pool: Pool) -> bool:
@@ -205,6 +141,7 @@ def connect(pool: Pool) -> bool:
         paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(paths), **one_thread})
         ray.init(
+            address="local",  # never one that RAY_ADDRESS or an earlier command of this machine names
             num_cpus=max(os.cpu_count() or 1, math.ceil((pool.workers or 1) * pool.cpus)),
             include_dashboard=False,
             log_to_driver=False,
@@ -230,18 +167,19 @@ def _knock(address: str) -> None:
 class _Process:
     """The Ray actor around a worker."""
 
-    def __init__(self, job: Job, notes_url: str, board: Any, timeout_s: float) -> None:
+    def start(self, job: Job, notes_url: str, board: Any, timeout_s: float) -> None:
         _use_one_thread()
         keep_freed_memory()
-        self._worker = job.start()
-        self._notes, self._board, self._timeout_s = Folder(notes_url), board, timeout_s
+        with unavailable_store_stops():
+            self._worker = job.start()
+            self._notes, self._board, self._timeout_s = Folder(notes_url), board, timeout_s
 
     def run(self, task: Task, attempt: int, skip: dict[str, str]) -> Tally:
         def report(unit: str, tally: Tally) -> None:
             self._board.post.remote(unit, dict(tally))
 
         watch = Watch(task.unit, self._notes, attempt=attempt, skip=skip, report=report, timeout_s=self._timeout_s)
-        with watch:
+        with unavailable_store_stops(), watch:
             self._worker.run(task, watch)
         return watch.tally
 
@@ -269,31 +207,17 @@ class _Board:
         return self._tallies
 
 
-@dataclass(slots=True)
-class _Attempts:
-    """The history of one task: the item under work at each crash (None if unknown), and what is given up."""
+@dataclass(eq=False, slots=True)
+class _Seat:
+    """A worker that is there, and references to its runs, in the order in which it does them."""
 
-    crashes: list[str | None] = field(default_factory=list)
-    skip: dict[str, str] = field(default_factory=dict)
-    errors: list[str] = field(default_factory=list)
-
-    @property
-    def next(self) -> int:
-        return len(self.crashes) + len(self.errors) + 1
-
-    def crashed(self, item: str | None, timed_out: bool) -> bool:
-        """Note a crash; False if the unit is beyond help."""
-        self.crashes.append(item)
-        last = self.crashes[-ATTEMPTS:]
-        named = {name for name in last if name is not None}
-        if len(last) == ATTEMPTS and len(named) == 1:
-            self.skip[named.pop()] = "timeout" if timed_out else "killed_worker"
-            return len(self.crashes) < _MAX_CRASHES
-        return not (len(last) == ATTEMPTS and not named) and len(self.crashes) < _MAX_CRASHES
+    actor: Any
+    runs: deque[Any] = field(default_factory=deque)
+    is_dead: bool = False
 
 
 class _Driver:
-    """Hands out tasks and keeps the account of attempts."""
+    """Hands out units and keeps the account of attempts."""
 
     def __init__(
         self,
@@ -306,36 +230,57 @@ class _Driver:
     ) -> None:
         self._job, self._pool, self._notes = ray.put(job), pool, notes
         self._status, self._on_status = status, on_status
-        self._waiting = deque(tasks)
-        self._attempts = {task.unit: _Attempts() for task in tasks}
+        self._tasks = {task.unit: task for task in tasks}
+        self._account = Account(self._tasks)
         self._finished: Tally = Counter()
-        self._running: dict[Any, tuple[Any, Task]] = {}
-        self._idle: list[Any] = []
-        self._broken: dict[str, str] = {}
+        self._coming: dict[Any, Any] = {}
+        self._seats: list[_Seat] = []
+        self._running: dict[Any, tuple[_Seat, str]] = {}
+        self._stillborn = 0
         self.workers = min(self._size(), len(tasks))
-        self._board = ray.remote(num_cpus=0)(_Board).remote()
+        self._board = ray.remote(num_cpus=0, max_restarts=-1)(_Board).remote()
+        self._reading: Any = None
+        self._posted: dict[str, dict[str, int]] = {}
         self._process = ray.remote(num_cpus=pool.cpus, num_gpus=pool.gpus, max_restarts=0)(_Process)
 
     def run(self) -> None:
-        self._status.started = time.monotonic()  # the start of Ray is not the job's
-        self._idle = [self._spawn() for _ in range(self.workers)]
-        last_status = 0.0
-        while self._waiting or self._running:
-            while self._waiting and self._idle:
-                self._hand_out(self._idle.pop(), self._waiting.popleft())
-            done, _ = ray.wait(list(self._running), num_returns=1, timeout=_POLL_S)
-            for reference in done:
-                self._settle(reference)
-            if time.monotonic() - last_status > 2 * _POLL_S:
-                last_status = time.monotonic()
+        for _ in range(self.workers):
+            self._spawn()
+        last_status = roomy = time.monotonic()
+        while self._account or self._running:
+            self._hand_out()
+            for reference in self._next_events():
+                if reference in self._coming:
+                    self._welcome(reference)
+                elif reference in self._running:
+                    runs = self._running[reference][0].runs
+                    while reference in runs:  # what the worker did before is settled before
+                        self._settle(runs.popleft())
+            now = time.monotonic()
+            if now - last_status > 2 * _POLL_S:
+                last_status = now
                 self._show()
+                if self._seats or self._has_room():
+                    roomy = now
+                elif now - roomy > (0 if self._pool.address is None else _ROOM_S):
+                    raise JobStopped(
+                        f"no node has room for a worker of {self._pool.cpus} CPU and {self._pool.gpus} GPU"
+                    )
         self._show()
-        if self._broken:
-            units = "; ".join(f"{unit}: {why}" for unit, why in sorted(self._broken.items()))
+        if broken := self._account.broken:
+            units = "; ".join(f"{unit}: {why}" for unit, why in sorted(broken.items()))
             raise JobStopped(
-                f"{len(self._broken)} of {self._status.units} units could not be done ({units}); "
-                f"details in {self._notes.url}"
+                f"{len(broken)} of {self._status.units} units could not be done ({units}); details in {self._notes.url}"
             )
+
+    def _next_events(self) -> list[Any]:
+        """References of runs and starts that have ended, at once when there is one."""
+        watched = [*self._running, *self._coming]
+        if not watched:  # all are idle, for a store refuses
+            time.sleep(_POLL_S)
+            return []
+        ended: list[Any] = ray.wait(watched, num_returns=1, timeout=_POLL_S)[0]
+        return ended
 
     def _size(self) -> int:
         resources = ray.cluster_resources()
@@ -351,59 +296,106 @@ class _Driver:
             return max(1, int(resources.get("GPU", 0) / self._pool.gpus))
         return max(1, int(resources.get("CPU", 1) / self._pool.cpus))
 
-    def _spawn(self) -> Any:
-        return self._process.remote(self._job, self._notes.url, self._board, self._pool.item_timeout_s)
+    def _has_room(self) -> bool:
+        """Whether some node is large enough for a worker, be it busy or not."""
+        return any(
+            node["Alive"]
+            and node["Resources"].get("CPU", 0) >= self._pool.cpus
+            and node["Resources"].get("GPU", 0) >= self._pool.gpus
+            for node in ray.nodes()
+        )
 
-    def _hand_out(self, actor: Any, task: Task) -> None:
-        attempts = self._attempts[task.unit]
-        self._running[actor.run.remote(task, attempts.next, attempts.skip)] = (actor, task)
+    def _spawn(self) -> None:
+        actor = self._process.remote()
+        started = actor.start.remote(self._job, self._notes.url, self._board, self._pool.item_timeout_s)
+        self._coming[started] = actor
+
+    def _welcome(self, reference: Any) -> None:
+        """A worker is there, or will never be."""
+        actor = self._coming.pop(reference)
+        try:
+            ray.get(reference)
+        except RayTaskError as error:
+            if isinstance(error.cause, RefloomError):
+                raise error.cause from None
+            raise JobStopped(f"a worker could not start: {type(error.cause).__name__}: {error.cause}") from None
+        except RayActorError as error:
+            self._status.restarts += 1
+            self._stillborn += 1
+            if "creation task" in str(error) or self._stillborn == ATTEMPTS * self.workers:
+                raise JobStopped(f"a worker could not start: {_last_line(str(error))}") from None
+            self._spawn()
+        else:
+            self._stillborn = 0
+            self._seats.append(_Seat(actor))
+
+    def _hand_out(self) -> None:
+        for seat in sorted(self._seats, key=lambda seat: len(seat.runs)):
+            if len(seat.runs) >= self._depth() or (unit := self._account.take(time.monotonic())) is None:
+                return
+            if not self._running and not self._status.done:
+                self._status.started = time.monotonic()  # the start of Ray is not the job's
+            attempts = self._account[unit]
+            reference = seat.actor.run.remote(self._tasks[unit], attempts.next, attempts.skip)
+            seat.runs.append(reference)
+            self._running[reference] = (seat, unit)
+
+    def _depth(self) -> int:
+        """How many units a worker holds: one, and one that waits while many are left and the way here is felt."""
+        is_short = time.monotonic() - self._status.started < _SHORT_S * self._status.done / self.workers
+        return 2 if is_short and len(self._account) > self.workers else 1
 
     def _settle(self, reference: Any) -> None:
-        actor, task = self._running.pop(reference)
-        attempts = self._attempts[task.unit]
+        seat, unit = self._running.pop(reference)
         try:
             tally: Tally = ray.get(reference)
         except RayTaskError as error:
-            self._idle.append(actor)
+            if isinstance(error.cause, StoreUnavailable):
+                self._status.refused = str(error.cause)
+                if not self._account.refused(unit, time.monotonic()):
+                    raise error.cause from None
+                return
             if isinstance(error.cause, RefloomError):  # it would be the same for every unit
                 raise error.cause from None
-            self._notes.write(
-                f"{task.unit}.attempt-{attempts.next}.txt", str(error).encode("utf-8", "backslashreplace")
-            )
-            attempts.errors.append(f"{type(error.cause).__name__}: {error.cause}")
-            self._again(task, len(attempts.errors) < ATTEMPTS, attempts.errors[-1])
-        except (ActorDiedError, ActorUnavailableError, RayActorError) as error:
-            if "creation task" in str(error):
-                raise JobStopped(f"a worker could not start: {_last_line(str(error))}") from None
-            item, timed_out = last_words(self._notes, task.unit)
-            helps = attempts.crashed(item, timed_out)
+            report = f"{unit}.attempt-{self._account[unit].next}.txt"
+            self._notes.write(report, str(error).encode("utf-8", "backslashreplace"))
+            self._account.raised(unit, f"{type(error.cause).__name__}: {error.cause}")
+        except RayActorError:
+            if seat.is_dead:  # the unit only waited there
+                self._account.back(unit)
+                return
+            seat.is_dead = True
+            self._seats.remove(seat)
+            ray.kill(seat.actor)  # one that is out of reach may still be at work
+            item, timed_out = last_words(self._notes, unit)
+            self._account.crashed(unit, item, timed_out)
             self._status.restarts += 1
-            self._idle.append(self._spawn())
-            self._again(task, helps, f"its worker died {len(attempts.crashes)} times, last at {item or 'no item'}")
+            self._spawn()
         else:
-            self._idle.append(actor)
+            self._account.done()
             self._finished.update(tally)
+            self._status.refused = None
             self._status.done += 1
-            self._status.weight_done += task.weight
-
-    def _again(self, task: Task, helps: bool, why: str) -> None:
-        if helps:
-            self._waiting.appendleft(task)
-        else:
-            self._broken[task.unit] = why
+            self._status.weight_done += self._tasks[unit].weight
 
     def _show(self) -> None:
-        under_work = {task.unit for _, task in self._running.values()}
-        tally = Counter(self._finished)
-        try:
-            board = ray.get(self._board.read.remote(), timeout=5)
-        except (GetTimeoutError, RayActorError):
-            board = {}  # a busy machine: the figures are older for once
-        for unit in under_work & board.keys():
-            tally.update(board[unit])
+        under_work = {unit for _, unit in self._running.values()}
+        posted, tally = self._read_board(), Counter(self._finished)
+        for unit in under_work & posted.keys():
+            tally.update(posted[unit])
         self._status.tally = tally
         if self._on_status is not None:
             self._on_status(self._status)
+
+    def _read_board(self) -> dict[str, dict[str, int]]:
+        """What workers had posted half a second ago. Nobody waits for the board: it may be busy, or its node dead."""
+        if self._reading is not None and ray.wait([self._reading], timeout=0)[0]:
+            with suppress(RayActorError):
+                self._posted = ray.get(self._reading)
+            self._reading = None
+        if self._reading is None:
+            self._reading = self._board.read.remote()
+        return self._posted
 
 
 def _last_line(text: str) -> str:

@@ -60,6 +60,7 @@ def line(title: str, item: str, status: Status) -> str:
         f"{rejected:,} rejected",
         *([f"{failed:,} failed"] if failed else []),
         *([f"{status.restarts} workers restarted"] if status.restarts else []),
+        *(["the store refuses, trying again"] if status.refused else []),
         "done" if status.done == status.units else f"{duration(left)} left",
     ]
     return "  ".join(parts)

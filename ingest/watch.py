@@ -79,7 +79,6 @@ class Watch:
         if self._notes is not None and kind is None:
             self._notes.remove(note_name(self.unit))
             self._notes.remove(stack_name(self.unit))
-        self._report(self.unit, self.tally)
 
     @property
     def again(self) -> bool:

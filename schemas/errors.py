@@ -17,6 +17,10 @@ class JobStopped(RefloomError):
     exit_code = 3
 
 
+class StoreUnavailable(JobStopped):
+    """A store refuses, throttles or does not answer just now: the same request may do later."""
+
+
 class Rejected(Exception):
     """One item is unusable because of its content; becomes a ledger row and is never retried.
 

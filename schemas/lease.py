@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from schemas.errors import JobStopped, Refused
-from schemas.storage import Folder
+from schemas.storage import Folder, is_unavailable
 
 _PATH = "runs/lease.json"
 _HEARTBEAT_S = 10.0
@@ -111,10 +111,16 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._stop.wait(self._heartbeat_s):
-            if not self.is_held():
-                self._lost.set()
-                return
-            self._write()
+            try:
+                if not self.is_held():
+                    self._lost.set()
+                    return
+                self._write()
+            except Exception as error:
+                # a store that does not answer, a full disk: when it works again, the file says whether another came
+                if not is_unavailable(error) and not isinstance(error, JobStopped):
+                    self._lost.set()
+                    raise
 
 
 def read_holder(folder: Folder) -> dict[str, Any] | None:

@@ -17,10 +17,15 @@ from urllib.parse import urlsplit
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from schemas.errors import JobStopped, Refused
+from schemas.errors import JobStopped, Refused, StoreUnavailable
 
 TEMPORARY = ".partial"
 _READ_ONLY = {"hf", "http", "https"}
+_STORE_LIBRARIES = {"aiohttp", "botocore", "aiobotocore", "s3fs", "gcsfs", "adlfs"}
+"""Packages behind fsspec whose own errors say that a store is not there or not open to this user."""
+_PASSING = {errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.EREMOTEIO, errno.ENETUNREACH, errno.EHOSTUNREACH}
+"""What fsspec's stores make of "slow down", "service unavailable" and "internal error"."""
+_UNREACHABLE = (ConnectionRefusedError, ConnectionResetError, ConnectionAbortedError, TimeoutError)
 
 
 def absolute_url(path: str) -> str:
@@ -127,8 +132,13 @@ class Folder:
         target = self.at(path)
         with full_disk_stops(self.url):
             if not self.is_local:
-                with self._fs.open(target, "wb") as raw:
-                    yield HashingFile(raw)
+                upload = self._fs.open(target, "wb")
+                try:
+                    yield HashingFile(upload)
+                    upload.close()
+                except BaseException:
+                    _abandon(upload)
+                    raise
                 return
             _make_folder(posixpath.dirname(target))
             temporary = f"{target}.{os.getpid()}{TEMPORARY}"
@@ -155,6 +165,16 @@ class Folder:
         """Remove a folder and everything below it; nothing happens if there is none."""
         if self.exists(path):
             self._fs.rm(self.at(path), recursive=True)
+
+
+def _abandon(upload: Any) -> None:
+    """End an upload so that nothing appears: closing it would show what has come so far as a whole file."""
+    upload.closed = True
+    try:
+        upload.discard()
+    except Exception as error:
+        if not is_unavailable(error):  # then the error that ended the upload is the one to tell
+            raise
 
 
 def _make_folder(path: str) -> None:
@@ -234,6 +254,26 @@ def full_disk_stops(where: str) -> Iterator[None]:
                 f"no space left for {where}: free some and run the same command again, it resumes"
             ) from error
         raise
+
+
+@contextmanager
+def unavailable_store_stops() -> Iterator[None]:
+    """Turn what a store raises while it cannot be reached into StoreUnavailable."""
+    try:
+        yield
+    except Exception as error:
+        if is_unavailable(error):
+            raise StoreUnavailable(
+                f"the store cannot be reached ({error}): run the same command again to resume"
+            ) from error
+        raise
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether an error says that a store refuses, throttles or does not answer, whatever was asked of it."""
+    if isinstance(error, OSError):
+        return error.errno in _PASSING or isinstance(error, _UNREACHABLE)
+    return type(error).__module__.partition(".")[0] in _STORE_LIBRARIES
 
 
 def _sync_folder(path: str) -> None:

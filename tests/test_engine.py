@@ -63,6 +63,17 @@ def test_two_rows_of_one_unit_that_kill_cost_two_rows(ray_session, trace, tmp_pa
     assert image_ids(dataset) == ["folder/0", "folder/2", "folder/4"]
 
 
+def test_units_that_waited_behind_a_killer_were_not_tried(ray_session, trace, tmp_path):
+    """Short units are queued at their worker; its death is not theirs."""
+    source = Odd(trace, actions=((25, "segfault"),), units=20, size=2)
+    dataset = run(source, tmp_path / "out")
+    assert ledger(dataset) == {("image", "folder/25", 0): "killed_worker"}
+    loads = {number: source.loads(number) for number in range(40)}
+    assert loads.pop(25) == engine.ATTEMPTS
+    assert loads.pop(24) == engine.ATTEMPTS + 1
+    assert set(loads.values()) == {1}
+
+
 @pytest.mark.parametrize("action", ["hang", "spin"])
 def test_an_item_that_takes_too_long_costs_itself(ray_session, trace, tmp_path, action):
     source = Odd(trace, actions=((2, action),), units=2)
@@ -119,6 +130,11 @@ def test_a_unit_that_cannot_be_done_stops_the_job_at_its_end_and_the_others_are_
 def test_a_worker_that_cannot_start_stops_the_job_at_once(ray_session, tmp_path):
     with pytest.raises(JobStopped, match=r"could not start.*no such model"):
         engine.run("test", Broken("start"), [Task("one")], pool=Pool(workers=1), notes=Folder(str(tmp_path)))
+
+
+def test_workers_that_no_node_has_room_for_stop_the_job(ray_session, tmp_path):
+    with pytest.raises(JobStopped, match=r"no node has room for a worker of 1\.0 CPU and 64\.0 GPU"):
+        engine.run("test", Broken(""), [Task("a")], pool=Pool(workers=1, gpus=64.0), notes=Folder(str(tmp_path)))
 
 
 def test_a_full_disk_stops_the_job_and_it_resumes(tmp_path, trace):

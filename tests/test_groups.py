@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from curating import LOOSE, Box, coco, curated, easyref, embed, folders, rectangle, ytvis
-from helpers import HERE, ledger
+from helpers import HERE, ingest, ledger
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.config import Group
-from curation.groups import Path, group_unit, switched
+from curation.groups import Path, group_unit, switched, ties
 from curation.job import curate
 from curation.members import matched_units
 from curation.spread import pair_similarities, spread
@@ -309,6 +309,64 @@ def test_a_record_holds_its_pictures_whatever_units_they_lie_in(tmp_path):
         assert sorted(row["members"] for row in groups(dataset).values()) == [
             [f"easyref/{name}.jpg#whole" for name in names] for names in ("abc", "def")
         ]
+
+
+def test_ties_are_the_units_that_share_groups_and_no_others(tmp_path):
+    records = [("a.jpg", ["b.jpg", "c.jpg"]), ("d.jpg", ["a.jpg"]), ("e.jpg", ["f.jpg"])]
+    dataset = ingest(easyref(tmp_path, records, unit_size=1), tmp_path / "data")
+    ingest(coco(tmp_path, [{"cat": (10, 10, 50, 50)}]), tmp_path / "data")
+    found = ties(Dataset(dataset.url))
+    assert {unit: set(one.lenders) for unit, one in found.items() if one.lenders} == lent(dataset)
+    assert all(unit.startswith("easyref.") for one in found.values() for unit in (*one.lenders, *one.borrowers))
+    for unit, one in found.items():
+        assert all(unit in found[lender].borrowers for lender in one.lenders)
+        assert all(unit in found[borrower].lenders for borrower in one.borrowers)
+
+
+def lent(dataset: Dataset) -> dict[str, set[str]]:
+    """By its definition: unit to the others that hold members of its groups."""
+    holds = {
+        image_id: unit
+        for unit in dataset.units()
+        for image_id in dataset.read("images", ["image_id"], unit=unit)["image_id"].to_pylist()
+    }
+    made = {
+        unit: {
+            holds[member]
+            for row in dataset.read("source_groups", unit=unit).to_pylist()
+            for member in row["members"]
+            if holds[member] != unit
+        }
+        for unit in dataset.units()
+    }
+    return {unit: others for unit, others in made.items() if others}
+
+
+@pytest.mark.parametrize("source", ["folders", "coco"])
+def test_what_is_read_for_a_unit_does_not_grow_with_the_number_of_units(tmp_path, monkeypatch, source):
+    reads = []
+
+    def noted(dataset: Dataset, table: str, columns: object = None, *, unit: str | None = None) -> object:
+        reads.append(unit)
+        return whole(dataset, table, columns, unit=unit)
+
+    whole, per_unit = Dataset.read, []
+    monkeypatch.setattr(Dataset, "read", noted)
+    for units in (2, 6):
+        root = tmp_path / str(units)
+        if source == "coco":
+            made = coco(root, [{"cat": (10, 10, 50, 50)}] * units, unit_size=1)
+        else:
+            tree = folders(root / "tree", {f"subject {number}": 2 for number in range(units)})
+            made = Subjects(directory=str(tree), unit_size=1)
+        dataset = curated(root, made)
+        assert len(dataset.units()) == units
+        curate(dataset.url, LOOSE, HERE, only="split", replace=True)
+        reads.clear()
+        curate(dataset.url, replace(LOOSE, group=Group(min_members=3)), HERE, only="group", replace=True)
+        curate(dataset.url, LOOSE, HERE, only="compose", replace=True)
+        per_unit.append(sum(unit is not None for unit in reads) / units)
+    assert per_unit[0] == per_unit[1] > 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,82 @@
+"""What a job is to the engine: tasks, the workers that do them, how many there are, and how far they have come."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ingest.watch import ITEM_TIMEOUT_S, Tally, Watch
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One unit of work.
+
+    Attributes:
+        unit: its name.
+        payload: what the job's worker needs for it; travels by pickle between our own processes.
+        weight: its share of the work, e.g. pictures; for the time left.
+    """
+
+    unit: str
+    payload: Any = None
+    weight: int = 1
+
+
+class Worker(Protocol):
+    """Lives in one process and holds what is dear to make: models, open datasets."""
+
+    def run(self, task: Task, watch: Watch) -> None:
+        """Do one unit and commit it."""
+        ...
+
+
+class Job(Protocol):
+    """What a pool of workers does; travels to them, so it holds plain values."""
+
+    def start(self) -> Worker:
+        """Make a worker, once per process."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """How many workers, and what each of them holds.
+
+    Attributes:
+        workers: number of processes; 0 runs in this process without Ray (for debugging); None takes all cores
+            (or all GPUs, where each worker asks for one).
+        address: of a Ray cluster, e.g. `auto` or `ray://host:10001`; None starts Ray on this machine.
+        cpus, gpus: that each worker holds.
+        item_timeout_s: longest time for one item.
+    """
+
+    workers: int | None = None
+    address: str | None = None
+    cpus: float = 1.0
+    gpus: float = 0.0
+    item_timeout_s: float = ITEM_TIMEOUT_S
+
+
+@dataclass(slots=True)
+class Status:
+    """How far a job has come.
+
+    Attributes:
+        units: number of all tasks, done before or now.
+        done: units done in this run.
+        weight, weight_done: of this run's tasks.
+        tally: counts of all units, those under work included.
+        restarts: workers that died.
+        refused: why a store refuses just now; the job waits for it.
+        started: when the first unit was handed out.
+    """
+
+    units: int
+    weight: int
+    done: int = 0
+    weight_done: int = 0
+    tally: Tally = field(default_factory=Counter)
+    restarts: int = 0
+    refused: str | None = None
+    started: float = field(default_factory=time.monotonic)
