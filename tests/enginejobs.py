@@ -25,6 +25,7 @@ class Odd:
         actions: picture number to what happens when it is loaded.
         units, size: how many units of how many pictures.
         pause_s: how long a picture takes.
+        company: how many processes must be at work before the first picture goes on.
     """
 
     trace: str
@@ -33,6 +34,7 @@ class Odd:
     size: int = 5
     pause_s: float = 0.0
     kind: str = "folder"
+    company: int = 1
 
     def plans(self) -> list[Plan]:
         units = tuple(
@@ -59,8 +61,14 @@ class Odd:
         with open(Path(self.trace) / str(number), "a") as file:
             file.write(f"{os.getpid()}\n")
         time.sleep(self.pause_s)
+        while number == 0 and len(self.workers()) < self.company:
+            time.sleep(0.1)
         act(dict(self.actions).get(number, ""))
         return pictures.encode_jpeg(gradient(64, 48, number), 90)
+
+    def workers(self) -> set[int]:
+        """Processes that have loaded pictures."""
+        return {int(line) for path in Path(self.trace).iterdir() for line in path.read_text().split()}
 
     def loads(self, number: int) -> int:
         """How often a picture was loaded, by all processes together."""

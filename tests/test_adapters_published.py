@@ -165,14 +165,15 @@ def test_code_inside_a_checkpoint_is_not_run(pipe, tmp_path):
 def test_diffusers_reads_what_we_write_and_computes_the_same(tmp_path, head, seeds):
     """Its own IP-Adapter on the same weights, one and two images: every UNet call in fp32, a whole run in float64.
 
-    Guidance and noise levels multiply rounding errors of a run, so that in fp32 the calls are what is compared.
+    Guidance and noise levels multiply rounding errors of a run, so that in fp32 the calls are what is compared. A
+    strength is held in fp32, so it is one that fp32 has exactly.
     """
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-10)):
         pipe, theirs = tiny.sdxl_pipe().to(dtype), tiny.sdxl_pipe().to(dtype)
         adapter = wide(ip_adapter(pipe, head=head)).to(dtype)
         adapter.image_encoder = ClipVision(tiny.image_encoder().to(dtype))
         published.write_ip_adapter(adapter, tmp_path / "ip.safetensors")
-        adapter.scale = 0.7
+        adapter.scale = 0.75
         options = {"height": 48, "width": 80, "latents": torch.randn(1, 4, 24, 40, dtype=dtype)}
         with adapter.attach(pipe).generation(adapter.encode(references(*seeds))):
             ours, our_calls = run(pipe, options)
@@ -183,7 +184,7 @@ def test_diffusers_reads_what_we_write_and_computes_the_same(tmp_path, head, see
             image_encoder_folder=None,
             low_cpu_mem_usage=False,
         )
-        theirs.set_ip_adapter_scale(0.7)
+        theirs.set_ip_adapter_scale(0.75)
         vision = adapter.image_encoder
         pixels = heads.clip_pixels([reference.images[0] for reference in references(*seeds)], vision.side)
         read_by = vision.pooled if head == "plain" else vision.patches

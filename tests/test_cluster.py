@@ -209,7 +209,7 @@ import sys
 from enginejobs import Odd
 from ingest import job
 from ingest.engine import Pool
-job.ingest(Odd(sys.argv[1], units=8, size=3, pause_s=0.25), sys.argv[2], job.Options(), Pool(2, sys.argv[3]))
+job.ingest(Odd(sys.argv[1], units=8, size=3, pause_s=0.25, company=2), sys.argv[2], job.Options(), Pool(2, sys.argv[3]))
 """
 
 
@@ -217,10 +217,11 @@ def test_a_node_that_is_killed_costs_the_units_it_worked_on(cluster, tmp_path):
     """The node that is left does the rest, although there is no room for a second worker any more."""
     trace, out = tmp_path / "trace", tmp_path / "out"
     trace.mkdir()
+    source = Odd(str(trace), units=8, size=3)
     driver = start(cluster.environment, "-c", DRIVER, str(trace), str(out), cluster.address)
     try:
-        wait_for(lambda: workers(trace) & cluster.processes(1).keys(), cluster, "work on the second node")
-        wait_for(lambda: workers(trace) & cluster.processes(0).keys(), cluster, "work on the head")
+        wait_for(lambda: source.workers() & cluster.processes(1).keys(), cluster, "work on the second node")
+        wait_for(lambda: source.workers() & cluster.processes(0).keys(), cluster, "work on the head")
         cluster.kill(1)
         finish(driver)
     finally:
@@ -229,17 +230,11 @@ def test_a_node_that_is_killed_costs_the_units_it_worked_on(cluster, tmp_path):
     assert image_ids(dataset) == [f"folder/{number}" for number in range(24)]
     assert not ledger(dataset)
     assert last_run(out)["restarts"] == 1
-    source = Odd(str(trace), units=8, size=3)
     twice = [number for number in range(24) if source.loads(number) > 1]
     assert len({number // 3 for number in twice}) <= 1, "more than one unit was done again"
     (tmp_path / "other").mkdir()
     undisturbed = ingest(Odd(str(tmp_path / "other"), units=8, size=3), tmp_path / "undisturbed")
     assert bytes_of(dataset) == bytes_of(undisturbed)
-
-
-def workers(trace: Path) -> set[int]:
-    """Processes that have loaded pictures."""
-    return {int(line) for path in trace.iterdir() for line in path.read_text().split()}
 
 
 def test_a_cluster_on_this_machine_is_not_joined_unless_asked_for(cluster, tmp_path):
