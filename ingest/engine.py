@@ -26,8 +26,8 @@ from ray.exceptions import RayActorError, RayTaskError
 from ingest.attempts import ATTEMPTS, Account
 from ingest.watch import Tally, Watch, last_words
 from ingest.work import Job, Pool, Status, Task, Worker
-from schemas.errors import JobStopped, StoreUnavailable
-from schemas.storage import Folder, unavailable_store_stops
+from schemas.errors import JobStopped, StoreDenied, StoreUnavailable
+from schemas.storage import STORE_VARIABLES, Folder, store_errors_stop
 
 __all__ = ["ATTEMPTS", "Job", "Pool", "Status", "Task", "Worker", "connect", "run"]
 
@@ -63,6 +63,7 @@ def run(
 
     Raises:
         JobStopped: a disk is full, a worker cannot start, or some units cannot be done; all others are then done.
+        StoreDenied: a store does not let the workers in.
     """
     status = Status(units=len(tasks), weight=sum(task.weight for task in tasks))
     if not tasks:
@@ -108,7 +109,7 @@ def _run_here(
             if on_status is not None:
                 on_status(status)
 
-        with unavailable_store_stops(), Watch(task.unit, notes, report=report, timeout_s=0) as watch:
+        with store_errors_stop(), Watch(task.unit, notes, report=report, timeout_s=0) as watch:
             worker.run(task, watch)
         status.done += 1
         status.weight_done += task.weight
@@ -165,9 +166,16 @@ def _knock(address: str) -> None:
 class _Process:
     """The Ray actor around a worker."""
 
+    def __init__(self, store_variables: dict[str, str] | None) -> None:
+        """Take the variables of stores from the driver, or keep those of the node with None."""
+        if store_variables is not None:
+            for name in _store_variables():
+                del os.environ[name]
+            os.environ.update(store_variables)
+
     def start(self, job: Job, notes_url: str, board: Any, timeout_s: float) -> None:
         _use_one_thread()
-        with unavailable_store_stops():
+        with store_errors_stop():
             self._worker = job.start()
             self._notes, self._board, self._timeout_s = Folder(notes_url), board, timeout_s
 
@@ -176,9 +184,13 @@ class _Process:
             self._board.post.remote(unit, dict(tally))
 
         watch = Watch(task.unit, self._notes, attempt=attempt, skip=skip, report=report, timeout_s=self._timeout_s)
-        with unavailable_store_stops(), watch:
+        with store_errors_stop(), watch:
             self._worker.run(task, watch)
         return watch.tally
+
+
+def _store_variables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.upper().startswith(STORE_VARIABLES)}
 
 
 def _use_one_thread() -> None:
@@ -297,7 +309,8 @@ class _Driver:
         )
 
     def _spawn(self) -> None:
-        actor = self._process.remote()
+        # a Ray that was started before the driver had its credentials has others; a cluster's nodes have their own
+        actor = self._process.remote(_store_variables() if self._pool.address is None else None)
         started = actor.start.remote(self._job, self._notes.url, self._board, self._pool.item_timeout_s)
         self._coming[started] = actor
 
@@ -307,7 +320,7 @@ class _Driver:
         try:
             ray.get(reference)
         except RayTaskError as error:
-            if isinstance(error.cause, JobStopped):
+            if isinstance(error.cause, JobStopped | StoreDenied):
                 raise error.cause from None
             raise JobStopped(f"a worker could not start: {type(error.cause).__name__}: {error.cause}") from None
         except RayActorError as error:
@@ -346,7 +359,7 @@ class _Driver:
                 if not self._account.refused(unit, time.monotonic()):
                     raise error.cause from None
                 return
-            if isinstance(error.cause, JobStopped):
+            if isinstance(error.cause, JobStopped | StoreDenied):
                 raise error.cause from None
             report = f"{unit}.attempt-{self._account[unit].next}.txt"
             self._notes.write(report, str(error).encode("utf-8", "backslashreplace"))
