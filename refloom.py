@@ -357,11 +357,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     module, _, function = options.handler.partition(":")
     from schemas.errors import RefloomError
-    from schemas.storage import unavailable_store_stops
+    from schemas.storage import store_errors_stop
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job manager's stop is a Ctrl-C
     try:
-        with unavailable_store_stops():
+        with store_errors_stop():
             code: int = getattr(importlib.import_module(module), function)(options)
     except RefloomError as error:
         print(f"refloom: {error}", file=sys.stderr)

@@ -28,7 +28,7 @@ from ingest.heap import keep_freed_memory
 from ingest.watch import Tally, Watch, last_words
 from ingest.work import Job, Pool, Status, Task, Worker
 from schemas.errors import JobStopped, RefloomError, Refused, StoreUnavailable
-from schemas.storage import Folder, unavailable_store_stops
+from schemas.storage import STORE_VARIABLES, Folder, store_errors_stop
 
 __all__ = ["ATTEMPTS", "Job", "Pool", "Status", "Task", "Worker", "connect", "run"]
 
@@ -65,6 +65,7 @@ def run(
     Raises:
         JobStopped: a disk is full, a worker cannot start, or some units cannot be done; all others are then done.
         Refused: a worker cannot load a model, or there are no GPUs.
+        StoreDenied: a store does not let the workers in.
     """
     status = Status(units=len(tasks), weight=sum(task.weight for task in tasks))
     if not tasks:
@@ -110,7 +111,7 @@ def _run_here(
             if on_status is not None:
                 on_status(status)
 
-        with unavailable_store_stops(), Watch(task.unit, notes, report=report, timeout_s=0) as watch:
+        with store_errors_stop(), Watch(task.unit, notes, report=report, timeout_s=0) as watch:
             worker.run(task, watch)
         status.done += 1
         status.weight_done += task.weight
@@ -167,10 +168,17 @@ def _knock(address: str) -> None:
 class _Process:
     """The Ray actor around a worker."""
 
+    def __init__(self, store_variables: dict[str, str] | None) -> None:
+        """Take the variables of stores from the driver, or keep those of the node with None."""
+        if store_variables is not None:
+            for name in _store_variables():
+                del os.environ[name]
+            os.environ.update(store_variables)
+
     def start(self, job: Job, notes_url: str, board: Any, timeout_s: float) -> None:
         _use_one_thread()
         keep_freed_memory()
-        with unavailable_store_stops():
+        with store_errors_stop():
             self._worker = job.start()
             self._notes, self._board, self._timeout_s = Folder(notes_url), board, timeout_s
 
@@ -179,9 +187,13 @@ class _Process:
             self._board.post.remote(unit, dict(tally))
 
         watch = Watch(task.unit, self._notes, attempt=attempt, skip=skip, report=report, timeout_s=self._timeout_s)
-        with unavailable_store_stops(), watch:
+        with store_errors_stop(), watch:
             self._worker.run(task, watch)
         return watch.tally
+
+
+def _store_variables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.upper().startswith(STORE_VARIABLES)}
 
 
 def _use_one_thread() -> None:
@@ -306,7 +318,8 @@ class _Driver:
         )
 
     def _spawn(self) -> None:
-        actor = self._process.remote()
+        # a Ray that was started before the driver had its credentials has others; a cluster's nodes have their own
+        actor = self._process.remote(_store_variables() if self._pool.address is None else None)
         started = actor.start.remote(self._job, self._notes.url, self._board, self._pool.item_timeout_s)
         self._coming[started] = actor
 

@@ -11,6 +11,10 @@ class Refused(RefloomError):
     """The request contradicts what is on disk or cannot be understood; nothing was changed."""
 
 
+class StoreDenied(Refused):
+    """A store does not let this user in: waiting changes nothing, other credentials do."""
+
+
 class JobStopped(RefloomError):
     """The job could not finish (full disk, lost lease, a unit that cannot run); it can be resumed."""
 

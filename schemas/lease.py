@@ -13,8 +13,8 @@ from typing import Any
 
 import psutil
 
-from schemas.errors import JobStopped, Refused
-from schemas.storage import Folder, is_unavailable
+from schemas.errors import JobStopped, Refused, StoreDenied
+from schemas.storage import Folder, is_denied, is_unavailable
 
 _PATH = "runs/lease.json"
 _HEARTBEAT_S = 10.0
@@ -64,11 +64,15 @@ class Lease:
         self._thread.start()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        if self.is_held():
-            self._folder.remove(_PATH)
+        try:
+            if self.is_held():
+                self._folder.remove(_PATH)
+        except Exception as error:
+            if kind is None or not _is_of_the_moment(error):  # else the error that ended the job is the one to tell
+                raise
 
     def is_held(self) -> bool:
         """Whether the lease file is still this lease's."""
@@ -117,10 +121,14 @@ class Lease:
                     return
                 self._write()
             except Exception as error:
-                # a store that does not answer, a full disk: when it works again, the file says whether another came
-                if not is_unavailable(error) and not isinstance(error, JobStopped):
+                if not _is_of_the_moment(error):
                     self._lost.set()
                     raise
+
+
+def _is_of_the_moment(error: Exception) -> bool:
+    """No answer, expired credentials, a full disk: when it works again, the file says whether another writer came."""
+    return is_unavailable(error) or is_denied(error) or isinstance(error, JobStopped | StoreDenied)
 
 
 def read_holder(folder: Folder) -> dict[str, Any] | None:

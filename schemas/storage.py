@@ -17,12 +17,19 @@ from urllib.parse import urlsplit
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from schemas.errors import JobStopped, Refused, StoreUnavailable
+from schemas.errors import JobStopped, Refused, StoreDenied, StoreUnavailable
 
 TEMPORARY = ".partial"
 _READ_ONLY = {"hf", "http", "https"}
 _STORE_LIBRARIES = {"aiohttp", "botocore", "aiobotocore", "s3fs", "gcsfs", "adlfs"}
 """Packages behind fsspec whose own errors say that a store is not there or not open to this user."""
+_NO_CREDENTIALS = {
+    *("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "ConfigParseError"),
+    *("NoAuthTokenError", "SSOTokenLoadError", "UnauthorizedSSOTokenError"),
+}
+"""What botocore raises, before it asks the store, where there are no credentials, half of them, or expired ones."""
+STORE_VARIABLES = ("AWS_", "AZURE_", "GOOGLE_", *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"))
+"""How the names of the environment variables begin from which they take addresses and credentials."""
 _PASSING = {errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.EREMOTEIO, errno.ENETUNREACH, errno.EHOSTUNREACH}
 """What fsspec's stores make of "slow down", "service unavailable" and "internal error"."""
 _UNREACHABLE = (ConnectionRefusedError, ConnectionResetError, ConnectionAbortedError, TimeoutError)
@@ -78,7 +85,8 @@ class Folder:
 
     def exists(self, path: str = "") -> bool:
         """Whether a file or folder is there."""
-        return bool(self._fs.exists(self.at(path)))
+        with _credentials_needed():
+            return bool(self._fs.exists(self.at(path)))
 
     def names(self, path: str = "") -> list[str]:
         """Names of the files directly in a folder, sorted; none if there is no such folder."""
@@ -94,29 +102,36 @@ class Folder:
                 with os.scandir(self.at(path)) as entries:
                     return sorted(entry.name for entry in entries if _is_folder(entry) == folders)
             self._fs.invalidate_cache(self.at(path))
-            found = self._fs.ls(self.at(path), detail=True)
+            with _credentials_needed():
+                found = self._fs.ls(self.at(path), detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return []
         except PermissionError as error:
-            raise Refused(f"{self.at(path)} cannot be listed: give this user the right to read it") from error
+            refusal = Refused if self.is_local else StoreDenied
+            raise refusal(f"{self.at(path)} cannot be listed: give this user the right to read it") from error
         wanted = "directory" if folders else "file"
         return sorted(posixpath.basename(entry["name"].rstrip("/")) for entry in found if entry["type"] == wanted)
 
     def size(self, path: str) -> int:
         """Bytes of a file; FileNotFoundError if there is none."""
-        return os.stat(self.at(path)).st_size if self.is_local else int(self._fs.size(self.at(path)))
+        if self.is_local:
+            return os.stat(self.at(path)).st_size
+        with _credentials_needed():
+            return int(self._fs.size(self.at(path)))
 
     def read(self, path: str) -> bytes:
         """The bytes of a file; FileNotFoundError if there is none."""
         if self.is_local:  # a tenth of the time that fsspec takes for a small file
             with open(self.at(path), "rb", buffering=0) as file:
                 return file.read()
-        data: bytes = self._fs.cat_file(self.at(path))
+        with _credentials_needed():
+            data: bytes = self._fs.cat_file(self.at(path))
         return data
 
     def open(self, path: str) -> IO[bytes]:
         """Open a file to read; seekable."""
-        file: IO[bytes] = self._fs.open(self.at(path), "rb")
+        with _credentials_needed():
+            file: IO[bytes] = self._fs.open(self.at(path), "rb")
         return file
 
     def write(self, path: str, data: bytes) -> None:
@@ -173,7 +188,7 @@ def _abandon(upload: Any) -> None:
     try:
         upload.discard()
     except Exception as error:
-        if not is_unavailable(error):  # then the error that ended the upload is the one to tell
+        if not (is_unavailable(error) or is_denied(error)):  # then the error that ended the upload is the one to tell
             raise
 
 
@@ -257,11 +272,32 @@ def full_disk_stops(where: str) -> Iterator[None]:
 
 
 @contextmanager
-def unavailable_store_stops() -> Iterator[None]:
-    """Turn what a store raises while it cannot be reached into StoreUnavailable."""
+def _credentials_needed() -> Iterator[None]:
+    """Missing credentials are no property of the file that was asked for, and must not cost an item."""
     try:
         yield
     except Exception as error:
+        if type(error).__name__ in _NO_CREDENTIALS and _is_of_store(error):
+            raise _denied(error) from error
+        raise
+
+
+def _denied(error: BaseException) -> StoreDenied:
+    return StoreDenied(
+        f"the store does not let this user in ({error}): check the credentials (for S3 AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE), AWS_ENDPOINT_URL for a store that is not Amazon's, the bucket's name, "
+        "and your rights to it; on a cluster every node needs them in the environment that Ray was started in"
+    )
+
+
+@contextmanager
+def store_errors_stop() -> Iterator[None]:
+    """Turn what a store raises into StoreDenied where it is shut, and StoreUnavailable where it is out of reach."""
+    try:
+        yield
+    except Exception as error:
+        if is_denied(error):
+            raise _denied(error) from error
         if is_unavailable(error):
             raise StoreUnavailable(
                 f"the store cannot be reached ({error}): run the same command again to resume"
@@ -269,10 +305,24 @@ def unavailable_store_stops() -> Iterator[None]:
         raise
 
 
+def is_denied(error: BaseException) -> bool:
+    """Whether an error says that a store will go on refusing this user: credentials, rights, no such bucket."""
+    if isinstance(error, OSError):
+        answer = getattr(error.__cause__ or error.__context__, "response", None)  # as S3 gave it
+        if not isinstance(answer, dict):
+            return False
+        return isinstance(error, PermissionError) or answer.get("Error", {}).get("Code") == "NoSuchBucket"
+    return type(error).__name__ in _NO_CREDENTIALS and _is_of_store(error)
+
+
 def is_unavailable(error: BaseException) -> bool:
-    """Whether an error says that a store refuses, throttles or does not answer, whatever was asked of it."""
+    """Whether an error says that a store throttles or does not answer just now, whatever was asked of it."""
     if isinstance(error, OSError):
         return error.errno in _PASSING or isinstance(error, _UNREACHABLE)
+    return _is_of_store(error) and not is_denied(error)
+
+
+def _is_of_store(error: BaseException) -> bool:
     return type(error).__module__.partition(".")[0] in _STORE_LIBRARIES
 
 

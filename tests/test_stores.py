@@ -27,7 +27,7 @@ from ingest.sources.sa1b import Sa1b
 from ingest.watch import Watch
 from schemas import headers
 from schemas.dataset import STAGES, Dataset
-from schemas.errors import JobStopped, Refused
+from schemas.errors import JobStopped, Refused, StoreDenied
 from schemas.lease import Lease, read_holder
 from schemas.storage import Folder
 from schemas.verify import verify
@@ -68,6 +68,7 @@ def store(refusing) -> Iterator[str]:
         patch.setenv("AWS_SECRET_ACCESS_KEY", "fake")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         patch.setenv("AWS_MAX_ATTEMPTS", "2")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setenv("NO_PROXY", "127.0.0.1")
         s3fs.S3FileSystem.clear_instance_cache()
         try:
@@ -295,6 +296,44 @@ def test_a_bucket_that_is_not_there_is_a_clear_refusal(tree, store, capsys):
     assert "s3://nowhere/data cannot be made: " in capsys.readouterr().err
     assert refloom.main(["status", "s3://nowhere/data"]) == 2
     assert "is no refloom dataset" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}, "Unable to locate credentials"),
+        ({"AWS_SECRET_ACCESS_KEY": None}, "missing: AWS_SECRET_ACCESS_KEY"),
+        ({"AWS_ACCESS_KEY_ID": "another"}, "Forbidden"),
+    ],
+)
+def test_credentials_that_do_not_do_are_a_clear_refusal(tree, store, stored, monkeypatch, capsys, changed, message):
+    for name, value in changed.items():
+        monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    source = ["--images", f"{tree}/val2017", "--instances", f"{tree}/instances_val2017.json"]
+    try:
+        for command in (["ingest", "coco", *source, "--out", f"{store}/denied"], ["curate", stored.url, *NO_MODELS]):
+            assert refloom.main([*command, "--workers", "0"]) == 2
+            error = capsys.readouterr().err
+            assert message in error
+            assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE" in error
+    finally:
+        s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_a_job_does_not_wait_for_a_store_that_lets_its_workers_in_no_more(ray_session, tree, store, refusing):
+    """No attempt is counted, and no picture pays for it; with good credentials the job resumes."""
+    url, denied = f"{store}/denied-later", refusing.with_name(f"{refusing.name}.denied")
+    try:
+        with pytest.raises(StoreDenied, match="the store does not let this user in"):
+            job.ingest(coco(tree), url, job.Options(), Pool(workers=2), lambda status: denied.touch())
+    finally:
+        denied.unlink()
+    assert not [path for path in files_below(url) if "attempt" in path or "error" in path]
+    Folder(url).remove("runs/lease.json")  # it could not be given back; its holder, this process, goes on
+    job.ingest(coco(tree), url, job.Options(), HERE)
+    assert verify(Dataset(url), decode_per_unit=-1).sound
+    assert all(not counts.failed for counts in Dataset(url).counts("ingest").values())
 
 
 def test_a_job_waits_for_a_store_that_refuses_for_a_while(ray_session, tree, local, store, refusing):
