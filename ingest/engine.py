@@ -16,18 +16,17 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Protocol
 
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayActorError, RayTaskError
 
+from ingest.attempts import ATTEMPTS, Attempts
 from ingest.watch import ITEM_TIMEOUT_S, Tally, Watch, last_words
 from schemas.errors import JobStopped
 from schemas.storage import Folder
 
-ATTEMPTS = 3
-_MAX_CRASHES = 60
-"""Of one unit: twenty items that kill their process. More is a broken machine or a broken model."""
 _POLL_S = 0.25
 _KNOCK_S = 10.0
 _OBJECT_STORE_BYTES = 512 << 20
@@ -105,6 +104,70 @@ class Status:
     started: float = field(default_factory=time.monotonic)
 
 
+class Crew:
+    """The workers of one job, kept while one list of tasks after another is done: they start, and load, once.
+
+    Use as a context. Ray and the workers start when the first tasks come.
+    """
+
+    def __init__(self, job: Job, pool: Pool) -> None:
+        """Take on a job.
+
+        Args:
+            job: makes the workers.
+            pool: number and size of the workers.
+        """
+        self._job, self._pool = job, pool
+        self._here: Worker | None = None
+        self._actors: _Actors | None = None
+        self._owns_ray = False
+
+    def __enter__(self) -> "Crew":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._here = self._actors = None
+        if self._owns_ray:
+            ray.shutdown()
+
+    def run(
+        self,
+        title: str,
+        tasks: Sequence[Task],
+        *,
+        notes: Folder,
+        on_status: Callable[[Status], None] | None = None,
+    ) -> Status:
+        """Run all tasks; every task that returns has committed its unit.
+
+        Args:
+            title: what is done, for the record in `run.json`.
+            tasks: in the order in which they are handed out.
+            notes: folder of this run for notes, stack dumps, error reports, and at the end `run.json` with the rates.
+            on_status: called a few times a second; may raise to stop the job.
+
+        Raises:
+            JobStopped: a disk is full, a worker cannot start, or some units cannot be done; all others are then done.
+        """
+        status = Status(units=len(tasks), weight=sum(task.weight for task in tasks))
+        if not tasks:
+            return status
+        if self._pool.workers == 0:
+            self._here = self._here or self._job.start()
+            _run_here(self._here, tasks, notes, status, on_status)
+            _record(title, status, 0, notes)
+            return status
+        if self._actors is None:
+            self._owns_ray = connect(self._pool)
+            self._actors = _Actors(self._job, self._pool)
+        driver = _Driver(self._actors, tasks, notes, status, on_status)
+        driver.run()
+        _record(title, status, driver.workers, notes)
+        return status
+
+
 def run(
     title: str,
     job: Job,
@@ -114,35 +177,9 @@ def run(
     notes: Folder,
     on_status: Callable[[Status], None] | None = None,
 ) -> Status:
-    """Run all tasks; every task that returns has committed its unit.
-
-    Args:
-        title: what is done, for the record in `run.json`.
-        job: makes the workers.
-        tasks: in the order in which they are handed out.
-        pool: number and size of the workers.
-        notes: folder of this run for notes, stack dumps, error reports, and at the end `run.json` with the rates.
-        on_status: called a few times a second; may raise to stop the job.
-
-    Raises:
-        JobStopped: a disk is full, a worker cannot start, or some units cannot be done; all others are then done.
-    """
-    status = Status(units=len(tasks), weight=sum(task.weight for task in tasks))
-    if not tasks:
-        return status
-    if pool.workers == 0:
-        _run_here(job, tasks, notes, status, on_status)
-        _record(title, status, 0, notes)
-        return status
-    owns_ray = connect(pool)
-    try:
-        driver = _Driver(job, tasks, pool, notes, status, on_status)
-        driver.run()
-        _record(title, status, driver.workers, notes)
-    finally:
-        if owns_ray:
-            ray.shutdown()
-    return status
+    """One list of tasks with a crew of its own; arguments and errors as for `Crew`."""
+    with Crew(job, pool) as crew:
+        return crew.run(title, tasks, notes=notes, on_status=on_status)
 
 
 def _record(title: str, status: Status, workers: int, notes: Folder) -> None:
@@ -160,9 +197,8 @@ def _record(title: str, status: Status, workers: int, notes: Folder) -> None:
 
 
 def _run_here(
-    job: Job, tasks: Sequence[Task], notes: Folder, status: Status, on_status: Callable[[Status], None] | None
+    worker: Worker, tasks: Sequence[Task], notes: Folder, status: Status, on_status: Callable[[Status], None] | None
 ) -> None:
-    worker = job.start()
     finished: Tally = Counter()
     for task in tasks:
 
@@ -228,17 +264,17 @@ def _knock(address: str) -> None:
 class _Process:
     """The Ray actor around a worker."""
 
-    def __init__(self, job: Job, notes_url: str, board: Any, timeout_s: float) -> None:
+    def __init__(self, job: Job, board: Any, timeout_s: float) -> None:
         _use_one_thread()
         self._worker = job.start()
-        self._notes, self._board, self._timeout_s = Folder(notes_url), board, timeout_s
+        self._board, self._timeout_s = board, timeout_s
 
-    def run(self, task: Task, attempt: int, skip: dict[str, str]) -> Tally:
+    def run(self, task: Task, notes_url: str, attempt: int, skip: dict[str, str]) -> Tally:
         def report(unit: str, tally: Tally) -> None:
-            self._board.post.remote(unit, dict(tally))
+            self._board.post.remote(notes_url, unit, dict(tally))
 
-        watch = Watch(task.unit, self._notes, attempt=attempt, skip=skip, report=report, timeout_s=self._timeout_s)
-        with watch:
+        notes = Folder(notes_url)
+        with Watch(task.unit, notes, attempt=attempt, skip=skip, report=report, timeout_s=self._timeout_s) as watch:
             self._worker.run(task, watch)
         return watch.tally
 
@@ -254,39 +290,49 @@ def _use_one_thread() -> None:
 
 
 class _Board:
-    """Where workers post how far they are."""
+    """Where workers post how far they are, run by run: units of two runs may have one name."""
 
     def __init__(self) -> None:
-        self._tallies: dict[str, dict[str, int]] = {}
+        self._tallies: dict[tuple[str, str], dict[str, int]] = {}
 
-    def post(self, unit: str, tally: dict[str, int]) -> None:
-        self._tallies[unit] = tally
+    def post(self, run: str, unit: str, tally: dict[str, int]) -> None:
+        self._tallies[run, unit] = tally
 
-    def read(self) -> dict[str, dict[str, int]]:
-        return self._tallies
+    def read(self, run: str) -> dict[str, dict[str, int]]:
+        self._tallies = {key: tally for key, tally in self._tallies.items() if key[0] == run}
+        return {unit: tally for (_, unit), tally in self._tallies.items()}
 
 
-@dataclass(slots=True)
-class _Attempts:
-    """The history of one task: the item under work at each crash (None if unknown), and what is given up."""
+class _Actors:
+    """The processes of a crew; those that have nothing to do wait for the next run."""
 
-    crashes: list[str | None] = field(default_factory=list)
-    skip: dict[str, str] = field(default_factory=dict)
-    errors: list[str] = field(default_factory=list)
+    def __init__(self, job: Job, pool: Pool) -> None:
+        self._job, self._pool = ray.put(job), pool
+        self.board = ray.remote(num_cpus=0)(_Board).remote()
+        self._process = ray.remote(num_cpus=pool.cpus, num_gpus=pool.gpus, max_restarts=0)(_Process)
+        self._waiting: list[Any] = []
 
-    @property
-    def next(self) -> int:
-        return len(self.crashes) + len(self.errors) + 1
+    def take(self, count: int) -> list[Any]:
+        """Some processes: those that wait, then new ones."""
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        return taken + [self.spawn() for _ in range(count - len(taken))]
 
-    def crashed(self, item: str | None, timed_out: bool) -> bool:
-        """Note a crash; False if the unit is beyond help."""
-        self.crashes.append(item)
-        last = self.crashes[-ATTEMPTS:]
-        named = {name for name in last if name is not None}
-        if len(last) == ATTEMPTS and len(named) == 1:
-            self.skip[named.pop()] = "timeout" if timed_out else "killed_worker"
-            return len(self.crashes) < _MAX_CRASHES
-        return not (len(last) == ATTEMPTS and not named) and len(self.crashes) < _MAX_CRASHES
+    def give(self, processes: list[Any]) -> None:
+        """Processes that have nothing to do any more."""
+        self._waiting += processes
+
+    def spawn(self) -> Any:
+        """A new process."""
+        return self._process.remote(self._job, self.board, self._pool.item_timeout_s)
+
+    def size(self) -> int:
+        """How many processes the pool may have."""
+        if self._pool.workers is not None:
+            return self._pool.workers
+        resources = ray.cluster_resources()
+        if self._pool.gpus:
+            return max(1, int(resources.get("GPU", 0) / self._pool.gpus))
+        return max(1, int(resources.get("CPU", 1) / self._pool.cpus))
 
 
 class _Driver:
@@ -294,28 +340,25 @@ class _Driver:
 
     def __init__(
         self,
-        job: Job,
+        actors: _Actors,
         tasks: Sequence[Task],
-        pool: Pool,
         notes: Folder,
         status: Status,
         on_status: Callable[[Status], None] | None,
     ) -> None:
-        self._job, self._pool, self._notes = ray.put(job), pool, notes
+        self._actors, self._notes = actors, notes
         self._status, self._on_status = status, on_status
         self._waiting = deque(tasks)
-        self._attempts = {task.unit: _Attempts() for task in tasks}
+        self._attempts = {task.unit: Attempts() for task in tasks}
         self._finished: Tally = Counter()
         self._running: dict[Any, tuple[Any, Task]] = {}
         self._idle: list[Any] = []
         self._broken: dict[str, str] = {}
-        self.workers = min(self._size(), len(tasks))
-        self._board = ray.remote(num_cpus=0)(_Board).remote()
-        self._process = ray.remote(num_cpus=pool.cpus, num_gpus=pool.gpus, max_restarts=0)(_Process)
+        self.workers = min(actors.size(), len(tasks))
 
     def run(self) -> None:
         self._status.started = time.monotonic()  # the start of Ray is not the job's
-        self._idle = [self._spawn() for _ in range(self.workers)]
+        self._idle = self._actors.take(self.workers)
         last_status = 0.0
         while self._waiting or self._running:
             while self._waiting and self._idle:
@@ -327,6 +370,7 @@ class _Driver:
                 last_status = time.monotonic()
                 self._show()
         self._show()
+        self._actors.give(self._idle)
         if self._broken:
             units = "; ".join(f"{unit}: {why}" for unit, why in sorted(self._broken.items()))
             raise JobStopped(
@@ -334,20 +378,9 @@ class _Driver:
                 f"details in {self._notes.url}"
             )
 
-    def _size(self) -> int:
-        if self._pool.workers is not None:
-            return self._pool.workers
-        resources = ray.cluster_resources()
-        if self._pool.gpus:
-            return max(1, int(resources.get("GPU", 0) / self._pool.gpus))
-        return max(1, int(resources.get("CPU", 1) / self._pool.cpus))
-
-    def _spawn(self) -> Any:
-        return self._process.remote(self._job, self._notes.url, self._board, self._pool.item_timeout_s)
-
     def _hand_out(self, actor: Any, task: Task) -> None:
         attempts = self._attempts[task.unit]
-        self._running[actor.run.remote(task, attempts.next, attempts.skip)] = (actor, task)
+        self._running[actor.run.remote(task, self._notes.url, attempts.next, attempts.skip)] = (actor, task)
 
     def _settle(self, reference: Any) -> None:
         actor, task = self._running.pop(reference)
@@ -369,7 +402,7 @@ class _Driver:
             item, timed_out = last_words(self._notes, task.unit)
             helps = attempts.crashed(item, timed_out)
             self._status.restarts += 1
-            self._idle.append(self._spawn())
+            self._idle.append(self._actors.spawn())
             self._again(task, helps, f"its worker died {len(attempts.crashes)} times, last at {item or 'no item'}")
         else:
             self._idle.append(actor)
@@ -387,7 +420,7 @@ class _Driver:
         under_work = {task.unit for _, task in self._running.values()}
         tally = Counter(self._finished)
         try:
-            board = ray.get(self._board.read.remote(), timeout=5)
+            board = ray.get(self._actors.board.read.remote(self._notes.url), timeout=5)
         except (GetTimeoutError, RayActorError):
             board = {}  # a busy machine: the figures are older for once
         for unit in under_work & board.keys():

@@ -10,9 +10,12 @@ from helpers import HERE, ingest, ledger
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.candidates import Evaluation, Pictures, Things, read_evaluation, read_items
+from curation.candidates import Pictures, Things, read_items
 from curation.config import Curation, Models
-from curation.dedup import Dedup, duplicates, find_duplicates, meaningful, write_duplicates
+from curation.dedup import Dedup
+from curation.duplicates import duplicates
+from curation.evaluation import Evaluation, read_evaluation
+from curation.imagecopies import meaningful
 from curation.job import curate
 from curation.neighbours.phash import mirrored
 from inference.models import registry
@@ -68,6 +71,12 @@ def things(rows: list[dict[str, Any]]) -> Things:
         np.array([-1 if row.get("vector") is None else next(numbers) for row in rows], np.int64),
         np.array([v / np.linalg.norm(v) for v in vectors], np.float32).reshape(len(vectors), 3 if vectors else 0),
     )
+
+
+def find_duplicates(
+    dataset: Dataset, config: Dedup, near_copy: float | None, evaluation: Evaluation | None = None
+) -> dict[str, dict[str, Any]]:
+    return {row["id"]: row for row in duplicates(*read_items(dataset), config, near_copy, evaluation)}
 
 
 def gone(rows: list[dict[str, Any]]) -> dict[str, tuple[str, str]]:
