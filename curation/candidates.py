@@ -205,9 +205,7 @@ def _read(dataset: Dataset, table: str, columns: list[str], units: Sequence[str]
     return pa.concat_tables([dataset.read(table, columns, unit=unit) for unit in units])
 
 
-def _things(
-    dataset: Dataset, units: Sequence[str], place: dict[str, int], sizes: npt.NDArray[np.int64]
-) -> Things:
+def _things(dataset: Dataset, units: Sequence[str], place: dict[str, int], sizes: npt.NDArray[np.int64]) -> Things:
     objects = _read(dataset, "objects", ["object_id", "image_id", "kind", "box"], units)
     names: list[str] = objects["object_id"].to_pylist()
     images = np.array([place[name] for name in objects["image_id"].to_pylist()], np.int64)

@@ -24,10 +24,10 @@ def curate(options: argparse.Namespace) -> int:
     url = absolute_url(options.dataset)
     shown: list[Progress] = []
 
-    def show(title: str) -> Progress:
+    def show(title: str, item: str) -> Progress:
         for earlier in shown[-1:]:
             earlier.close()
-        shown.append(Progress(title, "candidate" if title == "compose" else "image"))
+        shown.append(Progress(title, item))
         return shown[-1]
 
     outlook = run(

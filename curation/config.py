@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from curation.dedup import Dedup
 from curation.identities import Identities
 from curation.looks import Looks
+from curation.waves.grain import Grain
 
 Points = tuple[tuple[float, float], ...]
 """A piecewise-linear ramp: (value, score) points with rising values; flat outside."""
@@ -284,7 +285,7 @@ class Compose:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curation:
-    """All settings; one section per stage."""
+    """All settings: one section per stage, and the grain of the work over the whole dataset."""
 
     models: Models = Models()
     filter: Filter = Filter()
@@ -299,3 +300,4 @@ class Curation:
     group: Group = Group()
     split: Split = Split()
     compose: Compose = Compose()
+    grain: Grain = field(default_factory=Grain)

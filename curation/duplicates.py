@@ -106,7 +106,9 @@ def seen(things: Things, images: Iterable[int]) -> dict[int, Seen]:
     for image in images:
         rows = order[slice(*np.searchsorted(things.images, (image, image + 1), sorter=order))]
         if len(rows):
-            found[image] = Seen([things.ids[row] for row in rows], [things.kinds[row] for row in rows], things.boxes[rows])
+            found[image] = Seen(
+                [things.ids[row] for row in rows], [things.kinds[row] for row in rows], things.boxes[rows]
+            )
     return found
 
 
@@ -127,7 +129,8 @@ def duplicates(
     objects: dict[str, Copy] = {}
     if near_copy is not None and "embedding" in config.by:
         rows = np.array(
-            [row for row in np.flatnonzero(things.rows >= 0) if pictures.ids[things.images[row]] not in images], np.int64
+            [row for row in np.flatnonzero(things.rows >= 0) if pictures.ids[things.images[row]] not in images],
+            np.int64,
         )
         candidates, vectors = candidates_of(pictures, things, rows), things.vectors[things.rows[rows]]
         taken_at = pictures.places()
@@ -150,3 +153,19 @@ def duplicates(
         images |= with_wholes
     on = {pictures.ids[place]: there for place, there in seen(things, range(len(pictures))).items()}
     return sorted(Gone(images, objects, on).rows(pictures.ids, things.ids), key=lambda row: str(row["id"]))
+
+
+def write_duplicates(images: list[str], objects: list[str], gone: Gone, out: UnitWriter) -> None:
+    """The rows of one unit; every item is settled as kept: `select` rejects what has a row, this stage only says so.
+
+    Args:
+        images, objects: ids of its items.
+        gone: what is a copy, as far as it concerns them.
+        out: the unit's writer.
+    """
+    for row in gone.rows(images, objects):
+        out.add("duplicates", row)
+    for kind, names in (("image", images), ("object", objects)):
+        if names:
+            out.expect(kind, len(names))
+            out.keep(kind, len(names))

@@ -1,21 +1,23 @@
 """A curation from plan to commit: which stages of which units are due, in what order, and what is refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from curation.config import Curation
 from curation.stages import ALL, BY_NAME, Recipe, Stage
+from curation.waves.stages import WAVES
+from curation.waves.stages import tasks as wave_tasks
+from curation.waves.wave import Desk, fingerprint_of
 from curation.worker import CurateJob
 from inference.models import registry
-from ingest import engine
-from ingest.engine import Pool, Status, Task
+from ingest.engine import Crew, Pool, Status, Task
 from schemas import card
 from schemas.dataset import Dataset
 from schemas.errors import Refused
 from schemas.lease import Lease
 
-Show = Callable[[str], Callable[[Status], None]]
-"""Makes the progress display of a phase, given its title."""
+Show = Callable[[str, str], Callable[[Status], None]]
+"""Makes the progress display of some tasks, given their title and what they count."""
 
 
 @dataclass(slots=True)
@@ -86,7 +88,7 @@ def curate(
 
     Raises:
         Refused: settings differ from those that units were made with, and `replace` is not given.
-        JobStopped: see `engine.run`.
+        JobStopped: see `Crew.run`.
     """
     models = choose_models(config)
     stages, absent = choose_stages(only, until, models)
@@ -103,29 +105,20 @@ def curate(
     with Lease(dataset.folder) as lease:
         dataset.collect_garbage()
         _refuse_other_settings(dataset, recipe, stages)
-        for title, phase in _phases(stages):
-            dataset.refresh()
-            due = {stage.name: _due(dataset, recipe, stage) for stage in phase}
-            outlook.due |= due
-            tasks = _tasks(dataset, phase, due)
-            if not tasks:
-                continue
-            on_status = show(title) if show is not None else None
+        with Crew(CurateJob(url, recipe, lease.id), _sized(pool, config)) as crew:
+            for title, phase in _phases(stages):
+                dataset.refresh()
+                due = {stage.name: _due(dataset, recipe, stage) for stage in phase}
+                outlook.due |= due
+                for more, item, tasks in _work(dataset, recipe, title, phase, due):
+                    on_status = show(more, item) if show is not None else None
 
-            def watch_lease(status: Status, shown: Callable[[Status], None] | None = on_status) -> None:
-                lease.check()
-                if shown is not None:
-                    shown(status)
+                    def watch_lease(status: Status, shown: Callable[[Status], None] | None = on_status) -> None:
+                        lease.check()
+                        if shown is not None:
+                            shown(status)
 
-            job = CurateJob(url, recipe, lease.id)
-            engine.run(
-                f"curate: {title}",
-                job,
-                tasks,
-                pool=_sized(pool, config),
-                notes=dataset.new_run(),
-                on_status=watch_lease,
-            )
+                    crew.run(f"curate: {more}", tasks, notes=dataset.new_run(), on_status=watch_lease)
         if any(outlook.due.values()):
             dataset.write_index()
             card.write(dataset)
@@ -150,10 +143,27 @@ def _due(dataset: Dataset, recipe: Recipe, stage: Stage) -> list[str]:
     return [unit for unit in dataset.units() if recipe.is_due(stage, dataset, unit)]
 
 
+def _work(
+    dataset: Dataset, recipe: Recipe, title: str, phase: list[Stage], due: dict[str, list[str]]
+) -> Iterator[tuple[str, str, list[Task]]]:
+    """Title, what is counted and tasks of one list of tasks after another; each is done when the next is asked for."""
+    if phase[0].over == "unit":
+        if tasks := _tasks(dataset, phase, due):
+            yield title, "candidate" if title == "compose" else "image", tasks
+        return
+    (stage,) = phase
+    fingerprint, inputs = fingerprint_of(dataset, recipe, stage)
+    desk = Desk(dataset, recipe, stage, fingerprint, due=due[stage.name])
+    if due[stage.name]:
+        desk.scratch.begin(inputs)
+        for wave in WAVES[stage.name]:
+            if tasks := wave_tasks(desk, wave):
+                yield f"{title} {wave.name}", wave.item, tasks
+    desk.scratch.remove()
+
+
 def _tasks(dataset: Dataset, phase: list[Stage], due: dict[str, list[str]]) -> list[Task]:
     names = tuple(stage.name for stage in phase)
-    if phase[0].over == "dataset":
-        return [Task("all", names)] if due[phase[0].name] else []
     units = sorted({unit for found in due.values() for unit in found})
     rows = {unit: manifest.tables["images"].rows for unit, manifest in dataset.manifests("ingest").items()}
     # the largest first, so that no worker is left alone with one at the end

@@ -7,18 +7,20 @@ limited in size. Groups whose pictures lie in one source group say nothing new a
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from curation.candidates import source_groups
 from curation.neighbours.clusters import mean_link, thinned, within_sigma
-from curation.neighbours.pairs import Floats
+from curation.neighbours.pairs import Floats, Pairs
 from curation.neighbours.plan import EXACT_BELOW, NEAR_CELLS
-from curation.neighbours.search import Codes, cosine_pairs
-from curation.neighbours.vectors import matrix
-from curation.objects import float_array
+from curation.neighbours.search import Codes, codes_of, cosine_pairs
+from curation.neighbours.vectors import vectors_of
+from curation.objects import float_array, read_objects
 from curation.spread import spread
 from schemas.dataset import Dataset
 
@@ -192,66 +194,48 @@ def _group(objects: Sights, found: list[int], config: Looks, upper: float) -> Ro
 
 def read_sights(dataset: Dataset) -> Sights:
     """The kept objects of a dataset that have embeddings and hold no face, for what fits into memory."""
-    parts: list[Sights] = []
-    for unit in dataset.units():
-        sights = read_columns(dataset, unit)
-        row = {name: number for number, name in enumerate(sights.ids)}
-        for names, vectors in vectors_of(dataset, "embeddings", "object_id", [unit], row):
-            parts.append(replace(sights.take([row[name] for name in names]), vectors=vectors))
-    if not parts:
-        return read_columns(dataset, None)
-    whole: dict[str, Any] = {}
-    for field in fields(Sights):
-        columns = [getattr(part, field.name) for part in parts]
-        whole[field.name] = sum(columns, []) if isinstance(columns[0], list) else np.concatenate(columns)
-    groups = source_groups(dataset, set(whole["images"]))
-    return Sights(**whole | {"source_groups": [groups.get(image, frozenset()) for image in whole["images"]]})
+    sights = read_columns(dataset, dataset.units())
+    row = {name: number for number, name in enumerate(sights.ids)}
+    names: list[str] = []
+    parts = [sights.vectors]
+    for found, vectors in vectors_of(dataset, "embeddings", "object_id", dataset.units(), row):
+        names += found
+        parts.append(vectors)
+    sights = replace(sights.take([row[name] for name in names]), vectors=np.concatenate(parts[1:] or parts))
+    groups = source_groups(dataset, set(sights.images))
+    return replace(sights, source_groups=[groups.get(image, frozenset()) for image in sights.images])
 
 
-def read_columns(dataset: Dataset, unit: str) -> Sights:
-    """The kept objects of a unit that hold no face, without source groups and vectors."""
-def read_sights(dataset: Dataset) -> Sights:
-    """The kept objects of a dataset that have embeddings and hold no face; unit by unit."""
+def read_columns(dataset: Dataset, units: Sequence[str]) -> Sights:
+    """The kept objects of some units that hold no face, without source groups and vectors."""
     columns: dict[str, list[Any]] = defaultdict(list)
-    parts: list[Floats] = []
-    groups: dict[str, set[str]] = defaultdict(set)
-    for row in dataset.read("source_groups", ["group_id", "members"]).to_pylist():
-        for member in row["members"]:
-            groups[member].add(row["group_id"])
-    for unit in dataset.units():
+    for unit in units:
         verdicts = dataset.read("selection", ["object_id", "verdict"], unit=unit).to_pylist()
         kept = {row["object_id"] for row in verdicts if row["verdict"] == "keep"}
         kept -= set(
             dataset.read("faces", ["object_id"], unit=unit)["object_id"].to_pylist()
         )  # `identities` groups these
-        table = dataset.read("embeddings", ["object_id", "image_id", "embedding"], unit=unit)
-        chosen = np.array([name in kept for name in table["object_id"].to_pylist()], bool)
-        if not chosen.any():
-            continue
-        table = table.filter(chosen)
         images = dataset.read("images", ["image_id", "video_id"], unit=unit).to_pylist()
         videos = {row["image_id"]: row["video_id"] for row in images}
-        objects = dataset.read("objects", ["object_id", "category", "area"], unit=unit)
-        category = dict(zip(objects["object_id"].to_pylist(), objects["category"].to_pylist(), strict=True))
-        area = dict(zip(objects["object_id"].to_pylist(), float_array(objects["area"]), strict=True))
         scores = dataset.read("object_scores", ["object_id", "quality"], unit=unit)
         quality = dict(zip(scores["object_id"].to_pylist(), float_array(scores["quality"]), strict=True))
-        names, on = table["object_id"].to_pylist(), table["image_id"].to_pylist()
+        objects = read_objects(dataset, unit, ["object_id", "image_id", "category", "area"])
+        objects = objects.filter(np.array([name in kept for name in objects["object_id"].to_pylist()], bool))
+        names, on = objects["object_id"].to_pylist(), objects["image_id"].to_pylist()
         columns["ids"] += names
         columns["images"] += on
         columns["videos"] += [videos[image] for image in on]
-        columns["categories"] += [category[name] for name in names]
-        columns["source_groups"] += [frozenset(groups.get(image, ())) for image in on]
+        columns["categories"] += objects["category"].to_pylist()
         columns["quality"] += [quality.get(name, np.nan) for name in names]
-        columns["areas"] += [area[name] for name in names]
-        parts.append(matrix(table["embedding"]))
+        columns["areas"] += float_array(objects["area"]).tolist()
+    count = len(columns["ids"])
     return Sights(
         columns["ids"],
         columns["images"],
         columns["videos"],
         columns["categories"],
-        columns["source_groups"],
+        [frozenset()] * count,
         np.array(columns["quality"], np.float64),
         np.array(columns["areas"], np.float64),
-        np.concatenate(parts) if parts else np.zeros((0, 0), np.float32),
+        np.zeros((count, 0), np.float32),
     )

@@ -1,5 +1,6 @@
 """Dedup: what is planted is found, what differs stays, the best copy stays, and `of` always names what stays."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from ingest.sources.subjects import Subjects
 from schemas import pictures
 from schemas.dataset import Dataset
 from schemas.errors import Refused
-from schemas.unit import UnitKey, UnitWriter
 
 EMBEDDER = registry.by_name("image_embedding", "efficientnet-lite0")
 NEAR_COPY = EMBEDDER.thresholds["near_copy"]
@@ -356,17 +356,18 @@ def test_leaks_of_a_folder_and_of_a_dataset_are_found(
         read_evaluation([str(tmp_path / "empty")])
 
 
-def test_every_item_of_a_unit_is_settled_and_rows_are_written(planted: Dataset):
-    rows = find_duplicates(planted, Dedup(), None)
-    (unit,) = planted.units()
-    found, on = read_items(planted)
-    with UnitWriter(planted.folder, UnitKey("dedup", unit, "made")) as out:
-        write_duplicates(found.ids, on.ids, rows, out)
-    planted.refresh()
-    assert {row["id"]: row for row in planted.read("duplicates").to_pylist()}.keys() == rows.keys()
-    assert planted.counts("dedup")["object"].kept == len(on.ids)
-    assert ledger(planted, "dedup") == {}
-    planted.drop("dedup", unit)
+def test_every_item_of_a_unit_is_settled_and_its_rows_are_those_of_the_pure_function(planted: Dataset, tmp_path: Path):
+    out = Dataset(shutil.copytree(planted.url, tmp_path / "data"))
+    curate(out.url, Curation(models=Models(face="none")), HERE, until="dedup")
+    out.refresh()
+    expected = find_duplicates(planted, Dedup(), NEAR_COPY)
+    rows = {row["id"]: row for row in out.read("duplicates").to_pylist()}
+    assert rows.keys() == expected.keys()
+    for name, row in rows.items():
+        assert row == expected[name] | {"similarity": pytest.approx(expected[name]["similarity"], abs=1e-7)}
+    assert out.counts("dedup")["object"].kept == out.counts("dedup")["image"].kept == 5 * len(NAMES)
+    assert ledger(out, "dedup") == {}
+    assert not (tmp_path / "data" / "work").exists()
 
 
 @pytest.mark.shared

@@ -63,10 +63,10 @@ def fit(vectors: Floats, count: int, rounds: int = 6) -> Floats:
         order = np.argsort(homes, kind="stable")
         present, starts = np.unique(homes[order], return_index=True)
         ends = np.append(starts[1:], len(order))
-        for first in range(0, len(present), _CELLS_AT_ONCE):  # so that double precision is held of few vectors
-            some = slice(first, first + _CELLS_AT_ONCE)
-            members = order[starts[first] : ends[some][-1]]
-            sums = np.add.reduceat(vectors[members].astype(np.float64), starts[some] - starts[first], axis=0)
+        for begin in range(0, len(present), _CELLS_AT_ONCE):  # so that double precision is held of few vectors
+            some = slice(begin, begin + _CELLS_AT_ONCE)
+            members = order[starts[begin] : ends[some][-1]]
+            sums = np.add.reduceat(vectors[members].astype(np.float64), starts[some] - starts[begin], axis=0)
             lengths = np.linalg.norm(sums, axis=1, keepdims=True)
             sound = lengths[:, 0] > 1e-9  # a cell whose members cancel out, or without any, keeps its centroid
             centroids[present[some][sound]] = (sums[sound] / lengths[sound]).astype(np.float32)

@@ -75,7 +75,7 @@ def chunks_of(residents: Indices, guests: Indices, *, most_rows: int, least_prod
         if rows and (rows + count > most_rows or products + own > aim):
             close(cell)
             first, rows, products = cell, 0, 0
-        if own and (count > most_rows or own > 2 * aim and count > 1):
+        if own and (count > most_rows or (own > 2 * aim and count > 1)):
             parts = max(-(-count // most_rows), min(count, -(-own // aim)))
             chunks += [Chunk(cell, cell + 1, part, parts, max(1, own // parts)) for part in range(parts)]
             first, rows, products = cell + 1, 0, 0
@@ -211,6 +211,8 @@ def _visits(
 
 def _by_cell(cells: Indices, rows: Indices) -> dict[int, Indices]:
     """Rising rows of each cell."""
+    if not len(cells):
+        return {}
     order = np.lexsort((rows, cells))
     present, starts = np.unique(cells[order], return_index=True)
     return dict(zip(present.tolist(), np.split(rows[order], starts[1:]), strict=True))

@@ -19,7 +19,7 @@ class Grain:
     slab_mb: float = 1000.0
     chunk_mb: float = 500.0
     chunk_gflop: float = 100.0
-    batch_pairs: int = 200_000
+    batch_pairs: int = 50_000
 
     def __post_init__(self) -> None:
         if min(self.part_rows, self.slab_mb, self.chunk_mb, self.chunk_gflop, self.batch_pairs) <= 0:

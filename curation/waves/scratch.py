@@ -10,7 +10,7 @@ Files appear whole, so a task that was killed is done again, and writes the same
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -216,6 +216,8 @@ def by_part(
     rows: npt.NDArray[np.int64],
 ) -> Iterator[tuple[int, npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     """Rows part by part: the part, rising places in it, and where the rows stand among those given."""
+    if not len(rows):
+        return
     order = np.argsort(rows, kind="stable")
     parts = part_of(rows[order])
     numbers, starts = np.unique(parts, return_index=True)
@@ -228,5 +230,3 @@ def _back(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     back = np.empty(len(rows), np.int64)
     back[np.argsort(rows, kind="stable")] = np.arange(len(rows))
     return back
-
-

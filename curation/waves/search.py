@@ -45,7 +45,12 @@ class Search:
 
 
 def marks_of(
-    names: list[str], apart: list[str] | None = None, kinds: list[str | None] | None = None, *, part: int, first: int = 0
+    names: list[str],
+    apart: list[str] | None = None,
+    kinds: list[str | None] | None = None,
+    *,
+    part: int,
+    first: int = 0,
 ) -> npt.NDArray[Any]:
     """(N,) what is known of rows besides their vectors.
 

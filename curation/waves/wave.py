@@ -21,20 +21,31 @@ _LAYOUT = 1
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """One task of a wave; travels to a worker.
+    """What a worker is told of one task of a wave.
 
     Attributes:
         stage, wave: whose.
-        name: of the task, unique in its wave.
         fingerprint: of the scratch folder.
         args: what it is about, plain values.
-        weight: its share of the wave's work.
     """
 
     stage: str
     wave: str
-    name: str
     fingerprint: str
+    args: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A task as a wave plans it.
+
+    Attributes:
+        name: of the task, unique in its wave.
+        args: as in `Errand`.
+        weight: its share of the wave's work.
+    """
+
+    name: str
     args: dict[str, Any] = field(default_factory=dict)
     weight: int = 1
 
@@ -52,17 +63,8 @@ class Wave:
 
     name: str
     item: str
-    plan: Callable[["Desk"], list["Order"]]
+    plan: Callable[["Desk"], list[Order]]
     work: Callable[["Desk", dict[str, Any], Watch], Receipt | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A task as a wave plans it: name, arguments and weight as in `Errand`."""
-
-    name: str
-    args: dict[str, Any] = field(default_factory=dict)
-    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +153,7 @@ class Desk:
 
     def orders(self) -> list[Order]:
         """A task for every part."""
-        return [
-            Order(f"part-{part.number:06d}", {"part": part.number, "units": list(part.units)}, max(1, part.rows))
-            for part in self.parts
-        ]
+        return [Order(f"part-{part.number:06d}", _of(part), max(1, part.rows)) for part in self.parts]
 
     def orders_of_units(self) -> list[Order]:
         """A task for every unit that is due."""
@@ -166,6 +165,10 @@ class Desk:
             for unit in part.units
             if unit in due
         ]
+
+
+def _of(part: Part) -> dict[str, Any]:
+    return {"part": part.number, "units": list(part.units), "rows": part.rows}
 
 
 def fingerprint_of(dataset: Dataset, recipe: Recipe, stage: Stage) -> tuple[str, dict[str, str]]:
