@@ -1,5 +1,6 @@
 """A curation from plan to commit: which stages of which units are due, in what order, and what is refused."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from schemas import card
 from schemas.dataset import Dataset
 from schemas.errors import Refused
 from schemas.lease import Lease
+from schemas.storage import Folder
 
 Show = Callable[[str, str], Callable[[Status], None]]
 """Makes the progress display of some tasks, given their title and what they count."""
@@ -110,15 +112,15 @@ def curate(
                 dataset.refresh()
                 due = {stage.name: _due(dataset, recipe, stage) for stage in phase}
                 outlook.due |= due
-                for more, item, tasks in _work(dataset, recipe, title, phase, due):
-                    on_status = show(more, item) if show is not None else None
+                for leg in _legs(dataset, recipe, title, phase, due):
+                    on_status = show(leg.title, leg.item) if show is not None else None
 
                     def watch_lease(status: Status, shown: Callable[[Status], None] | None = on_status) -> None:
                         lease.check()
                         if shown is not None:
                             shown(status)
 
-                    crew.run(f"curate: {more}", tasks, notes=dataset.new_run(), on_status=watch_lease)
+                    crew.run(f"curate: {leg.title}", leg.tasks, notes=leg.notes, on_status=watch_lease)
         if any(outlook.due.values()):
             dataset.write_index()
             card.write(dataset)
@@ -143,23 +145,54 @@ def _due(dataset: Dataset, recipe: Recipe, stage: Stage) -> list[str]:
     return [unit for unit in dataset.units() if recipe.is_due(stage, dataset, unit)]
 
 
-def _work(
+@dataclass(frozen=True, slots=True)
+class _Leg:
+    """Tasks that are done together.
+
+    Attributes:
+        title: what is done.
+        item: what is counted.
+        tasks: to do.
+        notes: folder of the run.
+    """
+
+    title: str
+    item: str
+    tasks: list[Task]
+    notes: Folder
+
+
+def _legs(
     dataset: Dataset, recipe: Recipe, title: str, phase: list[Stage], due: dict[str, list[str]]
-) -> Iterator[tuple[str, str, list[Task]]]:
-    """Title, what is counted and tasks of one list of tasks after another; each is done when the next is asked for."""
+) -> Iterator[_Leg]:
+    """One list of tasks after another; each is done when the next is asked for."""
+    run = dataset.new_run()
     if phase[0].over == "unit":
         if tasks := _tasks(dataset, phase, due):
-            yield title, "candidate" if title == "compose" else "image", tasks
+            yield _Leg(title, "candidate" if title == "compose" else "image", tasks, run)
         return
     (stage,) = phase
     fingerprint, inputs = fingerprint_of(dataset, recipe, stage)
     desk = Desk(dataset, recipe, stage, fingerprint, due=due[stage.name])
     if due[stage.name]:
         desk.scratch.begin(inputs)
+        notes: list[Folder] = []
         for wave in WAVES[stage.name]:
             if tasks := wave_tasks(desk, wave):
-                yield f"{title} {wave.name}", wave.item, tasks
+                notes.append(run.below(wave.name))
+                yield _Leg(f"{title} {wave.name}", wave.item, tasks, notes[-1])
+        _sum_up(f"curate: {title}", notes, run)
     desk.scratch.remove()
+
+
+def _sum_up(command: str, notes: list[Folder], run: Folder) -> None:
+    """One record of what the waves of a stage took; its items are those of the last wave, which writes units."""
+    records = {folder.url.rsplit("/", 1)[1]: json.loads(folder.read("run.json")) for folder in notes}
+    last = list(records.values())[-1]
+    total = {name: sum(record[name] for record in records.values()) for name in ("seconds", "bytes", "restarts")}
+    whole = last | total | {"command": command, "workers": max(record["workers"] for record in records.values())}
+    whole["waves"] = {name: record["seconds"] for name, record in records.items()}
+    run.write("run.json", json.dumps(whole, indent=1).encode() + b"\n")
 
 
 def _tasks(dataset: Dataset, phase: list[Stage], due: dict[str, list[str]]) -> list[Task]:

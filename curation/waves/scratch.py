@@ -18,10 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from schemas.dataset import INPUTS, WORK
 from schemas.storage import Folder
 
-WORK = "work"
-INPUTS = "inputs.json"
 _GAP_BYTES = 1 << 16
 """Ranges nearer than this are read as one: a request to a store costs more than these bytes."""
 _BATCH_BYTES = 64 << 20

@@ -26,6 +26,7 @@ from curation.waves.chunks import FOUND, MARK, Chunk, Slab, chunks_of, compare, 
 from curation.waves.scratch import Receipt, Scratch, part_name, row_number
 from curation.waves.wave import Desk, Order, Wave
 from ingest.watch import Watch
+from schemas.errors import Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,9 @@ def search_waves(searches: Callable[[Desk], list[Search]], begun: tuple[str, ...
             if rows < 2:
                 continue
             if len({width for _, _, width in parts}) > 1:
-                raise ValueError(f"{search.name}: vectors of different widths: embed all anew")
+                raise Refused(
+                    f"{search.name} were embedded by models of different widths: do them again with --replace"
+                )
             args = {"search": search.name, "parts": [part[:2] for part in parts], "width": parts[0][2]}
             orders.append(Order(search.name, args, rows))
         return orders
