@@ -24,6 +24,7 @@ from curation.candidates import read_items, source_groups
 from curation.config import Curation, Models
 from curation.dedup import Dedup
 from curation.duplicates import duplicates
+from curation.evaluation import read_evaluation
 from curation.identities import identity_groups, read_portraits
 from curation.job import curate
 from curation.looks import look_groups, read_sights
@@ -298,11 +299,9 @@ def test_workers_change_no_byte(ray_session, planted, fine, tmp_path, workers):
 
 def test_leaks_and_what_goes_with_them_are_those_of_the_pure_function(planted, tmp_path):
     """Of an evaluation set that is a part of the dataset itself: the same ids, the same bytes."""
-    from curation.evaluation import read_evaluation
-
     judged = tmp_path / "judged" / "000000000007.jpg"
     judged.parent.mkdir()
-    judged.write_bytes((planted.parent / "coco/train2017/000000000007.jpg").read_bytes())
+    judged.write_bytes((planted.parent / "coco/val2017/000000000007.jpg").read_bytes())
     config = replace(SEEN, dedup=replace(SEEN.dedup, by=("bytes", "phash"), evaluation=(str(judged.parent),)))
     data = Path(shutil.copytree(planted, tmp_path / "data"))
     curate(str(data), replace(config, grain=FINE), HERE, only="dedup")
