@@ -1,4 +1,4 @@
-"""The neighbour search as the stages run it: waves of tasks on a pool of workers, what lies between them in a folder."""
+"""The neighbour search as the stages run it: waves of tasks on a pool of workers."""
 
 import re
 import shutil
@@ -61,9 +61,7 @@ def run(quick: bool) -> Result:
                     f"{shares[-1]:.4f}",
                 ]
             )
-        same &= all(
-            np.array_equal(getattr(pairs[0], name), getattr(pairs[1], name)) for name in ("i", "j", "cosine")
-        )
+        same &= all(np.array_equal(getattr(pairs[0], name), getattr(pairs[1], name)) for name in ("i", "j", "cosine"))
     small, large = sizes
     growth = (peaks[large] - peaks[small]) / (4 * vectors.shape[1] * (large - small))
     gain = seconds[large, 1] / seconds[large, 2]
@@ -71,10 +69,10 @@ def run(quick: bool) -> Result:
         "Neighbour search in waves, 512 numbers a vector, through the pool",
         ("N", "workers", "cells", "chunks", "s", *(f"{name} s / MiB" for name in _NAMES), "pairs", "recall"),
         rows,
-        "Wall time from the first task that is handed out to the last that is done, wave by wave, and the peak resident "
-        "set of the largest task of each, interpreter and libraries included. Clustered vectors, near-copies (cosine "
-        f"{_SEARCH.bounds.lower}), slabs of {_GRAIN.slab_mb:.0f} MB, chunks of {_GRAIN.chunk_mb:.0f} MB. Settle: all "
-        "pairs as one. The start of Ray and of its workers is not counted in s.",
+        "Wall time from the first task that is handed out to the last that is done, wave by wave, and the peak "
+        "resident set of the largest task of each, interpreter and libraries included; the start of Ray is not "
+        f"counted. Clustered vectors, near-copies (cosine {_SEARCH.bounds.lower}), slabs of {_GRAIN.slab_mb:.0f} MB, "
+        f"chunks of {_GRAIN.chunk_mb:.0f} MB. Settle: all pairs as one.",
         [
             (f"recall {min(shares):.4f}, asked 0.99", min(shares) >= 0.99),
             ("one and two workers find the same pairs and cosines", same),
