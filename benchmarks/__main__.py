@@ -8,7 +8,19 @@ import sys
 import time
 from pathlib import Path
 
-NAMES = ("ingest", "curation", "masks", "memory", "workers", "rows", "neighbours", "selection", "publish", "stages")
+NAMES = (
+    "ingest",
+    "curation",
+    "masks",
+    "memory",
+    "workers",
+    "rows",
+    "neighbours",
+    "waves",
+    "selection",
+    "publish",
+    "stages",
+)
 _README = Path(__file__).with_name("README.md")
 _MARKS = ("<!-- numbers begin -->", "<!-- numbers end -->")
 

@@ -23,11 +23,17 @@ def curate(options: argparse.Namespace) -> int:
         return 0
     url = absolute_url(options.dataset)
     shown: list[Progress] = []
+    stages: list[str] = []
 
-    def show(title: str) -> Progress:
+    def show(title: str, item: str) -> Progress:
+        stage = title.split()[0]
+        if shown and stages[-1] == stage:  # waves of one stage, most of them short, share a line
+            shown[-1].turn(title, item)
+            return shown[-1]
         for earlier in shown[-1:]:
             earlier.close()
-        shown.append(Progress(title, "candidate" if title == "compose" else "image"))
+        stages.append(stage)
+        shown.append(Progress(title, item))
         return shown[-1]
 
     outlook = run(

@@ -12,6 +12,7 @@ from curation.dedup import Dedup
 from curation.identities import Identities
 from curation.looks import Looks
 from curation.pairs import Pairs
+from curation.waves.grain import Grain
 
 Points = tuple[tuple[float, float], ...]
 """A piecewise-linear ramp: (value, score) points with rising values; flat outside."""
@@ -300,7 +301,7 @@ class Compose:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curation:
-    """All settings, in sections."""
+    """All settings: one section per stage, and the grain of the work over the whole dataset."""
 
     models: Models = field(default_factory=Models)
     filter: Filter = Filter()
@@ -317,3 +318,4 @@ class Curation:
     pairs: Pairs = field(default_factory=Pairs)
     balance: Balance = field(default_factory=Balance)
     compose: Compose = Compose()
+    grain: Grain = field(default_factory=Grain)

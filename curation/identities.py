@@ -10,6 +10,7 @@ is no member.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.neighbours.clusters import mean_link, thinned, within_sigma
-from curation.neighbours.pairs import Floats
-from curation.neighbours.plan import NEAR_CELLS
+from curation.neighbours.pairs import Floats, Pairs
+from curation.neighbours.plan import EXACT_BELOW, NEAR_CELLS
 from curation.neighbours.search import cosine_pairs
 from curation.neighbours.vectors import matrix
 from curation.objects import float_array
@@ -26,7 +27,8 @@ from curation.spread import spread
 from schemas.dataset import Dataset
 
 VERSION = 1
-_MOST_NEIGHBOURS = 64
+MOST_NEIGHBOURS = 64
+"""Pairs of one face or track that are kept, the strongest."""
 
 Row = dict[str, Any]
 
@@ -45,7 +47,7 @@ class Identities:
         min_members: fewer make no group; they stand on different pictures, and not all in one track.
         max_members: the best by quality stay.
         max_per_video: the best by quality of one video stay.
-        near_cells: of the neighbour search.
+        near_cells, exact_below: of the neighbour search; see `neighbours.plan`.
     """
 
     min_cosine: float | None = None
@@ -57,10 +59,15 @@ class Identities:
     max_members: int = 100
     max_per_video: int = 8
     near_cells: int = NEAR_CELLS
+    exact_below: int = EXACT_BELOW
 
     def __post_init__(self) -> None:
         if self.min_members < 2 or self.max_members < self.min_members:
             raise ValueError("min_members is 2 or more, and max_members no less")
+
+    def lower(self, same_identity: float) -> float:
+        """The cosine from which two faces are one person, given the model's threshold."""
+        return same_identity if self.min_cosine is None else self.min_cosine
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,34 +98,75 @@ class Portraits:
     track_images: dict[str, set[str]]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Nodes:
+    """What is joined, N of them: single faces, and tracks whose faces agree.
+
+    Attributes:
+        names: face ids, and track ids behind `track:`.
+        faces: rows of `Portraits` for each.
+        vectors: (N, D) unit length, the mean of its faces.
+        places: ids of the pictures on which each is seen.
+    """
+
+    names: list[str]
+    faces: list[list[int]]
+    vectors: Floats
+    places: list[frozenset[str]]
+
+
 def identity_groups(faces: Portraits, config: Identities, same_identity: float) -> list[Row]:
-    """Rows of `groups`, by id; similarities are those of the faces.
+    """Rows of `groups`, by id, for what fits into memory; `waves` does the same part by part.
 
     Args:
         faces: in any order.
         config: settings.
         same_identity: the face model's threshold.
     """
-    lower = config.min_cosine if config.min_cosine is not None else same_identity
-    nodes = _nodes(faces, config, lower)
-    names = sorted(nodes)
-    if len(names) < 2:
+    lower = config.lower(same_identity)
+    nodes = nodes_of(faces, config, lower)
+    if len(nodes.names) < 2:
         return []
-    vectors = np.stack([_mean(faces.vectors[nodes[name]]) for name in names])
-    numbers = {image: number for number, image in enumerate(sorted(set(faces.images)))}
+    pairs = cosine_pairs(
+        nodes.names,
+        nodes.vectors,
+        lower,
+        near_cells=config.near_cells,
+        exact_below=config.exact_below,
+        most=MOST_NEIGHBOURS,
+    )
+    return joined(faces, nodes, pairs, config, lower)
+
+
+def joined(faces: Portraits, nodes: Nodes, pairs: Pairs, config: Identities, lower: float) -> list[Row]:
+    """The groups of nodes, by id; connected parts of the pairs can be given one by one.
+
+    Args:
+        faces: of the nodes.
+        nodes: by name.
+        pairs: of nodes, with a cosine of `lower` or more.
+        config: settings.
+        lower: of one person.
+    """
+    numbers: dict[str, int] = {}
+    places = [frozenset(numbers.setdefault(name, len(numbers)) for name in images) for images in nodes.places]
+    clusters = mean_link(nodes.vectors, pairs, lower, places)
+    rows = [_group(faces, [nodes.faces[node] for node in cluster], config) for cluster in clusters]
+    return sorted((row for row in rows if row is not None), key=lambda row: str(row["group_id"]))
+
+
+def nodes_of(faces: Portraits, config: Identities, lower: float) -> Nodes:
+    """What is joined, by name; needs all faces of a track."""
+    found = _nodes(faces, config, lower)
+    names = sorted(found)
     places = []
     for name in names:
-        images = {faces.images[face] for face in nodes[name]}
-        track = faces.tracks[nodes[name][0]]
-        images |= faces.track_images.get(track, set()) if track is not None else set()
-        places.append(frozenset(numbers.setdefault(image, len(numbers)) for image in images))
-    pairs = cosine_pairs(names, vectors, lower, near_cells=config.near_cells, most=_MOST_NEIGHBOURS)
-    rows = []
-    for cluster in mean_link(vectors, pairs, lower, places):
-        row = _group(faces, [nodes[names[node]] for node in cluster], config)
-        if row is not None:
-            rows.append(row)
-    return sorted(rows, key=lambda row: str(row["group_id"]))
+        images = {faces.images[face] for face in found[name]}
+        track = faces.tracks[found[name][0]]
+        places.append(frozenset(images | faces.track_images.get(track, set()) if track is not None else images))
+    means = [_mean(faces.vectors[found[name]]) for name in names]
+    vectors = np.stack(means) if means else np.zeros((0, faces.vectors.shape[1]), np.float32)
+    return Nodes(names, [found[name] for name in names], vectors, places)
 
 
 def _nodes(faces: Portraits, config: Identities, lower: float) -> dict[str, list[int]]:
@@ -201,12 +249,12 @@ def _group(faces: Portraits, nodes: list[list[int]], config: Identities) -> Row 
 # -- reading -----------------------------------------------------------------------------------------------------
 
 
-def read_portraits(dataset: Dataset) -> Portraits:
-    """The faces of a dataset that was selected from, without crops; unit by unit."""
+def read_portraits(dataset: Dataset, units: Sequence[str] | None = None) -> Portraits:
+    """The faces of a dataset that was selected from, without crops, of some units or of all; unit by unit."""
     columns: dict[str, list[Any]] = defaultdict(list)
     parts: list[Floats] = []
     track_images: dict[str, set[str]] = defaultdict(set)
-    for unit in dataset.units():
+    for unit in dataset.units() if units is None else units:
         faces = dataset.read("faces", ["face_id", "image_id", "object_id", "box", "embedding"], unit=unit)
         faces = faces.filter(faces["embedding"].is_valid())
         if not len(faces):

@@ -1,22 +1,26 @@
 """A curation from plan to commit: which stages of which units are due, in what order, and what is refused."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from curation.config import Curation
-from curation.groups import ties
+from curation.groups import Ties, ties
 from curation.stages import ALL, BY_NAME, Recipe, Stage
-from curation.worker import CurateJob
+from curation.waves.stages import WAVES
+from curation.waves.stages import tasks as wave_tasks
+from curation.waves.wave import Desk, fingerprint_of
+from curation.worker import CurateJob, Visit
 from inference.models import registry
-from ingest import engine
-from ingest.engine import Pool, Status, Task
+from ingest.engine import Crew, Pool, Status, Task
 from schemas import card
 from schemas.dataset import Dataset
 from schemas.errors import Refused
 from schemas.lease import Lease
+from schemas.storage import Folder
 
-Show = Callable[[str], Callable[[Status], None]]
-"""Makes the progress display of a phase, given its title."""
+Show = Callable[[str, str], Callable[[Status], None]]
+"""Makes the progress display of some tasks, given their title and what they count."""
 
 
 @dataclass(slots=True)
@@ -87,7 +91,7 @@ def curate(
 
     Raises:
         Refused: settings differ from those that units were made with, and `replace` is not given.
-        JobStopped: see `engine.run`.
+        JobStopped: see `Crew.run`.
     """
     models = choose_models(config)
     stages, absent = choose_stages(only, until, models)
@@ -104,30 +108,20 @@ def curate(
     with Lease(dataset.folder) as lease:
         dataset.collect_garbage()
         _refuse_other_settings(dataset, recipe, stages)
-        for title, phase in _phases(stages):
-            dataset.refresh()
-            due = {stage.name: _due(dataset, recipe, stage) for stage in phase}
-            outlook.due |= due
-            tasks = _tasks(dataset, phase, due)
-            if not tasks:
-                continue
-            on_status = show(title) if show is not None else None
+        with Crew(CurateJob(url, recipe, lease.id), _sized(pool, config)) as crew:
+            for title, phase in _phases(stages):
+                dataset.refresh()
+                due = {stage.name: _due(dataset, recipe, stage) for stage in phase}
+                outlook.due |= due
+                for leg in _legs(dataset, recipe, title, phase, due):
+                    on_status = show(leg.title, leg.item) if show is not None else None
 
-            def watch_lease(status: Status, shown: Callable[[Status], None] | None = on_status) -> None:
-                lease.check()
-                if shown is not None:
-                    shown(status)
+                    def watch_lease(status: Status, shown: Callable[[Status], None] | None = on_status) -> None:
+                        lease.check()
+                        if shown is not None:
+                            shown(status)
 
-            follows_groups = any(stage.name in ("group", "compose") for stage in phase)
-            job = CurateJob(url, recipe, lease.id, ties(dataset) if follows_groups else {})
-            engine.run(
-                f"curate: {title}",
-                job,
-                tasks,
-                pool=_sized(pool, config),
-                notes=dataset.new_run(),
-                on_status=watch_lease,
-            )
+                    crew.run(f"curate: {leg.title}", leg.tasks, notes=leg.notes, on_status=watch_lease)
         if any(outlook.due.values()):
             dataset.write_index()
             card.write(dataset)
@@ -152,15 +146,64 @@ def _due(dataset: Dataset, recipe: Recipe, stage: Stage) -> list[str]:
     return [unit for unit in dataset.units() if recipe.is_due(stage, dataset, unit)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Leg:
+    """Tasks that are done together.
+
+    Attributes:
+        title: what is done.
+        item: what is counted.
+        tasks: to do.
+        notes: folder of the run.
+    """
+
+    title: str
+    item: str
+    tasks: list[Task]
+    notes: Folder
+
+
+def _legs(
+    dataset: Dataset, recipe: Recipe, title: str, phase: list[Stage], due: dict[str, list[str]]
+) -> Iterator[_Leg]:
+    """One list of tasks after another; each is done when the next is asked for."""
+    run = dataset.new_run()
+    if phase[0].over == "unit":
+        if tasks := _tasks(dataset, phase, due):
+            yield _Leg(title, "candidate" if title == "compose" else "image", tasks, run)
+        return
+    (stage,) = phase
+    fingerprint, inputs = fingerprint_of(dataset, recipe, stage)
+    desk = Desk(dataset, recipe, stage, fingerprint, due=due[stage.name])
+    if due[stage.name]:
+        desk.scratch.begin(inputs)
+        notes: list[Folder] = []
+        for wave in WAVES[stage.name]:
+            if tasks := wave_tasks(desk, wave):
+                notes.append(run.below(wave.name))
+                yield _Leg(f"{title} {wave.name}", wave.item, tasks, notes[-1])
+        _sum_up(f"curate: {title}", notes, run)
+    desk.scratch.remove()
+
+
+def _sum_up(command: str, notes: list[Folder], run: Folder) -> None:
+    """One record of what the waves of a stage took; its items are those of the last wave, which writes units."""
+    records = {folder.url.rsplit("/", 1)[1]: json.loads(folder.read("run.json")) for folder in notes}
+    last = list(records.values())[-1]
+    total = {name: sum(record[name] for record in records.values()) for name in ("seconds", "bytes", "restarts")}
+    whole = last | total | {"command": command, "workers": max(record["workers"] for record in records.values())}
+    whole["waves"] = {name: record["seconds"] for name, record in records.items()}
+    run.write("run.json", json.dumps(whole, indent=1).encode() + b"\n")
+
+
 def _tasks(dataset: Dataset, phase: list[Stage], due: dict[str, list[str]]) -> list[Task]:
     names = tuple(stage.name for stage in phase)
-    if phase[0].over == "dataset":
-        return [Task("all", names)] if due[phase[0].name] else []
     units = sorted({unit for found in due.values() for unit in found})
+    tied = ties(dataset) if units and not {"group", "compose"}.isdisjoint(names) else {}
     rows = {unit: manifest.tables["images"].rows for unit, manifest in dataset.manifests("ingest").items()}
     # the largest first, so that no worker is left alone with one at the end
     units.sort(key=lambda unit: (-rows[unit], unit))
-    return [Task(unit, names, max(1, rows[unit])) for unit in units]
+    return [Task(unit, Visit(names, tied.get(unit, Ties())), max(1, rows[unit])) for unit in units]
 
 
 def _refuse_gaps(dataset: Dataset, stages: list[Stage]) -> None:

@@ -7,23 +7,26 @@ limited in size. Groups whose pictures lie in one source group say nothing new a
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from curation.candidates import source_groups
 from curation.neighbours.clusters import mean_link, thinned, within_sigma
-from curation.neighbours.pairs import Floats
-from curation.neighbours.plan import NEAR_CELLS
-from curation.neighbours.search import Codes, cosine_pairs
-from curation.neighbours.vectors import matrix
+from curation.neighbours.pairs import Floats, Pairs
+from curation.neighbours.plan import EXACT_BELOW, NEAR_CELLS
+from curation.neighbours.search import Codes, codes_of, cosine_pairs
+from curation.neighbours.vectors import vectors_of
 from curation.objects import float_array, read_objects
 from curation.spread import spread
 from schemas.dataset import Dataset
 
 VERSION = 1
-_MOST_NEIGHBOURS = 64
+MOST_NEIGHBOURS = 64
+"""Pairs of one object that are kept, the strongest."""
 
 Row = dict[str, Any]
 
@@ -44,6 +47,7 @@ class Looks:
         max_sigma: members this much less like the others than is usual in the group go; PhotoMaker 8.
         min_members: fewer make no group.
         max_members: the best by quality stay.
+        exact_below: of the neighbour search; see `neighbours.plan`.
         near_cells: of the neighbour search; more than its default, because the bound is low: of pairs at 0.65 and more
             among 200,000 random directions 32 cells find 0.962, 64 find 0.986 and 96 find 0.994.
     """
@@ -56,6 +60,7 @@ class Looks:
     min_members: int = 2
     max_members: int = 30
     near_cells: int = 3 * NEAR_CELLS
+    exact_below: int = EXACT_BELOW
 
     def __post_init__(self) -> None:
         if self.min_members < 2 or self.max_members < self.min_members:
@@ -66,6 +71,10 @@ class Looks:
     def lower(self, similar: float, near_copy: float) -> float:
         """The cosine from which two objects are one thing, given a model's thresholds."""
         return similar + self.strictness * (near_copy - similar) if self.min_cosine is None else self.min_cosine
+
+    def upper(self, near_copy: float) -> float:
+        """The cosine from which two objects are near-copies, given a model's threshold."""
+        return near_copy if self.max_cosine is None else self.max_cosine
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,49 +101,67 @@ class Sights:
     areas: npt.NDArray[np.float64]
     vectors: Floats
 
+    def take(self, rows: Sequence[int]) -> "Sights":
+        """Some of them, in that order."""
+        taken: dict[str, Any] = {}
+        for field in fields(self):
+            column = getattr(self, field.name)
+            taken[field.name] = [column[row] for row in rows] if isinstance(column, list) else column[list(rows)]
+        return Sights(**taken)
+
+    def places(self) -> list[str]:
+        """Where each was taken: its video or its picture. Two of one place are never in one group."""
+        return [video or image for video, image in zip(self.videos, self.images, strict=True)]
+
+    def kinds(self) -> list[str | None]:
+        """Their classes as sources agree on them."""
+        return [_word(category) for category in self.categories]
+
 
 def look_groups(objects: Sights, config: Looks, similar: float, near_copy: float) -> list[Row]:
-    """Rows of `groups`, by id.
+    """Rows of `groups`, by id, for what fits into memory; `waves` does the same part by part.
 
     Args:
         objects: in any order.
         config: settings.
         similar, near_copy: the embedding model's thresholds.
     """
-    lower = config.lower(similar, near_copy)
-    upper = config.max_cosine if config.max_cosine is not None else near_copy
-    without = {_word(name) for name in config.without}
-    usable = [
-        row for row, category in enumerate(objects.categories) if category is None or _word(category) not in without
-    ]
-    order = sorted(usable, key=objects.ids.__getitem__)
-    if len(order) < 2:
+    lower, upper = config.lower(similar, near_copy), config.upper(near_copy)
+    objects = objects.take(sorted(usable(objects, config), key=objects.ids.__getitem__))
+    if len(objects.ids) < 2:
         return []
-    vectors = objects.vectors[order]
-    apart = _codes([objects.videos[row] or objects.images[row] for row in order])
-    kinds = _codes([_word(objects.categories[row]) for row in order])
     pairs = cosine_pairs(
-        [objects.ids[row] for row in order],
-        vectors,
+        objects.ids,
+        objects.vectors,
         lower,
         upper,
-        codes=Codes(apart=apart, kinds=kinds),
+        codes=Codes(apart=codes_of(objects.places()), kinds=codes_of(objects.kinds())),
         near_cells=config.near_cells,
-        most=_MOST_NEIGHBOURS,
+        exact_below=config.exact_below,
+        most=MOST_NEIGHBOURS,
     )
-    places = [frozenset((code,)) for code in apart.tolist()]
-    rows = []
-    for cluster in mean_link(vectors, pairs, lower, places, kinds):
-        row = _group(objects, [order[place] for place in cluster], config, upper)
-        if row is not None:
-            rows.append(row)
-    return sorted(rows, key=lambda row: str(row["group_id"]))
+    return joined(objects, pairs, config, lower, upper)
 
 
-def _codes(words: list[str | None]) -> npt.NDArray[np.int64]:
-    """Numbers for words, -1 for None."""
-    numbers = {word: number for number, word in enumerate(sorted({word for word in words if word is not None}))}
-    return np.array([-1 if word is None else numbers[word] for word in words], np.int64)
+def usable(objects: Sights, config: Looks) -> list[int]:
+    """Those of a class that a look can tell apart."""
+    without = {_word(name) for name in config.without}
+    return [row for row, kind in enumerate(objects.kinds()) if kind is None or kind not in without]
+
+
+def joined(objects: Sights, pairs: Pairs, config: Looks, lower: float, upper: float) -> list[Row]:
+    """The groups of objects, by id; connected parts of the pairs can be given one by one.
+
+    Args:
+        objects: usable ones, by id.
+        pairs: of objects, with a cosine between the bounds.
+        config: settings.
+        lower, upper: bounds of one thing.
+    """
+    places = [frozenset((code,)) for code in codes_of(objects.places()).tolist()]
+    clusters = mean_link(objects.vectors, pairs, lower, places, codes_of(objects.kinds()))
+    rows = [_group(objects, cluster, config, upper) for cluster in clusters]
+    return sorted((row for row in rows if row is not None), key=lambda row: str(row["group_id"]))
 
 
 def _word(category: str | None) -> str | None:
@@ -166,49 +193,52 @@ def _group(objects: Sights, found: list[int], config: Looks, upper: float) -> Ro
 
 
 def read_sights(dataset: Dataset) -> Sights:
-    """The kept objects of a dataset that have embeddings and hold no face; unit by unit."""
+    """The kept objects of a dataset that have embeddings and hold no face, for what fits into memory."""
+    sights = read_columns(dataset, dataset.units())
+    row = {name: number for number, name in enumerate(sights.ids)}
+    names: list[str] = []
+    parts = [sights.vectors]
+    for found, vectors in vectors_of(dataset, "embeddings", "object_id", dataset.units(), row):
+        names += found
+        parts.append(vectors)
+    sights = replace(sights.take([row[name] for name in names]), vectors=np.concatenate(parts[1:] or parts))
+    groups = source_groups(dataset, set(sights.images))
+    return replace(sights, source_groups=[groups.get(image, frozenset()) for image in sights.images])
+
+
+def read_columns(dataset: Dataset, units: Sequence[str]) -> Sights:
+    """The kept objects of some units that hold no face, without source groups and vectors."""
     columns: dict[str, list[Any]] = defaultdict(list)
-    parts: list[Floats] = []
-    groups: dict[str, set[str]] = defaultdict(set)
-    for row in dataset.read("source_groups", ["group_id", "members"]).to_pylist():
-        for member in row["members"]:
-            groups[member].add(row["group_id"])
-    for unit in dataset.units():
+    for unit in units:
         verdicts = dataset.read("selection", ["object_id", "verdict"], unit=unit).to_pylist()
         kept = {row["object_id"] for row in verdicts if row["verdict"] == "keep"}
         kept -= set(
             dataset.read("faces", ["object_id"], unit=unit)["object_id"].to_pylist()
         )  # `identities` groups these
-        table = dataset.read("embeddings", ["object_id", "image_id", "embedding"], unit=unit)
-        chosen = np.array([name in kept for name in table["object_id"].to_pylist()], bool)
-        if not chosen.any():
-            continue
-        table = table.filter(chosen)
         images = dataset.read("images", ["image_id", "video_id"], unit=unit).to_pylist()
         videos = {row["image_id"]: row["video_id"] for row in images}
-        objects = read_objects(dataset, unit, ["object_id", "category", "area"])
-        made = dataset.read("masks", ["object_id", "area"], unit=unit)
-        category = dict(zip(objects["object_id"].to_pylist(), objects["category"].to_pylist(), strict=True))
-        area = dict(zip(objects["object_id"].to_pylist(), float_array(objects["area"]), strict=True))
-        area |= dict(zip(made["object_id"].to_pylist(), float_array(made["area"]), strict=True))
         scores = dataset.read("object_scores", ["object_id", "quality"], unit=unit)
         quality = dict(zip(scores["object_id"].to_pylist(), float_array(scores["quality"]), strict=True))
-        names, on = table["object_id"].to_pylist(), table["image_id"].to_pylist()
+        objects = read_objects(dataset, unit, ["object_id", "image_id", "category", "area"])
+        objects = objects.filter(np.array([name in kept for name in objects["object_id"].to_pylist()], bool))
+        names, on = objects["object_id"].to_pylist(), objects["image_id"].to_pylist()
         columns["ids"] += names
         columns["images"] += on
         columns["videos"] += [videos[image] for image in on]
-        columns["categories"] += [category[name] for name in names]
-        columns["source_groups"] += [frozenset(groups.get(image, ())) for image in on]
+        columns["categories"] += objects["category"].to_pylist()
         columns["quality"] += [quality.get(name, np.nan) for name in names]
-        columns["areas"] += [area[name] for name in names]
-        parts.append(matrix(table["embedding"]))
+        made = dataset.read("masks", ["object_id", "area"], unit=unit)
+        areas = dict(zip(made["object_id"].to_pylist(), float_array(made["area"]).tolist(), strict=True))
+        given = float_array(objects["area"]).tolist()
+        columns["areas"] += [areas.get(name, area) for name, area in zip(names, given, strict=True)]
+    count = len(columns["ids"])
     return Sights(
         columns["ids"],
         columns["images"],
         columns["videos"],
         columns["categories"],
-        columns["source_groups"],
+        [frozenset()] * count,
         np.array(columns["quality"], np.float64),
         np.array(columns["areas"], np.float64),
-        np.concatenate(parts) if parts else np.zeros((0, 0), np.float32),
+        np.zeros((count, 0), np.float32),
     )

@@ -1,7 +1,9 @@
 """Train and validation: pictures of one video or group stay together, and growing a dataset moves nothing."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
 
 from curation.config import Split
 from schemas.dataset import Dataset
@@ -69,38 +71,56 @@ def assign(
     return splits
 
 
-def split_dataset(dataset: Dataset, config: Split) -> dict[str, tuple[str, str]]:
-    """Image id to (split, cluster) over the whole dataset.
+_SPLITS = pa.schema({"image_id": pa.string(), "split": pa.string(), "cluster": pa.string()})
 
-    Reads ids only; ids of ten million pictures take a few GB, so this runs in one worker.
+
+def draw(pictures: pa.Table, links: Iterable[pa.Table], config: Split) -> pa.Table:
+    """Split and cluster of every picture, in order.
+
+    Args:
+        pictures: of `read_pictures`, of the whole dataset.
+        links: of `read_links`; together of the whole dataset.
+        config: settings.
+
+    Holds ids only: those of ten million pictures take a few GB.
     """
     clusters = Clusters()
-    source_splits: dict[str, str | None] = {}
-    sources: dict[str, str] = {}
-    videos: dict[str, str] = {}
-    for unit in dataset.units():
-        columns = ["image_id", "source", "split", "video_id"]
-        for row in dataset.read("images", columns, unit=unit).to_pylist():
-            clusters.add(row["image_id"])
-            source_splits[row["image_id"]], sources[row["image_id"]] = row["split"], row["source"]
-            if row["video_id"] is not None:
-                clusters.join((videos.setdefault(row["video_id"], row["image_id"]), row["image_id"]))
-    for unit in dataset.units():
+    images: list[str] = pictures["image_id"].to_pylist()
+    first_of: dict[str, str] = {}
+    for image, video in zip(images, pictures["video_id"].to_pylist(), strict=True):
+        clusters.add(image)
+        if video is not None:
+            clusters.join((first_of.setdefault(video, image), image))
+    for table in links:
+        for linked in table["images"].to_pylist():
+            clusters.join(linked)
+    source_splits = dict(zip(images, pictures["split"].to_pylist(), strict=True))
+    splits = assign(clusters, source_splits, dict(zip(images, pictures["source"].to_pylist(), strict=True)), config)
+    return pa.table([images, [splits[image] for image in images], [clusters.name(image) for image in images]], _SPLITS)
+
+
+def read_pictures(dataset: Dataset, units: Sequence[str]) -> pa.Table:
+    """What is asked of the pictures of some units: image_id, source, split, video_id."""
+    columns = ["image_id", "source", "split", "video_id"]
+    return pa.concat_tables([dataset.read("images", columns, unit=unit) for unit in units])
+
+
+def read_links(dataset: Dataset, units: Sequence[str]) -> pa.Table:
+    """Pictures that must stay together, as lists `images`: in one group of the source or of ours, or copies."""
+    links: dict[tuple[str, ...], None] = {}
+    for unit in units:
         for row in dataset.read("source_groups", ["members"], unit=unit).to_pylist():
-            clusters.join(row["members"])
+            links[tuple(row["members"])] = None
         for row in dataset.read("groups", ["members"], unit=unit).to_pylist():
-            clusters.join(image_of(member) for member in row["members"])
+            links[tuple(dict.fromkeys(image_of(member) for member in row["members"]))] = None
         for row in dataset.read("duplicates", ["id", "of"], unit=unit).to_pylist():
-            clusters.join((image_of(row["id"]), image_of(row["of"])))
-    splits = assign(clusters, source_splits, sources, config)
-    return {image: (split, clusters.name(image)) for image, split in splits.items()}
+            links[image_of(row["id"]), image_of(row["of"])] = None
+    return pa.table({"images": pa.array(list(links), pa.list_(pa.string()))})
 
 
-def write_splits(dataset: Dataset, unit: str, splits: dict[str, tuple[str, str]], out: UnitWriter) -> None:
+def write_splits(rows: pa.Table, out: UnitWriter) -> None:
     """The rows of one unit."""
-    images = dataset.read("images", ["image_id"], unit=unit)["image_id"].to_pylist()
-    out.expect("image", len(images))
-    for image in images:
-        split, cluster = splits[image]
-        out.add("splits", {"image_id": image, "split": split, "cluster": cluster})
-        out.keep("image")
+    out.expect("image", rows.num_rows)
+    if rows.num_rows:
+        out.add_columns("splits", {name: rows[name].to_pylist() for name in rows.column_names})
+    out.keep("image", rows.num_rows)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,20 +12,17 @@ import numpy.typing as npt
 from curation import select
 from curation.annotators import Annotator, Embeddings, Faces, Measure, Quality, Row, lose
 from curation.attempts import unforeseen
-from curation.candidates import read_evaluation
-from curation.choices import choose_dataset, write_choices
 from curation.composer import compose_unit
 from curation.decoded import Decoded
-from curation.dedup import find_duplicates, write_duplicates
 from curation.groups import Ties, group_unit
 from curation.masking import mask_unit, rows_of
-from curation.matching import match_dataset, write_matches
 from curation.members import matched_units
 from curation.objects import Objects, ObjectStream
 from curation.prefetch import prefetched
 from curation.scene import Scene
-from curation.split import split_dataset, write_splits
 from curation.stages import BY_NAME, PIXEL_STAGES, Recipe, Stage, inputs, vocabulary
+from curation.waves import stages as waves
+from curation.waves.wave import Desk, Errand
 from curation.words import Captions, Phrases
 from inference.models import registry
 from inference.models.embedders import TextEmbedder
@@ -53,17 +50,28 @@ class CurateJob:
         url: of the dataset.
         recipe: stages and settings.
         lease_id: checked before every commit.
-        ties: units whose source groups cross into others, for the stages that follow them there.
     """
 
     url: str
     recipe: Recipe
     lease_id: str
-    ties: dict[str, Ties] = field(default_factory=dict)
 
     def start(self) -> "CurateWorker":
         """One worker per process."""
         return CurateWorker(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """What a worker is told of one unit.
+
+    Attributes:
+        stages: to do where they are due, in order.
+        ties: other units that share source groups with it, for the stages that follow them there.
+    """
+
+    stages: tuple[str, ...]
+    ties: Ties
 
 
 class CurateWorker:
@@ -73,22 +81,25 @@ class CurateWorker:
         self._job = job
         self._recipe = job.recipe
         self._models: dict[str, Any] = {}
+        self._at: tuple[tuple[str, str], Desk] | None = None
 
     def run(self, task: Task, watch: Watch) -> None:
-        """One unit; a task of the whole dataset has an empty unit name."""
+        """One unit, or one task of a stage over the whole dataset."""
+        if isinstance(task.payload, Errand):
+            waves.work(self._desk(task.payload), task.payload, task.unit, watch)
+            return
         dataset = Dataset(self._job.url)
-        stages = [BY_NAME[name] for name in task.payload]
-        if "mask" in task.payload and self._recipe.is_due(BY_NAME["mask"], dataset, task.unit):
+        visit: Visit = task.payload
+        stages = [BY_NAME[name] for name in visit.stages]
+        if "mask" in visit.stages and self._recipe.is_due(BY_NAME["mask"], dataset, task.unit):
             self._mask(BY_NAME["mask"], dataset, task.unit, watch)
         pixel = [stage for stage in stages if stage.name in PIXEL_STAGES]
         due = [stage for stage in pixel if self._recipe.is_due(stage, dataset, task.unit)]
         if due:
             self._look(due, dataset, task.unit, watch)
         for stage in stages:
-            if stage.over == "dataset":
-                self._survey(stage, dataset, watch)
-            elif stage.name != "mask" and stage not in pixel and self._recipe.is_due(stage, dataset, task.unit):
-                self._tabulate(stage, dataset, task.unit, watch)
+            if stage.name != "mask" and stage not in pixel and self._recipe.is_due(stage, dataset, task.unit):
+                self._tabulate(stage, dataset, task.unit, visit.ties, watch)
 
     # -- pixel stages --------------------------------------------------------------------------------------------
 
@@ -227,8 +238,8 @@ class CurateWorker:
 
     # -- stages that read tables ---------------------------------------------------------------------------------
 
-    def _tabulate(self, stage: Stage, dataset: Dataset, unit: str, watch: Watch) -> None:
-        config, ties = self._recipe.config, self._job.ties.get(unit, Ties())
+    def _tabulate(self, stage: Stage, dataset: Dataset, unit: str, ties: Ties, watch: Watch) -> None:
+        config = self._recipe.config
         if stage.name == "select":
             with self._writer(stage, dataset, unit, watch) as out:
                 select.select_unit(dataset, unit, config.select, out)
@@ -245,52 +256,20 @@ class CurateWorker:
         else:
             raise KeyError(stage.name)
 
-    def _survey(self, stage: Stage, dataset: Dataset, watch: Watch) -> None:
-        """One look at the whole dataset, written unit by unit so that later stages need their own unit only."""
-        config = self._recipe.config
-        write: Callable[[str, UnitWriter], None]
-        if stage.name == "dedup":
-            embedder = (
-                self._model("image_embedding") if self._has("image_embedding") and config.dedup.evaluation else None
+    def _desk(self, errand: Errand) -> Desk:
+        """The desk of a stage; kept, with the manifests that it has read, until the worker is sent to another."""
+        key = errand.stage, errand.fingerprint
+        if self._at is None or self._at[0] != key:
+            desk = Desk(
+                Dataset(self._job.url),
+                self._recipe,
+                BY_NAME[errand.stage],
+                errand.fingerprint,
+                model=self._model,
+                writer=self._writer,
             )
-            evaluation = read_evaluation(config.dedup.evaluation, embedder)
-            copies = find_duplicates(dataset, config.dedup, self._threshold("image_embedding", "near_copy"), evaluation)
-
-            def write(unit: str, out: UnitWriter) -> None:
-                images = dataset.read("images", ["image_id"], unit=unit)["image_id"].to_pylist()
-                objects = dataset.read("objects", ["object_id"], unit=unit)["object_id"].to_pylist()
-                write_duplicates(images, objects, copies, out)
-
-        elif stage.name == "match":
-            similar, near_copy = (self._threshold("image_embedding", name) for name in ("similar", "near_copy"))
-            looks = None if similar is None or near_copy is None else (similar, near_copy)
-            matches = match_dataset(dataset, config, self._threshold("face", "same_identity"), looks)
-
-            def write(unit: str, out: UnitWriter) -> None:
-                write_matches(matches.get(unit, []), out)
-
-        elif stage.name == "balance":
-            choices = choose_dataset(dataset, config)
-
-            def write(unit: str, out: UnitWriter) -> None:
-                write_choices(choices.get(unit, []), out)
-
-        else:
-            splits = split_dataset(dataset, config.split)
-
-            def write(unit: str, out: UnitWriter) -> None:
-                write_splits(dataset, unit, splits, out)
-
-        for unit in dataset.units():
-            with self._writer(stage, dataset, unit, watch) as out:
-                write(unit, out)
-
-    def _has(self, role: str) -> bool:
-        return role in self._recipe.models
-
-    def _threshold(self, role: str, name: str) -> float | None:
-        """A threshold of the model of a role; None without one."""
-        return self._entry(role).thresholds[name] if self._has(role) else None
+            self._at = key, desk
+        return self._at[1]
 
     def _writer(
         self, stage: Stage, dataset: Dataset, unit: str, watch: Watch, others: tuple[str, ...] = ()

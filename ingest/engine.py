@@ -6,7 +6,6 @@ unit then goes on without it. A worker gets units from when it is there, so that
 cost nothing. Workers write and commit their units; the driver sees counts only, never a picture.
 """
 
-import json
 import math
 import os
 import signal
@@ -18,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import ray
@@ -25,12 +25,13 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from ingest.attempts import ATTEMPTS, Account
 from ingest.heap import keep_freed_memory
+from ingest.inline import run_inline
 from ingest.watch import Tally, Watch, last_words
-from ingest.work import Job, Pool, Status, Task, Worker
+from ingest.work import Job, Pool, Status, Task, Worker, record
 from schemas.errors import JobStopped, RefloomError, Refused, StoreUnavailable
 from schemas.storage import STORE_VARIABLES, Folder, store_errors_stop
 
-__all__ = ["ATTEMPTS", "Job", "Pool", "Status", "Task", "Worker", "connect", "run"]
+__all__ = ["ATTEMPTS", "Crew", "Job", "Pool", "Status", "Task", "Worker", "connect", "run"]
 
 _POLL_S = 0.25
 _KNOCK_S = 10.0
@@ -43,6 +44,72 @@ _OBJECT_STORE_BYTES = 512 << 20
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "ARROW_NUM_THREADS")
 
 
+class Crew:
+    """The workers of one job, kept while one list of tasks after another is done: they start, and load, once.
+
+    Use as a context. Ray and the workers start when the first tasks come.
+    """
+
+    def __init__(self, job: Job, pool: Pool) -> None:
+        """Take on a job.
+
+        Args:
+            job: makes the workers.
+            pool: number and size of the workers.
+        """
+        self._job, self._pool = job, pool
+        self._here: Worker | None = None
+        self._seats: _Seats | None = None
+        self._owns_ray = False
+
+    def __enter__(self) -> "Crew":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._here = self._seats = None
+        if self._owns_ray:
+            ray.shutdown()
+
+    def run(
+        self,
+        title: str,
+        tasks: Sequence[Task],
+        *,
+        notes: Folder,
+        on_status: Callable[[Status], None] | None = None,
+    ) -> Status:
+        """Run all tasks; every task that returns has committed its unit.
+
+        Args:
+            title: what is done, for the record in `run.json`.
+            tasks: in the order in which they are handed out.
+            notes: folder of this run for notes, stack dumps, error reports, and at the end `run.json` with the rates.
+            on_status: called a few times a second; may raise to stop the job.
+
+        Raises:
+            JobStopped: a disk is full, a worker cannot start, or some units cannot be done; all others are then done.
+            Refused: a worker cannot load a model, or there are no GPUs.
+            StoreDenied: a store does not let the workers in.
+        """
+        status = Status(units=len(tasks), weight=sum(task.weight for task in tasks))
+        if not tasks:
+            return status
+        if self._pool.workers == 0:
+            self._here = self._here or self._job.start()
+            run_inline(self._here, tasks, notes, status, on_status)
+            record(title, status, 0, notes)
+            return status
+        if self._seats is None:
+            self._owns_ray = connect(self._pool)
+            self._seats = _Seats(self._job, self._pool)
+        driver = _Driver(self._seats, tasks, notes, status, on_status)
+        driver.run()
+        record(title, status, driver.workers, notes)
+        return status
+
+
 def run(
     title: str,
     job: Job,
@@ -52,71 +119,9 @@ def run(
     notes: Folder,
     on_status: Callable[[Status], None] | None = None,
 ) -> Status:
-    """Run all tasks; every task that returns has committed its unit.
-
-    Args:
-        title: what is done, for the record in `run.json`.
-        job: makes the workers.
-        tasks: in the order in which they are handed out.
-        pool: number and size of the workers.
-        notes: folder of this run for notes, stack dumps, error reports, and at the end `run.json` with the rates.
-        on_status: called a few times a second; may raise to stop the job.
-
-    Raises:
-        JobStopped: a disk is full, a worker cannot start, or some units cannot be done; all others are then done.
-        Refused: a worker cannot load a model, or there are no GPUs.
-        StoreDenied: a store does not let the workers in.
-    """
-    status = Status(units=len(tasks), weight=sum(task.weight for task in tasks))
-    if not tasks:
-        return status
-    if pool.workers == 0:
-        _run_here(job, tasks, notes, status, on_status)
-        _record(title, status, 0, notes)
-        return status
-    owns_ray = connect(pool)
-    try:
-        driver = _Driver(job, tasks, pool, notes, status, on_status)
-        driver.run()
-        _record(title, status, driver.workers, notes)
-    finally:
-        if owns_ray:
-            ray.shutdown()
-    return status
-
-
-def _record(title: str, status: Status, workers: int, notes: Folder) -> None:
-    """What a finished run took; clocks belong into runs/ and nowhere else."""
-    record = {
-        "command": title,
-        "seconds": round(time.monotonic() - status.started, 3),
-        "items": status.tally["begun"],
-        "bytes": status.tally["bytes"],
-        "units": status.units,
-        "workers": workers,
-        "restarts": status.restarts,
-    }
-    notes.write("run.json", json.dumps(record, indent=1).encode() + b"\n")
-
-
-def _run_here(
-    job: Job, tasks: Sequence[Task], notes: Folder, status: Status, on_status: Callable[[Status], None] | None
-) -> None:
-    worker = job.start()
-    finished: Tally = Counter()
-    for task in tasks:
-
-        def report(unit: str, tally: Tally) -> None:
-            status.tally = finished + tally
-            if on_status is not None:
-                on_status(status)
-
-        with store_errors_stop(), Watch(task.unit, notes, report=report, timeout_s=0) as watch:
-            worker.run(task, watch)
-        status.done += 1
-        status.weight_done += task.weight
-        report(task.unit, watch.tally)
-        finished.update(watch.tally)
+    """One list of tasks with a crew of its own; arguments and errors as for `Crew`."""
+    with Crew(job, pool) as crew:
+        return crew.run(title, tasks, notes=notes, on_status=on_status)
 
 
 def connect(pool: Pool) -> bool:
@@ -175,18 +180,19 @@ class _Process:
                 del os.environ[name]
             os.environ.update(store_variables)
 
-    def start(self, job: Job, notes_url: str, board: Any, timeout_s: float) -> None:
+    def start(self, job: Job, board: Any, timeout_s: float) -> None:
         _use_one_thread()
         keep_freed_memory()
         with store_errors_stop():
             self._worker = job.start()
-            self._notes, self._board, self._timeout_s = Folder(notes_url), board, timeout_s
+        self._board, self._timeout_s = board, timeout_s
 
-    def run(self, task: Task, attempt: int, skip: dict[str, str]) -> Tally:
+    def run(self, task: Task, notes_url: str, attempt: int, skip: dict[str, str]) -> Tally:
         def report(unit: str, tally: Tally) -> None:
-            self._board.post.remote(unit, dict(tally))
+            self._board.post.remote(notes_url, unit, dict(tally))
 
-        watch = Watch(task.unit, self._notes, attempt=attempt, skip=skip, report=report, timeout_s=self._timeout_s)
+        notes = Folder(notes_url)
+        watch = Watch(task.unit, notes, attempt=attempt, skip=skip, report=report, timeout_s=self._timeout_s)
         with store_errors_stop(), watch:
             self._worker.run(task, watch)
         return watch.tally
@@ -207,16 +213,17 @@ def _use_one_thread() -> None:
 
 
 class _Board:
-    """Where workers post how far they are."""
+    """Where workers post how far they are, run by run: units of two runs may have one name."""
 
     def __init__(self) -> None:
-        self._tallies: dict[str, dict[str, int]] = {}
+        self._tallies: dict[tuple[str, str], dict[str, int]] = {}
 
-    def post(self, unit: str, tally: dict[str, int]) -> None:
-        self._tallies[unit] = tally
+    def post(self, run: str, unit: str, tally: dict[str, int]) -> None:
+        self._tallies[run, unit] = tally
 
-    def read(self) -> dict[str, dict[str, int]]:
-        return self._tallies
+    def read(self, run: str) -> dict[str, dict[str, int]]:
+        self._tallies = {key: tally for key, tally in self._tallies.items() if key[0] == run}
+        return {unit: tally for (_, unit), tally in self._tallies.items()}
 
 
 @dataclass(eq=False, slots=True)
@@ -228,41 +235,115 @@ class _Seat:
     is_dead: bool = False
 
 
+class _Seats:
+    """The workers of a crew: those that are there, and those that are coming.
+
+    Attributes:
+        there: what can be given work.
+        coming: reference to the start of an actor that will be there.
+        board: where they post.
+    """
+
+    def __init__(self, job: Job, pool: Pool) -> None:
+        self._job, self.pool = ray.put(job), pool
+        self.there: list[_Seat] = []
+        self.coming: dict[Any, Any] = {}
+        self.board = ray.remote(num_cpus=0, max_restarts=-1)(_Board).remote()
+        self._process = ray.remote(num_cpus=pool.cpus, num_gpus=pool.gpus, max_restarts=0)(_Process)
+        self._stillborn = 0
+
+    def size(self) -> int:
+        """How many workers the pool may have.
+
+        Raises:
+            Refused: workers ask for GPUs and there are none.
+        """
+        resources = ray.cluster_resources()
+        # else the first worker would wait for one for ever; a cluster may get some when they are asked for
+        if self.pool.address is None and resources.get("GPU", 0) < self.pool.gpus:
+            raise Refused(
+                f"a worker asks for {self.pool.gpus:g} GPUs and Ray sees {resources.get('GPU', 0):g} here: use "
+                "models.device=cpu, or --address of a cluster that has GPUs"
+            )
+        if self.pool.workers is not None:
+            return self.pool.workers
+        if self.pool.gpus:
+            return max(1, int(resources.get("GPU", 0) / self.pool.gpus))
+        return max(1, int(resources.get("CPU", 1) / self.pool.cpus))
+
+    def has_room(self) -> bool:
+        """Whether some node is large enough for a worker, be it busy or not."""
+        return any(
+            node["Alive"]
+            and node["Resources"].get("CPU", 0) >= self.pool.cpus
+            and node["Resources"].get("GPU", 0) >= self.pool.gpus
+            for node in ray.nodes()
+        )
+
+    def fill(self, count: int) -> None:
+        """Ask for workers until there will be `count`."""
+        for _ in range(count - len(self.there) - len(self.coming)):
+            # a Ray that was started before the driver had its credentials has others; a cluster's nodes have their own
+            actor = self._process.remote(_store_variables() if self.pool.address is None else None)
+            self.coming[actor.start.remote(self._job, self.board, self.pool.item_timeout_s)] = actor
+
+    def welcome(self, reference: Any) -> bool:
+        """A worker is there (True), or will never be (False).
+
+        Raises:
+            RefloomError: what the worker refuses to start for, or that no worker can start.
+        """
+        actor = self.coming.pop(reference)
+        try:
+            ray.get(reference)
+        except RayTaskError as error:
+            if isinstance(error.cause, RefloomError):
+                raise error.cause from None
+            raise JobStopped(f"a worker could not start: {type(error.cause).__name__}: {error.cause}") from None
+        except RayActorError as error:
+            self._stillborn += 1
+            if "creation task" in str(error) or self._stillborn == ATTEMPTS * self.size():
+                raise JobStopped(f"a worker could not start: {_last_line(str(error))}") from None
+            return False
+        self._stillborn = 0
+        self.there.append(_Seat(actor))
+        return True
+
+    def lose(self, seat: _Seat) -> None:
+        """A worker has died; one that is out of reach may still be at work."""
+        seat.is_dead = True
+        self.there.remove(seat)
+        ray.kill(seat.actor)
+
+
 class _Driver:
     """Hands out units and keeps the account of attempts."""
 
     def __init__(
         self,
-        job: Job,
+        seats: _Seats,
         tasks: Sequence[Task],
-        pool: Pool,
         notes: Folder,
         status: Status,
         on_status: Callable[[Status], None] | None,
     ) -> None:
-        self._job, self._pool, self._notes = ray.put(job), pool, notes
+        self._seats, self._notes = seats, notes
         self._status, self._on_status = status, on_status
         self._tasks = {task.unit: task for task in tasks}
         self._account = Account(self._tasks)
         self._finished: Tally = Counter()
-        self._coming: dict[Any, Any] = {}
-        self._seats: list[_Seat] = []
         self._running: dict[Any, tuple[_Seat, str]] = {}
-        self._stillborn = 0
-        self.workers = min(self._size(), len(tasks))
-        self._board = ray.remote(num_cpus=0, max_restarts=-1)(_Board).remote()
+        self.workers = min(seats.size(), len(tasks))
         self._reading: Any = None
         self._posted: dict[str, dict[str, int]] = {}
-        self._process = ray.remote(num_cpus=pool.cpus, num_gpus=pool.gpus, max_restarts=0)(_Process)
 
     def run(self) -> None:
-        for _ in range(self.workers):
-            self._spawn()
+        self._seats.fill(self.workers)
         last_status = roomy = time.monotonic()
         while self._account or self._running:
             self._hand_out()
             for reference in self._next_events():
-                if reference in self._coming:
+                if reference in self._seats.coming:
                     self._welcome(reference)
                 elif reference in self._running:
                     runs = self._running[reference][0].runs
@@ -272,12 +353,11 @@ class _Driver:
             if now - last_status > 2 * _POLL_S:
                 last_status = now
                 self._show()
-                if self._seats or self._has_room():
+                pool = self._seats.pool
+                if self._seats.there or self._seats.has_room():
                     roomy = now
-                elif now - roomy > (0 if self._pool.address is None else _ROOM_S):
-                    raise JobStopped(
-                        f"no node has room for a worker of {self._pool.cpus} CPU and {self._pool.gpus} GPU"
-                    )
+                elif now - roomy > (0 if pool.address is None else _ROOM_S):
+                    raise JobStopped(f"no node has room for a worker of {pool.cpus} CPU and {pool.gpus} GPU")
         self._show()
         if broken := self._account.broken:
             units = "; ".join(f"{unit}: {why}" for unit, why in sorted(broken.items()))
@@ -287,69 +367,26 @@ class _Driver:
 
     def _next_events(self) -> list[Any]:
         """References of runs and starts that have ended, at once when there is one."""
-        watched = [*self._running, *self._coming]
+        watched = [*self._running, *self._seats.coming]
         if not watched:  # all are idle, for a store refuses
             time.sleep(_POLL_S)
             return []
         ended: list[Any] = ray.wait(watched, num_returns=1, timeout=_POLL_S)[0]
         return ended
 
-    def _size(self) -> int:
-        resources = ray.cluster_resources()
-        # else the first worker would wait for one for ever; a cluster may get some when they are asked for
-        if self._pool.address is None and resources.get("GPU", 0) < self._pool.gpus:
-            raise Refused(
-                f"a worker asks for {self._pool.gpus:g} GPUs and Ray sees {resources.get('GPU', 0):g} here: use "
-                "models.device=cpu, or --address of a cluster that has GPUs"
-            )
-        if self._pool.workers is not None:
-            return self._pool.workers
-        if self._pool.gpus:
-            return max(1, int(resources.get("GPU", 0) / self._pool.gpus))
-        return max(1, int(resources.get("CPU", 1) / self._pool.cpus))
-
-    def _has_room(self) -> bool:
-        """Whether some node is large enough for a worker, be it busy or not."""
-        return any(
-            node["Alive"]
-            and node["Resources"].get("CPU", 0) >= self._pool.cpus
-            and node["Resources"].get("GPU", 0) >= self._pool.gpus
-            for node in ray.nodes()
-        )
-
-    def _spawn(self) -> None:
-        # a Ray that was started before the driver had its credentials has others; a cluster's nodes have their own
-        actor = self._process.remote(_store_variables() if self._pool.address is None else None)
-        started = actor.start.remote(self._job, self._notes.url, self._board, self._pool.item_timeout_s)
-        self._coming[started] = actor
-
     def _welcome(self, reference: Any) -> None:
-        """A worker is there, or will never be."""
-        actor = self._coming.pop(reference)
-        try:
-            ray.get(reference)
-        except RayTaskError as error:
-            if isinstance(error.cause, RefloomError):
-                raise error.cause from None
-            raise JobStopped(f"a worker could not start: {type(error.cause).__name__}: {error.cause}") from None
-        except RayActorError as error:
+        if not self._seats.welcome(reference):
             self._status.restarts += 1
-            self._stillborn += 1
-            if "creation task" in str(error) or self._stillborn == ATTEMPTS * self.workers:
-                raise JobStopped(f"a worker could not start: {_last_line(str(error))}") from None
-            self._spawn()
-        else:
-            self._stillborn = 0
-            self._seats.append(_Seat(actor))
+            self._seats.fill(self.workers)
 
     def _hand_out(self) -> None:
-        for seat in sorted(self._seats, key=lambda seat: len(seat.runs)):
+        for seat in sorted(self._seats.there, key=lambda seat: len(seat.runs)):
             if len(seat.runs) >= self._depth() or (unit := self._account.take(time.monotonic())) is None:
                 return
             if not self._running and not self._status.done:
                 self._status.started = time.monotonic()  # the start of Ray is not the job's
             attempts = self._account[unit]
-            reference = seat.actor.run.remote(self._tasks[unit], attempts.next, attempts.skip)
+            reference = seat.actor.run.remote(self._tasks[unit], self._notes.url, attempts.next, attempts.skip)
             seat.runs.append(reference)
             self._running[reference] = (seat, unit)
 
@@ -377,13 +414,11 @@ class _Driver:
             if seat.is_dead:  # the unit only waited there
                 self._account.back(unit)
                 return
-            seat.is_dead = True
-            self._seats.remove(seat)
-            ray.kill(seat.actor)  # one that is out of reach may still be at work
+            self._seats.lose(seat)
             item, timed_out = last_words(self._notes, unit)
             self._account.crashed(unit, item, timed_out)
             self._status.restarts += 1
-            self._spawn()
+            self._seats.fill(self.workers)
         else:
             self._account.done()
             self._finished.update(tally)
@@ -407,7 +442,7 @@ class _Driver:
                 self._posted = ray.get(self._reading)
             self._reading = None
         if self._reading is None:
-            self._reading = self._board.read.remote()
+            self._reading = self._seats.board.read.remote(self._notes.url)
         return self._posted
 
 

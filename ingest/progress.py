@@ -25,6 +25,10 @@ class Progress:
         self._printed_at = 0.0
         self._last: Status | None = None
 
+    def turn(self, title: str, item: str) -> None:
+        """Go on with the next tasks of the same work, on the same line."""
+        self._title, self._item = title, item
+
     def __call__(self, status: Status) -> None:
         """Show a status."""
         self._last = status

@@ -107,9 +107,17 @@ class Watch:
         if self._timeout_s and self._stack_file is not None and now - self._armed_at > _REARM_EVERY_S:
             self._armed_at = now
             faulthandler.dump_traceback_later(self._timeout_s + _REARM_EVERY_S, exit=True, file=self._stack_file)
+        self._report_now_and_then(now)
+
+    def _report_now_and_then(self, now: float) -> None:
         if now - self._reported_at > _REPORT_EVERY_S:
             self._reported_at = now
             self._report(self.unit, self.tally)
+
+    def advance(self, count: int) -> None:
+        """Count work that is not done item by item; nothing is timed."""
+        self.tally["begun"] += count
+        self._report_now_and_then(time.monotonic())
 
     def verdict(self, kind: str, verdict: str, count: int = 1) -> None:
         """Count settled items, for progress."""

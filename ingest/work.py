@@ -1,11 +1,13 @@
 """What a job is to the engine: tasks, the workers that do them, how many there are, and how far they have come."""
 
+import json
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ingest.watch import ITEM_TIMEOUT_S, Tally, Watch
+from schemas.storage import Folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +82,17 @@ class Status:
     restarts: int = 0
     refused: str | None = None
     started: float = field(default_factory=time.monotonic)
+
+
+def record(title: str, status: Status, workers: int, notes: Folder) -> None:
+    """What a finished run took; clocks belong into runs/ and nowhere else."""
+    figures = {
+        "command": title,
+        "seconds": round(time.monotonic() - status.started, 3),
+        "items": status.tally["begun"],
+        "bytes": status.tally["bytes"],
+        "units": status.units,
+        "workers": workers,
+        "restarts": status.restarts,
+    }
+    notes.write("run.json", json.dumps(figures, indent=1).encode() + b"\n")

@@ -6,6 +6,7 @@ DATASET/
   manifests/<stage>/<unit>.json     the commits
   <table>/unit-<unit>-000.parquet   samples/<split>/unit-<unit>-000.parquet
   ledger/<stage>/unit-<unit>-000.parquet
+  work/<stage>/<state>/             what a stage over the whole dataset has half done; gone when it is committed
   runs/                             leases, notes, logs: clocks, hosts and paths live here and nowhere else
 """
 
@@ -43,6 +44,10 @@ STAGES = (
     "balance",
     "compose",
 )
+WORK = "work"
+"""Folder of scratch: nothing in it is part of the dataset."""
+INPUTS = "inputs.json"
+"""In a scratch folder: input to fingerprint, as in a manifest."""
 _INDEX = "dataset.json"
 
 
@@ -277,7 +282,9 @@ class Dataset:
         return summary
 
     def collect_garbage(self) -> list[str]:
-        """Remove files of tables and ledgers that no manifest names, and temporary files; returns their paths.
+        """Remove files of tables and ledgers that no manifest names, temporary files, and scratch of other inputs.
+
+        Returns their paths.
 
         Only for the holder of the lease.
         """
@@ -293,7 +300,20 @@ class Dataset:
                     if name.endswith(TEMPORARY) or (name.endswith(".parquet") and path not in named):
                         self.folder.remove(path)
                         removed.append(path)
+        for stage in self.folder.folders(WORK):
+            for state in self.folder.folders(f"{WORK}/{stage}"):
+                if not self._is_current(f"{WORK}/{stage}/{state}"):
+                    self.folder.remove_tree(f"{WORK}/{stage}/{state}")
+                    removed.append(f"{WORK}/{stage}/{state}")
         return removed
+
+    def _is_current(self, scratch: str) -> bool:
+        """Whether the inputs of a scratch folder are still what they were."""
+        try:
+            inputs: dict[str, str] = json.loads(self.folder.read(f"{scratch}/{INPUTS}"))
+            return all((self.fingerprint_of(name) or "absent") == then for name, then in inputs.items())
+        except (FileNotFoundError, ValueError, KeyError):
+            return False
 
 
 def refuse_foreign(folder: Folder) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from curation.config import Split
-from curation.split import split_dataset
+from curation.split import draw, read_links, read_pictures
 from schemas import pictures
 from schemas.dataset import STAGES, Dataset
 from schemas.reasons import FAILED, REJECTED
@@ -133,10 +133,11 @@ def check_split(dataset: Dataset) -> None:
         for row in pq.read_table(path, columns=["pictures"])["pictures"].to_pylist():
             assert {side[picture["image_id"]] for picture in row} == {path.parent.name}
     sides = set()
+    pictures, links = read_pictures(dataset, dataset.units()), read_links(dataset, dataset.units())
     for seed in range(8):
-        drawn = split_dataset(dataset, Split(validation_share=0.5, seed=seed))
-        _check_sides(dataset, {image_id: split for image_id, (split, _) in drawn.items()})
-        sides |= {split for split, _ in drawn.values()}
+        drawn = draw(pictures, [links], Split(validation_share=0.5, seed=seed)).to_pylist()
+        _check_sides(dataset, {row["image_id"]: row["split"] for row in drawn})
+        sides |= {row["split"] for row in drawn}
     assert sides == {"train", "validation"}
 
 

@@ -1,5 +1,6 @@
 """Dedup: what is planted is found, what differs stays, the best copy stays, and `of` always names what stays."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ from helpers import HERE, ingest, ledger
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.candidates import Evaluation, Pictures, Things, read_evaluation, read_items
+from curation.candidates import Pictures, Things, read_items
 from curation.config import Curation, Models
-from curation.dedup import Dedup, duplicates, find_duplicates, meaningful, write_duplicates
+from curation.dedup import Dedup
+from curation.duplicates import duplicates
+from curation.evaluation import Evaluation, read_evaluation
+from curation.imagecopies import meaningful
 from curation.job import curate
 from curation.neighbours.phash import mirrored
 from inference.models import registry
@@ -22,7 +26,6 @@ from ingest.sources.subjects import Subjects
 from schemas import pictures
 from schemas.dataset import Dataset
 from schemas.errors import Refused
-from schemas.unit import UnitKey, UnitWriter
 
 EMBEDDER = registry.by_name("image_embedding", "efficientnet-lite0")
 NEAR_COPY = EMBEDDER.thresholds["near_copy"]
@@ -68,6 +71,12 @@ def things(rows: list[dict[str, Any]]) -> Things:
         np.array([-1 if row.get("vector") is None else next(numbers) for row in rows], np.int64),
         np.array([v / np.linalg.norm(v) for v in vectors], np.float32).reshape(len(vectors), 3 if vectors else 0),
     )
+
+
+def find_duplicates(
+    dataset: Dataset, config: Dedup, near_copy: float | None, evaluation: Evaluation | None = None
+) -> dict[str, dict[str, Any]]:
+    return {row["id"]: row for row in duplicates(*read_items(dataset), config, near_copy, evaluation)}
 
 
 def gone(rows: list[dict[str, Any]]) -> dict[str, tuple[str, str]]:
@@ -347,17 +356,18 @@ def test_leaks_of_a_folder_and_of_a_dataset_are_found(
         read_evaluation([str(tmp_path / "empty")])
 
 
-def test_every_item_of_a_unit_is_settled_and_rows_are_written(planted: Dataset):
-    rows = find_duplicates(planted, Dedup(), None)
-    (unit,) = planted.units()
-    found, on = read_items(planted)
-    with UnitWriter(planted.folder, UnitKey("dedup", unit, "made")) as out:
-        write_duplicates(found.ids, on.ids, rows, out)
-    planted.refresh()
-    assert {row["id"]: row for row in planted.read("duplicates").to_pylist()}.keys() == rows.keys()
-    assert planted.counts("dedup")["object"].kept == len(on.ids)
-    assert ledger(planted, "dedup") == {}
-    planted.drop("dedup", unit)
+def test_every_item_of_a_unit_is_settled_and_its_rows_are_those_of_the_pure_function(planted: Dataset, tmp_path: Path):
+    out = Dataset(shutil.copytree(planted.url, tmp_path / "data"))
+    curate(out.url, Curation(models=Models(face="none")), HERE, until="dedup")
+    out.refresh()
+    expected = find_duplicates(planted, Dedup(), NEAR_COPY)
+    rows = {row["id"]: row for row in out.read("duplicates").to_pylist()}
+    assert rows.keys() == expected.keys()
+    for name, row in rows.items():
+        assert row == expected[name] | {"similarity": pytest.approx(expected[name]["similarity"], abs=1e-7)}
+    assert out.counts("dedup")["object"].kept == out.counts("dedup")["image"].kept == 5 * len(NAMES)
+    assert ledger(out, "dedup") == {}
+    assert not (tmp_path / "data" / "work").exists()
 
 
 @pytest.mark.shared

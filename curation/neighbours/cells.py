@@ -12,23 +12,33 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
+Keys = npt.NDArray[np.uint64]
 
 TILE_ROWS = 1024
 """Rows of a matrix product. Its bits depend on the shape, so the last tile is filled up with zeros."""
 _FOLDS = 8
+_CELLS_AT_ONCE = 1024
+
+
+def keys_of(ids: Sequence[str], seed: int = 0) -> Keys:
+    """(N,) hashes of ids: they choose the sample, and settle ties without a look at the ids."""
+    salt = seed.to_bytes(8, "little")
+    digests = b"".join(hashlib.blake2b(name.encode(), digest_size=8, salt=salt).digest() for name in ids)
+    return np.frombuffer(digests, ">u8").astype(np.uint64)
+
+
+def lowest(keys: Keys, count: int) -> Indices:
+    """Places of the `count` lowest keys, rising, ties by place; all of them where there are fewer."""
+    count = min(count, len(keys))
+    if count == 0:
+        return np.zeros(0, np.int64)
+    places = np.flatnonzero(keys <= np.partition(keys, count - 1)[count - 1])
+    return places[np.argsort(keys[places], kind="stable")][:count].astype(np.int64)
 
 
 def sample(ids: Sequence[str], count: int, seed: int = 0) -> Indices:
     """Places of the `count` ids that hash lowest, by hash; all of them where there are fewer."""
-    salt = seed.to_bytes(8, "little")
-    digests = b"".join(hashlib.blake2b(name.encode(), digest_size=8, salt=salt).digest() for name in ids)
-    hashes = np.frombuffer(digests, ">u8")
-    count = min(count, len(ids))
-    if count == 0:
-        return np.zeros(0, np.int64)
-    lowest = np.flatnonzero(hashes <= np.partition(hashes, count - 1)[count - 1]).tolist()
-    lowest.sort(key=lambda place: (int(hashes[place]), ids[place]))
-    return np.array(lowest[:count], np.int64)
+    return lowest(keys_of(ids, seed), count)
 
 
 def fit(vectors: Floats, count: int, rounds: int = 6) -> Floats:
@@ -52,11 +62,35 @@ def fit(vectors: Floats, count: int, rounds: int = 6) -> Floats:
         homes = np.concatenate([_dots(tile, centroids).argmax(axis=1)[:kept] for tile, kept in tiles(vectors)])
         order = np.argsort(homes, kind="stable")
         present, starts = np.unique(homes[order], return_index=True)
-        sums = np.add.reduceat(vectors[order].astype(np.float64), starts, axis=0)
-        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-        sound = lengths[:, 0] > 1e-9  # a cell whose members cancel out, or without any, keeps its centroid
-        centroids[present[sound]] = (sums[sound] / lengths[sound]).astype(np.float32)
+        ends = np.append(starts[1:], len(order))
+        for begin in range(0, len(present), _CELLS_AT_ONCE):  # so that double precision is held of few vectors
+            some = slice(begin, begin + _CELLS_AT_ONCE)
+            members = order[starts[begin] : ends[some][-1]]
+            sums = np.add.reduceat(vectors[members].astype(np.float64), starts[some] - starts[begin], axis=0)
+            lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+            sound = lengths[:, 0] > 1e-9  # a cell whose members cancel out, or without any, keeps its centroid
+            centroids[present[some][sound]] = (sums[sound] / lengths[sound]).astype(np.float32)
     return centroids
+
+
+def neighbourly(centroids: Floats) -> Indices:
+    """An order of the cells in which near ones mostly follow each other: (K, D) to (K,) cells.
+
+    Halved again and again across the line between two far ends, so that a run of cells has most of its neighbours
+    inside. Nothing but the layout of files depends on it.
+    """
+    wide = centroids.astype(np.float64)
+    waiting, done = [np.arange(len(centroids))], []
+    while waiting:
+        cells = waiting.pop()
+        if len(cells) <= 2:
+            done.append(cells)
+            continue
+        one = wide[cells[(wide[cells] * wide[cells[0]]).sum(axis=1).argmin()]]
+        other = wide[cells[(wide[cells] * one).sum(axis=1).argmin()]]
+        along = cells[np.argsort((wide[cells] * (other - one)).sum(axis=1), kind="stable")]
+        waiting += [along[len(along) // 2 :], along[: len(along) // 2]]
+    return np.concatenate(done).astype(np.int64) if done else np.zeros(0, np.int64)
 
 
 def tiles(vectors: Floats) -> "list[tuple[Floats, int]]":

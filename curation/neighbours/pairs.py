@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
+Keys = npt.NDArray[np.uint64]
 
 _CHUNK_BYTES = 64 * 2**20
 
@@ -40,16 +41,21 @@ class Pairs:
         first[1:] = (i[1:] != i[:-1]) | (j[1:] != j[:-1])
         return Pairs(i[first], j[first], cosine[first])
 
-    def strongest(self, most: int) -> "Pairs":
-        """Pairs that are among the `most` strongest of at least one of their two rows; ties go to the smaller row.
+    def strongest(self, most: int, keys: Keys | None = None) -> "Pairs":
+        """Pairs that are among the `most` strongest of at least one of their two rows; ties go to the smaller key.
 
         Expects each pair once. Thinning parts first and their union after gives the same as thinning the union.
+
+        Args:
+            most: 1 or more.
+            keys: (N,) of the rows; their numbers by default.
         """
         if most < 1:
             raise ValueError(f"most is 1 or more, not {most}")
         row = np.concatenate([self.i, self.j])
         other = np.concatenate([self.j, self.i])
-        order = np.lexsort((other, -np.concatenate([self.cosine, self.cosine]), row))
+        ties = (other,) if keys is None else (other, keys[other])
+        order = np.lexsort((*ties, -np.concatenate([self.cosine, self.cosine]), row))
         ordered = row[order]
         starts = np.searchsorted(ordered, ordered)  # where the run of this row begins
         rank = np.empty(len(row), np.int64)

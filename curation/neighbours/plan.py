@@ -26,7 +26,10 @@ NEAR_CELLS = 32
 SAMPLE_PER_CELL = 16
 EXACT_BELOW = 20_000
 """Fewer rows are one cell: every pair is compared, which then costs less than fitting."""
+MOST_CELLS = 32_768
 _MAX_ROWS = 4096
+_TABLE_CELLS = 4096
+"""Up to so many, the distances between all centroids are held: 64 MiB."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,16 +40,19 @@ class Cell:
         name: `<cell>/<part>`; a cell with many residents comes in parts.
         rows: (R,) row numbers, rising.
         others: (O,) row numbers, rising, none of them in `rows`.
+        inside: whether rows meet each other too, or the others only.
     """
 
     name: str
     rows: Indices
     others: Indices
+    inside: bool = True
 
     @property
     def comparisons(self) -> int:
         """Inner products that it takes."""
-        return len(self.rows) * (len(self.rows) - 1) // 2 + len(self.rows) * len(self.others)
+        own = len(self.rows) * (len(self.rows) - 1) // 2 if self.inside else 0
+        return own + len(self.rows) * len(self.others)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,8 +78,11 @@ class Plan:
 
 
 def cell_count(rows: int, near_cells: int = NEAR_CELLS) -> int:
-    """Cells for N rows: sqrt(N near_cells), which balances comparing with centroids and with rows; a multiple of 8."""
-    return max(8, round(math.sqrt(rows * near_cells) / 8) * 8)
+    """Cells for N rows: sqrt(N near_cells), which balances comparing with centroids and with rows; a multiple of 8.
+
+    No more than `MOST_CELLS`: one thread fits them, in time that grows with their square.
+    """
+    return min(MOST_CELLS, max(8, round(math.sqrt(rows * near_cells) / 8) * 8))
 
 
 def fit(ids: Sequence[str], vectors: Floats, count: int) -> Floats:
@@ -108,20 +117,53 @@ def plan(
         rows = np.arange(len(vectors), dtype=np.int64)
         empty = np.zeros((0, vectors.shape[1]), np.float32)
         return Plan(_pieces("all", rows, rows[:0], max_rows), empty, 0.0, len(vectors))
+    found = visits(vectors, centroids, lower=lower, near_cells=near_cells)
+    pieces = _gather(found.home, found.guest, found.visited, len(centroids), max_rows)
+    return Plan(pieces, centroids, found.cut / max(1, len(vectors)), len(vectors))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Visits:
+    """Where N rows live, and the V visits that they make.
+
+    Attributes:
+        home: (N,) the cell of each row.
+        guest: (V,) rows, rising.
+        visited: (V,) the cell that each of them visits.
+        cut: rows that wanted to visit more cells than they may.
+    """
+
+    home: Indices
+    guest: Indices
+    visited: Indices
+    cut: int
+
+
+def visits(
+    vectors: Floats, centroids: Floats, *, lower: float, near_cells: int, widest: Floats | None = None
+) -> Visits:
+    """Homes and visits of rows, each by itself: parts of the rows give parts of the result.
+
+    Args:
+        vectors: (N, D) float32, unit length.
+        centroids: (K, D), K at least 2.
+        lower, near_cells: as for `plan`.
+        widest: of `widest_reach`, where it is known.
+    """
     count = len(centroids)
-    reach = np.sqrt(np.maximum(2 - 2 * (centroids @ centroids.T), 1e-12))
-    widest = reach.max(axis=1)
+    widest = widest_reach(centroids) if widest is None else widest
+    table = _reach(centroids @ centroids.T) if count <= _TABLE_CELLS else None
     # rounding of inner products must not keep a row out of a cell
     bound = np.sqrt((1 - lower) / 2) + 1e-4
-    homes, guests, visited = [], [], []
+    homes, guests, visited = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     cut = 0
     start = 0
     for tile, kept in cells.tiles(vectors):
         near, dots = cells.nearest(tile, centroids, min(near_cells + 2, count))
         near, dots = near[:kept], dots[:kept]
         home = near[:, 0]
-        margins = (dots[:, :1] - dots) / reach[home[:, None], near]
-        wanted = margins <= bound
+        reach = _reaches(centroids, near) if table is None else table[home[:, None], near]
+        wanted = (dots[:, :1] - dots) / reach <= bound
         wanted[:, 0] = False
         if near_cells + 1 < count:
             # whatever lies beyond the last column is at least this far
@@ -132,8 +174,24 @@ def plan(
         guests.append(row + start)
         visited.append(near[row, place])
         start += kept
-    pieces = _gather(np.concatenate(homes), np.concatenate(guests), np.concatenate(visited), count, max_rows)
-    return Plan(pieces, centroids, cut / max(1, len(vectors)), len(vectors))
+    return Visits(np.concatenate(homes), np.concatenate(guests), np.concatenate(visited), cut)
+
+
+def widest_reach(centroids: Floats) -> Floats:
+    """(K,) the distance of each centroid to the farthest other."""
+    parts = [_reach(tile[:kept] @ centroids.T).max(axis=1) for tile, kept in cells.tiles(centroids)]
+    return np.concatenate(parts)
+
+
+def _reach(dots: Floats) -> Floats:
+    reach: Floats = np.sqrt(np.maximum(2 - 2 * dots, 1e-12))
+    return reach
+
+
+def _reaches(centroids: Floats, near: Indices) -> Floats:
+    """(R, C) distances between the first and all of the C cells near each of R rows."""
+    own = centroids[near[:, 0]]
+    return _reach(np.stack([(own * centroids[column]).sum(axis=1) for column in near.T], axis=1))
 
 
 def _gather(home: Indices, guest: Indices, visited: Indices, count: int, max_rows: int) -> list[Cell]:

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.neighbours import pairs
-from curation.neighbours.cells import sample
-from curation.neighbours.pairs import Floats, Indices, Pairs
+from curation.neighbours.blocks import Blocks, numpy_blocks
+from curation.neighbours.cells import keys_of, sample
+from curation.neighbours.pairs import Floats, Indices, Keys, Pairs
 from curation.neighbours.plan import EXACT_BELOW, NEAR_CELLS, Cell, Plan, cell_count, fit, plan
 
 _UNIT_TOLERANCE = 1e-2
@@ -29,7 +30,8 @@ class Bounds:
         lower: smallest cosine, included.
         upper: cosine from which pairs are too alike, not included; null for none.
         most: a pair must be among this many strongest of at least one of its two rows; null for all. It bounds the
-            pairs of N rows by N times this, where a common class would give N^2.
+            pairs of N rows by N times this, where a common class would give N^2. Of equal cosines the one whose id
+            hashes lower is stronger.
         block_mb: memory of a block of comparisons and of what is gathered for it, 10^6 bytes.
     """
 
@@ -106,8 +108,21 @@ class Codes:
 _FREE = Codes()
 
 
+def codes_of(words: Sequence[str | None]) -> Indices:
+    """(N,) codes of words, -1 for None: hashes of 63 bits, so that parts of a whole agree without a common list."""
+    named = [word for word in words if word is not None]
+    codes = np.full(len(words), -1, np.int64)
+    codes[[word is not None for word in words]] = (keys_of(named) >> np.uint64(1)).astype(np.int64)
+    return codes
+
+
 def pairs_of_cell(
-    vectors: Floats, cell: Cell, bounds: Bounds, codes: Codes = _FREE, blocks: "Blocks | None" = None
+    vectors: Floats,
+    cell: Cell,
+    bounds: Bounds,
+    codes: Codes = _FREE,
+    blocks: Blocks | None = None,
+    keys: Keys | None = None,
 ) -> Pairs:
     """The pairs of one piece of work; a pure function of the rows' vectors, so that a pool of workers can map it.
 
@@ -117,8 +132,9 @@ def pairs_of_cell(
         bounds: what is looked for.
         codes: of rows that can be no pair.
         blocks: what multiplies blocks; numpy by default.
+        keys: (N,) that settle ties among the strongest; the rows' numbers by default.
     """
-    multiply = blocks or _numpy_blocks
+    multiply = blocks or numpy_blocks
     width = vectors.shape[1]
     # |rounding| <= D 2^-24 sum|x y| <= D 2^-24 for unit vectors, whatever the order of the sum; twice for comfort
     slack = 2 * width * 2.0**-24
@@ -127,18 +143,19 @@ def pairs_of_cell(
     columns = max(_ROWS, int(bounds.block_mb * 1e6 / (4 * (_ROWS + width))))
     found: list[Pairs] = []
     held = 0
-    others = np.concatenate([cell.rows, cell.others])
+    others = np.concatenate([cell.rows, cell.others]) if cell.inside else cell.others
     for top in range(0, len(cell.rows), _ROWS):
         rows = cell.rows[top : top + _ROWS]
         left = np.ascontiguousarray(vectors[rows])
-        for start in range(top, len(others), columns):
+        for start in range(top if cell.inside else 0, len(others), columns):
             across = others[start : start + columns]
             near = multiply(left, np.ascontiguousarray(vectors[across]))
             hits = np.flatnonzero((near >= lower) & (near < upper)) if bounds.upper else np.flatnonzero(near >= lower)
             row, column = np.divmod(hits, len(across))
-            # rows meet each other once: where the other comes later in the list
-            later = column + start > row + top
-            i, j = rows[row[later]], across[column[later]]
+            if cell.inside:  # rows meet each other once: where the other comes later in the list
+                later = column + start > row + top
+                row, column = row[later], column[later]
+            i, j = rows[row], across[column]
             free = codes.allow(i, j)
             i, j = i[free], j[free]
             cosine = pairs.cosines(vectors, i, j)
@@ -146,25 +163,16 @@ def pairs_of_cell(
             found.append(part)
             held += len(part)
             if bounds.most is not None and held > 4 * bounds.most * len(others):
-                found = [pairs.union(found).strongest(bounds.most)]
+                found = [pairs.union(found).strongest(bounds.most, keys)]
                 held = len(found[0])
     whole = pairs.union(found)
-    return whole if bounds.most is None else whole.strongest(bounds.most)
+    return whole if bounds.most is None else whole.strongest(bounds.most, keys)
 
 
-Blocks = Callable[[Floats, Floats], Floats]
-"""(R, D) and (C, D) to their (R, C) inner products."""
-
-
-def _numpy_blocks(left: Floats, right: Floats) -> Floats:
-    product: Floats = left @ right.T
-    return product
-
-
-def merge(parts: Iterable[Pairs], bounds: Bounds) -> Pairs:
-    """What cells found, as one: by i and j, each pair once."""
+def merge(parts: Iterable[Pairs], bounds: Bounds, keys: Keys | None = None) -> Pairs:
+    """What cells found, as one: by i and j, each pair once; keys as for `pairs_of_cell`."""
     whole = pairs.union(parts)
-    return whole if bounds.most is None else whole.strongest(bounds.most)
+    return whole if bounds.most is None else whole.strongest(bounds.most, keys)
 
 
 Mapper = Callable[[Callable[[Cell], Pairs], list[Cell]], Iterable[Pairs]]
@@ -240,11 +248,12 @@ def cosine_pairs(
     rows = vectors if is_sorted else vectors[order]
     own = codes.take(order)
     made = plan_for(names, rows, lower, near_cells=near_cells, cells=cells, exact_below=exact_below)
+    keys = None if most is None else keys_of(names)
 
     def work(cell: Cell) -> Pairs:
-        return pairs_of_cell(rows, cell, bounds, own, blocks)
+        return pairs_of_cell(rows, cell, bounds, own, blocks, keys)
 
-    found = merge(mapper(work, made.cells), bounds)
+    found = merge(mapper(work, made.cells), bounds, keys)
     if is_sorted:
         return found
     i, j = order[found.i], order[found.j]

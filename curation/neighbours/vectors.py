@@ -1,7 +1,6 @@
-"""Embeddings of a dataset as one array: ids and unit vectors, in memory or in a file that workers map."""
+"""Embeddings of a dataset, a row group at a time: ids and unit vectors."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -17,50 +16,23 @@ def matrix(column: pa.ChunkedArray | pa.Array) -> Floats:
     return np.concatenate(parts).astype(np.float32, copy=False) if parts else np.zeros((0, 0), np.float32)
 
 
-def read_vectors(
-    dataset: Dataset,
-    table: str,
-    key: str,
-    *,
-    wanted: Callable[[str], bool] = lambda name: True,
-    units: Sequence[str] | None = None,
-    file: Path | None = None,
-) -> tuple[list[str], Floats]:
-    """Ids and embeddings of a table, unit after unit: no more than one unit is held twice.
+def vectors_of(
+    dataset: Dataset, table: str, key: str, units: Sequence[str], wanted: Collection[str]
+) -> Iterator[tuple[list[str], Floats]]:
+    """Ids and embeddings of the wanted rows of a table that have one: memory does not grow with the unit.
 
     Args:
         dataset: where.
         table: `embeddings` or `faces`; the vectors are its column `embedding`.
         key: its id column.
-        wanted: which ids to take.
-        units: all by default.
-        file: where to put the array instead of into memory; workers on the same disk map it.
+        units: whose.
+        wanted: ids to take.
     """
-    ids: list[str] = []
-    vectors: Floats | None = None
-    for unit in dataset.units() if units is None else units:
-        rows = dataset.read(table, [key, "embedding"], unit=unit)
-        rows = rows.filter(pa.compute.is_valid(rows["embedding"]))
-        names: list[str] = rows[key].to_pylist()
-        chosen = np.array([wanted(name) for name in names], bool)
-        if not chosen.any():
-            continue
-        part = matrix(rows["embedding"])[chosen]
-        if vectors is None:
-            vectors = _room(_count(dataset, table), part.shape[1], file)
-        vectors[len(ids) : len(ids) + len(part)] = part
-        ids += [name for name, taken in zip(names, chosen, strict=True) if taken]
-    if vectors is None:
-        return [], np.zeros((0, 0), np.float32)
-    return ids, vectors[: len(ids)]
-
-
-def _count(dataset: Dataset, table: str) -> int:
-    return int(dataset.table_summary()[table]["rows"])
-
-
-def _room(rows: int, width: int, file: Path | None) -> Floats:
-    if file is None:
-        return np.empty((rows, width), np.float32)
-    mapped: Floats = np.lib.format.open_memmap(file, "w+", np.float32, (rows, width))
-    return mapped
+    for unit in units:
+        for batch in dataset.batches(table, [key, "embedding"], unit=unit):
+            names = batch.column(key).to_pylist()
+            known = batch.column("embedding").is_valid().to_pylist()
+            chosen = np.array([there and name in wanted for name, there in zip(names, known, strict=True)], bool)
+            if chosen.any():
+                vectors = matrix(batch.column("embedding").filter(pa.array(chosen)))
+                yield [name for name, taken in zip(names, chosen, strict=True) if taken], vectors

@@ -1,0 +1,171 @@
+"""The neighbour search as the stages run it: waves of tasks on a pool of workers."""
+
+import re
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.data import folder
+from benchmarks.neighbours import clustered
+from benchmarks.table import Result
+from curation.config import Curation
+from curation.neighbours.pairs import Pairs
+from curation.neighbours.plan import EXACT_BELOW, NEAR_CELLS
+from curation.neighbours.search import Bounds, recall
+from curation.objectcopies import MOST_COPIES
+from curation.stages import BY_NAME, Recipe
+from curation.waves.grain import Grain
+from curation.waves.scratch import Receipt, part_of
+from curation.waves.search import Search, begin, found, marks_of, search_waves
+from curation.waves.wave import Desk, Order, Wave
+from ingest.engine import Crew, Pool, Task, connect
+from ingest.watch import Watch
+from schemas.dataset import Dataset
+
+_PART_ROWS = 50_000
+_SEARCH = Search("vectors", Bounds(lower=0.93, most=MOST_COPIES), NEAR_CELLS, EXACT_BELOW)
+_GRAIN = Grain(slab_mb=200.0, chunk_mb=100.0)
+"""A fifth of the default, so that 200,000 vectors come in several slabs."""
+_PEAKS = "peaks"
+
+
+def run(quick: bool) -> Result:
+    """Seconds, peak memory of the largest task of each wave, and recall, for two sizes and one and two workers."""
+    sizes = (20_000, 40_000) if quick else (200_000, 1_000_000)
+    connect(Pool(workers=2))  # stays up between runs, so that only the work is timed
+    rows, seconds, peaks, shares, same = [], {}, {}, [], True
+    for size in sizes:
+        vectors = clustered(size)
+        ids = [f"{number:09d}" for number in range(size)]
+        pairs = []
+        for workers in (1, 2):
+            done = _searched(ids, vectors, workers)
+            seconds[size, workers] = sum(done.seconds.values())
+            peaks[size] = max(done.peaks.values())
+            hit, true = recall(ids, vectors, done.pairs, Bounds(lower=_SEARCH.bounds.lower))
+            shares.append(hit / max(1, true))
+            pairs.append(done.pairs)
+            rows.append(
+                [
+                    f"{size:,}",
+                    f"{workers}",
+                    f"{done.cells:,}",
+                    f"{done.chunks:,}",
+                    f"{seconds[size, workers]:.1f}",
+                    *(f"{done.seconds[name]:.1f} / {done.peaks[name] / 2**20:.0f}" for name in _NAMES),
+                    f"{len(done.pairs):,}",
+                    f"{shares[-1]:.4f}",
+                ]
+            )
+        same &= all(np.array_equal(getattr(pairs[0], name), getattr(pairs[1], name)) for name in ("i", "j", "cosine"))
+    small, large = sizes
+    growth = (peaks[large] - peaks[small]) / (4 * vectors.shape[1] * (large - small))
+    gain = seconds[large, 1] / seconds[large, 2]
+    return Result(
+        "Neighbour search in waves, 512 numbers a vector, through the pool",
+        ("N", "workers", "cells", "chunks", "s", *(f"{name} s / MiB" for name in _NAMES), "pairs", "recall"),
+        rows,
+        "Wall time from the first task that is handed out to the last that is done, wave by wave, and the peak "
+        "resident set of the largest task of each, interpreter and libraries included; the start of Ray is not "
+        f"counted. Clustered vectors, near-copies (cosine {_SEARCH.bounds.lower}), slabs of {_GRAIN.slab_mb:.0f} MB, "
+        f"chunks of {_GRAIN.chunk_mb:.0f} MB. Settle: all pairs as one.",
+        [
+            (f"recall {min(shares):.4f}, asked 0.99", min(shares) >= 0.99),
+            ("one and two workers find the same pairs and cosines", same),
+            (f"two workers {gain:.2f} times one, asked 1.3: centroids and settle are one task", gain >= 1.3),
+            (f"the largest task grows by {growth:.2f} bytes a byte of vectors, asked less than 0.2", growth < 0.2),
+        ],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What a search took and found; peaks in bytes, by wave."""
+
+    seconds: dict[str, float]
+    peaks: dict[str, int]
+    cells: int
+    chunks: int
+    pairs: Pairs
+
+
+def _searched(ids: list[str], vectors: np.ndarray, workers: int) -> _Done:
+    url = str(folder() / "waves")
+    shutil.rmtree(url, ignore_errors=True)
+    Dataset(url, create=True)
+    desk = _desk(url)
+    for part, start in enumerate(range(0, len(ids), _PART_ROWS)):
+        some = slice(start, start + _PART_ROWS)
+        receipt = begin(desk.scratch, _SEARCH.name, part, [(marks_of(ids[some], part=part), vectors[some])])
+        desk.scratch.sign("begin", f"part-{part:06d}", dict(receipt))
+    seconds = {}
+    with Crew(_Job(url), Pool(workers=workers)) as crew:
+        crew.run("start", [Task(f"{number}") for number in range(workers)], notes=desk.dataset.new_run())
+        for wave in _WAVES:
+            tasks = [Task(order.name, (wave.name, order.args), order.weight) for order in wave.plan(desk)]
+            tasks.sort(key=lambda task: -task.weight)
+            began = time.monotonic()
+            crew.run(wave.name, tasks, notes=desk.dataset.new_run())
+            seconds[wave.name] = time.monotonic() - began
+    peaks = {
+        wave.name: max(receipt["bytes"] for receipt in desk.scratch.receipts(f"{_PEAKS}-{wave.name}").values())
+        for wave in _WAVES
+    }
+    rows, pairs, _ = found(desk, _SEARCH)
+    place = part_of(rows) * _PART_ROWS + (rows & 0xFFFFFFFF)
+    i, j = place[pairs.i], place[pairs.j]
+    done = _Done(
+        seconds,
+        peaks,
+        desk.scratch.receipt("centroids", _SEARCH.name)["cells"],
+        len(desk.scratch.receipt("chunk", _SEARCH.name)["chunks"]),
+        Pairs(np.minimum(i, j), np.maximum(i, j), pairs.cosine).sorted(),
+    )
+    shutil.rmtree(url)
+    return done
+
+
+def _settle(desk: Desk, args: dict[str, Any], watch: Watch) -> Receipt:
+    return {"pairs": len(found(desk, _SEARCH)[1])}
+
+
+_WAVES = (
+    *search_waves(lambda desk: [_SEARCH], ("begin",)),
+    Wave("settle", "pair", lambda desk: [Order("all")], _settle),
+)
+_NAMES = tuple(wave.name for wave in _WAVES)
+
+
+def _desk(url: str) -> Desk:
+    return Desk(Dataset(url), Recipe(replace(Curation(), grain=_GRAIN), {}, ()), BY_NAME["dedup"], "state")
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    url: str
+
+    def start(self) -> "_Worker":
+        return _Worker(_desk(self.url))
+
+
+class _Worker:
+    """Does tasks of waves, and notes the peak of each."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def run(self, task: Task, watch: Watch) -> None:
+        if task.payload is None:
+            return
+        name, args = task.payload
+        wave = next(wave for wave in _WAVES if wave.name == name)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak of this task, not of those before it
+        receipt = wave.work(self._desk, args, watch)
+        if receipt is not None:
+            self._desk.scratch.sign(name, task.unit, receipt)
+        peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        self._desk.scratch.sign(f"{_PEAKS}-{name}", task.unit, {"bytes": int(peak[1]) * 1024 if peak else 0})
