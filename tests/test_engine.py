@@ -17,7 +17,7 @@ from helpers import image_ids, ledger, write_coco
 from ingest import engine, job
 from ingest.engine import Pool, Task
 from schemas.dataset import Dataset
-from schemas.errors import JobStopped
+from schemas.errors import JobStopped, Refused
 from schemas.storage import Folder
 from schemas.verify import verify
 
@@ -132,8 +132,8 @@ def test_a_worker_that_cannot_start_stops_the_job_at_once(ray_session, tmp_path)
         engine.run("test", Broken("start"), [Task("one")], pool=Pool(workers=1), notes=Folder(str(tmp_path)))
 
 
-def test_workers_that_no_node_has_room_for_stop_the_job(ray_session, tmp_path):
-    with pytest.raises(JobStopped, match=r"no node has room for a worker of 1\.0 CPU and 64\.0 GPU"):
+def test_workers_that_this_machine_has_no_room_for_are_refused(ray_session, tmp_path):
+    with pytest.raises(Refused, match="a worker asks for 64 GPUs and Ray sees 0 here"):
         engine.run("test", Broken(""), [Task("a")], pool=Pool(workers=1, gpus=64.0), notes=Folder(str(tmp_path)))
 
 
