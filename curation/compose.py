@@ -5,6 +5,7 @@ can draw other pairs.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ from curation.spread import pair_similarities
 from schemas.errors import Rejected
 from schemas.ids import image_of
 
-VERSION = 2
+VERSION = 3
 
 Row = dict[str, Any]
 Seen = dict[str, list[tuple[int, Row]]]
@@ -147,6 +148,24 @@ def video_subjects(frames: list[str], shelf: Shelf) -> Seen:
     return subjects
 
 
+def on_one_side(group: Row, splits: Mapping[str, str]) -> Row:
+    """A group without its members on the other side; only groups by looks lie on both, see `curation.split`.
+
+    Args:
+        group: a row of `groups`.
+        splits: picture to train or validation; members on others are left out.
+
+    Returns:
+        The row with the members on the side where most of them are, or on that of the first where both have as many;
+        `apart` says how many are left out.
+    """
+    sides = [splits.get(image_of(member)) for member in group["members"]]
+    known = [side for side in sides if side is not None]
+    chosen = max(dict.fromkeys(known), key=known.count, default=None)
+    stay = [member for member, side in zip(group["members"], sides, strict=True) if side is not None and side == chosen]
+    return group | {"members": stay, "apart": len(sides) - len(stay)}
+
+
 def group_sample(group: Row, shelf: Shelf, config: Compose) -> Draft:
     """A sample of a group's pictures; its subject is the group, objects beside it are subjects of their own.
 
@@ -182,6 +201,8 @@ def group_sample(group: Row, shelf: Shelf, config: Compose) -> Draft:
     owner_faces = {group["group_id"]: own_faces}
     draft = _draft(f"group/{group['group_id']}", "group", image_ids, subjects, loose, shelf, config, owner_faces)
     draft.row["why"] = f"{group['kind']} group of {len(group['members'])}"
+    if group.get("apart"):
+        draft.row["why"] += f", without {group['apart']} on the other side of the split"
     return draft
 
 

@@ -97,7 +97,8 @@ def compose_unit(
             )
     out.expect("group", len(groups))
     for group in groups:
-        settle_sample("group", group["group_id"], lambda: compose.group_sample(group, shelf, config))  # noqa: B023
+        sided = compose.on_one_side(group, splits)
+        settle_sample("group", group["group_id"], lambda: compose.group_sample(sided, shelf, config))  # noqa: B023
     singles = [image_id for image_id in own if not shelf.images[image_id]["video_id"] and image_id not in grouped]
     out.expect("image", len(singles))
     for image_id in singles:

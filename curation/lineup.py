@@ -54,15 +54,15 @@ class _Context:
         grouped: pictures of folders and records, which are no candidates of their own.
         groups: unit to its groups that are candidates.
         outside: track id to the bound that it breaks.
-        firsts: first members of groups, and their pictures.
-        sources, splits: of pictures of first members.
-        categories: of first members.
+        members: members of groups, and their pictures.
+        sources, splits: of pictures of members.
+        categories: of members.
     """
 
     grouped: set[str] = field(default_factory=set)
     groups: dict[str, list[Row]] = field(default_factory=dict)
     outside: dict[str, tuple[str, str]] = field(default_factory=dict)
-    firsts: set[str] = field(default_factory=set)
+    members: set[str] = field(default_factory=set)
     sources: dict[str, str] = field(default_factory=dict)
     splits: dict[str, str] = field(default_factory=dict)
     categories: dict[str, str | None] = field(default_factory=dict)
@@ -81,7 +81,10 @@ def list_candidates(dataset: Dataset, config: Compose, bounds: Pairs) -> dict[st
         _read_groups(dataset, unit, bounds, context)
     found = {unit: _of_unit(dataset, unit, config, context) for unit in dataset.units()}
     for unit, groups in context.groups.items():
-        found[unit] += [_group(row, context, bounds) for row in groups]
+        sided = [compose.on_one_side(row, context.splits) for row in groups]
+        found[unit] += [
+            _group(row, context, bounds) for row in sided if len(row["members"]) > 1
+        ]  # else compose rejects
     return found
 
 
@@ -94,7 +97,8 @@ def _read_groups(dataset: Dataset, unit: str, bounds: Pairs, context: _Context) 
             continue
         if row["kind"] == "folder":
             context.grouped.update(image_of(member) for member in row["members"])
-        context.firsts.update((row["members"][0], image_of(row["members"][0])))
+        context.members.update(row["members"])
+        context.members.update(image_of(member) for member in row["members"])
         own.append(row)
     context.groups[unit] = own
 
@@ -150,13 +154,13 @@ def _shelf(dataset: Dataset, unit: str, context: _Context) -> tuple[Shelf, dict[
     objects = objects.append_column("quality", scores["quality"].take(place))
     for row in objects.to_pylist():
         shelf.objects.setdefault(row["image_id"], []).append(row)
-        if row["object_id"] in context.firsts:
+        if row["object_id"] in context.members:
             context.categories[row["object_id"]] = row["category"]
     for row in dataset.read("faces", ["face_id", "image_id", "object_id", "box"], unit=unit).to_pylist():
         shelf.faces.setdefault(row["image_id"], []).append(row)
     rows = dataset.read("splits", ["image_id", "split"], unit=unit)
     splits = dict(zip(rows["image_id"].to_pylist(), rows["split"].to_pylist(), strict=True))
-    for image_id in context.firsts & shelf.images.keys():
+    for image_id in context.members & shelf.images.keys():
         context.sources[image_id], context.splits[image_id] = shelf.images[image_id]["source"], splits[image_id]
     return shelf, splits
 

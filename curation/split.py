@@ -1,4 +1,8 @@
-"""Train and validation: pictures of one video or group stay together, and growing a dataset moves nothing."""
+"""Train and validation: pictures of one video, person or subject stay together, and growing a dataset moves nothing.
+
+Looks do not tie pictures: many things look alike, and over enough pictures groups by looks join nearly all of them, so
+that one side would get everything. A group by looks that lies on both sides is cut when its sample is composed.
+"""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -10,7 +14,7 @@ from schemas.dataset import Dataset
 from schemas.ids import image_of
 from schemas.unit import UnitWriter
 
-VERSION = 1
+VERSION = 2
 
 
 class Clusters:
@@ -106,12 +110,14 @@ def read_pictures(dataset: Dataset, units: Sequence[str]) -> pa.Table:
 
 
 def read_links(dataset: Dataset, units: Sequence[str]) -> pa.Table:
-    """Pictures that must stay together, as lists `images`: in one group of the source or of ours, or copies."""
+    """Pictures that must stay together, as lists `images`: of one subject of the source, of one person, or copies."""
     links: dict[tuple[str, ...], None] = {}
     for unit in units:
         for row in dataset.read("source_groups", ["members"], unit=unit).to_pylist():
             links[tuple(row["members"])] = None
-        for row in dataset.read("groups", ["members"], unit=unit).to_pylist():
+        for row in dataset.read("groups", ["kind", "members"], unit=unit).to_pylist():
+            if row["kind"] == "look":
+                continue
             links[tuple(dict.fromkeys(image_of(member) for member in row["members"]))] = None
         for row in dataset.read("duplicates", ["id", "of"], unit=unit).to_pylist():
             links[image_of(row["id"]), image_of(row["of"])] = None

@@ -123,7 +123,7 @@ def check_mask(mask: dict[str, Any], box: list[float], size: tuple[int, int]) ->
 
 
 def check_split(dataset: Dataset) -> None:
-    """Frames of a video, pictures of a folder and members of a group are on one side, and so is every sample.
+    """Frames of a video, pictures of a folder and of a person are on one side, and so is every sample.
 
     Small sets fall on one side by chance, so other draws of the same clusters are looked at too.
     """
@@ -147,7 +147,9 @@ def _check_sides(dataset: Dataset, side: dict[str, str]) -> None:
         if row["video_id"] is not None:
             together[row["video_id"]].add(side[row["image_id"]])
     for table in ("source_groups", "groups"):
-        for row in dataset.read(table, ["group_id", "members"]).to_pylist():
+        for row in dataset.read(table, ["group_id", "kind", "members"]).to_pylist():
+            if row["kind"] == "look":
+                continue
             together[row["group_id"]] |= {side[member.split("#")[0]] for member in row["members"]}
     assert all(len(sides) == 1 for sides in together.values()), together
 

@@ -6,16 +6,22 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from curating import LOOSE, coco, curated, easyref, folders, ytvis
+from curating import LOOSE, coco, curated, easyref, folders, samples, ytvis
 from helpers import HERE, ingest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation.balance import Balance
+from curation.compose import on_one_side
 from curation.config import Split
+from curation.groups import group_unit
 from curation.job import curate
+from curation.members import matched_units
 from curation.split import Clusters, assign, split_of
 from ingest.sources.subjects import Subjects
 from schemas.dataset import Dataset
+from schemas.unit import UnitKey, UnitWriter
+from schemas.verify import verify
 
 CONFIG = Split(validation_share=0.3)
 
@@ -230,3 +236,48 @@ def test_another_source_moves_nothing(tmp_path):
     after = splits(Dataset(str(tmp_path / "data")))
     assert len(after) == len(before) + len(SCENES)
     assert {image: after[image] for image in before} == before
+
+
+# -- looks -----------------------------------------------------------------------------------------------------------
+
+
+def test_looks_tie_no_pictures_and_their_samples_keep_the_side_of_most(tmp_path):
+    """Else pictures of all that looks alike, over enough pictures nearly all, would be on one side."""
+    config = with_split(validation_share=0.3)
+    plain = curated(tmp_path, coco(tmp_path, SCENES * 2, unit_size=5), config=config)
+    before = splits(plain)
+    assert set(before.values()) == {"train", "validation"}
+    first, *others = plain.units()
+    members = [f"coco/{number:012d}#{100 * number}" for number in range(1, 13)]
+    with UnitWriter(plain.folder, UnitKey("match", first, "made")) as out:
+        out.expect("group")
+        out.add("matches", {"group_id": "look/all", "kind": "look", "members": members, "units": others})
+        out.keep("group")
+    plain.refresh()
+    with UnitWriter(plain.folder, UnitKey("group", first, "made")) as out:
+        group_unit(plain, first, matched_units(plain, first), config.group, out)
+    for stage in ("split", "balance", "compose"):
+        limited = replace(config, balance=Balance(max_per_kind=20))
+        curate(plain.url, limited, HERE, only=stage, replace=True)
+    dataset = Dataset(plain.url)
+    assert splits(dataset) == before
+    row = samples(dataset)["group/look/all"]
+    shown = {picture["image_id"] for picture in row["pictures"]}
+    (side,) = {before[image] for image in shown}
+    assert shown == {image for image, other in before.items() if other == side}
+    apart = 12 - len(shown)
+    assert len(shown) > apart > 0
+    assert row["why"].startswith(f"look group of {len(shown)}, without {apart} on the other side of the split")
+    assert verify(dataset).sound
+
+
+@pytest.mark.parametrize(
+    ("sides", "stay"),
+    [("tvt", "02"), ("vvt", "01"), ("vt", "0"), ("tt", "01"), ("?vt?v", "14"), ("??", ""), ("", "")],
+)
+def test_a_group_keeps_the_members_of_one_side(sides, stay):
+    names = {"t": "train", "v": "validation"}
+    known = {f"coco/{place}": names[side] for place, side in enumerate(sides) if side in names}
+    group = on_one_side({"members": [f"coco/{place}#1" for place in range(len(sides))]}, known)
+    assert group["members"] == [f"coco/{place}#1" for place in stay]
+    assert group["apart"] == len(sides) - len(stay)
