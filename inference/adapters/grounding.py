@@ -12,10 +12,11 @@ BOX_WIDTH = FREQUENCIES * 2 * 4
 def box_embedding(boxes: Tensor) -> Tensor:
     """Fourier features of boxes: (..., 4) xyxy in 0–1 gives (..., 64).
 
-    For each of 8 frequencies 100^(k/8), the sines of the four coordinates and then their cosines.
+    For each of 8 frequencies 100^(k/8), the sines of the four coordinates and then their cosines. In the precision of
+    the boxes.
     """
     frequency = 100.0 ** (torch.arange(FREQUENCIES, device=boxes.device) / FREQUENCIES)
-    angles = boxes.float()[..., None, :] * frequency[:, None]
+    angles = boxes[..., None, :] * frequency.to(boxes.dtype)[:, None]
     return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)
 
 
