@@ -1,8 +1,7 @@
 """IP-Adapter against tensors that its published code computed (tests/golden/README.md)."""
 
 import pytest
-import torch
-from goldens import TOLERANCE, Golden, Layers, run
+from goldens import Golden, Layers, run, same
 
 from inference.adapters import published, tokens
 from inference.adapters.reference import Reference
@@ -30,8 +29,8 @@ def test_tokens_layers_and_every_step_are_the_published_ones(golden, tmp_path, n
     adapter.requires_grad_(False).attach(pipe)
     each = [adapter.encode([Reference((golden.image(at),))]) for at in chosen]
     conditioning = tokens.stack(each)
-    torch.testing.assert_close(conditioning.tokens[:, 0], golden[f"{name}.tokens"], **TOLERANCE)
-    torch.testing.assert_close(conditioning.negative_tokens[:1, 0], golden[f"{name}.null"], **TOLERANCE)
+    same(conditioning.tokens[:, 0], golden[f"{name}.tokens"])
+    same(conditioning.negative_tokens[:1, 0], golden[f"{name}.null"])
     watch = Layers(pipe.unet, call)
     wanted = golden.under(f"{name}.latents")
     prompts = [PROMPTS[at] for at in chosen]
@@ -43,8 +42,8 @@ def test_tokens_layers_and_every_step_are_the_published_ones(golden, tmp_path, n
         expected = golden.under(f"{name}.layer")
         assert set(layers) == set(expected) == set(adapter.config.layers)
         for path, output in layers.items():
-            torch.testing.assert_close(output[[samples - 1, len(output) - 1]], expected[path], **TOLERANCE)
+            same(output[[samples - 1, len(output) - 1]], expected[path])
     for at, latents in enumerate(steps):
-        torch.testing.assert_close(latents, wanted[str(at)], **TOLERANCE)
+        same(latents, wanted[str(at)])
     plain = run(pipe, prompts, noise=noise, steps=len(wanted), samples=samples)
     assert (plain[-1] - steps[-1]).abs().max() > 0.05

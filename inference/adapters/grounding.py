@@ -46,9 +46,8 @@ class GroundingResampler(nn.Module):
     ) -> None:
         super().__init__()
         self.tokens = tokens
-        self.latent_proj = nn.Sequential(
-            nn.Linear(phrase_width + BOX_WIDTH, image_width), nn.GELU(), nn.Linear(image_width, tokens * width)
-        )
+        given = phrase_width + BOX_WIDTH
+        self.latent_proj = nn.Sequential(nn.Linear(given, 2 * given), nn.GELU(), nn.Linear(2 * given, tokens * width))
         self.latent_norm = nn.LayerNorm(width)
         self.grounding_latents = nn.Parameter(torch.randn(1, tokens, width) / width**0.5)
         self.proj_in = nn.Linear(image_width, width)
