@@ -44,15 +44,19 @@ class Call:
         Raises:
             Refused: the batch cannot be divided so.
         """
-        each = self.rows // (len(self.halves) * prompts)
-        if each * len(self.halves) * prompts != self.rows or not each:
-            raise Refused(
-                f"a batch of {self.rows} rows is not {len(self.halves)} halves ({', '.join(self.halves)}) of {prompts} "
-                "conditioned prompts: give references once, or once a prompt, and name the pipeline that runs in "
-                "generation(..., pipe=)"
-            )
-        halves = [half for half in range(len(self.halves)) for _ in range(prompts * each)]
-        return halves, [prompt for prompt in range(prompts) for _ in range(each)] * len(self.halves)
+        return row_index(self.rows, self.halves, prompts)
+
+
+def row_index(rows: int, halves: tuple[Half, ...], prompts: int) -> tuple[list[int], list[int]]:
+    """Half and prompt of every row of a batch; see `Call.row_index`."""
+    each = rows // (len(halves) * prompts)
+    if each * len(halves) * prompts != rows or not each:
+        raise Refused(
+            f"a batch of {rows} rows is not {len(halves)} halves ({', '.join(halves)}) of {prompts} conditioned "
+            "prompts: give references once, or once a prompt, and name the pipeline that runs in generation(..., pipe=)"
+        )
+    of_half = [half for half in range(len(halves)) for _ in range(prompts * each)]
+    return of_half, [prompt for prompt in range(prompts) for _ in range(each)] * len(halves)
 
 
 @dataclass(slots=True)

@@ -12,10 +12,11 @@ BOX_WIDTH = FREQUENCIES * 2 * 4
 def box_embedding(boxes: Tensor) -> Tensor:
     """Fourier features of boxes: (..., 4) xyxy in 0–1 gives (..., 64).
 
-    For each of 8 frequencies 100^(k/8), the sines of the four coordinates and then their cosines.
+    For each of 8 frequencies 100^(k/8), the sines of the four coordinates and then their cosines. In the precision of
+    the boxes.
     """
     frequency = 100.0 ** (torch.arange(FREQUENCIES, device=boxes.device) / FREQUENCIES)
-    angles = boxes.float()[..., None, :] * frequency[:, None]
+    angles = boxes[..., None, :] * frequency.to(boxes.dtype)[:, None]
     return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)
 
 
@@ -45,9 +46,8 @@ class GroundingResampler(nn.Module):
     ) -> None:
         super().__init__()
         self.tokens = tokens
-        self.latent_proj = nn.Sequential(
-            nn.Linear(phrase_width + BOX_WIDTH, image_width), nn.GELU(), nn.Linear(image_width, tokens * width)
-        )
+        given = phrase_width + BOX_WIDTH
+        self.latent_proj = nn.Sequential(nn.Linear(given, 2 * given), nn.GELU(), nn.Linear(2 * given, tokens * width))
         self.latent_norm = nn.LayerNorm(width)
         self.grounding_latents = nn.Parameter(torch.randn(1, tokens, width) / width**0.5)
         self.proj_in = nn.Linear(image_width, width)

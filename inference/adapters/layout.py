@@ -28,9 +28,11 @@ def grids(size: Grid) -> dict[int, Grid]:
 
 
 def box_masks(boxes: Tensor, grid: Grid) -> Tensor:
-    """Boxes (..., 4) as token masks (..., h * w), boolean; a box of zeros covers nothing."""
+    """Boxes (..., 4) as token masks (..., h * w), boolean; a box of zeros covers nothing.
+
+    Edges are found in the precision of the boxes, which the published code has in fp16.
+    """
     height, width = grid
-    boxes = boxes.float()
     x1, y1, x2, y2 = boxes[..., None].unbind(dim=-2)
     column = torch.arange(width, device=boxes.device)
     row = torch.arange(height, device=boxes.device)

@@ -1,15 +1,17 @@
 """MS-Diffusion (Wang et al. 2024, arXiv 2406.07209): several references, each in its place; spec part B."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from inference.adapters import layout, merge, phrases
 from inference.adapters.attention import Acting
-from inference.adapters.calls import Call
+from inference.adapters.calls import GUIDED, UNGUIDED, Call, Half, row_index
 from inference.adapters.grounding import GroundingResampler
 from inference.adapters.heads import strengths
 from inference.adapters.reference import FULL_PICTURE, Box, Reference
@@ -114,9 +116,13 @@ class MSDiffusion(TokenAdapter):
     """MS-Diffusion on a stock pipeline.
 
     The negative half is never conditioned, as in the method, so guidance strengthens references with the text.
-    A reference without a place may act anywhere, and its phrase and box give way to the learned null latents. With
-    `faithful`, such a reference does not act until pseudo-masks take over, boxes are rounded to fp16, and phrases are
-    found as by the published code (`phrases.published_spans`); set it before `encode`.
+    A reference without a place may act anywhere, and its phrase and box give way to the learned null latents.
+
+    With `faithful`, to be set before `encode`, the defects of the published code are back (spec B.6): such a reference
+    keeps its phrase, with a box of zeros, and does not act until pseudo-masks take over; boxes and what is computed of
+    them are in fp16; phrases are found by `phrases.published_spans`, and one that is not found is nowhere; auto layout
+    once used goes on, with its maps, where a later run sets no threshold; ControlNets see the tokens as if they were
+    text.
 
     Attributes:
         image_proj: the grounding resampler.
@@ -149,6 +155,7 @@ class MSDiffusion(TokenAdapter):
         self.mask_threshold: float | None = None
         self.start_step = 5
         self._recorded = 0
+        self._last_layout: tuple[float, int] | None = None
 
     def make_slot(self, attn: Any, layer: Any) -> TokenSlot:
         """See `TokenAdapter.make_slot`."""
@@ -175,7 +182,8 @@ class MSDiffusion(TokenAdapter):
         features = vision.patches(clip_pixels(images, vision.side, squash=_SQUASH))
         weight = self.image_proj.proj_in.weight
         hulls = torch.tensor([reference.hull or (0.0,) * 4 for reference in references])
-        grounded = torch.tensor([bool(reference.hull) and not drop_grounding_tokens for reference in references])
+        placed = torch.tensor([self.faithful or reference.hull is not None for reference in references])
+        grounded = placed & (not drop_grounding_tokens)
         queries = self.image_proj.queries(
             self.pooled_phrases(references).to(weight.device, weight.dtype),
             self._rounded(hulls).to(weight.device),
@@ -247,18 +255,38 @@ class MSDiffusion(TokenAdapter):
             row[span[0] : span[1]] = 1 / max(span[1] - span[0], 1)
         return weights
 
+    @contextmanager
+    def generation(
+        self, conditioning: Any, *, pipe: Any = None, halves: tuple[Half, ...] | None = None
+    ) -> Iterator[None]:
+        """See `Adapter.generation`."""
+        with super().generation(conditioning, pipe=pipe, halves=halves):
+            hooks = self._lead_controlnets(pipe or self.pipe, conditioning) if self.faithful else []
+            try:
+                yield
+            finally:
+                for hook in hooks:
+                    hook.remove()
+
     def before(self, call: Call, conditioning: TokenConditioning, *, acts: bool) -> None:
         """See `Adapter.before`."""
-        if call.step == 0:
+        if call.step == 0 and (self.mask_threshold is not None or not self.faithful):
             self.reset_layout()
         super().before(call, conditioning, acts=acts)
-        if acts and self._acting.spans is not None:
+        auto = self._auto_layout()
+        if acts and auto is not None:
             self._acting.maps = self._acting.maps + 1
             self._recorded += 1
-            self._acting.follows = self._recorded >= self.start_step
+            self._acting.follows = self._recorded >= auto[1]
+
+    def uninstall(self, unet: Any) -> None:
+        """See `Adapter.uninstall`."""
+        super().uninstall(unet)
+        self._last_layout = None
+        self.reset_layout()
 
     def reset_layout(self) -> None:
-        """Forget where the text attention looked; done by itself at the start of every run."""
+        """Forget where the text attention looked; done by itself at the start of every run, unless `faithful`."""
         self._recorded = 0
         self._acting.maps, self._acting.follows = torch.zeros(()), False
         for slot in self._slots.values():
@@ -267,7 +295,8 @@ class MSDiffusion(TokenAdapter):
     def after(self) -> None:
         """See `Adapter.after`."""
         super().after()
-        self.reset_layout()
+        if not self.faithful:
+            self.reset_layout()
         self._acting.allowances, self._acting.spans = {}, None
 
     def bind(self, call: Call, conditioning: TokenConditioning) -> None:
@@ -277,16 +306,43 @@ class MSDiffusion(TokenAdapter):
         super().bind(call, conditioning)
         acting = self._acting
         rows = rows_of(call, len(conditioning.tokens), positive_only=True)
-        acting.spans = None
-        if self.mask_threshold is not None:
+        acting.spans, self._last_layout = None, self._auto_layout()
+        if self._last_layout is not None:
             if conditioning.spans is None:
                 raise Refused("auto layout finds phrases in the prompt: encode(references, prompt=...)")
-            acting.spans, acting.threshold = rows.pick(conditioning.spans).to(call.device), self.mask_threshold
+            acting.spans, acting.threshold = rows.pick(conditioning.spans).to(call.device), self._last_layout[0]
         acting.allowances = {}
         for tokens, grid in layout.grids(call.size).items():
             masks = layout.box_masks(conditioning.boxes, grid).any(dim=2)
             masks = (masks | layout.picture_masks(conditioning.masks, grid)) & conditioning.present[..., None]
             acting.allowances[tokens] = merge.allowance(rows.pick(masks).to(call.device), self.config.tokens)
+
+    def _auto_layout(self) -> tuple[float, int] | None:
+        """Threshold and start step; None for the given places alone."""
+        if self.mask_threshold is not None:
+            return self.mask_threshold, self.start_step
+        return self._last_layout if self.faithful else None
+
+    def _lead_controlnets(self, pipe: Any, conditioning: MSDiffusionConditioning) -> list[RemovableHandle]:
+        """Hooks that append the tokens to the text of ControlNets, zeros in the negative half."""
+        controlnet = getattr(pipe, "controlnet", None)
+        if controlnet is None:
+            return []
+        dummy = self.dummy_image_tokens.expand(len(conditioning.tokens), -1, -1)
+        tokens = torch.cat([dummy, conditioning.tokens.flatten(1, 2).to(dummy)], dim=1)
+
+        def append(_: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+            if self.scale == 0:
+                return None
+            states = kwargs["encoder_hidden_states"]
+            guided = pipe.do_classifier_free_guidance and not kwargs.get("guess_mode")
+            of_half, of_prompt = row_index(len(states), GUIDED if guided else UNGUIDED, len(tokens))
+            appended = tokens[of_prompt].to(states)
+            appended[: of_half.index(1) if guided else 0] = 0
+            return args, kwargs | {"encoder_hidden_states": torch.cat([states, appended], dim=1)}
+
+        nets = getattr(controlnet, "nets", [controlnet])
+        return [net.register_forward_pre_hook(append, with_kwargs=True) for net in nets]
 
     def _places(self, references: Sequence[Reference]) -> Tensor:
         """(K, M, 4), boxes of zeros as padding; the whole picture where a reference may be anywhere."""
@@ -299,7 +355,7 @@ class MSDiffusion(TokenAdapter):
         return padded
 
     def _rounded(self, boxes: Tensor) -> Tensor:
-        return boxes.half().float() if self.faithful else boxes
+        return boxes.half() if self.faithful else boxes
 
 
 def config_values(unet: Any) -> dict[str, Any]:

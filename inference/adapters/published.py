@@ -70,12 +70,11 @@ def read_ms_diffusion(
     """The published MS-Diffusion; as `read_ip_adapter`."""
     parts = _parts(Path(file), ("image_proj", "ms_adapter", "dummy_image_tokens"))
     head = parts["image_proj"]
-    first = _shape(head, "latent_proj.0.weight", str(file))
     latents = _shape(head, "grounding_latents", str(file))
     config = MSDiffusionConfig(
         **ms_diffusion.config_values(unet),
-        image_width=first[0],
-        phrase_width=first[1] - BOX_WIDTH,
+        image_width=_shape(head, "proj_in.weight", str(file))[1],
+        phrase_width=_shape(head, "latent_proj.0.weight", str(file))[1] - BOX_WIDTH,
         tokens=latents[1],
         width=latents[2],
         **_perceiver_values(head, str(file), head_width),
