@@ -50,6 +50,8 @@ def easyref_adapter(pipe, seed=3, **options) -> EasyRef:
     small = {"qwen": TINY_QWEN, "tokens": 4, "lora_rank": 3, "side": 56} | options
     adapter = EasyRef(EasyRefConfig(**easyref.config_values(pipe.unet), **small))
     tiny.randomise(adapter, seed)
+    tiny.randomise(adapter.reader, seed, 0.5)  # else references hardly differ
+    tiny.randomise(adapter.image_proj, seed, 0.5)
     adapter.tokenizer = tiny.qwen_tokenizer()
     return adapter.requires_grad_(False)
 
