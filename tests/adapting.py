@@ -4,11 +4,13 @@ import numpy as np
 import tinypipes as tiny
 import torch
 
-from inference.adapters import heads, ms_diffusion
+from inference.adapters import easyref, heads, ms_diffusion
+from inference.adapters.easyref import EasyRef, EasyRefConfig
 from inference.adapters.heads import HeadConfig
 from inference.adapters.ip_adapter import IPAdapter, IPAdapterConfig
 from inference.adapters.mip import MIPAdapter
 from inference.adapters.ms_diffusion import MSDiffusion, MSDiffusionConfig
+from inference.adapters.qwen import QwenConfig
 from inference.adapters.reference import Reference
 from inference.adapters.vision import ClipVision
 
@@ -27,6 +29,31 @@ def ms_adapter(pipe, seed=3) -> MSDiffusion:
     small = {"width": 24, "depth": 2, "heads": 3, "head_width": 8, "tokens": 4}
     widths = {"image_width": 24, "phrase_width": tiny.TEXT_WIDTH}
     return _ready(MSDiffusion(MSDiffusionConfig(**ms_diffusion.config_values(pipe.unet), **small, **widths)), seed)
+
+
+TINY_QWEN = QwenConfig(
+    vocabulary=264,
+    width=16,
+    feed_forward=24,
+    layers=3,
+    heads=2,
+    key_heads=1,
+    vision_depth=2,
+    vision_width=16,
+    vision_heads=2,
+    vision_expansion=2,
+)
+
+
+def easyref_adapter(pipe, seed=3, **options) -> EasyRef:
+    """References of 56 px squares are 4 tokens each, and become 4."""
+    small = {"qwen": TINY_QWEN, "tokens": 4, "lora_rank": 3, "side": 56} | options
+    adapter = EasyRef(EasyRefConfig(**easyref.config_values(pipe.unet), **small))
+    tiny.randomise(adapter, seed)
+    tiny.randomise(adapter.reader, seed, 0.5)  # else references hardly differ
+    tiny.randomise(adapter.image_proj, seed, 0.5)
+    adapter.tokenizer = tiny.qwen_tokenizer()
+    return adapter.requires_grad_(False)
 
 
 def references(*seeds, phrases=("dog", "cat", "lantern"), **options) -> list[Reference]:

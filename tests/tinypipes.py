@@ -15,6 +15,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -22,6 +23,7 @@ from transformers import (
     CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
+    Qwen2Tokenizer,
 )
 
 TEXT_WIDTH = 16
@@ -163,6 +165,13 @@ def image_encoder(hidden: int = 24, projection: int = 20, seed: int = 1) -> CLIP
         projection_dim=projection,
     )
     return CLIPVisionModelWithProjection(config).eval().requires_grad_(False)
+
+
+def qwen_tokenizer() -> Qwen2Tokenizer:
+    """Qwen's, with bytes alone for words, and the special tokens that EasyRef reads."""
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]
+    vocab = {token: at for at, token in enumerate([*sorted(ByteLevel.alphabet()), *special])}
+    return Qwen2Tokenizer(vocab=vocab, merges=[], additional_special_tokens=special[1:])
 
 
 def picture(seed: int = 0, height: int = 40, width: int = 56) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from inference.adapters import weights
+from inference.adapters import guidance, weights
 from inference.adapters.calls import Call, Generation, Half
 from inference.adapters.reference import Reference
 from inference.adapters.windows import StepWindow, Window
@@ -169,7 +169,7 @@ class Adapter(nn.Module, ABC):
         generation = self._generation
         if generation is None:
             return None
-        call = generation.read(args, dict(kwargs))
+        call = generation.read(args, dict(kwargs), guidance.halves_of(unet))
         acts = self.scale != 0 and call.step in self.window.resolve(call.steps)
         self.before(call, generation.conditioning, acts=acts)
         return args, call.kwargs

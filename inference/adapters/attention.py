@@ -1,6 +1,7 @@
 """The processor of a cross-attention that adapters share, and how it gets into a UNet and out again."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -148,8 +149,8 @@ def split_heads(states: Tensor, heads: int) -> Tensor:
     return states.reshape(*states.shape[:-1], heads, -1).transpose(-3, -2)
 
 
-def cross_attentions(unet: Any) -> dict[str, Any]:
-    """The UNet's cross-attention modules by path, in the order of `unet.attn_processors`: down, up, mid.
+def attentions(unet: Any) -> dict[str, Any]:
+    """The UNet's attention modules by path, in the order of `unet.attn_processors`: down, up, mid.
 
     Raises:
         Refused: this is no UNet with attention processors.
@@ -158,17 +159,24 @@ def cross_attentions(unet: Any) -> dict[str, Any]:
     if not processors:
         raise Refused(f"a {type(unet).__name__} has no attention processors: adapters need a UNet2DConditionModel")
     paths = [name.removesuffix(".processor") for name in processors]
-    modules = {path: unet.get_submodule(path) for path in paths}
-    return {path: attn for path, attn in modules.items() if getattr(attn, "is_cross_attention", False)}
+    return {path: unet.get_submodule(path) for path in paths}
 
 
-def check_stock(unet: Any) -> None:
-    """Refuse a UNet whose cross-attentions compute something else than the stock ones.
+def cross_attentions(unet: Any) -> dict[str, Any]:
+    """Those of `attentions` that look at the text."""
+    return {path: attn for path, attn in attentions(unet).items() if getattr(attn, "is_cross_attention", False)}
+
+
+def check_stock(modules: Mapping[str, Any]) -> None:
+    """Refuse attentions that compute something else than the stock ones.
+
+    Args:
+        modules: of `attentions` or `cross_attentions`.
 
     Raises:
         Refused: another kind of processor is installed, and the remedy.
     """
-    for path, attn in cross_attentions(unet).items():
+    for path, attn in modules.items():
         processor = attn.processor
         if not isinstance(processor, CrossAttention) and type(processor) not in _STOCK:
             raise Refused(

@@ -7,7 +7,9 @@ import torch
 
 from schemas.errors import Refused
 
-Half = Literal["negative", "positive"]
+Half = Literal["negative", "references", "positive"]
+"""Parts of a batch: no condition, the references without the text (only in `guidance`), and all conditions."""
+
 GUIDED: tuple[Half, ...] = ("negative", "positive")
 UNGUIDED: tuple[Half, ...] = ("positive",)
 
@@ -74,17 +76,21 @@ class Generation:
     halves: tuple[Half, ...] | None = None
     _calls: int = field(default=0, init=False)
 
-    def read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    def read(self, args: tuple[Any, ...], kwargs: dict[str, Any], halves: tuple[Half, ...] | None = None) -> Call:
         """What this call says; the step counter moves on.
 
         A second run of the pipeline inside one generation starts again at step 0.
+
+        Args:
+            args, kwargs: of the call.
+            halves: parts of this call's batch, where they are known.
         """
         sample = args[0] if args else kwargs["sample"]
         steps = getattr(self.pipe, "num_timesteps", None)
         if steps is not None and self._calls >= steps:
             self._calls = 0
         step, self._calls = self._calls, self._calls + 1
-        halves = self.halves
+        halves = self.halves if halves is None else halves
         if halves is None:
             halves = GUIDED if getattr(self.pipe, "do_classifier_free_guidance", False) else UNGUIDED
         return Call(

@@ -15,6 +15,7 @@ KINDS = {
     "ip_adapter": "inference.adapters.ip_adapter:IPAdapter",
     "mip": "inference.adapters.mip:MIPAdapter",
     "ms_diffusion": "inference.adapters.ms_diffusion:MSDiffusion",
+    "easyref": "inference.adapters.easyref:EasyRef",
 }
 
 

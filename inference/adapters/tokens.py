@@ -19,7 +19,7 @@ from inference.adapters.attention import (
     split_heads,
     take_out,
 )
-from inference.adapters.calls import Call
+from inference.adapters.calls import Call, Half
 from schemas.errors import Refused
 
 
@@ -88,13 +88,18 @@ class Rows:
 
     Attributes:
         start: the first such row.
-        negative: (R,) boolean, whether a row is of the negative half.
+        halves: part of the batch of each of the R rows.
         prompt: (R,) index of the prompt, 0 where all share.
     """
 
     start: int
-    negative: Tensor
+    halves: tuple[Half, ...]
     prompt: Tensor
+
+    @property
+    def negative(self) -> Tensor:
+        """Whether a row is of the negative half, (R,) boolean."""
+        return torch.tensor([half == "negative" for half in self.halves])
 
     def pick(self, values: Tensor) -> Tensor:
         """What each row has of values per prompt: (Q, ...) gives (R, ...)."""
@@ -109,12 +114,12 @@ def rows_of(call: Call, prompts: int, *, positive_only: bool) -> Rows:
         prompts: number of prompts that have conditions of their own, or 1.
         positive_only: leave the negative half alone; it must come first.
     """
-    halves, of_prompt = call.row_index(prompts)
-    negative = [call.halves[half] == "negative" for half in halves]
-    start = negative.count(True) if positive_only else 0
-    if positive_only and any(negative[start:]):
+    index, of_prompt = call.row_index(prompts)
+    halves = tuple(call.halves[half] for half in index)
+    start = halves.count("negative") if positive_only else 0
+    if positive_only and "negative" in halves[start:]:
         raise Refused(f"the negative half must come first in a batch, not {', '.join(call.halves)}")
-    return Rows(start, torch.tensor(negative[start:]), torch.tensor(of_prompt[start:]))
+    return Rows(start, halves[start:], torch.tensor(of_prompt[start:]))
 
 
 class ImageKeyValue(nn.Module):
@@ -143,21 +148,21 @@ class TokenSlot(Slot):
         self.value: Tensor | None = None
         self.present: Tensor | None = None
 
-    def bind(self, tokens: Tensor, strengths: Tensor, present: Tensor, rows: Rows, call: Call) -> None:
+    def bind(self, tokens: Tensor, strengths: Tensor, present: Tensor, index: Tensor, call: Call) -> None:
         """Compute keys and values once, for distinct conditions, then lay them out for the rows of the batch.
 
         Args:
-            tokens: (U, K, N, width), of the positive prompts and then of the negative ones.
+            tokens: (U, K, N, width), the distinct ones.
             strengths: (U, K), with the adapter's scale in, 0 where nothing is present.
             present: (U, K) boolean.
-            rows: which conditions each row has.
+            index: (R,) into these, for every row.
             call: where the keys and values are needed.
         """
         weight = self.layer.to_k_ip.weight
         tokens = tokens.to(weight.device, weight.dtype)
         key, value = self.layer.to_k_ip(tokens), self.layer.to_v_ip(tokens)
         value = value * strengths.to(value.device, value.dtype)[..., None, None]
-        index = (rows.prompt + rows.negative * (len(tokens) // 2)).to(key.device)
+        index = index.to(key.device)
         self.key = split_heads(key, self.heads)[index].to(call.device, call.dtype)
         self.value = split_heads(value, self.heads)[index].to(call.device, call.dtype)
         self.present = None if bool(present.all()) else present.to(key.device)[index].to(call.device)
@@ -206,8 +211,8 @@ class TokenAdapter(Adapter):
 
     def install(self, unet: Any) -> None:
         """See `Adapter.install`."""
-        check_stock(unet)
         modules = cross_attentions(unet)
+        check_stock(modules)
         check_layers(self.kind, self.config.layers, self.config.context_width, modules)
         self._slots = {path: self.make_slot(attn, self.layer(path)) for path, attn in modules.items()}
         for path, attn in modules.items():
@@ -232,18 +237,26 @@ class TokenAdapter(Adapter):
             self.bind(call, conditioning)
             self._bound = layout
 
+    def variants(self, conditioning: TokenConditioning) -> dict[Half, Tensor]:
+        """The tokens of each part of a batch, (Q, K, N, width) each; a part without its own has the positive ones."""
+        tokens: dict[Half, Tensor] = {"positive": conditioning.tokens}
+        if conditioning.negative_tokens is not None:
+            tokens["negative"] = conditioning.negative_tokens
+        return tokens
+
     def bind(self, call: Call, conditioning: TokenConditioning) -> None:
         """Lay keys and values into the slots."""
-        negative = conditioning.negative_tokens
-        rows = rows_of(call, len(conditioning.tokens), positive_only=negative is None)
+        prompts = len(conditioning.tokens)
+        rows = rows_of(call, prompts, positive_only=conditioning.negative_tokens is None)
         self._acting.start = rows.start
-        tokens, present = conditioning.tokens, conditioning.present
-        strengths = conditioning.strengths * present * self.scale
-        if bool(rows.negative.any()) and negative is not None:
-            tokens = torch.cat([tokens, negative.expand_as(tokens).to(tokens)])
-            strengths, present = torch.cat([strengths, strengths]), torch.cat([present, present])
+        variants = self.variants(conditioning)
+        used = [half for half in variants if half == "positive" or half in rows.halves]
+        variant = torch.tensor([used.index(half) if half in used else 0 for half in rows.halves])
+        tokens = torch.cat([variants[half].expand_as(conditioning.tokens).to(conditioning.tokens) for half in used])
+        present = conditioning.present.repeat(len(used), 1)
+        strengths = (conditioning.strengths * self.scale).repeat(len(used), 1) * present
         for slot in self._slots.values():
-            slot.bind(tokens, strengths, present, rows, call)
+            slot.bind(tokens, strengths, present, rows.prompt + variant * prompts, call)
 
     def after(self) -> None:
         """See `Adapter.after`."""

@@ -1,0 +1,144 @@
+"""EasyRef's checkpoints as its authors' code writes them, read strictly.
+
+| key | is |
+| --- | --- |
+| `mllm_final_layer.` | `layers.0.*`, `norm.weight`, `reference_tokens`: the final layer |
+| `multimodal_llm.` | `visual.*`, `model.*`: the trunk, named as in transformers 4 |
+| `multimodal_llm.lm_head.weight` | the token embeddings again |
+| `image_proj_model.proj.*` | the projector |
+| `unet.<attention>.processor.` | `to_k_ip`, `to_v_ip` and the LoRA, `to_q_lora.down` and so on |
+| `unet.*` | the frozen UNet |
+| `adapter_modules.<n>.*` | the processors again, n being their place in `unet.attn_processors` |
+
+A `.safetensors` file holds these keys, without those that repeat others. A DeepSpeed `.pt` holds them under `module`,
+beside its own bookkeeping.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inference.adapters.easyref import EasyRef, EasyRefConfig, config_values
+from inference.adapters.lora import PROJECTIONS
+from inference.adapters.qwen import QwenConfig
+from inference.adapters.weights import load_strict, read_pickled, read_safetensors
+from schemas.errors import Refused
+
+_LORA = tuple(f"{name}_lora" for name in PROJECTIONS)
+
+
+def read_easyref(
+    file: str | Path,
+    unet: Any,
+    *,
+    qwen: QwenConfig | None = None,
+    side: int = 336,
+    tokenizer: Any = None,
+    dtype: torch.dtype | None = None,
+) -> EasyRef:
+    """A published EasyRef, of any training stage.
+
+    Args:
+        file: `.safetensors`, or DeepSpeed's `mp_rank_00_model_states.pt`.
+        unet: of the base that it was trained for; only its shapes and the names of its weights are read, so it may be
+            on the meta device.
+        qwen: of its language model, whose heads a file does not tell; None is Qwen2-VL-2B.
+        side: that references were read with in training.
+        tokenizer: of its language model.
+        dtype: of the weights; None keeps the file's.
+
+    Raises:
+        Refused: the file is damaged, is of another method, or does not fit the base or the language model.
+    """
+    file = Path(file)
+    tensors = _tensors(file)
+    source = str(file)
+    reference_tokens = tensors.get("mllm_final_layer.reference_tokens")
+    if reference_tokens is None:
+        raise Refused(f"{source} has no mllm_final_layer.reference_tokens: it is another method's")
+    ranks = {tensor.shape[0] for key, tensor in tensors.items() if key.endswith("to_q_lora.down.weight")}
+    if len(ranks) > 1:
+        raise Refused(f"{source} has LoRAs of the ranks {sorted(ranks)}: they have one")
+    config = EasyRefConfig(
+        **config_values(unet),
+        qwen=qwen or QwenConfig(),
+        tokens=reference_tokens.shape[0],
+        lora_rank=ranks.pop() if ranks else 0,
+        side=side,
+    )
+    own = _own(tensors, unet, source)
+    adapter = EasyRef.on_meta(config)
+    load_strict(adapter, own, source, "it belongs to another base model or another language model")
+    adapter.tokenizer = tokenizer
+    return adapter if dtype is None else adapter.to(dtype)
+
+
+def own_key(key: str, path_of_number: Mapping[int, str]) -> str | None:
+    """Our name of a key of the file; None for the frozen UNet and for the head that repeats the embeddings.
+
+    Args:
+        key: of the file.
+        path_of_number: paths of attentions by place in `unet.attn_processors`.
+    """
+    part, _, rest = key.partition(".")
+    if part == "mllm_final_layer":
+        return f"reader.final.{rest.replace('layers.0.', 'layer.', 1)}"
+    if part == "image_proj_model":
+        return f"image_proj.{rest}"
+    if part == "multimodal_llm":
+        if rest == "lm_head.weight":
+            return None
+        return f"reader.trunk.{rest.removeprefix('model.')}" if rest.startswith("model.") else f"reader.{rest}"
+    if part == "unet":
+        path, processor, name = rest.partition(".processor.")
+        return _processor_key(path, name) if processor else None
+    if part == "adapter_modules":
+        number, _, name = rest.partition(".")
+        path = path_of_number.get(int(number), "") if number.isdecimal() else ""
+        return _processor_key(path, name) if path else key
+    return key
+
+
+def _processor_key(path: str, name: str) -> str:
+    projection, _, rest = name.partition(".")
+    if projection in _LORA:
+        return f"lora.{path}.{projection.removesuffix('_lora')}.{rest}"
+    return f"layers.{path}.{name}"
+
+
+def _own(tensors: Mapping[str, Tensor], unet: Any, source: str) -> dict[str, Tensor]:
+    """The file's tensors under our keys, each once. Unknown ones keep their names, so that the report shows them."""
+    frozen = set(unet.state_dict())
+    numbered = dict(enumerate(name.removesuffix(".processor") for name in unet.attn_processors))
+    own: dict[str, Tensor] = {}
+    twice: list[tuple[str, str]] = []
+    for key, tensor in tensors.items():
+        name = own_key(key, numbered)
+        if name is None:
+            if key.startswith("unet.") and key.removeprefix("unet.") not in frozen:
+                own[key] = tensor
+            elif not key.startswith("unet."):
+                twice.append((key, "reader.trunk.embed_tokens.weight"))
+        elif key.startswith("adapter_modules.") and name != key:
+            twice.append((key, name))
+        else:
+            own[name] = tensor
+    for key, name in twice:
+        first = own.setdefault(name, tensors[key])
+        if first.shape != tensors[key].shape or not torch.equal(first, tensors[key]):
+            raise Refused(f"{source} is damaged: {key} must repeat the tensor that is {name} here, and differs")
+    return own
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    if file.suffix == ".safetensors":
+        return read_safetensors(file)
+    module = read_pickled(file).get("module")
+    if not isinstance(module, dict):
+        raise Refused(f"{file} has no module: it is not what DeepSpeed writes; give mp_rank_00_model_states.pt")
+    if not all(isinstance(tensor, Tensor) for tensor in module.values()):
+        raise Refused(f"{file} holds something else than tensors in module")
+    return module
