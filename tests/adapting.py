@@ -4,7 +4,8 @@ import numpy as np
 import tinypipes as tiny
 import torch
 
-from inference.adapters import heads, ms_diffusion
+from inference.adapters import ezigen, heads, ms_diffusion
+from inference.adapters.ezigen import EZIGen, EZIGenConfig
 from inference.adapters.heads import HeadConfig
 from inference.adapters.ip_adapter import IPAdapter, IPAdapterConfig
 from inference.adapters.mip import MIPAdapter
@@ -27,6 +28,11 @@ def ms_adapter(pipe, seed=3) -> MSDiffusion:
     small = {"width": 24, "depth": 2, "heads": 3, "head_width": 8, "tokens": 4}
     widths = {"image_width": 24, "phrase_width": tiny.TEXT_WIDTH}
     return _ready(MSDiffusion(MSDiffusionConfig(**ms_diffusion.config_values(pipe.unet), **small, **widths)), seed)
+
+
+def ezigen_adapter(pipe, seed=3) -> EZIGen:
+    """For SD-shaped pipelines; subjects are read at 32 px, which are latents of 16."""
+    return _ready(EZIGen(EZIGenConfig(**ezigen.config_values(pipe.unet), resolution=32)), seed)
 
 
 def references(*seeds, phrases=("dog", "cat", "lantern"), **options) -> list[Reference]:
