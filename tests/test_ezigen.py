@@ -438,6 +438,9 @@ def test_what_cannot_be_is_refused_with_the_remedy(pipe, adapter):
     other = tiny.sd_pipe()
     with pytest.raises(Refused, match="is 16 wide in this UNet, and 32"):
         EZIGen(EZIGenConfig(layers=wide)).attach(other)
+    inpainting = UNet2DConditionModel(**(dict(pipe.unet.config) | {"in_channels": 9}))
+    with pytest.raises(Refused, match="takes 9 channels"):
+        ezigen_adapter(pipe).attach(inpainting)
     gligen = UNet2DConditionModel(**(dict(pipe.unet.config) | {"attention_type": "gated"}))
     with pytest.raises(Refused, match="GLIGEN"):
         ezigen_adapter(pipe).attach(gligen)

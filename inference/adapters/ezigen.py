@@ -21,6 +21,7 @@ from inference.adapters.tokens import Rows, rows_of, tree
 from inference.adapters.vision import ClipVision
 from schemas.errors import Refused
 
+_LATENT_CHANNELS = 4
 _ARTICLES = ("a ", "an ", "the ")
 
 
@@ -262,6 +263,8 @@ class EZIGen(Adapter):
         """See `Adapter.install`."""
         blocks = transformer_blocks(unet)
         base = getattr(unet, "_orig_mod", unet)
+        if unet.config.in_channels != _LATENT_CHANNELS:
+            raise Refused(f"this UNet takes {unet.config.in_channels} channels, as inpainting does: use a plain base")
         for path in sorted(set(self.config.layers) ^ set(blocks)):
             owner = "the adapter" if path in self.config.layers else "this UNet"
             raise Refused(f"the ezigen adapter is made for another base: only {owner} has a block {path}")

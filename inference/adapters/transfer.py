@@ -23,7 +23,7 @@ from inference.adapters.editing import checked_mask, latent_mask, pasted, workin
 from inference.adapters.inversion import inverse_scheduler, invert
 from inference.adapters.reference import Pixels
 from inference.adapters.reference_unet import ancestral, resized, to_signed, vae_latents
-from inference.adapters.splits import goes_on, split, trajectory
+from inference.adapters.splits import Split, goes_on, split, trajectory
 from inference.adapters.vision import ClipVision, clip_pixels
 from inference.adapters.windows import StepWindow, Window
 from schemas.errors import Refused
@@ -98,13 +98,7 @@ def generate(
     # the published loops draw from torch's own generator, whatever the seed
     loop_generator = None if adapter.faithful else generator
     with _sampler(pipe) as scheduler:
-        scheduler.set_timesteps(num_inference_steps)
-        part = split(
-            scheduler.timesteps.tolist(),
-            split_ratio,
-            train_timesteps=scheduler.config.num_train_timesteps,
-            faithful=adapter.faithful,
-        )
+        part = _split(scheduler, num_inference_steps, split_ratio, adapter.faithful)
 
         def run(text: str, window: Window, **options: Any) -> list[Pixels]:
             with _window(adapter, window), adapter.generation(conditioning):
@@ -181,8 +175,7 @@ def edit(
     inverse_timesteps = inverse_scheduler(pipe.scheduler, num_inference_steps).timesteps.tolist()
     latents_behind: list[Tensor] = []
     with _sampler(pipe) as scheduler:
-        scheduler.set_timesteps(num_inference_steps)
-        part = split(scheduler.timesteps.tolist(), split_ratio, faithful=faithful)
+        part = _split(scheduler, num_inference_steps, split_ratio, faithful)
         way = trajectory(part, inverse_timesteps, split_ratio, faithful=faithful)
 
         def loop(pictures: list[Pixels], number: int) -> list[Pixels]:
@@ -196,7 +189,9 @@ def edit(
             def blend(pipe: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
                 behind = latents_behind[way.background[step]]
                 kwargs["latents"] = kwargs["latents"] * share + behind * (1 - share)
-                return kwargs if callback_on_step_end is None else callback_on_step_end(pipe, step, timestep, kwargs)
+                if callback_on_step_end is not None:
+                    kwargs |= callback_on_step_end(pipe, step, timestep, dict(kwargs))
+                return kwargs
 
             with _window(adapter, StepWindow()), adapter.generation(conditioning):
                 images = pipe(
@@ -270,6 +265,12 @@ def _ready(adapter: "EZIGen", iterations: int | None) -> tuple[Any, ClipVision |
     if iterations is not None and iterations < 0:
         raise Refused(f"iterations is a number of loops, not {iterations}")
     return pipe, adapter.image_encoder
+
+
+def _split(scheduler: Any, steps: int, split_ratio: float, faithful: bool) -> Split:
+    scheduler.set_timesteps(steps)
+    train_timesteps = scheduler.config.num_train_timesteps
+    return split(scheduler.timesteps.tolist(), split_ratio, train_timesteps=train_timesteps, faithful=faithful)
 
 
 @contextmanager
