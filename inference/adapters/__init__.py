@@ -1,4 +1,4 @@
-"""Reference adapters for stock diffusers pipelines: IP-Adapter, MIP-Adapter, MS-Diffusion, EZIGen, and their shared parts.
+"""Reference adapters for stock diffusers pipelines: IP-Adapter, MIP-Adapter, MS-Diffusion, EZIGen, and what they share.
 
 An adapter is a module with weights of its own (`adapter.Adapter`). `attach(pipe)` puts plain objects, never modules,
 where the UNet keeps its attention processors, and one hook before the UNet; `detach()` puts the very same stock objects

@@ -34,9 +34,13 @@ def working_size(
     if height is not None or width is not None:
         raise Refused("give both height and width to work in, or neither")
     shortest = min(size)
-    if multiple == 1:
-        return tuple(short if side == shortest else int(side / shortest * short) for side in size)  # type: ignore[return-value]
-    return tuple(max(1, round(side * short / shortest / multiple)) * multiple for side in size)  # type: ignore[return-value]
+
+    def scaled(side: int) -> int:
+        if multiple == 1:
+            return short if side == shortest else int(side / shortest * short)
+        return max(1, round(side * short / shortest / multiple)) * multiple
+
+    return scaled(size[0]), scaled(size[1])
 
 
 def checked_mask(source: Pixels, mask: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -70,9 +74,9 @@ def latent_mask(
     if hard is None:
         grid = torch.from_numpy(mask)[None, None]
         return functional.interpolate(grid, tuple(size), mode="bilinear", antialias=True).clamp(0, 1)
-    (height, width), side = hard
+    working, side = hard
     grey = np.repeat(np.rint(mask * 255).astype(np.uint8)[..., None], 3, axis=2)
-    full = resized(grey, height, width, Image.Resampling.BICUBIC)[..., 0] // 255
+    full = resized(grey, working, Image.Resampling.BICUBIC)[..., 0] // 255
     square = torch.from_numpy(cv2.resize(full, (side, side)).astype(np.float32))
     return functional.interpolate(square[None, None], tuple(size), mode="bilinear")
 

@@ -236,7 +236,7 @@ class EZIGen(Adapter):
         noisy = schedule.add_noise(flat, noise.expand_as(flat), timestep.expand(len(flat)))
         seen = features(self._site.unet, noisy, self.config.subject_timestep, text_states.flatten(0, 1))
         return EZIGenConditioning(
-            features={path: value.unflatten(0, latents.shape[:2]) for path, value in seen.items()},
+            features={path: value.reshape(*latents.shape[:2], *value.shape[1:]) for path, value in seen.items()},
             strengths=strengths,
             amount=(strengths > 0).any(dim=1).float(),
         )

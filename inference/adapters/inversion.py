@@ -13,14 +13,14 @@ _EXCEPTIONAL_TOKEN = 7788
 """Repeated without positions; Lu et al. 2023 (TF-ICON) found it to invert real pictures best."""
 
 
-def inverse_scheduler(scheduler: Any, steps: int) -> DPMSolverMultistepInverseScheduler:
+def inverse_scheduler(scheduler: Any, steps: int) -> Any:
     """The sampler of the inversion, ready for `steps` steps from clean to pure noise.
 
     Args:
         scheduler: the base's, of any kind; its noise schedule is kept.
         steps: of the whole way; its timesteps are 0, 20, ..., 979 for 50.
     """
-    inverse = DPMSolverMultistepInverseScheduler.from_config(
+    inverse: Any = DPMSolverMultistepInverseScheduler.from_config(  # type: ignore[no-untyped-call]
         scheduler.config,
         algorithm_type="dpmsolver++",
         solver_order=2,
@@ -30,7 +30,7 @@ def inverse_scheduler(scheduler: Any, steps: int) -> DPMSolverMultistepInverseSc
         lower_order_final=True,
     )
     inverse.set_timesteps(steps)
-    return inverse  # type: ignore[no-any-return]
+    return inverse
 
 
 @torch.no_grad()

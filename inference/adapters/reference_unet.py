@@ -95,7 +95,7 @@ def subject_pixels(images: Sequence[Pixels], side: int, *, squash: bool = False)
             square = np.full((max(height, width),) * 2 + (3,), _WHITE, np.uint8)
             square[top : top + height, left : left + width] = image
             image = square
-        squares.append(resized(image, side, side))
+        squares.append(resized(image, (side, side)))
     return to_signed(squares)
 
 
@@ -104,11 +104,11 @@ def to_signed(images: Sequence[Pixels]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def resized(image: Pixels, height: int, width: int, how: Image.Resampling = Image.Resampling.BILINEAR) -> Pixels:
-    """A picture of another size, whatever its aspect; the same array if it has that size already."""
-    if image.shape[:2] == (height, width):
+def resized(image: Pixels, size: tuple[int, int], how: Image.Resampling = Image.Resampling.BILINEAR) -> Pixels:
+    """A picture of another height and width, whatever its aspect; the same array if it has that size already."""
+    if image.shape[:2] == size:
         return image
-    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((width, height), how))
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(size[::-1], how))
 
 
 @torch.no_grad()
@@ -119,12 +119,12 @@ def vae_latents(pipe: Any, pixels: Tensor, generator: torch.Generator | list[tor
     return posterior.sample(generator) * pipe.vae.config.scaling_factor  # type: ignore[no-any-return]
 
 
-def ancestral(scheduler: Any = None) -> DDPMScheduler:
+def ancestral(scheduler: Any = None) -> Any:
     """EZIGen's sampler for the noise schedule of a base: DDPM on evenly spaced steps 1, 21, ..., 981 (spec A.4.1).
 
     Args:
         scheduler: the base's, of any kind; None for Stable Diffusion's noise schedule.
     """
     if scheduler is None:
-        return DDPMScheduler(**_STABLE_DIFFUSION, **_ANCESTRAL)
-    return DDPMScheduler.from_config(scheduler.config, **_ANCESTRAL)  # type: ignore[no-any-return]
+        return DDPMScheduler(**_STABLE_DIFFUSION, **_ANCESTRAL)  # type: ignore[no-untyped-call]
+    return DDPMScheduler.from_config(scheduler.config, **_ANCESTRAL)  # type: ignore[no-untyped-call]

@@ -169,7 +169,7 @@ def edit(
     wanted = checked_mask(source, mask)
     faithful, side = adapter.faithful, adapter.config.resolution
     at = working_size(source.shape[:2], height, width, side, 1 if faithful else pipe.vae_scale_factor)
-    picture = resized(source, *at, Image.Resampling.BICUBIC)
+    picture = resized(source, at, Image.Resampling.BICUBIC)
     prompts = [prompt] if isinstance(prompt, str) else prompt
     pictures = [picture] * (len(prompts) * num_images_per_prompt)
     inverse_timesteps = inverse_scheduler(pipe.scheduler, num_inference_steps).timesteps.tolist()
@@ -209,8 +209,8 @@ def edit(
             return [np.asarray(image) for image in images]
 
         done = _iterate(pictures, loop, vision, iterations, sim_threshold)
-    size = at if faithful else source.shape[:2]
-    images = [resized(image, *size, Image.Resampling.BICUBIC) for image in done.images]
+    size = at if faithful else (source.shape[0], source.shape[1])
+    images = [resized(image, size, Image.Resampling.BICUBIC) for image in done.images]
     if not faithful:
         images = [pasted(source, image, wanted) for image in images]
     return Transferred(images, done.passes, done.similarities, done.loops)
@@ -224,30 +224,29 @@ def _iterate(
     sim_threshold: float,
 ) -> Transferred:
     """Loops until the last picture stands still; each keeps what it was when it did, whatever its neighbours do."""
-    passes, similarities, loops = [pictures], [], [0] * len(pictures)
-    final = list(pictures)
-    last: list[float] = [0.0] * len(pictures)
-
-    def going() -> list[bool]:
-        done = len(passes) - 1
-        rules = {"iterations": iterations, "sim_threshold": sim_threshold}
-        return [count == done and goes_on(done, same, **rules) for count, same in zip(loops, last, strict=True)]
-
-    while any(moves := going()):
+    passes: list[list[Pixels]] = [pictures]
+    similarities: list[list[float] | None] = []
+    final, loops = list(pictures), [0] * len(pictures)
+    moving, last = [True] * len(pictures), [0.0] * len(pictures)
+    while True:
+        moving = [
+            moves and goes_on(count, same, iterations=iterations, sim_threshold=sim_threshold)
+            for moves, count, same in zip(moving, loops, last, strict=True)
+        ]
+        if not any(moving):
+            return Transferred(final, passes, similarities, loops)
         after = loop(passes[-1], len(passes) - 1)
-        same = None if vision is None else _similarity(vision, passes[-1], after)
+        similarities.append(None if vision is None else _similarity(vision, passes[-1], after))
         passes.append(after)
-        similarities.append(same)
-        for at, moved in enumerate(moves):
-            if moved:
+        last = similarities[-1] or last
+        for at in range(len(pictures)):
+            if moving[at]:
                 final[at], loops[at] = after[at], loops[at] + 1
-                last[at] = 0.0 if same is None else same[at]
-    return Transferred(final, passes, similarities, loops)
 
 
 def _similarity(vision: ClipVision, before: list[Pixels], after: list[Pixels]) -> list[float]:
     a, b = (vision.pooled(clip_pixels(pictures, vision.side)).float() for pictures in (before, after))
-    return functional.cosine_similarity(a, b).tolist()  # type: ignore[no-any-return]
+    return functional.cosine_similarity(a, b).tolist()
 
 
 def _ready(adapter: "EZIGen", iterations: int | None) -> tuple[Any, ClipVision | None]:
