@@ -4,8 +4,9 @@ import numpy as np
 import tinypipes as tiny
 import torch
 
-from inference.adapters import easyref, heads, ms_diffusion
+from inference.adapters import easyref, ezigen, heads, ms_diffusion
 from inference.adapters.easyref import EasyRef, EasyRefConfig
+from inference.adapters.ezigen import EZIGen, EZIGenConfig
 from inference.adapters.heads import HeadConfig
 from inference.adapters.ip_adapter import IPAdapter, IPAdapterConfig
 from inference.adapters.mip import MIPAdapter
@@ -54,6 +55,11 @@ def easyref_adapter(pipe, seed=3, **options) -> EasyRef:
     tiny.randomise(adapter.image_proj, seed, 0.5)
     adapter.tokenizer = tiny.qwen_tokenizer()
     return adapter.requires_grad_(False)
+
+
+def ezigen_adapter(pipe, seed=3) -> EZIGen:
+    """For SD-shaped pipelines; subjects are read at 32 px, which are latents of 16."""
+    return _ready(EZIGen(EZIGenConfig(**ezigen.config_values(pipe.unet), resolution=32)), seed)
 
 
 def references(*seeds, phrases=("dog", "cat", "lantern"), **options) -> list[Reference]:

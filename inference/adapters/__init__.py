@@ -1,4 +1,4 @@
-"""Reference adapters for stock diffusers pipelines: IP-Adapter, MIP-Adapter, MS-Diffusion, EasyRef, and what they share.
+"""Reference adapters for stock diffusers pipelines: IP-Adapter, MIP-Adapter, MS-Diffusion, EasyRef and EZIGen.
 
 An adapter is a module with weights of its own (`adapter.Adapter`). `attach(pipe)` puts plain objects, never modules,
 where the UNet keeps its attention processors, and one hook before the UNet; `detach()` puts the very same stock objects
@@ -21,6 +21,7 @@ as stock pipelines order them. The hook lies outside what `unet.compile_repeated
 `torch.compile(unet)` if the adapter is attached to the compiled module; in the other order it breaks the graph once.
 
 Adapters of another kind override `Adapter.install`, `uninstall` and `before`: `before` sees every UNet call and may
-change its keyword arguments, which is enough for features of a reference UNet (through the blocks' GLIGEN hook), LoRA
-weights switched with the adapter, tokens in a transformer's sequence, or modulation.
+change its keyword arguments, which is enough for EZIGen's features of the frozen UNet (through the blocks' GLIGEN
+hook), LoRA weights switched with the adapter, tokens in a transformer's sequence, or modulation. An adapter with a loop
+of its own has methods `generate` and `edit`, which run the pipeline inside `generation`.
 """

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from inference.adapters.adapter import Adapter
 
 KINDS = {
+    "ezigen": "inference.adapters.ezigen:EZIGen",
     "ip_adapter": "inference.adapters.ip_adapter:IPAdapter",
     "mip": "inference.adapters.mip:MIPAdapter",
     "ms_diffusion": "inference.adapters.ms_diffusion:MSDiffusion",

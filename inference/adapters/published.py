@@ -1,10 +1,11 @@
-"""Checkpoints as the authors of IP-Adapter, MIP-Adapter and MS-Diffusion published them, read strictly.
+"""Checkpoints as the authors of IP-Adapter, MIP-Adapter, MS-Diffusion and EZIGen published them, read strictly.
 
 | file | holds |
 | --- | --- |
 | `ip-adapter*.bin`, `.safetensors` | `image_proj`, the head; `ip_adapter`, `<k>.to_k_ip.weight`, `<k>.to_v_ip.weight` |
 | MIP `model_*.bin` | the same with `<k>.text_to_weight.weight` |
 | `ms_adapter.bin` | `image_proj`, the grounding resampler; `ms_adapter`, as `ip_adapter`; `dummy_image_tokens` |
+| EZIGen `checkpoint-200000/` | `model.safetensors`, a whole UNet; the adapter is the keys that a UNet does not have |
 
 `.bin` is a pickle of nested mappings, `.safetensors` has dotted keys. k is the place in `unet.attn_processors`, where
 self- and cross-attentions take turns: 1, 3, 5 and so on are the cross-attentions, in the order down, up, mid.
@@ -17,15 +18,22 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from inference.adapters import ms_diffusion
+from inference.adapters import ezigen, ms_diffusion
 from inference.adapters.adapter import Adapter
+from inference.adapters.ezigen import EZIGen, EZIGenConfig
 from inference.adapters.grounding import BOX_WIDTH
 from inference.adapters.heads import HeadConfig
 from inference.adapters.ip_adapter import IPAdapter, IPAdapterConfig
 from inference.adapters.mip import MIPAdapter
 from inference.adapters.ms_diffusion import MSDiffusion, MSDiffusionConfig
 from inference.adapters.tokens import layers_of
-from inference.adapters.weights import load_strict, read_pickled, read_safetensors, write_safetensors
+from inference.adapters.weights import (
+    load_strict,
+    read_pickled,
+    read_safetensors,
+    safetensors_shapes,
+    write_safetensors,
+)
 from schemas.errors import Refused
 
 Kind = TypeVar("Kind", bound=Adapter)
@@ -81,6 +89,35 @@ def read_ms_diffusion(
         dummy_tokens=parts["dummy_image_tokens"].shape[1],
     )
     return _filled(MSDiffusion.on_meta(config), parts, "ms_adapter", str(file), dtype)
+
+
+def read_ezigen(checkpoint: str | Path, unet: Any, *, dtype: torch.dtype | None = torch.float32) -> EZIGen:
+    """The published EZIGen; only the adapter is read of the whole UNet that the file holds.
+
+    Args:
+        checkpoint: the folder, or a safetensors file with its keys, with or without those of the UNet.
+        unet: of the base that it was trained for; only its shapes are read, so it may be on the meta device.
+        dtype: of the weights; None keeps the file's.
+
+    Raises:
+        Refused: there is no such file, it is damaged, is of another method, or does not fit the base.
+    """
+    file = Path(checkpoint)
+    file = file / "model.safetensors" if file.is_dir() else file
+    base = {key: tuple(tensor.shape) for key, tensor in unet.state_dict().items()}
+    shapes = safetensors_shapes(file)
+    if other := [key for key in base if shapes.get(key, base[key]) != base[key]]:
+        raise Refused(
+            f"{file} belongs to another base model: {other[0]} is {shapes[other[0]]} there, and {base[other[0]]} in "
+            "this UNet"
+        )
+    tensors = {
+        key if key == "learnable_weights" else f"layers.{key}": tensor
+        for key, tensor in read_safetensors(file, lambda key: key not in base).items()
+    }
+    adapter = EZIGen.on_meta(EZIGenConfig(**ezigen.config_values(unet)))
+    load_strict(adapter, tensors, str(file), "it belongs to another base model or another method")
+    return adapter if dtype is None else adapter.to(dtype)
 
 
 def write_ip_adapter(adapter: IPAdapter, file: str | Path) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from inference.adapters.attention import (
 )
 from inference.adapters.calls import Call, Half
 from schemas.errors import Refused
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,7 @@ class TokenConditioning:
             raise Refused("each prompt needs at least one reference; use the pipeline without an adapter otherwise")
 
 
-Conditions = TypeVar("Conditions", bound=TokenConditioning)
+Conditions = TypeVar("Conditions", bound="DataclassInstance")
 
 
 def stack(conditionings: Sequence[Conditions]) -> Conditions:
@@ -67,13 +70,19 @@ def stack(conditionings: Sequence[Conditions]) -> Conditions:
     for field in dataclasses.fields(first):
         values = [getattr(conditioning, field.name) for conditioning in conditionings]
         if all(isinstance(value, Tensor) for value in values):
-            longest = [max(sizes) for sizes in zip(*(value.shape for value in values), strict=True)]
-            stacked[field.name] = torch.cat([_padded(value, longest) for value in values])
+            stacked[field.name] = _joined(values)
+        elif all(isinstance(value, Mapping) for value in values):
+            stacked[field.name] = {key: _joined([value[key] for value in values]) for key in values[0]}
         elif all(value == values[0] for value in values):
             stacked[field.name] = values[0]
         else:
             raise Refused(f"conditions with {field.name} {values} cannot be in one batch")
     return dataclasses.replace(first, **stacked)
+
+
+def _joined(values: Sequence[Tensor]) -> Tensor:
+    longest = [max(sizes) for sizes in zip(*(value.shape for value in values), strict=True)]
+    return torch.cat([_padded(value, longest) for value in values])
 
 
 def _padded(value: Tensor, sizes: list[int]) -> Tensor:

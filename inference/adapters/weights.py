@@ -6,7 +6,7 @@ Loading is strict: every key is accounted for, and what is not is reported by na
 import json
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,15 +77,32 @@ def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], source: str, h
     module.load_state_dict({key: tensor.clone() for key, tensor in tensors.items()}, strict=True, assign=True)
 
 
-def read_safetensors(file: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file.
+def read_safetensors(file: Path, wanted: Callable[[str], bool] = lambda _: True) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Args:
+        file: to read.
+        wanted: tells by its key whether a tensor is read; the others cost nothing.
 
     Raises:
         Refused: there is no such file or it is damaged.
     """
     try:
         with safe_open(file, framework="pt") as tensors:
-            return {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118
+            return {key: tensors.get_tensor(key) for key in tensors.keys() if wanted(key)}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise Refused(f"{file} cannot be read as safetensors: {str(error)[:200]}") from error
+
+
+def safetensors_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors of a safetensors file, from its header alone.
+
+    Raises:
+        Refused: there is no such file or it is damaged.
+    """
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            return {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise Refused(f"{file} cannot be read as safetensors: {str(error)[:200]}") from error
 
