@@ -25,6 +25,10 @@ from schemas.errors import Refused
 _PUSHED = (".json", ".safetensors")
 
 
+class ReferenceWarning(UserWarning):
+    """Something that was asked for has no effect, or a weaker one than was probably meant."""
+
+
 @dataclass(frozen=True, slots=True)
 class Generated:
     """What one call made.
@@ -309,4 +313,4 @@ def _as_pictures(images: Any) -> Any:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=4)
+    warnings.warn(message, ReferenceWarning, stacklevel=4)
