@@ -91,19 +91,22 @@ def ui(options: argparse.Namespace) -> int:
         if error.name != "gradio":
             raise
         raise Refused("the page is made with gradio, which is not installed: pip install 'refloom[ui]'") from error
-    with _notes(), _pipeline(options) as (pipeline, others):
-        with serving(pipeline, others, options.host, options.port) as address:
-            print(f"{address}  (Ctrl-C stops it)", flush=True)
-            try:
-                threading.Event().wait()
-            except KeyboardInterrupt:
-                print()
+    with (
+        _notes(),
+        _pipeline(options) as (pipeline, others),
+        serving(pipeline, others, options.host, options.port) as address,
+    ):
+        print(f"{address}  (Ctrl-C stops it)", flush=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            print()
     return 0
 
 
 def _make(options: argparse.Namespace, what: str) -> int:
     from inference.arguments import parse_reference
-    from inference.results import StepProgress, prepare, write
+    from inference.results import StepProgress, check, write
 
     folder = Folder(absolute_url(options.out))
     references = [parse_reference(text) for text in options.references]
@@ -117,7 +120,7 @@ def _make(options: argparse.Namespace, what: str) -> int:
         "guidance_scale": options.guidance_scale,
         "seed": options.seed,
     }
-    prepare(folder, replace=options.replace)
+    check(folder, replace=options.replace)
     with _notes(), _pipeline(options) as (pipeline, others):
         pipeline.set_references(references)
         arguments |= others | {"callback_on_step_end": StepProgress(what)}

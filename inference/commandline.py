@@ -24,7 +24,7 @@ def add_commands(commands: Any, command: Command) -> None:
         "Make pictures of a prompt with references in them, with a contact sheet and all settings beside them.",
         f'  refloom generate {_BASES} --reference cat.jpg:"a cat":0.1,0.2,0.6,0.9 \\\n'
         '                   --reference dog.jpg:"a dog" --prompt "a cat and a dog in the snow" --out OUT\n'
-        "  refloom generate --base sdxl --adapter easyref --reference pictures/ --prompt 'in a cafe' --images 4 --out OUT",
+        '  refloom generate --base sdxl --adapter easyref --reference pictures/ --prompt "in a cafe" --out OUT',
     )
     _add_models(generate)
     _add_request(generate)

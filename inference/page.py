@@ -12,13 +12,13 @@ from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
-import gradio as gr  # noqa: E402
-from PIL import Image  # noqa: E402
+import gradio as gr
+from PIL import Image
 
-from inference.adapters.reference import Box, Reference  # noqa: E402
-from inference.contactsheet import COLOURS, draw_places  # noqa: E402
-from inference.pipeline import ReferencePipeline  # noqa: E402
-from schemas.errors import RefloomError, Refused  # noqa: E402
+from inference.adapters.reference import Box, Reference
+from inference.contactsheet import COLOURS, draw_places
+from inference.pipeline import ReferencePipeline
+from schemas.errors import RefloomError, Refused
 
 SUBJECTS = 4
 _CANVAS_PX = 384

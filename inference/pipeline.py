@@ -50,8 +50,8 @@ class ReferencePipeline:
         pipeline.set_references([Reference("cat.jpg", phrase="a cat", boxes=(0.1, 0.2, 0.6, 0.9))])
         pipeline.generate("a cat on the beach", seed=1).images[0].save("beach.png")
 
-    The pipeline is diffusers' own and stays usable: move it, offload it, give it another scheduler. `detach()` leaves it
-    as it was found; so does the end of a `with` block.
+    The pipeline is diffusers' own and stays usable: move it, offload it, give it another scheduler. `detach()` leaves
+    it as it was found; so does the end of a `with` block.
 
     Attributes:
         pipe: the pipeline.

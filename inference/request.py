@@ -50,9 +50,8 @@ class Request:
         if self.guidance_scale is not None and not math.isfinite(self.guidance_scale):
             raise Refused(f"guidance_scale is a finite number, not {self.guidance_scale}")
         if not isinstance(self.negative_prompt, str | None) and len(self.negative_prompt) != len(self.prompts):
-            raise Refused(
-                f"{len(self.negative_prompt)} negative prompts for {len(self.prompts)} prompts: give one for all, or one each"
-            )
+            given = f"{len(self.negative_prompt)} negative prompts for {len(self.prompts)} prompts"
+            raise Refused(f"{given}: give one for all, or one each")
         if self.seed is not None and self.generator is not None:
             raise Refused("seed and generator are two ways to say the same: give one of them")
         for seed in () if self.seed is None else [self.seed] if isinstance(self.seed, int) else self.seed:
@@ -119,9 +118,8 @@ class Request:
         check_names(type(pipe).__name__, given, names - _WITHHELD)
         self._check_size(getattr(pipe, "vae_scale_factor", 8))
         # stock pipelines differ in whether one negative prompt serves several prompts
-        if passes_on and isinstance(self.prompt, Sequence) and not isinstance(self.prompt, str):
-            if isinstance(self.negative_prompt, str):
-                given["negative_prompt"] = [self.negative_prompt] * len(self.prompts)
+        if passes_on and isinstance(self.negative_prompt, str) and isinstance(given.get("prompt"), list):
+            given["negative_prompt"] = [self.negative_prompt] * len(self.prompts)
         return given
 
     def _check_size(self, multiple: int) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,26 +20,22 @@ from schemas.storage import Folder
 
 SHEET = "sheet.png"
 SETTINGS = "settings.json"
+_PICTURE = re.compile(r"image-\d{4,}\.png")
 _PLAIN_EVERY_S = 10.0
 
 
-def prepare(folder: Folder, *, replace: bool) -> None:
-    """Make sure that nothing is overwritten unasked.
+def check(folder: Folder, *, replace: bool) -> None:
+    """Make sure that nothing will be overwritten unasked.
 
     Raises:
         Refused: the folder holds something.
     """
     names = folder.names() if folder.exists() else []
-    if not names and not (folder.exists() and folder.folders()):
-        return
-    if SETTINGS not in names or folder.folders():
+    below = folder.folders() if folder.exists() else []
+    if below or (names and SETTINGS not in names):
         raise Refused(f"{folder.url} holds other files: give a new or empty folder")
-    if not replace:
+    if names and not replace:
         raise Refused(f"{folder.url} holds an earlier result: give another folder, or --replace")
-    settings = json.loads(folder.read(SETTINGS))
-    for name in (SETTINGS, SHEET, *(image["file"] for image in settings.get("images", ()))):
-        if name in names:
-            folder.remove(name)
 
 
 def write(
@@ -48,29 +45,31 @@ def write(
     prompts: Sequence[str],
     settings: Mapping[str, Any],
 ) -> list[str]:
-    """Write what was made; returns the names of the pictures.
+    """Write what was made, in the place of an earlier result; returns the names of the pictures.
 
     Args:
-        folder: prepared.
+        folder: checked.
         made: Pillow pictures with seeds.
         references: they were made with.
         prompts: of which each has the same number of pictures.
         settings: of the call, fit for json.
     """
+    earlier = folder.names() if folder.exists() else []
     seeds = made.seeds or [None] * len(made.images)
     names = [f"image-{at:04d}.png" for at in range(len(made.images))]
     each = len(made.images) // len(prompts)
+    folder.remove(SETTINGS)
     for name, image in zip(names, made.images, strict=True):
         folder.write(name, _png(image))
+    for name in earlier:
+        if _PICTURE.fullmatch(name) and name not in names:
+            folder.remove(name)
     folder.write(SHEET, _png(contact_sheet(references, made.images, [f"seed {seed}" for seed in seeds])))
-    written = {
-        **settings,
-        "references": [_described(reference) for reference in references],
-        "images": [
-            {"file": name, "prompt": prompts[at // each], "seed": seed, "width": image.width, "height": image.height}
-            for at, (name, seed, image) in enumerate(zip(names, seeds, made.images, strict=True))
-        ],
-    }
+    images = [
+        {"file": name, "prompt": prompts[at // each], "seed": seed, "width": image.width, "height": image.height}
+        for at, (name, seed, image) in enumerate(zip(names, seeds, made.images, strict=True))
+    ]
+    written = {**settings, "references": [_described(reference) for reference in references], "images": images}
     folder.write(SETTINGS, (json.dumps(written, indent=1, ensure_ascii=False) + "\n").encode())
     return names
 

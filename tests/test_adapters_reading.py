@@ -82,7 +82,9 @@ def test_several_masks_are_one_place():
     mask = Reference(PICTURE, masks=[left, top]).mask
     assert mask is not None
     assert mask.shape == (10, 20)
-    assert mask[:5].all() and mask[5:, :10].all() and not mask[5:, 10:].any()
+    assert mask[:5].all()
+    assert mask[5:, :10].all()
+    assert not mask[5:, 10:].any()
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import tinypipes as tiny
 import torch
 from adapting import ip_adapter, mip_adapter, ms_adapter, references
 from diffusers import DDPMPipeline, DDPMScheduler, DiffusionPipeline, StableDiffusionXLInpaintPipeline, UNet2DModel
+from editing import Loops
 from modelhub import TOKEN, model_hub
 from PIL import Image
 
 from inference.adapters import published
-from inference.adapters.ip_adapter import IPAdapter
 from inference.adapters.reference import Reference
 from inference.pipeline import Generated, ReferencePipeline, ReferenceWarning
 from schemas.errors import Refused
@@ -152,24 +152,6 @@ def test_an_inpainting_pipeline_takes_references_through_the_same_calls(pipe):
         off = pipeline.generate("a dog", seed=1, num_inference_steps=4, height=64, width=64, **options)
     assert np.array_equal(*(arrays(one)[0] for one in made))
     assert not np.array_equal(arrays(off)[0], arrays(made[0])[0])
-
-
-class Loops(IPAdapter):
-    """A kind with a loop and an edit of its own, as EZIGen has."""
-
-    kind = "loops"
-
-    def generate(self, conditioning, prompt, *, iterations=1, generator=None, num_inference_steps=2):
-        images = []
-        for _ in range(iterations):
-            with self.generation(conditioning):
-                images += self.pipe(
-                    prompt, generator=generator, num_inference_steps=num_inference_steps, height=32, width=32
-                ).images
-        return Generated([np.asarray(image) for image in images], None)
-
-    def edit(self, conditioning, source, mask, prompt, *, generator=None):
-        return Generated([np.where(mask[..., None], np.uint8(len(prompt)), source)], None)
 
 
 def test_a_kind_with_loops_of_its_own_is_asked_through_its_interface(pipe):

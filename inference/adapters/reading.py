@@ -52,8 +52,8 @@ def read_picture(source: Source) -> Pixels:
     try:
         return pictures.decode(data)
     except Rejected as error:
-        remedy = _REMEDIES.get(error.reason)
-        raise Refused(f"{name} cannot be used: {REJECTED[error.reason]} ({error})" + (f"; {remedy}" if remedy else ""))
+        remedy = f"; {_REMEDIES[error.reason]}" if error.reason in _REMEDIES else ""
+        raise Refused(f"{name} cannot be used: {REJECTED[error.reason]} ({error}){remedy}") from error
 
 
 def read_mask(source: Source) -> Mask:
@@ -75,7 +75,7 @@ def read_mask(source: Source) -> Mask:
             return source
         if source.dtype == np.uint8:
             return np.asarray(source >= (128 if source.max() > 1 else 1))
-        if np.issubdtype(source.dtype, np.floating) and 0 <= source.min() and source.max() <= 1:
+        if np.issubdtype(source.dtype, np.floating) and source.min() >= 0 and source.max() <= 1:
             return np.asarray(source >= 0.5)
     raise Refused(
         f"a mask of shape {source.shape} and type {source.dtype}: (H, W), boolean, uint8 or floating in 0 to 1"
