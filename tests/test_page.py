@@ -14,7 +14,7 @@ from schemas.errors import Refused
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install 'refloom[ui]'")
 
-from inference.page import Places, Studio, serving  # noqa: E402
+from inference.page import Places, Studio, serving
 
 VALUES = {"negative": "", "width": 64, "height": 64, "images": 2, "steps": 2, "guidance": 5, "strength": 1.0, "seed": 3}
 
