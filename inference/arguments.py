@@ -73,7 +73,7 @@ def apply_settings(adapter: Any, settings: dict[str, Any]) -> dict[str, Any]:
     Raises:
         Refused: a value is of another type than the attribute's.
     """
-    others = {}
+    others: dict[str, Any] = {}
     for name, value in settings.items():
         present = getattr(adapter, name, others)
         if name.startswith("_") or not isinstance(present, bool | int | float | str | None):

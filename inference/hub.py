@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from schemas.errors import JobStopped, Refused
 
@@ -60,7 +61,7 @@ def fetch(repo_id: str, patterns: Sequence[str]) -> Path:
     """
     from huggingface_hub import snapshot_download
 
-    with reported(repo_id, "read"):
+    with reported(repo_id, to="read"):
         return Path(snapshot_download(repo_id, allow_patterns=list(patterns)))
 
 
@@ -90,7 +91,7 @@ def push_files(
     from huggingface_hub import CommitOperationAdd, HfApi
 
     api = HfApi(endpoint=endpoint, token=token, library_name="refloom")
-    with reported(repo_id, "written to"):
+    with reported(repo_id, to="write"):
         url = str(api.create_repo(repo_id, private=private, exist_ok=True))
         operations = [CommitOperationAdd(file.name, str(file)) for file in files]
         api.create_commit(repo_id, operations=operations, commit_message=message)
@@ -98,28 +99,34 @@ def push_files(
 
 
 @contextmanager
-def reported(repo_id: str, done: str) -> Iterator[None]:
+def reported(repo_id: str, *, to: Literal["read", "write"]) -> Iterator[None]:
     """Turn the Hub library's errors into ours.
 
     Args:
         repo_id: of the repository.
-        done: what was to be done with it, as in `cannot be <done>`.
+        to: what is done with it inside the block.
+
+    Raises:
+        Refused: no token, no such repository, or no right to it.
+        JobStopped: the Hub or the way to it failed.
     """
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, LocalTokenNotFoundError
 
+    task, done = {"read": ("fetching", "read"), "write": ("the push to", "written to")}[to]
+    again = f"{task} {repo_id} stopped ({{}}): run the same command again, it resumes"
     try:
         yield
     except LocalTokenNotFoundError as error:
         raise Refused("no token: log in with `hf auth login`, or set HF_TOKEN") from error
     except LocalEntryNotFoundError as error:
-        raise JobStopped(
-            f"{repo_id} is not in the cache and its Hub cannot be reached: check the name and the network"
-        ) from error
+        raise JobStopped(again.format("it is not in the cache, and the Hub cannot be reached")) from error
     except HfHubHTTPError as error:
         code = error.response.status_code if error.response is not None else None
         if code in _DENIED:
-            raise Refused(f"{repo_id} cannot be {done} ({code}): check its name, and what the token may do") from error
-        raise JobStopped(f"{repo_id} was not {done} ({error}): run the same again") from error
+            raise Refused(
+                f"{repo_id} cannot be {done} ({code}): check its name, and that the token may {to}"
+            ) from error
+        raise JobStopped(again.format(error)) from error
     except (OSError, httpx2.HTTPError, RuntimeError, ValueError) as error:
-        raise JobStopped(f"{repo_id} was not {done} ({error}): run the same again") from error
+        raise JobStopped(again.format(error)) from error

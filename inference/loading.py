@@ -49,7 +49,7 @@ def load_base(base: Any, *, torch_dtype: torch.dtype | None = None, variant: str
     folder = place.path
     if not place.local:
         name = ALIASES.get(place.name, place.name)
-        with reported(name, "read"):
+        with reported(name, to="read"):
             folder = Path(DiffusionPipeline.download(name, **options))
     try:
         with _quiet():

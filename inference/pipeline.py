@@ -97,7 +97,8 @@ class ReferencePipeline:
             image_encoder: for adapters that read references with CLIP, if the base has none: a model, a folder, or a
                 repository.
             torch_dtype: of all that is loaded; None for fp32. A pipeline that is given keeps its own.
-            device: to move everything to; None leaves it.
+            device: to move the base to; None leaves it where it is. What else is loaded follows the base; an adapter
+                that is an object already stays where it is.
             variant: of the base's files, such as fp16.
             face_model: see the constructor.
 
@@ -109,17 +110,16 @@ class ReferencePipeline:
         if torch_dtype is None and not isinstance(base, str | Path):
             torch_dtype = pipe.unet.dtype
         found = load_adapter(adapter, kind=kind, unet=lambda: pipe.unet, dtype=torch_dtype)
+        if device is not None:
+            pipe.to(device)
+        home = device if device is not None else getattr(pipe, "_execution_device", pipe.device)
         if found is not adapter:
-            found.eval().requires_grad_(False)
+            found.eval().requires_grad_(False).to(home)
         if image_encoder is not None:
             if not hasattr(found, "image_encoder"):
                 raise Refused(f"the {found.kind} adapter reads references without an image encoder: leave it out")
             found.image_encoder = load_image_encoder(image_encoder, dtype=torch_dtype)
-        if device is not None:
-            pipe.to(device)
-            found.to(device)
-            if getattr(found, "image_encoder", None) is not None:
-                found.image_encoder.model.to(device)
+            found.image_encoder.model.to(home)
         return cls(pipe, found, face_model=face_model)
 
     def __enter__(self) -> Self:

@@ -71,11 +71,9 @@ SHORT = ["--steps", 2, "--height", 64, "--width", 96, "--seed", 5]
 
 def test_generate_writes_what_the_pipeline_makes_with_a_sheet_and_all_settings(call, shop, tmp_path):
     out = tmp_path / "out"
-    arguments = [
-        *models(shop),
-        *("--reference", f"{shop}/cat.png:a cat:0,0,0.5,1", "--reference", f"{shop}/dog.png:dog:scale=0.5"),
-        *("--prompt", "a cat and a dog", "--prompt", "a cat in the woods", "--images", 2, "--scale", 0.8, *SHORT),
-    ]
+    subjects = ["--reference", f"{shop}/cat.png:a cat:0,0,0.5,1", "--reference", f"{shop}/dog.png:dog:scale=0.5"]
+    one = [*models(shop), *subjects, "--prompt", "a cat and a dog", "--scale", 0.8, *SHORT]
+    arguments = [*one, "--prompt", "a cat in the woods", "--images", 2]
     code, printed, notes = call("generate", *arguments, "--out", out)
     assert (code, printed) == (0, f"4 pictures, sheet.png and settings.json in {out}\n")
     assert "generate  step 2/2" in notes
@@ -106,7 +104,7 @@ def test_generate_writes_what_the_pipeline_makes_with_a_sheet_and_all_settings(c
 
     code, _, error = call("generate", *arguments, "--out", out)
     assert (code, "or --replace" in error) == (2, True)
-    assert call("generate", *arguments[:-12], "--prompt", "a cat and a dog", *SHORT, "--out", out, "--replace")[0] == 0
+    assert call("generate", *one, "--out", out, "--replace")[0] == 0
     assert sorted(file.name for file in out.iterdir()) == [names[0], "settings.json", "sheet.png"]
 
 

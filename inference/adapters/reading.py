@@ -8,6 +8,7 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from schemas.reasons import REJECTED
 
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
-Source = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.generic]
+Source = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[Any]
 """A file, its bytes, a Pillow picture, or an array."""
 
 _REMEDIES = {
@@ -82,7 +83,7 @@ def read_mask(source: Source) -> Mask:
     )
 
 
-def several(given: Source | Sequence[Source]) -> list[Source]:
+def several(given: Source | Sequence[Source]) -> Sequence[Source]:
     """One thing, or a sequence of them, as a list. A folder stands for its files in the order of their names."""
     if isinstance(given, str | os.PathLike):
         folder = Path(given)
