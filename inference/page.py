@@ -5,6 +5,8 @@ It listens on this machine only, shares nothing, and sends nothing anywhere.
 
 import os
 import socket
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +15,8 @@ from typing import Any
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
 import gradio as gr
+import uvicorn
+from fastapi import FastAPI
 from PIL import Image
 
 from inference.adapters.reference import Box, Reference
@@ -193,26 +197,23 @@ def serving(pipeline: ReferencePipeline, options: Mapping[str, Any], host: str, 
     Raises:
         Refused: it cannot listen there.
     """
-    page = build(pipeline, options)
     font = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    app = gr.mount_gradio_app(FastAPI(), build(pipeline, options), "/", theme=font, ssr_mode=False, footer_links=[])
     try:
-        _, address, _ = page.launch(
-            server_name=host,
-            server_port=port or _free_port(host),
-            prevent_thread_lock=True,
-            share=False,
-            quiet=True,
-            show_error=True,
-            ssr_mode=False,
-            footer_links=[],
-            theme=font,
-        )
+        listening = socket.create_server((host, port))
     except OSError as error:
         raise Refused(f"cannot listen on {host}:{port} ({error}): give another --port or --host") from error
-    try:
-        yield address
-    finally:
-        page.close(verbose=False)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    with listening:
+        thread.start()
+        while not server.started and thread.is_alive():
+            time.sleep(0.02)
+        try:
+            yield f"http://{host}:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def _subject(at: int) -> list[Any]:
@@ -247,8 +248,3 @@ def _fields(own: int, factor: int, strength: float) -> dict[str, Any]:
         fields["images"] = gr.Slider(1, 8, value=1, step=1, label="pictures")
         fields["seed"] = gr.Number(label="seed (empty: a new one)", value=None, precision=0, elem_id="seed")
     return fields
-
-
-def _free_port(host: str) -> int:
-    with socket.create_server((host, 0)) as taken:
-        return int(taken.getsockname()[1])

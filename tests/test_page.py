@@ -64,7 +64,6 @@ def test_references_are_read_again_only_when_they_change(pipeline, picture):
         studio.references([none] * 4, Places())
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_in_a_browser_pictures_a_phrase_two_clicks_and_a_prompt_make_pictures(pipeline, picture):
     with serving(pipeline, {}, "127.0.0.1", 0) as address, tab() as page:
         page.resize(1400, 1000)
