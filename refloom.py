@@ -11,9 +11,16 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from inference.commandline import add_commands
+
 __version__ = "0.1.0"
 
-_PUBLIC = {"Dataset": "schemas.dataset", "decode": "schemas.pictures"}
+_PUBLIC = {
+    "Dataset": "schemas.dataset",
+    "Reference": "inference.adapters.reference",
+    "ReferencePipeline": "inference.pipeline",
+    "decode": "schemas.pictures",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -348,6 +355,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_ingest(commands)
     _add_dataset_commands(commands)
     _add_share_commands(commands)
+    add_commands(commands, _command)
     _add_demo_commands(commands)
     return parser
 

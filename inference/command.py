@@ -1,12 +1,24 @@
-"""What `refloom models` does, between the command line and the registry."""
+"""What the commands about models and pictures do, between the command line and the library."""
 
 import argparse
 import json
 import sys
-from typing import Any
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from inference.models.entry import Entry
 from inference.models.registry import ENTRIES
+from schemas.errors import JobStopped, Refused
+from schemas.storage import Folder, absolute_url
+
+if TYPE_CHECKING:
+    from inference.pipeline import ReferencePipeline
+
+_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 def models(options: argparse.Namespace) -> int:
@@ -24,6 +36,190 @@ def models(options: argparse.Namespace) -> int:
             print(f"  {row['name']:20} {row['size_bytes'] / 1e6:>8,.1f} MB  {row['license']}  {state}")
             print(f"  {'':20} {row['identity'] or 'get it with: ' + row['get']}")
     return 0
+
+
+def generate(options: argparse.Namespace) -> int:
+    """`refloom generate`: pictures, a contact sheet and their settings in one folder."""
+    return _make(options, "generate")
+
+
+def edit(options: argparse.Namespace) -> int:
+    """`refloom edit`: as `generate`, of a part of a picture."""
+    return _make(options, "edit")
+
+
+def convert(options: argparse.Namespace) -> int:
+    """`refloom convert`: a checkpoint in another form, with a report of its keys."""
+    from inference import loading
+    from inference.adapters import published
+    from inference.adapters.ip_adapter import IPAdapter
+
+    if options.kind is not None and options.base is None:
+        raise Refused("--kind reads a published checkpoint, whose layers are those of its base: give --base too")
+    out = Path(options.out)
+    file = options.format == "diffusers"
+    if file and out.suffix != ".safetensors":
+        raise Refused(f"{out} must end in .safetensors: diffusers reads one file")
+    if not options.replace and (out.exists() if file else out.exists() and (not out.is_dir() or any(out.iterdir()))):
+        raise Refused(f"{out} is there already: give another place, or --replace")
+    unet = lambda: loading.load_unet_shapes(options.base)  # noqa: E731
+    adapter = loading.load_adapter(options.adapter, kind=options.kind, unet=unet, dtype=_dtype(options.dtype))
+    if file and not isinstance(adapter, IPAdapter):
+        raise Refused(f"diffusers reads plain IP-Adapters alone, not the kind {adapter.kind}: use --format refloom")
+    parts: dict[str, list[int]] = {}
+    for key, tensor in adapter.state_dict().items():
+        parts.setdefault(key.partition(".")[0], []).append(tensor.numel())
+    for name, counts in parts.items():
+        print(f"{name:20} {len(counts):>5} tensors {sum(counts):>13,} numbers")
+    print(f"{adapter.kind}: all keys fit, none is missing, unknown or of another shape")
+    if isinstance(adapter, IPAdapter) and file:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        published.write_ip_adapter(adapter, out)
+    else:
+        adapter.save_pretrained(out)
+    print(f"written: {out}")
+    return 0
+
+
+def ui(options: argparse.Namespace) -> int:
+    """`refloom ui`: serves a page until it is stopped; 0 on Ctrl-C."""
+    if not 0 <= options.port < 65536:
+        raise Refused("--port must be between 0 and 65535; 0 takes a free one")
+    try:
+        from inference.page import serving
+    except ModuleNotFoundError as error:
+        if error.name != "gradio":
+            raise
+        raise Refused("the page is made with gradio, which is not installed: pip install 'refloom[ui]'") from error
+    with (
+        _notes(),
+        _pipeline(options) as (pipeline, others),
+        serving(pipeline, others, options.host, options.port) as address,
+    ):
+        print(f"{address}  (Ctrl-C stops it)", flush=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            print()
+    return 0
+
+
+def _make(options: argparse.Namespace, what: str) -> int:
+    from inference.arguments import parse_reference
+    from inference.results import StepProgress, check, write
+
+    folder = Folder(absolute_url(options.out))
+    references = [parse_reference(text) for text in options.references]
+    arguments = {
+        "prompt": options.prompts[0] if len(options.prompts) == 1 else options.prompts,
+        "negative_prompt": options.negative_prompt,
+        "height": options.height,
+        "width": options.width,
+        "num_images_per_prompt": options.images,
+        "num_inference_steps": options.steps,
+        "guidance_scale": options.guidance_scale,
+        "seed": options.seed,
+    }
+    check(folder, replace=options.replace)
+    with _notes(), _pipeline(options) as (pipeline, others):
+        pipeline.set_references(references)
+        arguments |= others | {"callback_on_step_end": StepProgress(what)}
+        with _memory():
+            if what == "edit":
+                made = pipeline.edit(options.source, options.mask, **arguments)
+            else:
+                made = pipeline.generate(**arguments)
+        names = write(folder, made, pipeline.references, options.prompts, _settings(options, what, pipeline))
+    print(f"{len(names)} pictures, sheet.png and settings.json in {options.out}")
+    return 0
+
+
+def _settings(options: argparse.Namespace, what: str, pipeline: "ReferencePipeline") -> dict[str, Any]:
+    """Of a call, for its settings.json: what was asked for, and what it ran on."""
+    from importlib.metadata import version
+
+    given = vars(options)
+    left_out = ("handler", "out", "replace", "references", "prompts", "settings")
+    return {
+        "command": what,
+        "options": {key: value for key, value in given.items() if key not in left_out},
+        "settings": given["settings"],
+        "kind": pipeline.adapter.kind,
+        "device": str(pipeline.pipe.device),
+        "dtype": str(pipeline.pipe.unet.dtype).removeprefix("torch."),
+        "versions": {name: version(name) for name in ("torch", "diffusers", "transformers")},
+    }
+
+
+@contextmanager
+def _pipeline(options: argparse.Namespace) -> Iterator[tuple["ReferencePipeline", dict[str, Any]]]:
+    """The pipeline that the options name, and those of their settings that are not the adapter's own."""
+    from inference.arguments import apply_settings, parse_settings
+    from inference.pipeline import ReferencePipeline
+
+    settings = parse_settings(options.settings)
+    device = _device(options.device)
+    with ReferencePipeline.from_pretrained(
+        options.base,
+        options.adapter,
+        kind=options.kind,
+        image_encoder=options.image_encoder,
+        torch_dtype=_dtype({"auto": "fp32" if device == "cpu" else "bf16"}.get(options.dtype, options.dtype)),
+        device=device,
+        variant=options.variant,
+        face_model=options.face_model,
+    ) as pipeline:
+        pipeline.adapter.scale = options.scale
+        yield pipeline, apply_settings(pipeline.adapter, settings)
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise Refused(f"there is no device {name}: {str(error).splitlines()[0]}") from error
+    return name
+
+
+def _dtype(name: str | None) -> Any:
+    import torch
+
+    return None if name is None else getattr(torch, _DTYPES[name])
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Print the pipeline's warnings as notes, without the line of code."""
+    from inference.pipeline import ReferenceWarning
+
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, ReferenceWarning):
+                print(f"note: {message}", file=sys.stderr)
+            else:
+                shown(message, category, *rest, **more)
+
+        warnings.showwarning = show
+        yield
+
+
+@contextmanager
+def _memory() -> Iterator[None]:
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise JobStopped(
+            "the device has too little memory: give fewer --images, a smaller --height and --width, or --dtype bf16"
+        ) from error
 
 
 def _row(entry: Entry) -> dict[str, Any]:

@@ -68,17 +68,23 @@ class Tab:
         self._call("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=codes[key], **more)
         self._call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=codes[key])
 
-    def click(self, selector: str) -> None:
-        """Click the middle of an element with the mouse."""
+    def click(self, selector: str, x: float = 0.5, y: float = 0.5) -> None:
+        """Click an element with the mouse, in its middle or at other shares of its width and height."""
         element = f"document.querySelector({json.dumps(selector)})"
         self.value(f"{element}.scrollIntoView({{block: 'center'}})")
-        box = self.value(
+        place = self.value(
             f"(() => {{ const b = {element}.getBoundingClientRect();"
-            " return [b.x + b.width / 2, b.y + b.height / 2]; })()"
+            f" return [b.x + b.width * {x}, b.y + b.height * {y}]; }})()"
         )
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             held = {"button": "left", "clickCount": 1} if kind != "mouseMoved" else {}
-            self._call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], **held)
+            self._call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], **held)
+
+    def upload(self, selector: str, files: list[str]) -> None:
+        """Choose files in a file input."""
+        root = self._call("DOM.getDocument")["root"]["nodeId"]
+        node = self._call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self._call("DOM.setFileInputFiles", files=files, nodeId=node)
 
     def resize(self, width: int, height: int, *, dark: bool = False) -> None:
         """Set the size of the page, pixels, and whether the person likes it dark."""

@@ -95,7 +95,7 @@ def test_the_published_spans_place_the_second_of_two_equal_phrases_too_early(tok
         {"boxes": ((0.0, 0.0, 1.2, 1.0),)},
         {"boxes": ((0.0, 0.0, float("nan"), 1.0),)},
         {"boxes": ()},
-        {"mask": np.zeros((4, 4), bool)},
+        {"masks": np.zeros((4, 4), bool)},
         {"images": ()},
         {"images": (np.zeros((8, 8, 4), np.uint8),)},
         {"scale": float("inf")},
@@ -111,5 +111,5 @@ def test_the_hull_is_around_every_box_or_the_mask():
     assert Reference((image,), boxes=((0.1, 0.2, 0.3, 0.4), (0.2, 0.1, 0.9, 0.3))).hull == (0.1, 0.1, 0.9, 0.4)
     mask = np.zeros((10, 20), bool)
     mask[2:5, 4:8] = True
-    assert Reference((image,), mask=mask).hull == (0.2, 0.2, 0.4, 0.5)
+    assert Reference((image,), masks=mask).hull == (0.2, 0.2, 0.4, 0.5)
     assert Reference((image,)).hull is None

@@ -62,7 +62,7 @@ def test_places_of_nothing_are_text_alone_and_a_place_is_a_box_or_its_mask(pipe,
     mask[25:75, :50] = True
     by_box, by_mask = (
         adapter.encode(placed(LEFT, seeds=(0,), phrases=("dog",))),
-        adapter.encode(references(0, mask=mask)),
+        adapter.encode(references(0, masks=mask)),
     )
     torch.testing.assert_close(by_box.tokens, by_mask.tokens)
     outs = []

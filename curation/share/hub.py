@@ -12,8 +12,9 @@ from typing import Any
 
 from curation.share.rehydration import read_manifest
 from curation.share.workbench import MANIFEST
+from inference.hub import reported
 from ingest.engine import Status
-from schemas.errors import JobStopped, Refused
+from schemas.errors import Refused
 
 FILES_A_COMMIT = 50
 """Hubs ask for fewer than 100."""
@@ -65,13 +66,11 @@ def push(
         Refused: not a publication, damaged, holds pictures that may not be given on, or no right to write there.
         JobStopped: the Hub or the way to it failed.
     """
-    import httpx2
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
     root, listed = _checked(published)
     api = HfApi(endpoint=endpoint, token=token, library_name="refloom")
-    try:
+    with reported(repo_id, to="write"):
         url = str(api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True))
         remote = _remote(api, repo_id)
         missing = [one for one in listed if not _same(remote.get(one["path"]), one, root)]
@@ -92,17 +91,6 @@ def push(
             _commit(api, repo_id, [CommitOperationDelete(path) for path in extra], 0)
         if forget_history:
             api.super_squash_history(repo_id, repo_type="dataset")
-    except LocalTokenNotFoundError as error:
-        raise Refused("no token: log in with `hf auth login`, or set HF_TOKEN") from error
-    except HfHubHTTPError as error:
-        code = error.response.status_code if error.response is not None else None
-        if code in (401, 403, 404):
-            raise Refused(
-                f"{repo_id} cannot be written to ({code}): check its name, and that the token may write"
-            ) from error
-        raise JobStopped(f"the push to {repo_id} stopped ({error}): run the same command again, it resumes") from error
-    except (OSError, httpx2.HTTPError, RuntimeError, ValueError) as error:
-        raise JobStopped(f"the push to {repo_id} stopped ({error}): run the same command again, it resumes") from error
     return Pushed(url, len(missing), len(listed) - len(missing), len(extra))
 
 

@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from inference.adapters import guidance, weights
 from inference.adapters.calls import Call, Generation, Half
+from inference.adapters.reading import Mask, Pixels
 from inference.adapters.reference import Reference
 from inference.adapters.windows import StepWindow, Window
 from schemas import settings
@@ -38,6 +39,7 @@ class Adapter(nn.Module, ABC):
     and construct their modules from the config alone, so that a folder of config and tensors is the whole adapter.
 
     Attributes:
+        reads: what of a reference besides its pictures changes the result: `phrase`, `place`.
         config: a frozen dataclass.
         scale: strength of the references; 0 is the untouched pipeline, bit for bit.
         window: the steps in which the adapter acts.
@@ -46,6 +48,7 @@ class Adapter(nn.Module, ABC):
 
     kind: ClassVar[str]
     Config: ClassVar[type]
+    reads: ClassVar[frozenset[str]] = frozenset({"phrase", "place"})
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -67,6 +70,54 @@ class Adapter(nn.Module, ABC):
         Raises:
             Refused: no references, or they lack what the method needs.
         """
+
+    def for_prompts(self, conditioning: Any, references: Sequence[Reference], prompts: Sequence[str]) -> Any:
+        """What `generation` takes for these prompts. Where the prompt is not read, all share what `encode` made.
+
+        Args:
+            conditioning: what `encode` made of the references without a prompt; it is not changed.
+            references: the same ones.
+            prompts: of the batch.
+
+        Raises:
+            Refused: a prompt lacks what the method looks for in it.
+        """
+        return conditioning
+
+    def generate(self, conditioning: Any, *arguments: Any, **options: Any) -> Any:
+        """One run of the pipeline with these conditions; an adapter with a loop of its own has it here.
+
+        `ReferencePipeline` gives everything by name, and takes the names of an override for the options there are.
+
+        Args:
+            conditioning: of `for_prompts`.
+            arguments, options: the pipeline's own.
+
+        Returns:
+            An object with `images`, as the pipeline returns it.
+        """
+        with self.generation(conditioning):
+            return self.pipe(*arguments, **options)
+
+    def edit(self, conditioning: Any, source: Pixels, mask: Mask, *arguments: Any, **options: Any) -> Any:
+        """Put the references into a picture, where the method has a way of its own to do so.
+
+        Args:
+            conditioning: of `for_prompts`.
+            source: (H, W, 3) uint8.
+            mask: (H, W), True where the picture may change.
+            arguments, options: as for `generate`.
+
+        Returns:
+            An object with `images`.
+
+        Raises:
+            Refused: the method has none.
+        """
+        raise Refused(
+            f"the {self.kind} adapter has no editing of its own: use an adapter that has (ezigen), or an inpainting "
+            "pipeline as the base, and generate(..., image=source, mask_image=mask)"
+        )
 
     @abstractmethod
     def install(self, unet: Any) -> None:

@@ -55,6 +55,7 @@ class IPAdapter(HeadAdapter):
 
     kind = "ip_adapter"
     Config = IPAdapterConfig
+    reads = frozenset()
 
     def make_slot(self, attn: Any, layer: Any) -> TokenSlot:
         """See `TokenAdapter.make_slot`."""

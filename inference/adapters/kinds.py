@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,13 @@ KINDS = {
     "easyref": "inference.adapters.easyref:EasyRef",
 }
 
+READERS = {
+    "ip_adapter": "inference.adapters.published:read_ip_adapter",
+    "mip": "inference.adapters.published:read_mip",
+    "ms_diffusion": "inference.adapters.published:read_ms_diffusion",
+}
+"""What reads a published checkpoint of a kind: called with the file, the base's UNet and `dtype=`."""
+
 
 def adapter_class(kind: str) -> Any:
     """The class of a kind.
@@ -26,11 +34,23 @@ def adapter_class(kind: str) -> Any:
     Raises:
         Refused: there is no such kind.
     """
-    if kind not in KINDS:
-        near = difflib.get_close_matches(kind, KINDS, n=1)
-        raise Refused(f"unknown adapter {kind!r}; " + (f"did you mean {near[0]}?" if near else f"known: {list(KINDS)}"))
-    module, _, name = KINDS[kind].partition(":")
-    return getattr(importlib.import_module(module), name)
+    return _named(KINDS, kind)
+
+
+def read_published(kind: str, file: str | Path, unet: Any, **options: Any) -> "Adapter":
+    """An adapter from a checkpoint as its authors published it.
+
+    Args:
+        kind: the method.
+        file: the checkpoint.
+        unet: of the base that it was trained for; only its shapes are read, so it may be on the meta device.
+        options: of the reader, such as `dtype`.
+
+    Raises:
+        Refused: there is no such kind, or the file is damaged, of another method, or does not fit the base.
+    """
+    adapter: Adapter = _named(READERS, kind)(file, unet, **options)
+    return adapter
 
 
 def from_pretrained(folder: str | Path, **options: Any) -> "Adapter":
@@ -48,3 +68,11 @@ def from_pretrained(folder: str | Path, **options: Any) -> "Adapter":
         ) from error
     adapter: Adapter = adapter_class(str(kind)).from_pretrained(folder, **options)
     return adapter
+
+
+def _named(known: Mapping[str, str], kind: str) -> Any:
+    if kind not in known:
+        near = difflib.get_close_matches(kind, known, n=1)
+        raise Refused(f"unknown adapter {kind!r}; " + (f"did you mean {near[0]}?" if near else f"known: {list(known)}"))
+    module, _, name = known[kind].partition(":")
+    return getattr(importlib.import_module(module), name)

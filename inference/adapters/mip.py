@@ -95,6 +95,7 @@ class MIPAdapter(HeadAdapter):
 
     kind = "mip"
     Config = HeadConfig
+    reads = frozenset({"phrase"})
 
     def make_layer(self, width: int) -> nn.Module:
         """See `TokenAdapter.make_layer`."""

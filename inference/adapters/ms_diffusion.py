@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from inference.adapters.calls import GUIDED, UNGUIDED, Call, Half, row_index
 from inference.adapters.grounding import GroundingResampler
 from inference.adapters.heads import strengths
 from inference.adapters.reference import FULL_PICTURE, Box, Reference
-from inference.adapters.tokens import TokenAdapter, TokenConditioning, TokenSlot, layers_of, rows_of
+from inference.adapters.tokens import TokenAdapter, TokenConditioning, TokenSlot, layers_of, rows_of, stack
 from inference.adapters.vision import ClipVision, clip_pixels
 from schemas.errors import Refused
 
@@ -201,6 +201,14 @@ class MSDiffusion(TokenAdapter):
             masks=_fine_masks(references)[None],
             spans=None if prompt is None else self.spans(prompt, references)[None],
         )
+
+    def for_prompts(
+        self, conditioning: MSDiffusionConditioning, references: Sequence[Reference], prompts: Sequence[str]
+    ) -> MSDiffusionConditioning:
+        """See `Adapter.for_prompts`; auto layout looks for the phrases in each prompt."""
+        if self.mask_threshold is None:
+            return conditioning
+        return stack([replace(conditioning, spans=self.spans(prompt, references)[None]) for prompt in prompts])
 
     def vision(self) -> ClipVision:
         """The image encoder, checked against the resampler.

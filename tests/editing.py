@@ -1,0 +1,24 @@
+"""A kind of adapter with a loop and an edit of its own, as EZIGen has, for tests of what asks for them."""
+
+import numpy as np
+
+from inference.adapters.ip_adapter import IPAdapter
+from inference.pipeline import Generated
+
+
+class Loops(IPAdapter):
+    """Its `generate` makes small arrays; its `edit` paints the mask with a grey that is the prompt's length."""
+
+    kind = "loops"
+
+    def generate(self, conditioning, prompt, *, iterations=1, generator=None, num_inference_steps=2):
+        images = []
+        for _ in range(iterations):
+            with self.generation(conditioning):
+                images += self.pipe(
+                    prompt, generator=generator, num_inference_steps=num_inference_steps, height=32, width=32
+                ).images
+        return Generated([np.asarray(image) for image in images], None)
+
+    def edit(self, conditioning, source, mask, prompt, *, generator=None, callback_on_step_end=None):
+        return Generated([np.where(mask[..., None], np.uint8(len(prompt)), source)], None)
