@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 
 import numpy as np
-import torch
-from torch import Tensor
+import numpy.typing as npt
 
 MAX_SEED = 2**63 - 1
 
@@ -40,7 +39,9 @@ def generator(seed: int, number: int, purpose: Purpose, *, stream: int = 0, part
     return np.random.Generator(np.random.Philox(key=[seed, number], counter=[0, part, stream, int(purpose)]))
 
 
-def noise(seed: int, positions: Sequence[int], shape: Sequence[int], purpose: Purpose = Purpose.NOISE) -> Tensor:
+def noise(
+    seed: int, positions: Sequence[int], shape: Sequence[int], purpose: Purpose = Purpose.NOISE
+) -> npt.NDArray[np.float32]:
     """Standard normal noise of samples, the same on any device, rank and batch size.
 
     Args:
@@ -50,13 +51,15 @@ def noise(seed: int, positions: Sequence[int], shape: Sequence[int], purpose: Pu
         purpose: NOISE for the target, POSTERIOR for the latents' own, OFFSET for noise offset.
 
     Returns:
-        (B, *shape) fp32 on the CPU.
+        (B, *shape).
     """
-    drawn = [generator(seed, position, purpose).standard_normal(tuple(shape), np.float32) for position in positions]
-    return torch.from_numpy(np.stack(drawn)) if drawn else torch.zeros(0, *shape)
+    out = np.empty((len(positions), *shape), np.float32)
+    for row, position in zip(out, positions, strict=True):
+        generator(seed, position, purpose).standard_normal(dtype=np.float32, out=row)
+    return out
 
 
-def timesteps(seed: int, positions: Sequence[int], count: int) -> Tensor:
-    """A uniform timestep in 0..count-1 for each of the B samples, (B,) int64."""
+def timesteps(seed: int, positions: Sequence[int], count: int) -> npt.NDArray[np.int64]:
+    """A uniform timestep in 0..count-1 for each of the B samples, (B,)."""
     drawn = [int(generator(seed, position, Purpose.TIMESTEP).integers(count)) for position in positions]
-    return torch.tensor(drawn, dtype=torch.int64)
+    return np.array(drawn, np.int64)

@@ -23,6 +23,9 @@ from training.data.state import State
 from training.views.example import Example
 from training.views.view import View
 
+_AHEAD = 16
+"""Examples for each thread that may be ahead: more would not make anything quicker."""
+
 KINDS = ("image", "video", "group")
 
 
@@ -176,7 +179,7 @@ class Loader:
         submit = self._pool.submit if self._pool else _Later
         self._submit: Callable[..., Result] = submit
         self._groups = RowGroups(indexes, self.catalogues, submit, loading.group_bytes)
-        self._ahead_bytes = loading.ahead_bytes if self._pool else 0
+        self._ahead_bytes, self._ahead_examples = loading.ahead_bytes, _AHEAD * loading.threads
         self._queue: deque[tuple[PlannedBatch, list[Result]]] = deque()
         self._example_bytes = 0.0
         self.replaced: list[Replaced] = []
@@ -220,23 +223,21 @@ class Loader:
 
     def _fill(self) -> None:
         """Start work until as much is ahead as may be: at least one batch."""
-        each = self.plan.global_batch // self._world
-        while not self._queue or (len(self._queue) + 1) * each * self._example_bytes < self._ahead_bytes:
-            if self._queue and not self._example_bytes:
-                return  # how large examples are is not known before the first one
+        while not self._queue or self._may_grow():
             planned = self.plan.next(self._planned)
             self._planned = planned.state
             draws = planned.share(self._rank, self._world)
             groups = [self._groups.get(draw.place.source, draw.place.group) for draw in draws]
-            self._queue.append(
-                (
-                    planned,
-                    [
-                        self._submit(self._example, draw, planned.size, group)
-                        for draw, group in zip(draws, groups, strict=True)
-                    ],
-                )
-            )
+            work = [
+                self._submit(self._example, draw, planned.size, group)
+                for draw, group in zip(draws, groups, strict=True)
+            ]
+            self._queue.append((planned, work))
+
+    def _may_grow(self) -> bool:
+        """Whether one more batch is within the bounds; how large examples are is not known before the first one."""
+        ahead = (len(self._queue) + 1) * self.plan.global_batch // self._world
+        return 0 < ahead * self._example_bytes <= self._ahead_bytes and ahead <= self._ahead_examples
 
     def _example(self, draw: Draw, size: Size, group: Result) -> tuple[Example, list[Replaced]]:
         """An example of a drawn row; if it is damaged, of the next row of its row group that is not.

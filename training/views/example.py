@@ -1,12 +1,9 @@
 """What a view makes of a sample and a trainer learns from."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from inference.adapters.reference import Reference
 from training.data.buckets import Size
@@ -81,7 +78,6 @@ class Example:
         return self.target.nbytes + references + sum(mask.nbytes for mask in self.masks if mask is not None)
 
 
-def targets(examples: tuple[Example, ...]) -> Tensor:
+def targets(examples: tuple[Example, ...]) -> Pixels:
     """Targets of B examples of one bucket, (B, 3, H, W) uint8; normalising is quicker where the model is."""
-    stacked: Any = np.stack([example.target for example in examples])
-    return torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
+    return np.ascontiguousarray(np.stack([example.target for example in examples]).transpose(0, 3, 1, 2))
