@@ -214,9 +214,7 @@ def test_weights_say_how_often_a_dataset_is_seen(url: str, tmp_path: Path) -> No
     other = write_samples(tmp_path / "other", 2, 5, first=1000)
     sources = [Source(url=url, weight=3), Source(url=other, weight=1)]
     with Loader(sources, VIEW, loading(buckets=((64, 64),))) as one:
-        numbers = [
-            int(example.sample_id.split("/")[-1]) for batch in islice(one, 100) for example in batch.examples
-        ]
+        numbers = [int(example.sample_id.split("/")[-1]) for batch in islice(one, 100) for example in batch.examples]
     share = sum(number >= 1000 for number in numbers) / len(numbers)
     assert 0.2 < share < 0.3
     assert set(numbers) == {*range(60), *range(1000, 1010)}

@@ -19,7 +19,7 @@ def square(side_px: int) -> tuple[Size, ...]:
 
 
 def around(side_px: int, *, step_px: int = 64, max_aspect: float = 2.0) -> tuple[Size, ...]:
-    """Sizes of about side x side pixels, from tall to wide.
+    """Sizes of about side x side pixels, never more, from tall to wide; SDXL's own at 1024.
 
     Args:
         side_px: of the square among them.
@@ -36,7 +36,7 @@ def around(side_px: int, *, step_px: int = 64, max_aspect: float = 2.0) -> tuple
         raise Refused(f"side_px {side_px} is no multiple of step_px {step_px}: give one that is")
     found = set()
     for height in range(step_px, side_px + 1, step_px):
-        width = round(side_px * side_px / height / step_px) * step_px
+        width = side_px * side_px // height // step_px * step_px
         if width <= max_aspect * height:
             found |= {(height, width), (width, height)}
     return tuple(sorted(found, key=lambda size: size[1] / size[0]))

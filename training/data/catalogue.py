@@ -96,9 +96,7 @@ def catalogue(
     return result
 
 
-def _look(
-    index: Index, view: View, kinds: Collection[str] | None, show: Callable[[int, int], None]
-) -> Catalogue:
+def _look(index: Index, view: View, kinds: Collection[str] | None, show: Callable[[int, int], None]) -> Catalogue:
     counts: list[int] = []
     rows, lengths, pictures, sizes = array("i"), array("q"), array("H"), array("H")
     reasons: Counter[str] = Counter()

@@ -287,9 +287,7 @@ def _pool(threads: int) -> ThreadPoolExecutor | None:
     return ThreadPoolExecutor(threads, thread_name_prefix="loader")
 
 
-def _settings(
-    indexes: Sequence[Index], sources: Sequence[Source], view: View, loading: Loading
-) -> dict[str, Any]:
+def _settings(indexes: Sequence[Index], sources: Sequence[Source], view: View, loading: Loading) -> dict[str, Any]:
     """All that the stream depends on, json; not where the datasets lie, nor ranks and threads."""
     return {
         "sources": [
@@ -306,5 +304,3 @@ def _settings(
         "window_groups": loading.window_groups,
         "buckets": [list(size) for size in loading.buckets],
     }
-
-

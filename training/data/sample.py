@@ -47,6 +47,8 @@ class Sample:
             found = pictures.decode(data, headers.read(data))
             said = self.row["pictures"][picture]
             if found.shape[:2] != (said["height"], said["width"]):
-                raise Rejected("size_mismatch", f"{found.shape[1]}x{found.shape[0]}, not {said['width']}x{said['height']}")
+                raise Rejected(
+                    "size_mismatch", f"{found.shape[1]}x{found.shape[0]}, not {said['width']}x{said['height']}"
+                )
             self._pixels[picture] = found
         return self._pixels[picture]

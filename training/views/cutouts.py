@@ -37,7 +37,15 @@ class Cutout:
         if self.side_px < 8 or not 0 <= self.ground <= 255 or not 0 <= self.flip <= 1:
             raise ValueError("side_px is 8 or more, ground 0 to 255, flip 0 to 1")
 
-    def of(self, sample: Sample, seen: Seen, rng: np.random.Generator, *, margin: float = 1.0) -> Pixels:
+    def of(
+        self,
+        sample: Sample,
+        seen: Seen,
+        rng: np.random.Generator,
+        *,
+        margin: float = 1.0,
+        flip: float | None = None,
+    ) -> Pixels:
         """A subject: (side_px, side_px, 3).
 
         Args:
@@ -45,6 +53,7 @@ class Cutout:
             seen: which subject on which picture.
             rng: draws the flip.
             margin: side of the square over the longer side of the subject.
+            flip: share that is mirrored, in place of its own.
 
         Raises:
             Rejected: the picture or the mask is damaged.
@@ -59,7 +68,7 @@ class Cutout:
         square = cut_out(pixels, inside, box, max(1, round(self.side_px / margin)), self.ground)
         if square.shape[0] < self.side_px:
             square = _centred(square, self.side_px, self.ground)
-        return mirrored(square) if rng.random() < self.flip else square
+        return mirrored(square) if rng.random() < (self.flip if flip is None else flip) else square
 
 
 def filled(inside: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

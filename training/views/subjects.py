@@ -10,6 +10,9 @@ import numpy.typing as npt
 from training.data.sample import Row
 
 
+ALL_KINDS = ("object", "whole", "face")
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """A subject on a picture.
@@ -127,3 +130,18 @@ def similarity(subject: Row, one: int, other: int) -> float | None:
     count = round((1 + sqrt(1 + 8 * len(values))) / 2)
     low, high = sorted((one, other))
     return float(values[low * (2 * count - low - 1) // 2 + high - low - 1])
+
+
+def other_pictures(row: Row, target: int, bounds: Bounds) -> list[int]:
+    """Pictures besides the target that show a subject of the target, within bounds of both; any kind of subject."""
+    here = [seen for seen in seen_on(row, target, ALL_KINDS) if bounds.allow(row, seen)]
+    found = {
+        there.picture
+        for one in here
+        for there in seen_on(row, None, ALL_KINDS)
+        if there.subject == one.subject
+        and there.picture != target
+        and bounds.allow(row, there)
+        and bounds.allow_pair(row, one, there)
+    }
+    return sorted(found)
