@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -55,7 +55,7 @@ def stream(url: str, count: int, *, world: int = 1, **more: Any) -> list[list[tu
     for rank in range(world):
         with loader(url, rank=rank, world=world, **more) as one:
             shares.append([facts(batch) for batch in islice(one, count)])
-    return [sum(parts, []) for parts in zip(*shares, strict=True)]
+    return [list(chain(*parts)) for parts in zip(*shares, strict=True)]
 
 
 def test_batches_draws_noise_and_timesteps_are_the_same_for_any_world_size_and_threads(url: str) -> None:

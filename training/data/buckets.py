@@ -2,6 +2,7 @@
 
 from bisect import bisect
 from collections.abc import Sequence
+from itertools import pairwise
 from math import log
 
 from schemas.errors import Refused
@@ -63,7 +64,7 @@ class Buckets:
             by_aspect.setdefault(log(width / height), (height, width))
         aspects = sorted(by_aspect)
         self.sizes: tuple[Size, ...] = tuple(by_aspect[aspect] for aspect in aspects)
-        self._edges = [(one + other) / 2 for one, other in zip(aspects, aspects[1:], strict=False)]
+        self._edges = [(one + other) / 2 for one, other in pairwise(aspects)]
 
     def __len__(self) -> int:
         return len(self.sizes)

@@ -11,7 +11,7 @@ from schemas import boxes, masks
 from schemas.masks import Mask as Encoded
 from training.data.sample import Pixels, Row, Sample
 from training.views.frame import shrunk
-from training.views.subjects import Seen, appearance_of
+from training.views.subjects import Seen, appearance_of, sides
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,8 @@ def filled(inside: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         else:
             ahead[:, :-1] = reached[:, 1:]
         after.append(ahead)
-    return before[0] & before[1] & after[0] & after[1]
+    out: npt.NDArray[np.uint8] = before[0] & before[1] & after[0] & after[1]
+    return out
 
 
 def largest_part(mask: Encoded, box: npt.ArrayLike) -> float:
@@ -106,11 +107,11 @@ def largest_part(mask: Encoded, box: npt.ArrayLike) -> float:
 def mask_share(row: Row, seen: Seen) -> float:
     """Mask (else box) over picture, 0..1."""
     appearance, picture = appearance_of(row, seen), row["pictures"][seen.picture]
-    whole = picture["width"] * picture["height"]
+    whole = float(picture["width"] * picture["height"])
     if appearance["mask"] is not None:
         return float(masks.areas([appearance["mask"]])[0]) / whole
-    x0, y0, x1, y1 = appearance["box"]
-    return float((x1 - x0) * (y1 - y0)) / whole
+    width, height = sides(appearance["box"])
+    return width * height / whole
 
 
 def face_rect(

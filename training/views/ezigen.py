@@ -169,13 +169,13 @@ class EZIGen(View):
         """Under a tenth of the picture both ways."""
         width, height = sides(appearance_of(row, seen)["box"])
         picture = row["pictures"][seen.picture]
-        return width < 0.1 * picture["width"] and height < 0.1 * picture["height"]
+        return bool(width < 0.1 * picture["width"] and height < 0.1 * picture["height"])
 
     def _fills(self, row: Row, seen: Seen) -> bool:
         """Over eight tenths of the picture both ways, a tenth of margin included."""
         width, height = sides(appearance_of(row, seen)["box"])
         picture = row["pictures"][seen.picture]
-        return 1.1 * width > 0.8 * picture["width"] and 1.1 * height > 0.8 * picture["height"]
+        return bool(1.1 * width > 0.8 * picture["width"] and 1.1 * height > 0.8 * picture["height"])
 
     def _is_whole(self, row: Row, seen: Seen) -> bool:
         appearance = appearance_of(row, seen)

@@ -35,7 +35,8 @@ class Frame:
     def pixels(self, picture: Pixels) -> Pixels:
         """The frame of a picture: (h, w, 3)."""
         x0, y0, x1, y1 = self.rect
-        return self._mirrored(resized(picture[y0:y1, x0:x1], self.size))
+        frame: Pixels = self._mirrored(resized(picture[y0:y1, x0:x1], self.size))
+        return frame
 
     def boxes(self, boxes: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Boxes of the picture in the frame.
@@ -64,7 +65,8 @@ class Frame:
         if mask is None:
             return None
         inside = masks.decode_box(mask, self.rect) * np.uint8(255)
-        return self._mirrored(resized(inside, self.size) > 127)
+        frame: Mask = self._mirrored(resized(inside, self.size) > 127)
+        return frame
 
     def conditions(self, original_size: Size | None = None) -> SizeCondition:
         """SDXL's micro-conditioning of the frame.

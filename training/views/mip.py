@@ -113,7 +113,7 @@ class MIP(View):
         if any(shared(one, other) > self.max_shared for one, other in combinations(boxes, 2)):
             return False
         side = min(row["pictures"][picture]["width"], row["pictures"][picture]["height"])
-        return max(sides(hull(boxes))) <= side
+        return bool(max(sides(hull(boxes))) <= side)
 
     def _captions(self, row: Row, picture: int, together: tuple[Seen, ...]) -> tuple[int, ...] | None:
         """Captions that name all; none if nothing is asked for; None if these subjects do not go together."""

@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from training.data.sample import Row
 
-
 ALL_KINDS = ("object", "whole", "face")
 
 
