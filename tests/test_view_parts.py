@@ -32,7 +32,7 @@ def test_a_frame_is_the_largest_part_of_its_aspect(width: int, height: int, size
 def test_what_must_be_kept_is_in_the_frame_and_its_place_is_drawn() -> None:
     wide = picture("a", 400, 100)
     places = set()
-    for seed in range(60):
+    for seed in range(600):
         x0, _, x1, _ = framed(wide, (64, 64), rng=np.random.default_rng(seed), keep=(250, 10, 300, 90)).rect
         assert x0 <= 250
         assert x1 >= 300

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scenes import COLOURS, GREY, overlap, scene, shows
 
+from schemas import masks
 from training.data.draws import Purpose, generator
 from training.data.sample import Sample
 from training.views.cutouts import Cutout
@@ -58,7 +59,7 @@ def test_an_example_is_a_function_of_sample_target_size_and_draws(name: str) -> 
     assert view.accepts(VIDEO.row)
     seen = set()
     for number in range(30):
-        target, example = made(view, VIDEO, number)
+        example = made(view, VIDEO, number)[1]
         assert content(example) == content(made(view, VIDEO, number)[1])
         assert example.target.shape == (*SIZE, 3)
         assert example.target.dtype == np.uint8
@@ -120,7 +121,8 @@ def test_cut_outs_show_their_subject_alone_on_plain_ground(view: View) -> None:
                 assert COLOURS[str(reference.phrase)] in colours
                 assert (ground,) * 3 in colours
                 assert (GREY,) * 3 not in colours
-                assert not any(shows(image, other).any() for other in COLOURS if other != reference.phrase)
+                others = [shows(image, other).mean() for other in COLOURS if other != reference.phrase]
+                assert max(others) < 0.02, "nothing but blended edges"
 
 
 def origin(image: np.ndarray) -> float:
@@ -226,8 +228,6 @@ def test_ezigen_takes_the_reference_from_another_picture_and_an_earlier_one_if_a
 def test_ezigen_never_cuts_out_a_subject_in_pieces() -> None:
     sample = scene("video", [{"cup": (20, 60, 100, 160)}, {"cup": (120, 60, 220, 160)}])
     torn = sample.row["subjects"][0]["appearances"][0]
-    from schemas import masks
-
     pixels = masks.decode(torn["mask"])
     pixels[105:115] = 0  # a band across it, a tenth: two parts of about a half
     torn["mask"] = masks.encode(pixels)

@@ -85,9 +85,9 @@ def render(previews: Sequence[Preview]) -> str:
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>Training batches – refloom</title><style>{style}</style></head><body>",
             "<h1>Training batches</h1>",
-            '<p class="soft">What each recipe trains on, in the order of training. Left the target, right the references '
-            "as the encoder gets them; a subject has one colour. What is struck through or faded is dropped, and the "
-            "method's null condition stands in its place.</p>",
+            '<p class="soft">What each recipe trains on, in the order of training. Left the target, right the '
+            "references as the encoder gets them; a subject has one colour. What is struck through or faded is "
+            "dropped, and the method's null condition stands in its place.</p>",
             '<label class="switch"><input type="checkbox" id="marks" checked> boxes and masks</label>',
             *map(_recipe, previews),
             "</body></html>\n",

@@ -79,5 +79,5 @@ class Example:
 
 
 def targets(examples: tuple[Example, ...]) -> Pixels:
-    """Targets of B examples of one bucket, (B, 3, H, W) uint8; normalising is quicker where the model is."""
-    return np.ascontiguousarray(np.stack([example.target for example in examples]).transpose(0, 3, 1, 2))
+    """Targets of B examples of one bucket, (B, H, W, 3) uint8; normalise where the model is."""
+    return np.stack([example.target for example in examples])
