@@ -20,6 +20,7 @@ NAMES = (
     "selection",
     "publish",
     "stages",
+    "loader",
 )
 _README = Path(__file__).with_name("README.md")
 _MARKS = ("<!-- numbers begin -->", "<!-- numbers end -->")

@@ -38,9 +38,7 @@ def test_off_again_the_pipeline_is_the_very_one_it_was(pipe):
     assert list(pipe.unet.state_dict()) == list(state)
     during = []
     with adapter.generation(adapter.encode(references(0))):
-        given = tiny.generate(
-            pipe, callback_on_step_end=lambda *_: during.append(weights_of(pipe)) or {}
-        )
+        given = tiny.generate(pipe, callback_on_step_end=lambda *_: during.append(weights_of(pipe)) or {})
     assert np.abs(given - plain).max() > 0.01
     moved = {name for name in places if during[0][name] != places[name]}
     assert len(moved) == len(adapter.lora_widths) * 4
@@ -104,9 +102,7 @@ def test_fused_and_live_lora_are_the_same(pipe, adapter, size):
     hook = pipe.unet.register_forward_hook(lambda _, __, out: seen.append(out[0]))
     for fuse in (True, False):
         adapter.fuse_lora = fuse
-        conditioned(
-            pipe, adapter, references(0, 1), height=size[0], width=size[1], num_inference_steps=1
-        )
+        conditioned(pipe, adapter, references(0, 1), height=size[0], width=size[1], num_inference_steps=1)
     adapter.lora_scale = 0.0
     conditioned(pipe, adapter, references(0, 1), height=size[0], width=size[1], num_inference_steps=1)
     hook.remove()
@@ -170,9 +166,7 @@ def test_a_batch_of_prompts_is_each_alone(pipe, adapter):
     prompts, seeds = ["a dog", "a cat"], [(0,), (1, 2)]
     latents = torch.randn(4, 4, 24, 40, generator=torch.Generator().manual_seed(0))
     options = {"height": 48, "width": 80, "num_inference_steps": 1}
-    each = [
-        adapter.encode(references(*some), prompt=prompt) for some, prompt in zip(seeds, prompts, strict=True)
-    ]
+    each = [adapter.encode(references(*some), prompt=prompt) for some, prompt in zip(seeds, prompts, strict=True)]
     with adapter.generation(tokens.stack(each)):
         batch = tiny.generate(pipe, prompts, num_images_per_prompt=2, latents=latents, **options)
     for at in range(4):
@@ -237,7 +231,10 @@ def test_reference_guidance_is_its_formula_and_with_equal_scales_the_pipelines_o
     seen = []
 
     def run(scale):
-        step, pipe.scheduler.step = pipe.scheduler.step, lambda noise, *a, **k: seen.append(noise) or step(noise, *a, **k)
+        step, pipe.scheduler.step = (
+            pipe.scheduler.step,
+            lambda noise, *a, **k: seen.append(noise) or step(noise, *a, **k),
+        )
         try:
             with adapter.generation(conditions):
                 if scale is None:

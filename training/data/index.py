@@ -1,0 +1,154 @@
+"""Where the samples of one dataset lie: files, row groups, fingerprint. Pictures are not read here.
+
+A dataset is what `refloom curate` wrote or what `refloom publish` made of it, local or behind fsspec.
+"""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas import tables
+from schemas.dataset import Dataset
+from schemas.errors import Refused
+from schemas.fingerprint import of_json
+from schemas.storage import Folder
+
+_OPENERS = 8
+_PUBLISHED = "data/samples"
+
+
+@dataclass(frozen=True, slots=True)
+class SampleFile:
+    """A file of samples.
+
+    Attributes:
+        path: in the dataset.
+        sha256: as the manifest says.
+        group_rows: rows of each row group.
+        group_bytes: of each row group, pictures and all.
+    """
+
+    path: str
+    sha256: str
+    group_rows: tuple[int, ...]
+    group_bytes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroupKey:
+    """A row group of a dataset: its file's path and its number there."""
+
+    path: str
+    number: int
+
+
+class Index:
+    """The samples of one split of one dataset.
+
+    Attributes:
+        url: of the dataset.
+        split: of the samples.
+        folder: the dataset.
+        files: in order of path.
+    """
+
+    def __init__(self, url: str, split: str = "train") -> None:
+        """Read the footers.
+
+        Args:
+            url: a dataset or a publication; a local path or an fsspec URL.
+            split: train or validation.
+
+        Raises:
+            Refused: no samples there, none of that split, or without their pictures.
+        """
+        self.url, self.split, self.folder = url, split, Folder(url)
+        listed = _of_publication(self.folder, split) if self.folder.exists("MANIFEST.json") else _of_dataset(url, split)
+        if not listed:
+            raise Refused(f"{url} has no samples of split {split!r}: see `refloom status {url}`")
+        with ThreadPoolExecutor(_OPENERS) as pool:
+            self.files = tuple(pool.map(lambda one: self._footer(*one), sorted(listed.items())))
+
+    def _footer(self, path: str, sha256: str) -> SampleFile:
+        with self.folder.open(path) as source, _parquet(self.folder, path, source) as reader:
+            schema, footer = reader.schema_arrow, reader.metadata
+            absent = [name for name in tables.TABLES["samples"].schema.names if name not in schema.names]
+            if "images" in absent:
+                raise Refused(f"{self.url} is published without pictures: get them back with `refloom rehydrate`")
+            if absent:
+                raise Refused(f"{path} in {self.url} has no column {absent[0]}: it is not a file of samples")
+            groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+            sizes = tuple(
+                sum(group.column(number).total_compressed_size for number in range(group.num_columns))
+                for group in groups
+            )
+            return SampleFile(path, sha256, tuple(group.num_rows for group in groups), sizes)
+
+    @cached_property
+    def groups(self) -> tuple[RowGroupKey, ...]:
+        """All row groups, in order of file and number."""
+        return tuple(RowGroupKey(file.path, number) for file in self.files for number in range(len(file.group_rows)))
+
+    @cached_property
+    def group_rows(self) -> npt.NDArray[np.int64]:
+        """Rows of each row group."""
+        return np.array([rows for file in self.files for rows in file.group_rows], np.int64)
+
+    @cached_property
+    def group_bytes(self) -> tuple[int, ...]:
+        """Bytes of each row group, pictures and all."""
+        return tuple(size for file in self.files for size in file.group_bytes)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the samples: other rows, another cut into files or row groups, or another order give another one."""
+        return of_json([[file.path, file.sha256, list(file.group_rows)] for file in self.files])
+
+    def read(self, key: RowGroupKey, columns: list[str] | None = None) -> pa.Table:
+        """A row group; all columns by default.
+
+        Raises:
+            Refused: it cannot be read: bytes are damaged or gone.
+        """
+        with self.folder.open(key.path) as source, _parquet(self.folder, key.path, source) as reader:
+            try:
+                return reader.read_row_group(key.number, columns=columns, use_threads=False)
+            except (OSError, pa.ArrowException) as error:
+                raise _unreadable(self.folder, key.path, error) from error
+
+
+def _parquet(folder: Folder, path: str, source: Any) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(source, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(folder, path, error) from error
+
+
+def _unreadable(folder: Folder, path: str, error: Exception) -> Refused:
+    return Refused(f"{path} in {folder.url} cannot be read ({error}): find out what is damaged with `refloom verify`")
+
+
+def _of_dataset(url: str, split: str) -> dict[str, str]:
+    """Path to sha256 of the files of a curated dataset."""
+    manifests = Dataset(url).manifests("compose").values()
+    if not manifests:
+        raise Refused(f"{url} has no samples yet: make them with `refloom curate {url}`")
+    return {file.path: file.sha256 for manifest in manifests for file in manifest.files_of(f"samples/{split}")}
+
+
+def _of_publication(folder: Folder, split: str) -> dict[str, str]:
+    """The same of a publication, whose manifest is written last."""
+    try:
+        listed = json.loads(folder.read("MANIFEST.json"))["files"]
+        return {
+            one["path"]: one["sha256"] for one in listed if one["path"].startswith(f"{_PUBLISHED}/{split}-")
+        }  # fmt: skip
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refused(f"{folder.url}/MANIFEST.json is not what `refloom publish` writes: publish again") from error

@@ -1,0 +1,102 @@
+"""EasyRef's three stages (arXiv 2412.09618; spec A2 and A3): a picture itself, its faces, the others of its group."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from inference.adapters.reference import Reference
+from training.data.buckets import Size
+from training.data.sample import Pixels, Row, Sample
+from training.views.cutouts import face, whole
+from training.views.example import Example
+from training.views.frame import framed, shrunk
+from training.views.subjects import ALL_KINDS, Bounds, Seen, appearance_of, other_pictures, seen_on
+from training.views.view import View, found
+from training.views.words import Dropout, caption
+
+STAGES = ("alignment", "single", "multi")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EasyRef(View):
+    """A target and the pictures that the multimodal model reads; all of them are one reference.
+
+    alignment: the target's own crop. single: a face of the target, or its own crop where it has none. multi: the other
+    pictures of its subjects, shuffled, sometimes truncated.
+
+    Attributes:
+        stage: alignment, single or multi.
+        max_references: most pictures, of multi.
+        truncate: share of multi examples with more than two references of which only the first k are kept, k from 2.
+        min_face_px: shorter side of a face that is taken.
+        face_margin: largest margin around a face on every side, as a share of its side.
+        face_flip: share of faces that are mirrored.
+        captioned: accept only targets with a caption; published without: the text is then empty.
+        area_px: most pixels of a reference picture; the model's processor resizes to about 336 x 336.
+        random_crop: draw the place of the target's crop; published is the middle.
+        bounds: of subjects and of pairs of their appearances; an upper similarity keeps near copies apart.
+        dropout: of conditions.
+    """
+
+    name: ClassVar[str] = "easyref"
+
+    stage: str
+    max_references: int = 28
+    truncate: float = 0.4
+    min_face_px: float = 32.0
+    face_margin: float = 0.49
+    face_flip: float = 0.5
+    captioned: bool = False
+    area_px: int = 448 * 448
+    random_crop: bool = False
+    bounds: Bounds = field(default_factory=Bounds)
+    dropout: Dropout = field(default_factory=Dropout)
+
+    def __post_init__(self) -> None:
+        if self.stage not in STAGES:
+            raise ValueError(f"stage is one of {', '.join(STAGES)}, not {self.stage!r}")
+        if self.max_references < 1 or self.area_px < 1 or not 0 <= self.truncate <= 1:
+            raise ValueError("max_references and area_px are 1 or more, truncate 0 to 1")
+
+    def targets(self, row: Row) -> list[int] | str:
+        """See `View.targets`."""
+        numbers = list(range(len(row["pictures"])))
+        if self.stage == "multi":
+            numbers = [number for number in numbers if other_pictures(row, number, self.bounds)]
+        if not numbers:
+            return "no subject is seen on two pictures, within the bounds"
+        captioned = (number for number in numbers if row["pictures"][number]["captions"] or not self.captioned)
+        return found(captioned, "no such picture has a caption")
+
+    def example(self, sample: Sample, target: int, size: Size, rng: np.random.Generator) -> Example:
+        """See `View.example`."""
+        row = sample.row
+        drops, text = self.dropout.draw(rng), caption(row, target, rng)
+        frame = framed(row["pictures"][target], size, rng=rng if self.random_crop else None)
+        pixels = frame.pixels(sample.pixels(target))
+        images = self._references(sample, target, pixels, rng)
+        return Example(row["sample_id"], pixels, text, (Reference(images),), (None,), drops, frame.conditions())
+
+    def _references(self, sample: Sample, target: int, crop: Pixels, rng: np.random.Generator) -> tuple[Pixels, ...]:
+        if self.stage == "multi":
+            others = rng.permutation(other_pictures(sample.row, target, self.bounds))[: self.max_references]
+            if len(others) > 2 and rng.random() < self.truncate:
+                others = others[: int(rng.integers(2, len(others)))]
+            return tuple(whole(sample, int(number), self.area_px) for number in others)
+        faces = self._faces(sample.row, target) if self.stage == "single" else []
+        if not faces:
+            return (shrunk(crop, self.area_px),)
+        chosen = faces[int(rng.integers(len(faces)))]
+        return (face(sample, chosen, rng, max_margin=self.face_margin, flip=self.face_flip, max_area_px=self.area_px),)
+
+    def _faces(self, row: Row, picture: int) -> list[Seen]:
+        """Appearances on a picture whose face is large enough."""
+        large = []
+        for seen in seen_on(row, picture, ALL_KINDS):
+            found_face = appearance_of(row, seen)["face"]
+            if found_face is not None:
+                x0, y0, x1, y1 = found_face["box"]
+                if min(x1 - x0, y1 - y0) >= self.min_face_px:
+                    large.append(seen)
+        return large

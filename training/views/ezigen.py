@@ -1,0 +1,203 @@
+"""EZIGen (arXiv 2409.08091; spec A.3): a subject cut out of one frame, and another frame that shows it."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from inference.adapters.reference import Reference
+from training.data.buckets import Size
+from training.data.sample import Row, Sample
+from training.views.cutouts import Cutout, largest_part, mask_share
+from training.views.example import Example
+from training.views.frame import Frame, framed
+from training.views.subjects import Bounds, Seen, appearance_of, hull, name_of, seen_on, sides
+from training.views.view import View, found
+from training.views.words import Dropout, caption, statement
+
+_MARGINS = (1.1, 1.2, 1.3, 1.4)
+"""Of the square over the subject's longer side."""
+_ZOOMS = tuple(1.1 * (1.3 + 0.1 * step) for step in range(17))
+"""Of the target's crop over the subject's box, which is first made a tenth larger."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EZIGen(View):
+    """Videos and groups give pairs of pictures; a picture alone gives cut-outs of its own subjects.
+
+    The published loader pads a crop that leaves its frame with black and squashes whole pictures; here the crop keeps
+    the aspect of its bucket and stays in the picture.
+
+    Attributes:
+        max_subjects: of a picture alone, the largest ones; published 4.
+        paired_subjects: of a pair of pictures; published 1.
+        forward: the subject comes from an earlier picture than the target, as published.
+        min_gap: pictures of the sample between the two, at least.
+        min_area_px: of the mask of a subject of a picture alone.
+        min_largest_part: of a reference's mask.
+        zoom: crop pairs around the subject; the whole picture otherwise.
+        longest_caption: of a picture alone, as published; any of them otherwise.
+        neutral_caption: of pairs: a bare sentence around the subject's name, as published, even if there is a better.
+        cutout: how references are cut out.
+        single_flip: share of cut-outs of a picture alone that are mirrored.
+        min_mask_share, max_mask_share: mask over picture, on both pictures.
+        bounds: further ones, of subjects and of the pair.
+        dropout: of conditions. Published: image 0.8, by what is taken for an oversight.
+    """
+
+    name: ClassVar[str] = "ezigen"
+
+    max_subjects: int = 4
+    paired_subjects: int = 1
+    forward: bool = False
+    min_gap: int = 1
+    min_area_px: float = 1000.0
+    min_largest_part: float = 0.9
+    zoom: bool = True
+    longest_caption: bool = False
+    neutral_caption: bool = False
+    cutout: Cutout = field(default_factory=lambda: Cutout(side_px=512))
+    single_flip: float = 0.0
+    min_mask_share: float = 0.01
+    max_mask_share: float = 0.64
+    bounds: Bounds = field(default_factory=Bounds)
+    dropout: Dropout = field(default_factory=lambda: Dropout(text=0.0, image=0.2, both=0.0))
+
+    def __post_init__(self) -> None:
+        if self.max_subjects < 1 or self.paired_subjects < 1 or self.min_gap < 1:
+            raise ValueError("max_subjects, paired_subjects and min_gap are 1 or more")
+
+    def targets(self, row: Row) -> list[int] | str:
+        """See `View.targets`."""
+        whole = {
+            seen: self._is_whole(row, seen) for seen in {there for one in self._all(row) for _, there in one}
+        }  # once a mask: it is decoded for this
+        usable = [
+            target
+            for target in range(len(row["pictures"]))
+            if any(whole[there] for _, there in self.pairs(row, target))
+        ]
+        return found(usable, "no named subject in one piece is seen as the bounds ask for")
+
+    def pairs(self, row: Row, target: int) -> list[tuple[Seen, Seen]]:
+        """Subjects on a target and where they may be cut out; whether they are in one piece is not looked at."""
+        alone = len(row["pictures"]) == 1
+        usable = [seen for seen in seen_on(row) if self._usable(row, seen)]
+        here = [seen for seen in usable if seen.picture == target]
+        if alone:
+            return [(seen, seen) for seen in here if self._area(row, seen) >= self.min_area_px]
+        return [
+            (one, there)
+            for one in here
+            if not self._fills(row, one)
+            for there in usable
+            if there.subject == one.subject
+            and self._apart(there.picture, target)
+            and not self._is_tiny(row, there)
+            and self.bounds.allow_pair(row, one, there)
+        ]
+
+    def example(self, sample: Sample, target: int, size: Size, rng: np.random.Generator) -> Example:
+        """See `View.example`."""
+        row = sample.row
+        drops = self.dropout.draw(rng)
+        alone = len(row["pictures"]) == 1
+        chosen = self._chosen(row, target, rng)
+        text = self._caption(row, target, [there for _, there in chosen], rng)
+        seen = [appearance_of(row, one) for one, _ in chosen]
+        frame = framed(row["pictures"][target], size)
+        if self.zoom and not alone:
+            frame = zoomed(frame, hull([one["box"] for one in seen]), _ZOOMS[int(rng.integers(len(_ZOOMS)))])
+        references = []
+        for _, there in chosen:
+            margin = 1.0 if alone else _MARGINS[int(rng.integers(len(_MARGINS)))]
+            image = self.cutout.of(sample, there, rng, margin=margin, flip=self.single_flip if alone else None)
+            references.append(Reference((image,), name_of(row, there)))
+        return Example(
+            row["sample_id"],
+            frame.pixels(sample.pixels(target)),
+            text,
+            tuple(references),
+            tuple(frame.mask(one["mask"]) for one in seen),
+            drops,
+            frame.conditions(),
+        )
+
+    def _chosen(self, row: Row, target: int, rng: np.random.Generator) -> list[tuple[Seen, Seen]]:
+        """Pairs of different subjects that are in one piece; there is at least one, or there is no target."""
+        pairs = self.pairs(row, target)
+        if len(row["pictures"]) == 1:
+            pairs.sort(key=lambda pair: (-self._area(row, pair[0]), pair[0].subject))
+            most = self.max_subjects
+        else:
+            pairs = [pairs[int(at)] for at in rng.permutation(len(pairs))]
+            most = self.paired_subjects
+        chosen: list[tuple[Seen, Seen]] = []
+        for one, there in pairs:
+            known = {other.subject for other, _ in chosen}
+            if len(chosen) < most and one.subject not in known and self._is_whole(row, there):
+                chosen.append((one, there))
+        return chosen
+
+    def _caption(self, row: Row, target: int, seen: list[Seen], rng: np.random.Generator) -> str:
+        picture, alone = row["pictures"][target], len(row["pictures"]) == 1
+        told = picture["caption_from"] in ("source", "model") and bool(picture["captions"])
+        if told and (alone or not self.neutral_caption):
+            return caption(row, target, rng, longest=alone and self.longest_caption)
+        return statement([str(name_of(row, one)) for one in seen], rng)
+
+    def _all(self, row: Row) -> list[list[tuple[Seen, Seen]]]:
+        return [self.pairs(row, target) for target in range(len(row["pictures"]))]
+
+    def _usable(self, row: Row, seen: Seen) -> bool:
+        return (
+            bool(name_of(row, seen))
+            and appearance_of(row, seen)["mask"] is not None
+            and self.bounds.allow(row, seen)
+            and self.min_mask_share <= mask_share(row, seen) <= self.max_mask_share
+        )
+
+    def _area(self, row: Row, seen: Seen) -> float:
+        picture = row["pictures"][seen.picture]
+        return mask_share(row, seen) * float(picture["width"] * picture["height"])
+
+    def _apart(self, origin: int, target: int) -> bool:
+        gap = target - origin
+        return gap >= self.min_gap if self.forward else abs(gap) >= self.min_gap
+
+    def _is_tiny(self, row: Row, seen: Seen) -> bool:
+        """Under a tenth of the picture both ways."""
+        width, height = sides(appearance_of(row, seen)["box"])
+        picture = row["pictures"][seen.picture]
+        return bool(width < 0.1 * picture["width"] and height < 0.1 * picture["height"])
+
+    def _fills(self, row: Row, seen: Seen) -> bool:
+        """Over eight tenths of the picture both ways, a tenth of margin included."""
+        width, height = sides(appearance_of(row, seen)["box"])
+        picture = row["pictures"][seen.picture]
+        return bool(1.1 * width > 0.8 * picture["width"] and 1.1 * height > 0.8 * picture["height"])
+
+    def _is_whole(self, row: Row, seen: Seen) -> bool:
+        appearance = appearance_of(row, seen)
+        return largest_part(appearance["mask"], appearance["box"]) >= self.min_largest_part
+
+
+def zoomed(frame: Frame, box: np.ndarray, zoom: float) -> Frame:
+    """A crop of the same aspect around a box, its sides at least `zoom` times the box's, inside the picture.
+
+    Args:
+        frame: the largest crop of that aspect.
+        box: (4,) xyxy, pixels.
+        zoom: 1 or more; as large as the picture allows if that is less.
+    """
+    full_width, full_height = frame.rect[2] - frame.rect[0], frame.rect[3] - frame.rect[1]
+    width, height = sides(box)
+    side = zoom * max(width, height)  # the crop's shorter side, as of the published square
+    scale = min(1.0, side / min(full_width, full_height))
+    part = (max(1, round(full_height * scale)), max(1, round(full_width * scale)))
+    corner = []
+    for low, high, size, whole in ((box[1], box[3], part[0], 0), (box[0], box[2], part[1], 1)):
+        start = round(float(low + high - size) / 2)
+        corner.append(min(max(start, 0), frame.picture[whole] - size))
+    y0, x0 = corner
+    return Frame(frame.picture, (x0, y0, x0 + part[1], y0 + part[0]), frame.size, frame.flip)

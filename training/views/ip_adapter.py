@@ -1,0 +1,71 @@
+"""IP-Adapter as a baseline: one reference picture, or several whose tokens are averaged (arXiv 2308.06721)."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from inference.adapters.reference import Reference
+from training.data.buckets import Size
+from training.data.sample import Row, Sample
+from training.views.cutouts import whole
+from training.views.example import Example
+from training.views.frame import framed
+from training.views.subjects import Bounds, other_pictures
+from training.views.view import View, found
+from training.views.words import Dropout, caption
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IPAdapter(View):
+    """A captioned picture, seen through itself or through other pictures of its subjects.
+
+    Attributes:
+        references: most pictures of a reference.
+        others: take other pictures that show a subject of the target where there are any; without, the target itself,
+            as published.
+        need_others: accept only targets that have some.
+        captioned: accept only targets with a caption.
+        area_px: most pixels of a reference picture, before the encoder resizes it.
+        random_crop: draw the place of the target's crop; the middle otherwise.
+        bounds: of subjects and of pairs of their appearances.
+        dropout: of conditions.
+    """
+
+    name: ClassVar[str] = "ip_adapter"
+
+    references: int = 1
+    others: bool = True
+    need_others: bool = False
+    captioned: bool = True
+    area_px: int = 336 * 336
+    random_crop: bool = False
+    bounds: Bounds = field(default_factory=Bounds)
+    dropout: Dropout = field(default_factory=Dropout)
+
+    def __post_init__(self) -> None:
+        if self.references < 1 or self.area_px < 1 or (self.need_others and not self.others):
+            raise ValueError("references and area_px are 1 or more, and need_others goes with others")
+
+    def targets(self, row: Row) -> list[int] | str:
+        """See `View.targets`."""
+        usable = [
+            number
+            for number in range(len(row["pictures"]))
+            if not self.need_others or other_pictures(row, number, self.bounds)
+        ]
+        if not usable:
+            return "no subject is seen on two pictures, within the bounds"
+        captioned = (number for number in usable if row["pictures"][number]["captions"] or not self.captioned)
+        return found(captioned, "no such picture has a caption")
+
+    def example(self, sample: Sample, target: int, size: Size, rng: np.random.Generator) -> Example:
+        """See `View.example`."""
+        row = sample.row
+        drops, text = self.dropout.draw(rng), caption(row, target, rng)
+        frame = framed(row["pictures"][target], size, rng=rng if self.random_crop else None)
+        chosen = other_pictures(row, target, self.bounds) if self.others else []
+        chosen = [int(number) for number in rng.permutation(chosen)[: self.references]] or [target]
+        images = tuple(whole(sample, number, self.area_px) for number in chosen)
+        pixels = frame.pixels(sample.pixels(target))
+        return Example(row["sample_id"], pixels, text, (Reference(images),), (None,), drops, frame.conditions())

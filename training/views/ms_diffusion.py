@@ -1,0 +1,121 @@
+"""MS-Diffusion (arXiv 2406.07209; spec B.2): a frame with boxes and phrases, its subjects cut out of another frame."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from inference.adapters.reference import Reference
+from training.data.buckets import Size
+from training.data.sample import Row, Sample
+from training.views.cutouts import Cutout
+from training.views.example import Example
+from training.views.frame import Frame, framed
+from training.views.subjects import Bounds, Seen, appearance_of, box_share, hull, name_of, seen_on
+from training.views.view import View, found
+from training.views.words import Dropout, caption
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MSDiffusion(View):
+    """A target and up to four of its subjects, all from one other picture of the sample.
+
+    Attributes:
+        max_subjects: of an example; the largest on the target are taken. Published 4.
+        same_picture: a sample of one picture gives cut-outs of the target itself.
+        captioned: accept only targets with a caption.
+        min_visible: share of a subject's box that must be in the crop.
+        flip: share of targets that are mirrored with their boxes; captions that say left and right then lie.
+        random_crop: draw the place of the crop; the middle otherwise, as published.
+        cutout: how references are cut out. Published: on black, never mirrored.
+        bounds: of subjects on both pictures, and of the pair.
+        dropout: of conditions.
+    """
+
+    name: ClassVar[str] = "ms_diffusion"
+
+    max_subjects: int = 4
+    same_picture: bool = False
+    captioned: bool = True
+    min_visible: float = 0.5
+    flip: float = 0.0
+    random_crop: bool = False
+    cutout: Cutout = field(default_factory=lambda: Cutout(side_px=512, flip=0.0))
+    bounds: Bounds = field(default_factory=lambda: Bounds(min_box_share=0.01, max_box_share=0.8))
+    dropout: Dropout = field(default_factory=lambda: Dropout(grounding=0.1))
+
+    def __post_init__(self) -> None:
+        if self.max_subjects < 1 or not 0 < self.min_visible <= 1:
+            raise ValueError("max_subjects is 1 or more, min_visible above 0 and up to 1")
+
+    def targets(self, row: Row) -> list[int] | str:
+        """See `View.targets`."""
+        usable = [number for number in range(len(row["pictures"])) if self.pairs(row, number)]
+        if not usable:
+            return "no named subject is seen on two pictures, within the bounds"
+        captioned = (number for number in usable if row["pictures"][number]["captions"] or not self.captioned)
+        return found(captioned, "no such picture has a caption")
+
+    def pairs(self, row: Row, target: int) -> dict[int, list[tuple[Seen, Seen]]]:
+        """Of each picture that references may come from, the subjects there and on the target."""
+        usable = [seen for seen in seen_on(row) if self._usable(row, seen)]
+        here = [seen for seen in usable if seen.picture == target]
+        itself = self.same_picture and len(row["pictures"]) == 1
+        out: dict[int, list[tuple[Seen, Seen]]] = {}
+        for one in here:
+            for there in usable:
+                if there.subject == one.subject and (
+                    itself or (there.picture != target and self.bounds.allow_pair(row, one, there))
+                ):
+                    out.setdefault(there.picture, []).append((one, there))
+        return out
+
+    def example(self, sample: Sample, target: int, size: Size, rng: np.random.Generator) -> Example:
+        """See `View.example`."""
+        row = sample.row
+        drops, text = self.dropout.draw(rng), caption(row, target, rng)
+        pairs = self.pairs(row, target)
+        origin = sorted(pairs)[int(rng.integers(len(pairs)))]
+        chosen = sorted(pairs[origin], key=lambda pair: -box_share(row, pair[0]))[: self.max_subjects]
+        frame = self._frame(row, target, size, [one for one, _ in chosen], rng)
+        chosen = [chosen[at] for at in self._visible(row, frame, [one for one, _ in chosen])]
+        seen = [appearance_of(row, one) for one, _ in chosen]
+        references = tuple(
+            Reference((self.cutout.of(sample, there, rng),), name_of(row, there), (tuple(map(float, box)),))  # type: ignore[arg-type]
+            for (_, there), box in zip(chosen, frame.boxes([one["box"] for one in seen]), strict=True)
+        )
+        return Example(
+            row["sample_id"],
+            frame.pixels(sample.pixels(target)),
+            text,
+            references,
+            tuple(frame.mask(one["mask"]) for one in seen),
+            drops,
+            frame.conditions(),
+        )
+
+    def _usable(self, row: Row, seen: Seen) -> bool:
+        return bool(name_of(row, seen)) and self.bounds.allow(row, seen)
+
+    def _frame(self, row: Row, target: int, size: Size, seen: list[Seen], rng: np.random.Generator) -> Frame:
+        """A crop that holds all subjects where it can, else the largest one."""
+        boxes = [appearance_of(row, one)["box"] for one in seen]
+        mirror = bool(rng.random() < self.flip)
+        drawn = rng if self.random_crop else None
+        picture = row["pictures"][target]
+        frame = framed(picture, size, rng=drawn, keep=hull(boxes), flip=mirror)
+        if len(self._visible(row, frame, seen)) < len(seen):
+            frame = framed(picture, size, rng=drawn, keep=boxes[0], flip=mirror)
+        return frame
+
+    def _visible(self, row: Row, frame: Frame, seen: list[Seen]) -> list[int]:
+        """Which subjects are in the crop; the largest one always is."""
+        x0, y0, x1, y1 = frame.rect
+        part = (x1 - x0) * (y1 - y0) / (frame.picture[0] * frame.picture[1])
+        boxes = frame.boxes([appearance_of(row, one)["box"] for one in seen])
+        shares = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) * part
+        return [
+            at
+            for at, (one, share) in enumerate(zip(seen, shares, strict=True))
+            if share > 0 and (at == 0 or share >= self.min_visible * box_share(row, one))
+        ]
