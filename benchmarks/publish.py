@@ -50,7 +50,7 @@ def run(quick: bool) -> Result:
         measured(Dataset(url), 2 if quick else 5),
         "MB are those of the tables that are published, as they lie in the dataset. Wall time of one process, synced "
         "to disk, warm cache, least of rounds in turn. The copy is `shutil.copyfile` and an fsync of each file. The "
-        "floor hashes each file, reads it with pyarrow and, with pictures, writes it again, hashed, with the same settings: "
+        "floor hashes each file, reads it with pyarrow and, with pictures, writes it again, hashed, the same way: "
         "what publishing in the order of the dataset would have to do. A fixed fifth of a second or so of CPU (card, "
         "croissant.json, settings) is in the numbers.",
         [],
