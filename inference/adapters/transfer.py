@@ -117,7 +117,7 @@ def generate(
             latents = vae_latents(pipe, to_signed(pictures), loop_generator)
             noise = randn_tensor(latents.shape, loop_generator, latents.device, latents.dtype)
             noisy = scheduler.add_noise(latents, noise, torch.tensor([part.noise], device=latents.device))
-            return run("", StepWindow(), latents=noisy, timesteps=list(part.timesteps), **_size(pictures[0]))
+            return run("", StepWindow(), latents=noisy, timesteps=list(part.timesteps))
 
         first = run(
             FIRST_NEGATIVE,
@@ -197,8 +197,6 @@ def edit(
                 images = pipe(
                     prompt,
                     negative_prompt=_negative(prompt, negative_prompt, ""),
-                    height=inverted[0].shape[-2] * pipe.vae_scale_factor,
-                    width=inverted[0].shape[-1] * pipe.vae_scale_factor,
                     num_images_per_prompt=num_images_per_prompt,
                     guidance_scale=guidance_scale,
                     generator=generator,
@@ -297,7 +295,3 @@ def _negative(prompt: str | list[str], given: str | None, default: str) -> str |
     """A negative prompt as pipelines want it: a list where the prompts are one."""
     text = default if given is None else given
     return text if isinstance(prompt, str) else [text] * len(prompt)
-
-
-def _size(picture: Pixels) -> dict[str, int]:
-    return {"height": picture.shape[0], "width": picture.shape[1]}
