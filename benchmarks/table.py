@@ -52,8 +52,9 @@ def paired(
     other: Callable[[], None],
     rounds: int,
     before: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = time.process_time,
 ) -> tuple[float, float, float]:
-    """Process time of two things in turn, and the median of their ratio.
+    """Time of two things in turn, and the median of their ratio.
 
     The first round of each is not counted: it pays for imports and cold caches.
 
@@ -61,13 +62,14 @@ def paired(
         one, other: what to time; the ratio is one / other.
         rounds: counted rounds.
         before: called before each of the two, not timed.
+        clock: seconds; by default CPU time of this process: what a core has to do, whatever else the machine does.
 
     Returns:
         Median seconds of each, and the median ratio.
     """
     times: list[tuple[float, float]] = []
     for _ in range(rounds + 1):
-        times.append((_timed(one, before), _timed(other, before)))
+        times.append((_timed(one, before, clock), _timed(other, before, clock)))
     counted = times[1:]
     return (
         statistics.median(first for first, _ in counted),
@@ -76,9 +78,8 @@ def paired(
     )
 
 
-def _timed(what: Callable[[], None], before: Callable[[], None]) -> float:
-    """CPU seconds of this process: what a core has to do, whatever else the machine does."""
+def _timed(what: Callable[[], None], before: Callable[[], None], clock: Callable[[], float]) -> float:
     before()
-    start = time.process_time()
+    start = clock()
     what()
-    return time.process_time() - start
+    return clock() - start
