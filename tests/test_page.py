@@ -68,11 +68,11 @@ def test_in_a_browser_pictures_a_phrase_two_clicks_and_a_prompt_make_pictures(pi
     with serving(pipeline, {}, "127.0.0.1", 0) as address, tab() as page:
         page.resize(1400, 1000)
         page.open(address)
-        page.until("document.querySelector('#run') && document.querySelector('#pictures-0 input[type=file]')", 90)
+        page.until("!!document.querySelector('#run') && !!document.querySelector('#pictures-0 input[type=file]')", 90)
         page.click("#run")  # without anything
         page.until("document.body.innerText.includes('there are no references')", 90)
         page.upload("#pictures-0 input[type=file]", [picture])
-        page.until("document.querySelector('#pictures-0 img')", 90)
+        page.until("!!document.querySelector('#pictures-0 img')", 90)
         for selector, text in (("#phrase-0 textarea, #phrase-0 input", "cat"), ("#prompt textarea", "a cat outside")):
             page.click(selector)
             page.type(text)
@@ -90,7 +90,7 @@ def test_in_a_browser_pictures_a_phrase_two_clicks_and_a_prompt_make_pictures(pi
             page.click("#canvas img", x, y)
             page.until(f"{shown}.src != {json.dumps(before)}", 90)
         page.click("#run")
-        page.until("document.querySelector('#results img')", 90)
+        page.until("!!document.querySelector('#results img')", 90)
         size = page.until(
             "(() => { const one = document.querySelector('#results img');"
             " return one.naturalWidth && [one.naturalWidth, one.naturalHeight]; })()",
