@@ -176,7 +176,8 @@ class InOrder(Sampler[tuple[int, int]]):
     """Our order, without end."""
 
     def __init__(self, url: str) -> None:
-        self._order = Order(catalogue(Index(url), AsTheyAre()).counts, seed=0)
+        found = catalogue(Index(url), AsTheyAre())
+        self._order = Order(found.counts, found.group_bytes, seed=0, window_bytes=_loading().window_bytes)
 
     def __iter__(self) -> Any:
         for number in range(10**9):
