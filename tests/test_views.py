@@ -27,7 +27,7 @@ NO_DROPS = Dropout(text=0, image=0, both=0)
 FRAMES = (
     {"cup": (20, 60, 100, 160), "dog": (150, 50, 260, 150)},
     {"cup": (40, 80, 120, 180), "dog": (180, 90, 290, 200)},
-    {"cup": (100, 20, 200, 130), "dog": (20, 120, 130, 220)},
+    {"cup": (100, 20, 200, 130), "dog": (20, 135, 98, 235)},
 )
 VIDEO = scene("video", FRAMES)
 IMAGE = scene("image", FRAMES[:1])
