@@ -88,8 +88,8 @@ def run(quick: bool) -> Result:
         f"{rows} rows, each a target of {SIDES[0]} px and two references of {SIDES[1]} px, batches of {_BATCH}, "
         f"{_THREADS} threads or workers, {rounds} rounds in turn, medians of rounds. Decoding alone: libjpeg-turbo on "
         "as many threads, bytes in memory, pixels thrown away. DataLoader: map-style over the same row groups in "
-        f"the same order, each worker keeps {_KEPT_GROUPS} of them, the same decoder, batches stacked; the best of its settings "
-        "is compared.",
+        f"the same order, each worker keeps {_KEPT_GROUPS} of them, the same decoder, batches stacked; "
+        "the best of its settings is compared.",
         [
             (f"{theirs:.2f} times torch's {name} ({ours:.0f} rows/s), asked 1.5", theirs >= 1.5),
             (f"{floor:.2f} of decoding alone, asked 0.85", floor >= 0.85),
@@ -176,7 +176,8 @@ class InOrder(Sampler[tuple[int, int]]):
     """Our order, without end."""
 
     def __init__(self, url: str) -> None:
-        self._order = Order(catalogue(Index(url), AsTheyAre()).counts, seed=0)
+        found = catalogue(Index(url), AsTheyAre())
+        self._order = Order(found.counts, found.group_bytes, seed=0, window_bytes=_loading().window_bytes)
 
     def __iter__(self) -> Any:
         for number in range(10**9):

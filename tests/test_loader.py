@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from loading import image_row, write_samples
@@ -31,7 +32,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def loading(**more: Any) -> Loading:
-    return Loading(**({"global_batch": 8, "buckets": BUCKETS, "seed": 5, "window_groups": 2, "threads": 0} | more))
+    return Loading(**({"global_batch": 8, "buckets": BUCKETS, "seed": 5, "window_bytes": 30_000, "threads": 0} | more))
 
 
 def loader(url: str, *, rank: int = 0, world: int = 1, state: Any = None, **more: Any) -> Loader:
@@ -103,7 +104,7 @@ def test_a_changed_dataset_is_refused_and_a_moved_one_is_not(url: str, tmp_path:
 def test_other_settings_are_refused_by_name(url: str) -> None:
     with loader(url) as one:
         state = one.state()
-    for key, value in (("global_batch", 4), ("seed", 6), ("window_groups", 3), ("buckets", ((64, 64),))):
+    for key, value in (("global_batch", 4), ("seed", 6), ("window_bytes", 10**6), ("buckets", ((64, 64),))):
         with pytest.raises(Refused, match=key):
             loader(url, state=state, **{key: value})
     with pytest.raises(Refused, match=r"view\.flip: 0\.5 -> 0\.1"):
@@ -194,7 +195,7 @@ def test_the_view_is_asked_once_for_each_row_and_the_answer_is_kept(url: str, tm
     assert len(Counting.asked) == UNITS * ROWS
     again = catalogue(index, Counting(), cache=tmp_path)
     assert len(Counting.asked) == UNITS * ROWS
-    for name in ("counts", "rows", "offsets", "pictures", "sizes"):
+    for name in ("counts", "group_bytes", "rows", "offsets", "pictures", "sizes"):
         np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
     assert first.counts.tolist() == [5] * UNITS
     assert again.reasons == {"is even": 30}
@@ -224,7 +225,7 @@ def test_a_rank_reads_few_of_the_row_groups_of_a_batch(url: str) -> None:
     def reads(world: int) -> list[int]:
         out = []
         for rank in range(world):
-            with loader(url, rank=rank, world=world, global_batch=20, window_groups=6, buckets=((64, 64),)) as one:
+            with loader(url, rank=rank, world=world, global_batch=20, window_bytes=10**6, buckets=((64, 64),)) as one:
                 list(islice(one, 3))  # one epoch
                 out.append(one._groups.reads)
         return out
@@ -283,8 +284,13 @@ def test_a_publication_gives_its_rows(url: str, tmp_path: Path) -> None:
     with loader(str(tmp_path), buckets=((64, 64),), global_batch=10) as one:
         ids = [example.sample_id for batch in islice(one, 6) for example in batch.examples]
     assert sorted(ids) == sorted(table["sample_id"].to_pylist())
-    pq.write_table(table.drop_columns(["images"]), tmp_path / name)
+    bare = [[{"bytes": None, "path": "a.jpg"}]] * len(table)
+    at, field = table.schema.get_field_index("images"), table.schema.field("images")
+    pq.write_table(table.set_column(at, field, pa.array(bare, field.type)), tmp_path / name)
     with pytest.raises(Refused, match="published without pictures"):
+        Index(str(tmp_path))
+    pq.write_table(table.drop_columns(["images"]), tmp_path / name)
+    with pytest.raises(Refused, match="has no column images"):
         Index(str(tmp_path))
 
 
@@ -298,7 +304,7 @@ def test_a_publication_gives_its_rows(url: str, tmp_path: Path) -> None:
         ({"buckets": ()}, "no bucket"),
         ({"buckets": ((60, 64),)}, "multiples of 8"),
         ({"threads": -1}, "threads is -1"),
-        ({"window_groups": 0}, "window_groups is 0"),
+        ({"window_bytes": 0}, "window_bytes is 0"),
     ],
 )
 def test_impossible_numbers_are_refused_before_anything_is_read(url: str, more: Any, message: str) -> None:

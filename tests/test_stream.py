@@ -22,6 +22,7 @@ def of_counts(counts: np.ndarray) -> Catalogue:
     sizes = np.where(np.arange(rows)[:, None] % 2, [[64, 48]], [[48, 64]]).astype(np.uint16)
     return Catalogue(
         counts.astype(np.int64),
+        counts.astype(np.int64) * 1000,
         np.concatenate([np.arange(count) for count in counts]).astype(np.int32),
         np.arange(rows + 1),
         np.zeros(rows, np.uint16),
@@ -33,13 +34,14 @@ def of_counts(counts: np.ndarray) -> Catalogue:
 @settings(max_examples=30, deadline=None)
 @given(
     counts=st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(any),
-    window_groups=st.integers(1, 5),
+    window_bytes=st.integers(1, 400),
     seed=st.integers(0, 2**63 - 1),
 )
 def test_every_epoch_holds_every_row_once_and_windows_are_read_one_after_the_other(
-    counts: list[int], window_groups: int, seed: int
+    counts: list[int], window_bytes: int, seed: int
 ) -> None:
-    order = Order(np.array(counts), seed=seed, window_groups=window_groups)
+    sizes = np.array(counts) * 10
+    order = Order(np.array(counts), sizes, seed=seed, window_bytes=window_bytes)
     wanted = {(group, row) for group, count in enumerate(counts) for row in range(count)}
     for epoch in range(3):
         places = [order(number) for number in range(epoch * order.rows, (epoch + 1) * order.rows)]
@@ -47,15 +49,16 @@ def test_every_epoch_holds_every_row_once_and_windows_are_read_one_after_the_oth
         assert [place.window for place in places] == sorted(place.window for place in places)
         assert {place.epoch for place in places} == {epoch}
         for window in {place.window for place in places}:
-            assert len({place.group for place in places if place.window == window}) <= window_groups
+            groups = {place.group for place in places if place.window == window}
+            assert sizes[list(groups)].sum() <= window_bytes + sizes.max()
 
 
 def test_epochs_windows_and_datasets_are_mixed_differently() -> None:
     counts = np.full(8, 50)
-    order = Order(counts, seed=1, window_groups=4)
+    order = Order(counts, counts, seed=1, window_bytes=200)
     first = [(order(number).group, order(number).row) for number in range(400)]
     assert first != [(order(400 + number).group, order(400 + number).row) for number in range(400)]
-    other = Order(counts, seed=1, source=1, window_groups=4)
+    other = Order(counts, counts, seed=1, source=1, window_bytes=200)
     assert first != [(other(number).group, other(number).row) for number in range(400)]
     assert [row for _, row in first[:200]] != [row for _, row in first[200:]]
 
@@ -63,7 +66,7 @@ def test_epochs_windows_and_datasets_are_mixed_differently() -> None:
 def test_a_sample_far_out_is_found_in_the_time_of_the_first() -> None:
     counts = np.random.default_rng(0).integers(100, 500, 20_000)
     plan = Plan([of_counts(counts[:4000]), of_counts(counts[4000:6000])], [2, 1], Buckets(around(64, step_px=8)),
-                global_batch=32, seed=3)  # fmt: skip
+                global_batch=32, seed=3, window_bytes=4_000_000)  # fmt: skip
     began = time.process_time()
     far = plan.next(State(10**9 - 16, 10**9, ((),) * (len(plan.buckets) - 1) + (tuple(range(10**9 - 16, 10**9)),)))
     taken = time.process_time() - began
@@ -115,7 +118,9 @@ def test_buckets_have_about_one_area_and_stay_within_their_aspect() -> None:
 
 
 def test_global_batches_have_one_bucket_and_take_their_samples_in_order() -> None:
-    plan = Plan([of_counts(np.full(10, 30))], [1], Buckets(((64, 48), (48, 64))), global_batch=16, seed=9)
+    plan = Plan(
+        [of_counts(np.full(10, 30))], [1], Buckets(((64, 48), (48, 64))), global_batch=16, seed=9, window_bytes=90_000
+    )
     state, taken = plan.begin(), []
     for _ in range(40):
         planned = plan.next(state)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scenes import COLOURS, GREY, overlap, scene, shows
+from scenes import COLOURS, overlap, scene, shows
 
 from schemas import masks
 from training.data.draws import Purpose, generator
@@ -27,7 +27,7 @@ NO_DROPS = Dropout(text=0, image=0, both=0)
 FRAMES = (
     {"cup": (20, 60, 100, 160), "dog": (150, 50, 260, 150)},
     {"cup": (40, 80, 120, 180), "dog": (180, 90, 290, 200)},
-    {"cup": (100, 20, 200, 130), "dog": (20, 120, 130, 220)},
+    {"cup": (100, 20, 200, 130), "dog": (20, 135, 98, 235)},
 )
 VIDEO = scene("video", FRAMES)
 IMAGE = scene("image", FRAMES[:1])
@@ -58,7 +58,7 @@ def test_an_example_is_a_function_of_sample_target_size_and_draws(name: str) -> 
     view = RECIPES[name]
     assert view.accepts(VIDEO.row)
     seen = set()
-    for number in range(30):
+    for number in range(12):
         example = made(view, VIDEO, number)[1]
         assert content(example) == content(made(view, VIDEO, number)[1])
         assert example.target.shape == (*SIZE, 3)
@@ -88,12 +88,12 @@ PLACED = [
 
 
 @pytest.mark.parametrize("view", PLACED, ids=lambda view: f"{view.name}-{PLACED.index(view)}")
-@pytest.mark.parametrize("size", [(192, 256), (256, 192), (512, 512), (64, 64)])
+@pytest.mark.parametrize("size", [(192, 256), (256, 192), (64, 64)])
 def test_masks_and_boxes_lie_where_the_subjects_are_after_crop_and_flip(view: View, size: tuple[int, int]) -> None:
     for sample in (VIDEO, IMAGE):
         if not view.accepts(sample.row):
             continue
-        for number in range(6):
+        for number in range(4):
             example = made(view, sample, number, size)[1]
             for reference, mask in zip(example.references, example.masks, strict=True):
                 pixels = shows(example.target, str(reference.phrase))
@@ -113,16 +113,17 @@ def test_masks_and_boxes_lie_where_the_subjects_are_after_crop_and_flip(view: Vi
 def test_cut_outs_show_their_subject_alone_on_plain_ground(view: View) -> None:
     for ground in (255, 0):
         one = replace(view, cutout=Cutout(side_px=128, ground=ground, flip=0.5))  # type: ignore[call-arg]
-        for number in range(6):
+        for number in range(4):
             for reference in made(one, VIDEO, number)[1].references:
                 (image,) = reference.images
                 assert image.shape == (128, 128, 3)
-                colours = {tuple(colour) for colour in image.reshape(-1, 3).tolist()}
-                assert COLOURS[str(reference.phrase)] in colours
-                assert (ground,) * 3 in colours
-                assert (GREY,) * 3 not in colours
-                others = [shows(image, other).mean() for other in COLOURS if other != reference.phrase]
-                assert max(others) < 0.02, "nothing but blended edges"
+                # every pixel is the subject's colour, the ground, or a blend of the two at an edge
+                colour, plain = np.array(COLOURS[str(reference.phrase)], float), np.full(3, float(ground))
+                along = (image - plain) @ (colour - plain) / ((colour - plain) ** 2).sum()
+                off = np.abs(image - plain - along[..., None] * (colour - plain)).max(axis=-1)
+                assert off.max() < 30
+                assert 0.2 < (along > 0.9).mean() < 0.9
+                assert (along < 0.1).mean() > 0.1
 
 
 def origin(image: np.ndarray) -> float:
@@ -280,7 +281,7 @@ def test_easyref_multi_sees_the_others_shuffled_and_sometimes_fewer() -> None:
     group = scene("group", frames)
     counts, orders = [], set()
     view = EasyRef(stage="multi", area_px=320 * 240)
-    for number in range(200):
+    for number in range(120):
         target, example = made(view, group, number)
         (reference,) = example.references
         shown = [round((int(shows(image, "cup").any(axis=0).sum()) - 60) / 20) for image in reference.images]
@@ -290,7 +291,7 @@ def test_easyref_multi_sees_the_others_shuffled_and_sometimes_fewer() -> None:
         orders.add(tuple(shown))
     assert set(counts) == {2, 3, 4, 5}
     assert 0.25 < np.mean(np.array(counts) < 5) < 0.55, "four in ten are truncated"
-    assert len(orders) > 60
+    assert len(orders) > 40
     assert max(len(made(EasyRef(stage="multi", max_references=3, truncate=0), group, n)[1].references[0].images)
                for n in range(5)) == 3  # fmt: skip
     assert not view.accepts(IMAGE.row)

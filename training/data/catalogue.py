@@ -26,7 +26,7 @@ from training.views.view import View
 VERSION = 1
 """Hand-bumped when what a view accepts changes without its settings changing."""
 
-_ARRAYS = ("counts", "rows", "offsets", "pictures", "sizes")
+_ARRAYS = ("counts", "group_bytes", "rows", "offsets", "pictures", "sizes")
 _COLUMNS = [name for name in tables.TABLES["samples"].schema.names if name != "images"]
 _COUNTS_FILE = "reasons.json"
 
@@ -37,6 +37,7 @@ class Catalogue:
 
     Attributes:
         counts: (G,) accepted rows of each row group.
+        group_bytes: (G,) bytes of them, about.
         rows: (N,) number of each accepted row in its row group.
         offsets: (N + 1,) where the targets of each accepted row begin.
         pictures: (T,) targets: numbers of pictures.
@@ -45,6 +46,7 @@ class Catalogue:
     """
 
     counts: npt.NDArray[np.int64]
+    group_bytes: npt.NDArray[np.int64]
     rows: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
     pictures: npt.NDArray[np.uint16]
@@ -117,8 +119,10 @@ def _look(index: Index, view: View, kinds: Collection[str] | None, show: Callabl
         counts.append(accepted)
         done += int(index.group_rows[len(counts) - 1])
         show(done, total)
+    shares = np.array(counts) / np.maximum(index.group_rows, 1)
     return Catalogue(
         np.array(counts, np.int64),
+        np.ceil(np.array(index.group_bytes) * shares).astype(np.int64),
         np.array(rows, np.int32),
         np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
         np.array(pictures, np.uint16),

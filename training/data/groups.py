@@ -72,9 +72,9 @@ class RowGroups:
         """A row group, as work whose result is `AcceptedRows`; started now unless it is there."""
         key = (source, group)
         if key not in self._kept:
-            size = self._indexes[source].group_bytes[group]
+            size = int(self._catalogues[source].group_bytes[group])
             self._kept[key] = (self._submit(self._read, source, group), size)
-            self.reads, self.read_bytes = self.reads + 1, self.read_bytes + size
+            self.reads, self.read_bytes = self.reads + 1, self.read_bytes + self._indexes[source].group_bytes[group]
             while len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > self._limit:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)

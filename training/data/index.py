@@ -4,10 +4,11 @@ A dataset is what `refloom curate` wrote or what `refloom publish` made of it, l
 """
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ from schemas.fingerprint import of_json
 from schemas.storage import Folder
 
 _OPENERS = 8
+_LEAST_PICTURE_BYTES = 64
+"""No picture is smaller; without pictures a row has a byte or two here."""
 _PUBLISHED = "data/samples"
 
 
@@ -77,18 +80,17 @@ class Index:
             self.files = tuple(pool.map(lambda one: self._footer(*one), sorted(listed.items())))
 
     def _footer(self, path: str, sha256: str) -> SampleFile:
-        with self.folder.open(path) as source, _parquet(self.folder, path, source) as reader:
+        with self._open(path) as reader:
             schema, footer = reader.schema_arrow, reader.metadata
             absent = [name for name in tables.TABLES["samples"].schema.names if name not in schema.names]
-            if "images" in absent:
-                raise Refused(f"{self.url} is published without pictures: get them back with `refloom rehydrate`")
             if absent:
                 raise Refused(f"{path} in {self.url} has no column {absent[0]}: it is not a file of samples")
             groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
-            sizes = tuple(
-                sum(group.column(number).total_compressed_size for number in range(group.num_columns))
-                for group in groups
-            )
+            columns = [[group.column(number) for number in range(group.num_columns)] for group in groups]
+            pictures = sum(one.total_compressed_size for group in columns for one in group if _is_picture(one))
+            if pictures < _LEAST_PICTURE_BYTES * footer.num_rows:
+                raise Refused(f"{self.url} is published without pictures: get them back with `refloom rehydrate`")
+            sizes = tuple(sum(one.total_compressed_size for one in group) for group in columns)
             return SampleFile(path, sha256, tuple(group.num_rows for group in groups), sizes)
 
     @cached_property
@@ -111,28 +113,32 @@ class Index:
         """Of the samples: other rows, another cut into files or row groups, or another order give another one."""
         return of_json([[file.path, file.sha256, list(file.group_rows)] for file in self.files])
 
+    @contextmanager
+    def _open(self, path: str) -> Iterator[pq.ParquetFile]:
+        try:
+            with (
+                self.folder.open(path) as source,
+                pq.ParquetFile(source, page_checksum_verification=True) as reader,
+            ):
+                yield reader
+        except (OSError, pa.ArrowException) as error:
+            raise Refused(
+                f"{path} in {self.url} cannot be read ({error}): find out what is damaged with `refloom verify`"
+            ) from error
+
     def read(self, key: RowGroupKey, columns: list[str] | None = None) -> pa.Table:
         """A row group; all columns by default.
 
         Raises:
             Refused: it cannot be read: bytes are damaged or gone.
         """
-        with self.folder.open(key.path) as source, _parquet(self.folder, key.path, source) as reader:
-            try:
-                return reader.read_row_group(key.number, columns=columns, use_threads=False)
-            except (OSError, pa.ArrowException) as error:
-                raise _unreadable(self.folder, key.path, error) from error
+        with self._open(key.path) as reader:
+            return reader.read_row_group(key.number, columns=columns, use_threads=False)
 
 
-def _parquet(folder: Folder, path: str, source: Any) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(source, page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(folder, path, error) from error
-
-
-def _unreadable(folder: Folder, path: str, error: Exception) -> Refused:
-    return Refused(f"{path} in {folder.url} cannot be read ({error}): find out what is damaged with `refloom verify`")
+def _is_picture(column: pq.ColumnChunkMetaData) -> bool:
+    path: str = column.path_in_schema
+    return path.startswith("images.") and path.endswith(".bytes")
 
 
 def _of_dataset(url: str, split: str) -> dict[str, str]:

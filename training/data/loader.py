@@ -61,17 +61,17 @@ class Loading:
         global_batch: samples of an optimiser step, over all ranks and accumulated micro-batches.
         buckets: (height, width) of the targets, pixels.
         seed: of order, draws, noise and timesteps.
-        window_groups: row groups that are mixed with each other.
+        window_bytes: of rows that are mixed with each other.
         threads: that read and decode; 0 does it where the batch is asked for.
         ahead_bytes: of finished examples that wait; one batch waits in any case.
-        group_bytes: of row groups that are kept; those in use may be more.
+        group_bytes: of row groups that are kept, best two windows; those in use may be more.
         cache: folder for what views accept; None looks through the datasets at every start.
     """
 
     global_batch: int
     buckets: tuple[Size, ...]
     seed: int = 0
-    window_groups: int = 8
+    window_bytes: int = 384 << 20
     threads: int = 2
     ahead_bytes: int = 512 << 20
     group_bytes: int = 1 << 30
@@ -170,7 +170,7 @@ class Loader:
             Buckets(loading.buckets),
             global_batch=loading.global_batch,
             seed=loading.seed,
-            window_groups=loading.window_groups,
+            window_bytes=loading.window_bytes,
         )
         self._settings = _settings(indexes, sources, view, loading)
         self._planned = self.plan.begin() if state is None else State.from_json(state, self._settings)
@@ -301,6 +301,6 @@ def _settings(indexes: Sequence[Index], sources: Sequence[Source], view: View, l
         "view": view.settings(),
         "seed": loading.seed,
         "global_batch": loading.global_batch,
-        "window_groups": loading.window_groups,
+        "window_bytes": loading.window_bytes,
         "buckets": [list(size) for size in loading.buckets],
     }

@@ -1,8 +1,9 @@
 """Which row is the n-th of a dataset's endless stream: a pure function of the seed, tested without any file.
 
-An epoch permutes row groups, cuts them into windows of a few, and permutes the rows inside each window. Rows are as
-mixed as a window is wide, and a row group is read once per epoch instead of once per row. Epochs follow one another
-without a gap, so no rank ever has a step less than another.
+An epoch permutes row groups, cuts them into windows of some bytes, and permutes the rows inside each window. Rows are
+as mixed as a window is wide, and a row group is read once per epoch instead of once per row. Windows are measured in
+the bytes of accepted rows, so that small row groups, and views that accept few rows, are mixed as well as others.
+Epochs follow one another without a gap, so no rank ever has a step less than another.
 """
 
 from dataclasses import dataclass
@@ -44,47 +45,50 @@ class Order:
     """The stream of one dataset.
 
     Args:
-        counts: accepted rows of each row group.
+        counts: (G,) accepted rows of each row group.
+        sizes: (G,) bytes of them.
         seed: of the run.
         source: number of the dataset in the mixture, so that two of the same size differ.
-        window_groups: row groups in a window.
+        window_bytes: of a window; it holds the row groups that begin within them, at least one.
 
     Raises:
         Refused: there is no row at all.
     """
 
-    def __init__(self, counts: Ints, *, seed: int, source: int = 0, window_groups: int = 8) -> None:
-        if window_groups < 1:
-            raise Refused(f"window_groups is {window_groups}: give 1 or more row groups to mix")
+    def __init__(self, counts: Ints, sizes: Ints, *, seed: int, window_bytes: int, source: int = 0) -> None:
+        if window_bytes < 1:
+            raise Refused(f"window_bytes is {window_bytes}: give some hundreds of millions")
         if not counts.sum():
             raise Refused("there is no row to order")
         self.rows = int(counts.sum())
-        self._counts = np.asarray(counts, np.int64)
+        self._counts, self._sizes = np.asarray(counts, np.int64), np.asarray(sizes, np.int64)
         self._filled = np.flatnonzero(self._counts)
-        self._seed, self._source, self._width = seed, source, window_groups
+        self._seed, self._source, self._window_bytes = seed, source, window_bytes
         self._epoch = lru_cache(maxsize=_EPOCHS_KEPT)(self._make_epoch)
         self._window = lru_cache(maxsize=_WINDOWS_KEPT)(self._make_window)
 
     def __call__(self, number: int) -> Place:
         """The place of the n-th row of the stream; takes as long for any n."""
         epoch, at = divmod(number, self.rows)
-        _, starts = self._epoch(epoch)
+        _, _, starts = self._epoch(epoch)
         window = int(np.searchsorted(starts, at, side="right")) - 1
         groups, slots, rows = self._window(epoch, window)
         inside = at - int(starts[window])
         slot = int(slots[inside])
         return Place(self._source, epoch, window, slot, int(rows[inside]), int(groups[slot]))
 
-    def _make_epoch(self, epoch: int) -> tuple[Ints, Ints]:
-        """Row groups in their order, and the first row of each window."""
+    def _make_epoch(self, epoch: int) -> tuple[Ints, Ints, Ints]:
+        """Row groups in their order, and of each window the first row group and the first row."""
         drawn = generator(self._seed, epoch, Purpose.GROUPS, stream=self._source)
         groups = drawn.permutation(self._filled)
-        ends = np.cumsum(self._counts[groups])[self._width - 1 :: self._width]
-        return groups, np.concatenate([[0], ends])
+        sizes, counts = self._sizes[groups], self._counts[groups]
+        _, first = np.unique((np.cumsum(sizes) - sizes) // self._window_bytes, return_index=True)
+        return groups, np.append(first, len(groups)), (np.cumsum(counts) - counts)[first]
 
     def _make_window(self, epoch: int, window: int) -> tuple[Ints, Ints, Ints]:
         """Row groups of a window, and of each of its rows in their order the slot and the row."""
-        groups = self._epoch(epoch)[0][window * self._width : (window + 1) * self._width]
+        all_groups, first, _ = self._epoch(epoch)
+        groups = all_groups[first[window] : first[window + 1]]
         counts = self._counts[groups]
         slots = np.repeat(np.arange(len(groups)), counts)
         rows = np.concatenate([np.arange(count) for count in counts])

@@ -65,7 +65,7 @@ class Plan:
         buckets: sizes to train at.
         global_batch: samples of an optimiser step, over all ranks and accumulated micro-batches.
         seed: of the run.
-        window_groups: row groups that are mixed with each other.
+        window_bytes: of rows that are mixed with each other.
 
     Raises:
         Refused: a number is out of range.
@@ -79,7 +79,7 @@ class Plan:
         *,
         global_batch: int,
         seed: int,
-        window_groups: int = 8,
+        window_bytes: int,
     ) -> None:
         if global_batch < 1:
             raise Refused(f"global_batch is {global_batch}: give 1 or more samples")
@@ -89,7 +89,7 @@ class Plan:
         self.global_batch, self.seed = global_batch, seed
         self._mixture = Mixture(weights, seed=seed)
         self._orders = [
-            Order(catalogue.counts, seed=seed, source=source, window_groups=window_groups)
+            Order(catalogue.counts, catalogue.group_bytes, seed=seed, source=source, window_bytes=window_bytes)
             for source, catalogue in enumerate(catalogues)
         ]
 

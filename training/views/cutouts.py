@@ -87,8 +87,7 @@ def filled(inside: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         else:
             ahead[:, :-1] = reached[:, 1:]
         after.append(ahead)
-    out: npt.NDArray[np.uint8] = before[0] & before[1] & after[0] & after[1]
-    return out
+    return np.bitwise_and.reduce([*before, *after])
 
 
 def largest_part(mask: Encoded, box: npt.ArrayLike) -> float:
