@@ -91,7 +91,7 @@ def test_pictures_are_found_in_their_files_even_if_they_look_alike(tmp_path):
         start, length = chunk_of(reader, 0, "image.bytes")
     raw = path.read_bytes()
     values = table.to_batches()[0].column("image")
-    offsets = locate(values.field("bytes"), raw[start : start + length], start, "one")
+    offsets = locate(values.field("bytes"), pa.py_buffer(raw[start : start + length]), start, "one")
     assert [raw[offset : offset + len(one)] for offset, one in zip(offsets, data, strict=True)] == data
     with pytest.raises(Refused, match="not stored as they are"):
-        locate(values.field("bytes"), raw[start : start + 50], start, "one")
+        locate(values.field("bytes"), pa.py_buffer(raw[start : start + 50]), start, "one")

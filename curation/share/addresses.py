@@ -122,7 +122,7 @@ def chunk_of(reader: pq.ParquetFile, group: int, column: str) -> tuple[int, int]
     raise KeyError(column)
 
 
-def locate(values: pa.Array, chunk: bytes, start: int, where: str) -> list[int]:
+def locate(values: pa.Array, chunk: pa.Buffer, start: int, where: str) -> list[int]:
     """Offsets in the file of N pictures.
 
     Args:
@@ -136,15 +136,33 @@ def locate(values: pa.Array, chunk: bytes, start: int, where: str) -> list[int]:
     """
     offsets, cursor = [], 0
     for value in values:
-        data = value.as_buffer().to_pybytes()
-        head = len(data).to_bytes(4, "little") + data[:_HEAD]
+        data = value.as_buffer()
+        head = data.size.to_bytes(4, "little") + _part(data, 0, _HEAD).to_pybytes()
         while True:
-            cursor = chunk.find(head, cursor)
+            cursor = _find(head, chunk, cursor)
             if cursor < 0:
                 raise Refused(f"{where}: pictures are not stored as they are; refloom did not write this file")
-            if chunk.startswith(data, cursor + 4):
+            if data.equals(_part(chunk, cursor + 4, data.size)):
                 break
             cursor += 1
         offsets.append(start + cursor + 4)
-        cursor += 4 + len(data)
+        cursor += 4 + data.size
     return offsets
+
+
+def _part(buffer: pa.Buffer, start: int, length: int) -> pa.Buffer:
+    """What there is of `length` bytes, without a copy."""
+    return buffer.slice(start, max(0, min(length, buffer.size - start)))
+
+
+def _find(head: bytes, chunk: pa.Buffer, cursor: int) -> int:
+    """Where `head` first comes at or behind `cursor`, -1 if nowhere; mostly at once, or behind the head of a page."""
+    window = len(head)
+    while cursor < chunk.size:
+        found: int = _part(chunk, cursor, window).to_pybytes().find(head)
+        if found >= 0:
+            return cursor + found
+        if cursor + window >= chunk.size:
+            break
+        window *= 8
+    return -1
