@@ -144,6 +144,9 @@ class Folder:
         else:
             starts, stops = [start for start, _ in ranges], [stop for _, stop in ranges]
             found = self._fs.cat_ranges([self.at(path)] * len(ranges), starts, stops, on_error="raise")
+            for data in found:
+                if isinstance(data, Exception):  # older fsspec returns errors whatever it is told
+                    raise data
         if any(len(data) != stop - start for data, (start, stop) in zip(found, ranges, strict=True)):
             raise EOFError(f"{self.at(path)} ends before a range that was asked for")
         return found
