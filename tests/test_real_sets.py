@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import HERE, ingest
+from helpers import HERE, ingest, ledger
 from PIL import Image
 from realsets import (
     check_box,
@@ -40,6 +40,7 @@ from ingest.sources.subjects import Subjects
 from ingest.sources.ytvis import YouTubeVis
 from schemas import pictures
 from schemas.dataset import Dataset
+from schemas.ids import image_of
 from schemas.settings import load
 from schemas.verify import verify
 
@@ -74,7 +75,7 @@ SOURCES: dict[str, Callable[[Path], list[Any]]] = {
 }
 SETS = tuple(SOURCES)
 KINDS = {
-    "coco": {"image", "group"},
+    "coco": {"image"},
     "ytvis": {"video"},
     "sa1b": {"image", "group"},
     "subjects": {"group"},
@@ -147,13 +148,11 @@ def test_coco(curated, shared):
         found["caption"] += len(annotation_file(shared / f"coco/annotations/captions_{split}.json")["annotations"])
         annotated |= {f"coco/{item['image_id']:012d}" for item in told["annotations"] if not item["iscrowd"]}
         side = "validation" if split == "val2017" else "train"
-        rows = dataset.read("splits").to_pylist()
-        sides = {row["image_id"]: row["split"] for row in rows}
-        sizes = Counter(row["cluster"] for row in rows)
-        alone = {row["image_id"] for row in rows if sizes[row["cluster"]] == 1}  # not held by a group over both splits
-        ids = {f"coco/{item['id']:012d}" for item in told["images"]}
-        assert len(ids & alone) >= len(ids) - 2
-        assert {sides[image_id] for image_id in ids & alone} == {side}
+        sides = {row["image_id"]: row["split"] for row in dataset.read("splits").to_pylist()}
+        assert {sides[f"coco/{item['id']:012d}"] for item in told["images"]} == {side}
+    (pair,) = dataset.read("groups").to_pylist()  # two that look alike, one in each of COCO's splits
+    assert {sides[image_of(member)] for member in pair["members"]} == {"train", "validation"}
+    assert ledger(dataset, "compose")["group", pair["group_id"], 0] == "too_few_members"
 
     counts = dataset.counts("ingest")
     assert (counts["image"].input, counts["image"].kept) == (found["image"], found["image"])
