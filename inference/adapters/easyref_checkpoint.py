@@ -69,9 +69,12 @@ def read_easyref(
         lora_rank=ranks.pop() if ranks else 0,
         side=side,
     )
-    own = _own(tensors, unet, source)
+    own, repeated = _own(tensors, unet)
     adapter = EasyRef.on_meta(config)
     load_strict(adapter, own, source, "it belongs to another base model or another language model")
+    for key, name in repeated.items():
+        if own[name].shape != tensors[key].shape or not torch.equal(own[name], tensors[key]):
+            raise Refused(f"{source} is damaged: {key} must repeat the tensor that is {name} here, and differs")
     adapter.tokenizer = tokenizer
     return adapter if dtype is None else adapter.to(dtype)
 
@@ -109,28 +112,27 @@ def _processor_key(path: str, name: str) -> str:
     return f"layers.{path}.{name}"
 
 
-def _own(tensors: Mapping[str, Tensor], unet: Any, source: str) -> dict[str, Tensor]:
-    """The file's tensors under our keys, each once. Unknown ones keep their names, so that the report shows them."""
+def _own(tensors: Mapping[str, Tensor], unet: Any) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The file's tensors under our keys, and the keys of the file that repeat one of these.
+
+    Unknown tensors keep their names, so that a report shows the key of the file.
+    """
     frozen = set(unet.state_dict())
     numbered = dict(enumerate(name.removesuffix(".processor") for name in unet.attn_processors))
     own: dict[str, Tensor] = {}
-    twice: list[tuple[str, str]] = []
+    repeated: dict[str, str] = {}
     for key, tensor in tensors.items():
         name = own_key(key, numbered)
-        if name is None:
-            if key.startswith("unet.") and key.removeprefix("unet.") not in frozen:
+        if name is None and key.startswith("unet."):
+            if key.removeprefix("unet.") not in frozen:
                 own[key] = tensor
-            elif not key.startswith("unet."):
-                twice.append((key, "reader.trunk.embed_tokens.weight"))
+        elif name is None:
+            repeated[key] = "reader.trunk.embed_tokens.weight"
         elif key.startswith("adapter_modules.") and name != key:
-            twice.append((key, name))
+            repeated[key] = name
         else:
             own[name] = tensor
-    for key, name in twice:
-        first = own.setdefault(name, tensors[key])
-        if first.shape != tensors[key].shape or not torch.equal(first, tensors[key]):
-            raise Refused(f"{source} is damaged: {key} must repeat the tensor that is {name} here, and differs")
-    return own
+    return own, repeated
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:
