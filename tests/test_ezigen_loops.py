@@ -52,12 +52,11 @@ def test_the_schedule_is_divided_as_in_the_spec_and_as_published(share):
     assert (published.start, published.noise) == (9 if share == 0.8 else start, noise)
 
 
-def test_the_whole_schedule_can_be_the_subjects_but_not_less_than_a_step():
+def test_the_subjects_have_one_step_to_all():
     assert splits.split(timesteps(), 1.0) == splits.Split(0, tuple(timesteps()), 981)
     with pytest.raises(Refused, match="no noise level"):
         splits.split(timesteps(), 1.0, faithful=True)
-    with pytest.raises(Refused, match="less than one step"):
-        splits.split(timesteps(), 0.01)
+    assert splits.split(timesteps(), 0.01) == splits.Split(49, (1,), 1)
     for share in (0.0, 1.1, -0.5):
         with pytest.raises(Refused, match="at most 1"):
             splits.split(timesteps(), share)

@@ -45,7 +45,7 @@ class Trajectory:
 def split(
     timesteps: Sequence[int], split_ratio: float, *, train_timesteps: int = 1000, faithful: bool = False
 ) -> Split:
-    """Divide a schedule.
+    """Divide a schedule; the subjects have at least one step.
 
     Args:
         timesteps: of the whole schedule, descending.
@@ -54,14 +54,12 @@ def split(
         faithful: as the published code does it, see above.
 
     Raises:
-        Refused: the share is out of range or smaller than one step.
+        Refused: the share is out of range.
     """
     steps = len(timesteps)
     if not 0 < split_ratio <= 1:
         raise Refused(f"split_ratio is a share of the steps, above 0 and at most 1, not {split_ratio}")
     start = ShareWindow.last(split_ratio).resolve(steps).start
-    if start == steps:
-        raise Refused(f"split_ratio {split_ratio} of {steps} steps is less than one step")
     if not faithful:
         return Split(start, tuple(timesteps[start:]), timesteps[start])
     noise = int(split_ratio * train_timesteps)

@@ -43,7 +43,7 @@ class Transferred:
     """Pictures, and how they came about.
 
     Attributes:
-        images: (H, W, 3) uint8 each, half-major as stock pipelines order them: prompts, then images of a prompt.
+        images: (H, W, 3) uint8 each: prompts, then images of a prompt.
         passes: the pictures after the first pass, or what was edited, and after each loop.
         similarities: per loop and picture the cosine of CLIP's embeddings before and after; None without an encoder.
         loops: how many loops each picture of `images` has been through.
