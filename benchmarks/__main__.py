@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-NAMES = ("ingest", "curation", "masks", "memory", "workers", "rows", "neighbours", "publish")
+NAMES = ("ingest", "curation", "masks", "memory", "workers", "rows", "neighbours", "publish", "flops", "adapters")
 _README = Path(__file__).with_name("README.md")
 _MARKS = ("<!-- numbers begin -->", "<!-- numbers end -->")
 
