@@ -21,6 +21,8 @@ NAMES = (
     "publish",
     "stages",
     "loader",
+    "flops",
+    "adapters",
 )
 _README = Path(__file__).with_name("README.md")
 _MARKS = ("<!-- numbers begin -->", "<!-- numbers end -->")

@@ -172,8 +172,11 @@ class TokenSlot(Slot):
         key, value = self.layer.to_k_ip(tokens), self.layer.to_v_ip(tokens)
         value = value * strengths.to(value.device, value.dtype)[..., None, None]
         index = index.to(key.device)
-        self.key = split_heads(key, self.heads)[index].to(call.device, call.dtype)
-        self.value = split_heads(value, self.heads)[index].to(call.device, call.dtype)
+        self.key, self.value = (
+            # heads outermost in memory, so that what takes all references for one long one makes a view in every step
+            split_heads(states, self.heads)[index].to(call.device, call.dtype).transpose(1, 2).contiguous().transpose(1, 2)
+            for states in (key, value)
+        )
         self.present = None if bool(present.all()) else present.to(key.device)[index].to(call.device)
 
     def clear(self) -> None:
