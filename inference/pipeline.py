@@ -155,7 +155,10 @@ class ReferencePipeline:
         known = set(inspect.signature(self.adapter.encode).parameters) - {"references", "prompt"}
         check_names(f"the {self.adapter.kind} adapter", options, known)
         if "place" not in self.adapter.reads and any(one.boxes or one.masks for one in given):
-            _warn(f"the {self.adapter.kind} adapter puts references where it likes: boxes and masks have no effect")
+            _warn(
+                f"the {self.adapter.kind} adapter puts references where it likes: boxes and masks have no effect",
+                callers=3,
+            )
         self._conditioning = self.adapter.encode(given, **options)
         self._references = given
         return self
@@ -301,7 +304,10 @@ class ReferencePipeline:
             named = [one.phrase for one in self._references if one.phrase]
             for prompt, phrase in ((prompt, phrase) for prompt in prompts for phrase in named):
                 if not phrases.contains(prompt, phrase):
-                    _warn(f"the prompt {prompt!r} does not have the words {phrase!r} of a reference: use its words")
+                    _warn(
+                        f"the prompt {prompt!r} does not have the words {phrase!r} of a reference: use its words",
+                        callers=4,
+                    )
         return self.adapter.for_prompts(self._conditioning, self._references, prompts)
 
 
@@ -312,5 +318,6 @@ def _as_pictures(images: Any) -> Any:
     return images
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, ReferenceWarning, stacklevel=4)
+def _warn(message: str, *, callers: int) -> None:
+    """Warn of what the caller of the public method did, which is so many calls away."""
+    warnings.warn(message, ReferenceWarning, stacklevel=callers + 1)
