@@ -54,6 +54,7 @@ def add_commands(commands: Any, command: Command) -> None:
     convert.add_argument("out", metavar="OUT", help="new folder; with --format diffusers a new .safetensors file")
     convert.add_argument("--kind", metavar="KIND", help=f"of a published checkpoint: {KINDS}")
     convert.add_argument("--base", metavar="BASE", help="it was trained for; only unet/config.json is read")
+    convert.add_argument("--tokenizer", metavar="FOLDER", help="of its language model, to be kept with it")
     convert.add_argument(
         "--format",
         choices=("refloom", "diffusers"),
@@ -83,6 +84,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--adapter", required=True, metavar="ADAPTER", help="folder of one, or a published checkpoint")
     group.add_argument("--kind", metavar="KIND", help=f"of a published checkpoint: {KINDS}")
     group.add_argument("--image-encoder", metavar="CLIP", help="that reads references, if the base has none")
+    group.add_argument("--tokenizer", metavar="FOLDER", help="of the adapter's language model, if it has none")
     group.add_argument("--face-model", default="auto", metavar="NAME", help="for crop=face; see `refloom models`")
     group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is one")
     group.add_argument(

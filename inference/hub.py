@@ -66,6 +66,7 @@ def fetch(repo_id: str, patterns: Sequence[str]) -> Path:
 
 
 def push_files(
+    root: Path,
     files: Sequence[Path],
     repo_id: str,
     *,
@@ -77,7 +78,8 @@ def push_files(
     """Send files to a model repository in one commit, which is all or nothing; returns the repository's address.
 
     Args:
-        files: they lie at the root of the repository under their own names.
+        root: folder that becomes the repository.
+        files: below it.
         repo_id: `owner/name`; made if absent.
         message: of the commit.
         private: of a repository that is made now; an existing one is left as it is.
@@ -93,7 +95,7 @@ def push_files(
     api = HfApi(endpoint=endpoint, token=token, library_name="refloom")
     with reported(repo_id, to="write"):
         url = str(api.create_repo(repo_id, private=private, exist_ok=True))
-        operations = [CommitOperationAdd(file.name, str(file)) for file in files]
+        operations = [CommitOperationAdd(file.relative_to(root).as_posix(), str(file)) for file in files]
         api.create_commit(repo_id, operations=operations, commit_message=message)
     return url
 

@@ -52,14 +52,14 @@ models             --json
 publish            <dataset> <dest> --tables --no-images --include-face-embeddings --shard-mb --only-sources \
                    --accept-license --takedown --replace --dry-run --push --public --endpoint --forget-history
 rehydrate          <published> <source> <dest> --replace --dry-run
-generate           --base --adapter --kind --image-encoder --face-model --device --dtype --variant --scale --set \
+generate           --base --adapter --kind --image-encoder --tokenizer --face-model --device --dtype --variant --scale --set \
                    --reference --prompt --negative-prompt --out --images --height --width --steps --guidance-scale \
                    --seed --replace
-edit               --source --mask --base --adapter --kind --image-encoder --face-model --device --dtype --variant \
+edit               --source --mask --base --adapter --kind --image-encoder --tokenizer --face-model --device --dtype --variant \
                    --scale --set --reference --prompt --negative-prompt --out --images --height --width --steps \
                    --guidance-scale --seed --replace
-convert            <adapter> <out> --kind --base --format --dtype --replace
-ui                 --base --adapter --kind --image-encoder --face-model --device --dtype --variant --scale --set \
+convert            <adapter> <out> --kind --base --tokenizer --format --dtype --replace
+ui                 --base --adapter --kind --image-encoder --tokenizer --face-model --device --dtype --variant --scale --set \
                    --host --port
 sample-data        <out> --images --videos --seed
 demo               <out> --images --videos --seed --workers --address --item-timeout
