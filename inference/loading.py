@@ -55,7 +55,7 @@ def load_base(base: Any, *, torch_dtype: torch.dtype | None = None, variant: str
             folder = Path(DiffusionPipeline.download(name, **options))
     try:
         with _quiet():
-            pipe = DiffusionPipeline.from_pretrained(
+            pipe = DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
                 folder, local_files_only=True, torch_dtype=torch_dtype or torch.float32, **options
             )
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
@@ -84,7 +84,7 @@ def load_unet_shapes(base: str | Path) -> Any:
     try:
         config = UNet2DConditionModel.load_config(str(file.parent), local_files_only=True)
         with torch.device("meta"):
-            return UNet2DConditionModel.from_config(config)
+            return UNet2DConditionModel.from_config(config)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TypeError) as error:
         raise Refused(f"{file} describes no UNet2DConditionModel: {str(error)[:300]}") from error
 

@@ -86,7 +86,7 @@ class Studio:
             subjects: pictures as gradio has them, phrase, scale, and whether to crop faces, of each.
             places: of them.
         """
-        given = [
+        given: list[tuple[Any, ...]] = [
             (tuple(path for path, _ in pictures), phrase.strip() or None, box, scale, "face" if crop else None)
             for (pictures, phrase, scale, crop), box in zip(subjects, places.boxes, strict=True)
             if pictures

@@ -115,7 +115,7 @@ class ReferencePipeline:
         pipe = load_base(base, torch_dtype=torch_dtype, variant=variant)
         if torch_dtype is None and not isinstance(base, str | Path):
             torch_dtype = pipe.unet.dtype
-        found = load_adapter(adapter, kind=kind, unet=lambda: pipe.unet, dtype=torch_dtype)
+        found: Any = load_adapter(adapter, kind=kind, unet=lambda: pipe.unet, dtype=torch_dtype)
         if device is not None:
             pipe.to(device)
         home = device if device is not None else getattr(pipe, "_execution_device", pipe.device)

@@ -16,7 +16,7 @@ from PIL import Image
 from inference.adapters import published
 from inference.adapters.reference import Reference
 from inference.pipeline import Generated, ReferencePipeline, ReferenceWarning
-from schemas.errors import Refused
+from schemas.errors import JobStopped, Refused
 
 MAKERS = {"ip_adapter": ip_adapter, "mip": mip_adapter, "ms_diffusion": ms_adapter}
 PROMPT = "a photo of a dog and a cat"
@@ -344,6 +344,14 @@ def test_a_base_of_pickles_is_not_read(shop, tmp_path):
     weights.unlink()
     with pytest.raises(Refused, match="cannot be loaded"):
         ReferencePipeline.from_pretrained(base, shop / "mip")
+
+
+def test_a_name_that_is_no_folder_is_asked_of_the_hub_alone(monkeypatch, pipe):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(JobStopped, match="modles/ms is no folder here, so it was taken for a repository"):
+        ReferencePipeline.from_pretrained(pipe, "modles/ms")
 
 
 def test_a_withdrawn_base_is_fetched_from_where_it_is_now(shop, monkeypatch):
