@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from inference.commandline import add_commands
+from refloom_pictures import add_commands
 
 __version__ = "0.1.0"
 

@@ -66,6 +66,10 @@ def convert(options: argparse.Namespace) -> int:
     adapter = loading.load_adapter(options.adapter, kind=options.kind, unet=unet, dtype=_dtype(options.dtype))
     if file and not isinstance(adapter, IPAdapter):
         raise Refused(f"diffusers reads plain IP-Adapters alone, not the kind {adapter.kind}: use --format refloom")
+    if options.tokenizer is not None:
+        if not hasattr(adapter, "tokenizer"):
+            raise Refused(f"the {adapter.kind} adapter has no language model: leave --tokenizer out")
+        adapter.tokenizer = loading.load_tokenizer(options.tokenizer)
     parts: dict[str, list[int]] = {}
     for key, tensor in adapter.state_dict().items():
         parts.setdefault(key.partition(".")[0], []).append(tensor.numel())
@@ -164,6 +168,7 @@ def _pipeline(options: argparse.Namespace) -> Iterator[tuple["ReferencePipeline"
         options.adapter,
         kind=options.kind,
         image_encoder=options.image_encoder,
+        tokenizer=options.tokenizer,
         torch_dtype=_dtype({"auto": "fp32" if device == "cpu" else "bf16"}.get(options.dtype, options.dtype)),
         device=device,
         variant=options.variant,

@@ -66,6 +66,7 @@ def fetch(repo_id: str, patterns: Sequence[str]) -> Path:
 
 
 def push_files(
+    root: Path,
     files: Sequence[Path],
     repo_id: str,
     *,
@@ -77,7 +78,8 @@ def push_files(
     """Send files to a model repository in one commit, which is all or nothing; returns the repository's address.
 
     Args:
-        files: they lie at the root of the repository under their own names.
+        root: folder that becomes the repository.
+        files: below it.
         repo_id: `owner/name`; made if absent.
         message: of the commit.
         private: of a repository that is made now; an existing one is left as it is.
@@ -93,7 +95,7 @@ def push_files(
     api = HfApi(endpoint=endpoint, token=token, library_name="refloom")
     with reported(repo_id, to="write"):
         url = str(api.create_repo(repo_id, private=private, exist_ok=True))
-        operations = [CommitOperationAdd(file.name, str(file)) for file in files]
+        operations = [CommitOperationAdd(file.relative_to(root).as_posix(), str(file)) for file in files]
         api.create_commit(repo_id, operations=operations, commit_message=message)
     return url
 
@@ -114,19 +116,22 @@ def reported(repo_id: str, *, to: Literal["read", "write"]) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, LocalTokenNotFoundError
 
     task, done = {"read": ("fetching", "read"), "write": ("the push to", "written to")}[to]
-    again = f"{task} {repo_id} stopped ({{}}): run the same command again, it resumes"
+    taken = f"; {repo_id} is no folder here, so it was taken for a repository" if to == "read" else ""
+
+    def stopped(why: object) -> JobStopped:
+        return JobStopped(f"{task} {repo_id} stopped ({why}): run the same command again, it resumes{taken}")
+
     try:
         yield
     except LocalTokenNotFoundError as error:
         raise Refused("no token: log in with `hf auth login`, or set HF_TOKEN") from error
     except LocalEntryNotFoundError as error:
-        raise JobStopped(again.format("it is not in the cache, and the Hub cannot be reached")) from error
+        raise stopped("it is not in the cache, and the Hub cannot be reached") from error
     except HfHubHTTPError as error:
         code = error.response.status_code if error.response is not None else None
         if code in _DENIED:
-            raise Refused(
-                f"{repo_id} cannot be {done} ({code}): check its name, and that the token may {to}"
-            ) from error
-        raise JobStopped(again.format(error)) from error
+            remedy = f"check its name, and that the token may {to}{taken}"
+            raise Refused(f"{repo_id} cannot be {done} ({code}): {remedy}") from error
+        raise stopped(error) from error
     except (OSError, httpx2.HTTPError, RuntimeError, ValueError) as error:
-        raise JobStopped(again.format(error)) from error
+        raise stopped(error) from error

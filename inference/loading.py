@@ -20,6 +20,8 @@ ALIASES = {
 }
 """Withdrawn repositories, and where the same weights are now."""
 
+_ADAPTER_FILES = (weights.CONFIG_FILE, weights.WEIGHTS_FILE, "tokenizer/*")
+_TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.jinja", "config.json")
 _ENCODER_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
 
 
@@ -53,7 +55,7 @@ def load_base(base: Any, *, torch_dtype: torch.dtype | None = None, variant: str
             folder = Path(DiffusionPipeline.download(name, **options))
     try:
         with _quiet():
-            pipe = DiffusionPipeline.from_pretrained(
+            pipe = DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
                 folder, local_files_only=True, torch_dtype=torch_dtype or torch.float32, **options
             )
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
@@ -82,7 +84,7 @@ def load_unet_shapes(base: str | Path) -> Any:
     try:
         config = UNet2DConditionModel.load_config(str(file.parent), local_files_only=True)
         with torch.device("meta"):
-            return UNet2DConditionModel.from_config(config)
+            return UNet2DConditionModel.from_config(config)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TypeError) as error:
         raise Refused(f"{file} describes no UNet2DConditionModel: {str(error)[:300]}") from error
 
@@ -107,7 +109,7 @@ def load_adapter(
         found = adapter
     else:
         place = locate(adapter, "adapter")
-        path = place.path if place.local else fetch(place.name, [weights.CONFIG_FILE, weights.WEIGHTS_FILE])
+        path = place.path if place.local else fetch(place.name, _ADAPTER_FILES)
         if path.is_dir() and (kind is None or (path / weights.WEIGHTS_FILE).is_file()):
             found = kinds.from_pretrained(path, dtype=dtype)
         elif kind is None:
@@ -146,6 +148,28 @@ def load_image_encoder(encoder: Any, *, dtype: torch.dtype | None = None) -> Cli
     except (OSError, ValueError, KeyError) as error:
         raise Refused(f"the image encoder {encoder} cannot be loaded: {str(error)[:300]}") from error
     return ClipVision(model)
+
+
+def load_tokenizer(tokenizer: Any) -> Any:
+    """A tokenizer of transformers.
+
+    Args:
+        tokenizer: one; or a folder of one; or a Hub's repository.
+
+    Raises:
+        Refused: there is none.
+        JobStopped: the Hub cannot be reached.
+    """
+    if not isinstance(tokenizer, str | Path):
+        return tokenizer
+    from transformers import AutoTokenizer
+
+    place = locate(tokenizer, "tokenizer")
+    folder = place.path if place.local else fetch(place.name, _TOKENIZER_FILES)
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise Refused(f"the tokenizer {tokenizer} cannot be loaded: {str(error)[:300]}") from error
 
 
 def checked(pipe: Any) -> Any:

@@ -86,7 +86,7 @@ class Studio:
             subjects: pictures as gradio has them, phrase, scale, and whether to crop faces, of each.
             places: of them.
         """
-        given = [
+        given: list[tuple[Any, ...]] = [
             (tuple(path for path, _ in pictures), phrase.strip() or None, box, scale, "face" if crop else None)
             for (pictures, phrase, scale, crop), box in zip(subjects, places.boxes, strict=True)
             if pictures
@@ -120,7 +120,7 @@ class Studio:
             num_images_per_prompt=int(values["images"]),
             num_inference_steps=int(values["steps"]),
             guidance_scale=values["guidance"],
-            seed=None if values["seed"] in (None, "") else int(values["seed"]),
+            seed=None if values["seed"] == -1 else int(values["seed"]),
             callback_on_step_end=step,
             **self._options,
         )
@@ -223,6 +223,7 @@ def _subject(at: int) -> list[Any]:
             label="pictures of the same subject",
             type="filepath",
             interactive=True,
+            columns=4,
             height=180,
             elem_id=f"pictures-{at}",
         )
@@ -246,5 +247,5 @@ def _fields(own: int, factor: int, strength: float) -> dict[str, Any]:
     with gr.Row():
         fields["strength"] = gr.Slider(0, 2, value=strength, step=0.05, label="strength of all references")
         fields["images"] = gr.Slider(1, 8, value=1, step=1, label="pictures")
-        fields["seed"] = gr.Number(label="seed (empty: a new one)", value=None, precision=0, elem_id="seed")
+        fields["seed"] = gr.Number(label="seed (-1: a new one)", value=-1, precision=0, elem_id="seed")
     return fields

@@ -16,13 +16,15 @@ from inference.adapters import phrases
 from inference.adapters.adapter import Adapter
 from inference.adapters.reading import Source, read_mask, read_picture
 from inference.adapters.reference import Reference
+from inference.adapters.tokens import stack
 from inference.facecrops import cropped
 from inference.hub import push_files
-from inference.loading import checked, load_adapter, load_base, load_image_encoder
+from inference.loading import checked, load_adapter, load_base, load_image_encoder, load_tokenizer
 from inference.request import Callback, Generators, Request, check_names, generators
 from schemas.errors import Refused
 
-_PUSHED = (".json", ".safetensors")
+_PUSHED = (".json", ".safetensors", ".txt", ".jinja")
+"""Weights, config, and what a tokenizer is made of; nothing that runs."""
 
 
 class ReferenceWarning(UserWarning):
@@ -73,7 +75,8 @@ class ReferencePipeline:
         self.adapter = adapter.attach(pipe)
         self._face_model = face_model
         self._references: tuple[Reference, ...] = ()
-        self._conditioning: Any = None
+        self._encode_options: dict[str, Any] = {}
+        self._encoded: dict[str | None, Any] = {}
 
     @classmethod
     def from_pretrained(
@@ -83,12 +86,13 @@ class ReferencePipeline:
         *,
         kind: str | None = None,
         image_encoder: Any = None,
+        tokenizer: Any = None,
         torch_dtype: torch.dtype | None = None,
         device: str | torch.device | None = None,
         variant: str | None = None,
         face_model: str = "auto",
     ) -> Self:
-        """Load what is needed. Nothing is fetched unless `base`, `adapter` or `image_encoder` names a repository.
+        """Load what is needed. Nothing is fetched unless one of the first names is that of a repository.
 
         Args:
             base: a pipeline, a folder of one, or a repository of a Hub; withdrawn ones are found where they are now.
@@ -96,6 +100,8 @@ class ReferencePipeline:
             kind: the method of a published checkpoint.
             image_encoder: for adapters that read references with CLIP, if the base has none: a model, a folder, or a
                 repository.
+            tokenizer: for adapters that read references with a language model, if their folder has none: transformers'
+                own, a folder, or a repository.
             torch_dtype: of all that is loaded; None for fp32. A pipeline that is given keeps its own.
             device: to move the base to; None leaves it where it is. What else is loaded follows the base; an adapter
                 that is an object already stays where it is.
@@ -109,17 +115,20 @@ class ReferencePipeline:
         pipe = load_base(base, torch_dtype=torch_dtype, variant=variant)
         if torch_dtype is None and not isinstance(base, str | Path):
             torch_dtype = pipe.unet.dtype
-        found = load_adapter(adapter, kind=kind, unet=lambda: pipe.unet, dtype=torch_dtype)
+        found: Any = load_adapter(adapter, kind=kind, unet=lambda: pipe.unet, dtype=torch_dtype)
         if device is not None:
             pipe.to(device)
         home = device if device is not None else getattr(pipe, "_execution_device", pipe.device)
         if found is not adapter:
             found.eval().requires_grad_(False).to(home)
+        for name, part in (("image_encoder", image_encoder), ("tokenizer", tokenizer)):
+            if part is not None and not hasattr(found, name):
+                raise Refused(f"the {found.kind} adapter reads references without {name}: leave it out")
         if image_encoder is not None:
-            if not hasattr(found, "image_encoder"):
-                raise Refused(f"the {found.kind} adapter reads references without an image encoder: leave it out")
             found.image_encoder = load_image_encoder(image_encoder, dtype=torch_dtype)
             found.image_encoder.model.to(home)
+        if tokenizer is not None:
+            found.tokenizer = load_tokenizer(tokenizer)
         return cls(pipe, found, face_model=face_model)
 
     def __enter__(self) -> Self:
@@ -142,6 +151,8 @@ class ReferencePipeline:
     def set_references(self, references: Iterable[Reference], **options: Any) -> Self:
         """Read references, for any number of calls of `generate` and `edit`.
 
+        An adapter that reads the prompt with them does so at the first call with that prompt.
+
         Args:
             references: at least one; each is a subject.
             options: of the adapter's own `encode`, such as MS-Diffusion's `drop_grounding_tokens`.
@@ -155,9 +166,12 @@ class ReferencePipeline:
         known = set(inspect.signature(self.adapter.encode).parameters) - {"references", "prompt"}
         check_names(f"the {self.adapter.kind} adapter", options, known)
         if "place" not in self.adapter.reads and any(one.boxes or one.masks for one in given):
-            _warn(f"the {self.adapter.kind} adapter puts references where it likes: boxes and masks have no effect")
-        self._conditioning = self.adapter.encode(given, **options)
-        self._references = given
+            _warn(
+                f"the {self.adapter.kind} adapter puts references where it likes: boxes and masks have no effect",
+                callers=3,
+            )
+        encoded = {} if "prompt" in self.adapter.reads else {None: self.adapter.encode(given, **options)}
+        self._references, self._encode_options, self._encoded = given, options, encoded
         return self
 
     def generate(
@@ -285,8 +299,10 @@ class ReferencePipeline:
         """
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            files = [file for file in sorted(Path(folder).iterdir()) if file.suffix in _PUSHED]
-            return push_files(files, repo_id, message=message, private=private, endpoint=endpoint, token=token)
+            files = [file for file in sorted(Path(folder).rglob("*")) if file.is_file() and file.suffix in _PUSHED]
+            return push_files(
+                Path(folder), files, repo_id, message=message, private=private, endpoint=endpoint, token=token
+            )
 
     def _make(self, method: Callable[..., Any], request: Request, *pictures: Any) -> Generated:
         arguments, seeds = request.arguments(method, self.pipe), request.seeds()
@@ -301,8 +317,27 @@ class ReferencePipeline:
             named = [one.phrase for one in self._references if one.phrase]
             for prompt, phrase in ((prompt, phrase) for prompt in prompts for phrase in named):
                 if not phrases.contains(prompt, phrase):
-                    _warn(f"the prompt {prompt!r} does not have the words {phrase!r} of a reference: use its words")
-        return self.adapter.for_prompts(self._conditioning, self._references, prompts)
+                    _warn(
+                        f"the prompt {prompt!r} does not have the words {phrase!r} of a reference: use its words",
+                        callers=4,
+                    )
+        if "prompt" in self.adapter.reads:
+            return self._for_each(prompts or (None,))
+        return self.adapter.for_prompts(self._encoded[None], self._references, prompts)
+
+    @torch.no_grad()
+    def _for_each(self, prompts: Sequence[str | None]) -> Any:
+        """Conditions of an adapter that reads the prompt too; those of the last call's prompts are kept."""
+        known, self._encoded = self._encoded, {}
+        for prompt in prompts:
+            if prompt not in self._encoded:
+                self._encoded[prompt] = (
+                    known[prompt]
+                    if prompt in known
+                    else self.adapter.encode(self._references, prompt=prompt, **self._encode_options)
+                )
+        each = [self._encoded[prompt] for prompt in prompts]
+        return each[0] if len(self._encoded) == 1 else stack(each)
 
 
 def _as_pictures(images: Any) -> Any:
@@ -312,5 +347,6 @@ def _as_pictures(images: Any) -> Any:
     return images
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, ReferenceWarning, stacklevel=4)
+def _warn(message: str, *, callers: int) -> None:
+    """Warn of what the caller of the public method did, which is so many calls away."""
+    warnings.warn(message, ReferenceWarning, stacklevel=callers + 1)

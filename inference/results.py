@@ -111,7 +111,11 @@ def _described(reference: Reference) -> dict[str, Any]:
         "boxes": reference.boxes,
         "scale": reference.scale,
         "pictures": [
-            {"height": image.shape[0], "width": image.shape[1], "pixels_sha256": hashlib.sha256(image).hexdigest()}
+            {
+                "height": image.shape[0],
+                "width": image.shape[1],
+                "pixels_sha256": hashlib.sha256(image.tobytes()).hexdigest(),
+            }
             for image in reference.images
         ],
         "masks": [{"height": mask.shape[0], "width": mask.shape[1]} for mask in reference.masks or ()],

@@ -1,9 +1,22 @@
-"""A kind of adapter with a loop and an edit of its own, as EZIGen has, for tests of what asks for them."""
+"""Kinds of adapters with a loop and an edit of their own, or that read the prompt, for tests of what asks for them."""
+
+from dataclasses import replace
 
 import numpy as np
 
 from inference.adapters.ip_adapter import IPAdapter
 from inference.pipeline import Generated
+
+
+class Prompted(IPAdapter):
+    """Its references mean more the longer the prompt is, as EasyRef's are read with the prompt."""
+
+    kind = "prompted"
+    reads = frozenset({"prompt"})
+
+    def encode(self, references, *, prompt=None):
+        read = super().encode(references)
+        return replace(read, tokens=read.tokens * len(prompt or ""))
 
 
 class Loops(IPAdapter):

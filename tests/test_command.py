@@ -52,15 +52,15 @@ models             --json
 publish            <dataset> <dest> --tables --no-images --include-face-embeddings --shard-mb --only-sources \
                    --accept-license --takedown --replace --dry-run --push --public --endpoint --forget-history
 rehydrate          <published> <source> <dest> --replace --dry-run
-generate           --base --adapter --kind --image-encoder --face-model --device --dtype --variant --scale --set \
-                   --reference --prompt --negative-prompt --out --images --height --width --steps --guidance-scale \
-                   --seed --replace
-edit               --source --mask --base --adapter --kind --image-encoder --face-model --device --dtype --variant \
+generate           --base --adapter --kind --image-encoder --tokenizer --face-model --device --dtype --variant \
                    --scale --set --reference --prompt --negative-prompt --out --images --height --width --steps \
                    --guidance-scale --seed --replace
-convert            <adapter> <out> --kind --base --format --dtype --replace
-ui                 --base --adapter --kind --image-encoder --face-model --device --dtype --variant --scale --set \
-                   --host --port
+edit               --source --mask --base --adapter --kind --image-encoder --tokenizer --face-model --device --dtype \
+                   --variant --scale --set --reference --prompt --negative-prompt --out --images --height --width \
+                   --steps --guidance-scale --seed --replace
+convert            <adapter> <out> --kind --base --tokenizer --format --dtype --replace
+ui                 --base --adapter --kind --image-encoder --tokenizer --face-model --device --dtype --variant \
+                   --scale --set --host --port
 sample-data        <out> --images --videos --seed
 demo               <out> --images --videos --seed --workers --address --item-timeout
 """
@@ -173,10 +173,12 @@ def test_every_command_has_help_with_examples_that_parse(call, name):
         refloom.build_parser().parse_args(arguments)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/curation.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/curation.md", "docs/inference.md"])
 def test_the_commands_in_the_documents_parse(page):
     text = (ROOT / page).read_text().replace("\\\n", " ")
-    commands = re.findall(r"^    refloom ((?:ingest|curate|status|verify|report|demo) [^#\n]*)", text, re.M)
+    commands = re.findall(
+        r"^    refloom ((?:ingest|curate|status|verify|report|demo|generate|edit|convert|ui) [^#\n]*)", text, re.M
+    )
     assert commands
     for command in commands:
         refloom.build_parser().parse_args(shlex.split(command))

@@ -9,14 +9,14 @@ import tinypipes as tiny
 import torch
 from adapting import ip_adapter, mip_adapter, ms_adapter, references
 from diffusers import DDPMPipeline, DDPMScheduler, DiffusionPipeline, StableDiffusionXLInpaintPipeline, UNet2DModel
-from editing import Loops
+from editing import Loops, Prompted
 from modelhub import TOKEN, model_hub
 from PIL import Image
 
 from inference.adapters import published
 from inference.adapters.reference import Reference
 from inference.pipeline import Generated, ReferencePipeline, ReferenceWarning
-from schemas.errors import Refused
+from schemas.errors import JobStopped, Refused
 
 MAKERS = {"ip_adapter": ip_adapter, "mip": mip_adapter, "ms_diffusion": ms_adapter}
 PROMPT = "a photo of a dog and a cat"
@@ -176,6 +176,27 @@ def test_a_kind_with_loops_of_its_own_is_asked_through_its_interface(pipe):
             pipeline.edit(source, np.zeros((24, 40), bool), "a dog")
 
 
+def test_a_kind_that_reads_the_prompt_reads_references_once_for_each_prompt(pipe):
+    given = ip_adapter(pipe)
+    adapter = Prompted(given.config)
+    adapter.load_state_dict(given.state_dict())
+    adapter.image_encoder = given.image_encoder
+    with ReferencePipeline(pipe, adapter) as pipeline:
+        passes = reads(pipeline)
+        pipeline.set_references(references(0))
+        both = pipeline.generate(["a dog", "a dog in the snow"], seed=1, **SHORT)
+        assert passes == [1, 1]
+        again = [
+            pipeline.generate(prompt, seed=1 + at, **SHORT) for at, prompt in enumerate(["a dog", "a dog in the snow"])
+        ]
+        assert passes == [1, 1, 1], "only the last call's prompts are kept"
+        for at in range(2):
+            assert np.abs(arrays(both)[at] - arrays(again[at])[0]).max() <= 1
+        with pipeline.adapter.generation(adapter.encode(references(0), prompt="a dog in the snow")):
+            direct = pipe("a dog in the snow", generator=torch.Generator().manual_seed(2), **SHORT).images[0]
+        assert np.array_equal(np.asarray(direct), np.asarray(again[1].images[0]))
+
+
 def test_a_kind_without_editing_says_what_to_use(pipeline):
     pipeline.set_references(references(0))
     with pytest.raises(Refused, match="inpainting pipeline as the base"):
@@ -323,6 +344,14 @@ def test_a_base_of_pickles_is_not_read(shop, tmp_path):
     weights.unlink()
     with pytest.raises(Refused, match="cannot be loaded"):
         ReferencePipeline.from_pretrained(base, shop / "mip")
+
+
+def test_a_name_that_is_no_folder_is_asked_of_the_hub_alone(monkeypatch, pipe):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(JobStopped, match="modles/ms is no folder here, so it was taken for a repository"):
+        ReferencePipeline.from_pretrained(pipe, "modles/ms")
 
 
 def test_a_withdrawn_base_is_fetched_from_where_it_is_now(shop, monkeypatch):

@@ -22,6 +22,8 @@ as stock pipelines order them. The hook lies outside what `unet.compile_repeated
 
 Adapters of another kind override `Adapter.install`, `uninstall` and `before`: `before` sees every UNet call and may
 change its keyword arguments, which is enough for EZIGen's features of the frozen UNet (through the blocks' GLIGEN
-hook), LoRA weights switched with the adapter, tokens in a transformer's sequence, or modulation. An adapter with a loop
-of its own has methods `generate` and `edit`, which run the pipeline inside `generation`.
+hook), LoRA weights switched with the adapter, tokens in a transformer's sequence, or modulation.
+
+`inference.pipeline.ReferencePipeline` asks an adapter, whatever its kind: `reads` says what changes its conditions,
+`for_prompts` fits them to prompts, and `generate` and `edit` run; an adapter with loops of its own overrides these two.
 """

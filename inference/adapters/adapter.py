@@ -39,7 +39,8 @@ class Adapter(nn.Module, ABC):
     and construct their modules from the config alone, so that a folder of config and tensors is the whole adapter.
 
     Attributes:
-        reads: what of a reference besides its pictures changes the result: `phrase`, `place`.
+        reads: what changes the conditions besides the pictures: `phrase` and `place` of references, and `prompt` where
+            `encode` reads it with them, so that references must be encoded for each prompt.
         config: a frozen dataclass.
         scale: strength of the references; 0 is the untouched pipeline, bit for bit.
         window: the steps in which the adapter acts.

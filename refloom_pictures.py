@@ -1,11 +1,11 @@
-"""The commands of `refloom` that make pictures: their arguments. Imports nothing that takes time."""
+"""The arguments of the commands that make pictures; refloom.py has the others. Imports nothing that takes time."""
 
 import argparse
 from collections.abc import Callable
 from typing import Any
 
 KINDS = "ip_adapter, mip, ms_diffusion, easyref, ezigen"
-_BASES = "--base sdxl --adapter ms_diffusion --image-encoder vit-bigg"
+_MODELS = "--base sdxl --adapter ms_diffusion --image-encoder vit-bigg"
 
 Command = Callable[[Any, str, str, str, str], argparse.ArgumentParser]
 
@@ -22,8 +22,7 @@ def add_commands(commands: Any, command: Command) -> None:
         "generate",
         "inference.command:generate",
         "Make pictures of a prompt with references in them, with a contact sheet and all settings beside them.",
-        f'  refloom generate {_BASES} --reference cat.jpg:"a cat":0.1,0.2,0.6,0.9 \\\n'
-        '                   --reference dog.jpg:"a dog" --prompt "a cat and a dog in the snow" --out OUT\n'
+        f'  refloom generate {_MODELS} --reference cat.jpg:"a cat":0.1,0.2,0.6,0.9 --prompt "a cat" --out OUT\n'
         '  refloom generate --base sdxl --adapter easyref --reference pictures/ --prompt "in a cafe" --out OUT',
     )
     _add_models(generate)
@@ -34,8 +33,8 @@ def add_commands(commands: Any, command: Command) -> None:
         "edit",
         "inference.command:edit",
         "Put references into a part of a picture, with an adapter that edits.",
-        "  refloom edit --base sd21 --adapter ezigen --reference dog.jpg:dog --source beach.jpg --mask mask.png \\\n"
-        "               --prompt 'a dog on the beach' --set iterations=3 --out OUT",
+        "  refloom edit --base sd21 --adapter ezigen --reference dog.jpg:dog --source beach.jpg --mask mask.png "
+        '--prompt "a dog on the beach" --set iterations=3 --out OUT',
     )
     edit.add_argument("--source", required=True, metavar="FILE", help="the picture")
     edit.add_argument("--mask", required=True, metavar="FILE", help="of its size, white where it may change")
@@ -54,6 +53,7 @@ def add_commands(commands: Any, command: Command) -> None:
     convert.add_argument("out", metavar="OUT", help="new folder; with --format diffusers a new .safetensors file")
     convert.add_argument("--kind", metavar="KIND", help=f"of a published checkpoint: {KINDS}")
     convert.add_argument("--base", metavar="BASE", help="it was trained for; only unet/config.json is read")
+    convert.add_argument("--tokenizer", metavar="FOLDER", help="of its language model, to be kept with it")
     convert.add_argument(
         "--format",
         choices=("refloom", "diffusers"),
@@ -68,7 +68,7 @@ def add_commands(commands: Any, command: Command) -> None:
         "ui",
         "inference.command:ui",
         "Serve a local page: references with phrases, places drawn with the mouse, a gallery.",
-        f"  refloom ui {_BASES}\n  refloom ui --base sdxl --adapter mip --port 8080",
+        f"  refloom ui {_MODELS}\n  refloom ui --base sdxl --adapter mip --port 8080",
     )
     _add_models(page)
     page.add_argument("--host", default="127.0.0.1", help="to listen on; anything else lets others use this machine")
@@ -83,6 +83,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--adapter", required=True, metavar="ADAPTER", help="folder of one, or a published checkpoint")
     group.add_argument("--kind", metavar="KIND", help=f"of a published checkpoint: {KINDS}")
     group.add_argument("--image-encoder", metavar="CLIP", help="that reads references, if the base has none")
+    group.add_argument("--tokenizer", metavar="FOLDER", help="of the adapter's language model, if it has none")
     group.add_argument("--face-model", default="auto", metavar="NAME", help="for crop=face; see `refloom models`")
     group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is one")
     group.add_argument(
