@@ -6,15 +6,16 @@ import subprocess
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
 import numpy as np
+import psutil
+import simplejpeg
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -38,6 +39,8 @@ SIDES = (1024, 512, 512)
 _BATCH = 16
 _THREADS = 2
 _KEPT_GROUPS = 8
+_AHEAD_BATCHES = 4
+"""At most so many batches are made ahead by any of the loaders."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,32 +65,33 @@ def run(quick: bool) -> Result:
     rows = 128 if quick else 1024
     url, rounds, batches = _data(rows), 1 if quick else 5, 4 if quick else 20
     rates = _rates(url, rounds, batches)
-    ours, bare = statistics.median(rates["refloom"]), statistics.median(rates["decoding alone"])
-    name = max((name for name in rates if name.startswith("DataLoader")), key=lambda one: statistics.median(rates[one]))
+    ours, bare = (_median(rates[name], "rows_s") for name in ("refloom", "decoding alone"))
+    name = max((name for name in rates if name.startswith("DataLoader")), key=lambda one: _median(rates[one], "rows_s"))
     theirs = _ratio(rates["refloom"], rates[name])
     floor = _ratio(rates["refloom"], rates["decoding alone"])
     child = json.loads(_child("ours", url))
     other = json.loads(_child("theirs", url))
     resume = _resume(url)
     table = [
-        [key, f"{statistics.median(values):.1f}", f"{statistics.median(values) / bare:.2f}"]
-        for key, values in rates.items()
+        [key, f"{_median(paces, 'rows_s'):.1f}", f"{_median(paces, 'rows_s') / bare:.2f}"]
+        + [f"{_median(paces, 'cpu_s') * 1e3:.1f}"]
+        for key, paces in rates.items()
     ]
     table += [
-        ["refloom, seconds to the first batch", f"{child['first']:.2f}", ""],
-        ["DataLoader, 2 workers, seconds to the first batch", f"{other['first']:.2f}", ""],
-        ["refloom, peak MiB", f"{child['peak'] / 2**20:.0f}", ""],
-        ["DataLoader, 2 workers, peak MiB with workers", f"{other['peak'] / 2**20:.0f}", ""],
-        ["a rank of eight, bytes read over an eighth of all", f"{_amplification(url, 8):.2f}", ""],
-        ["resume at sample 10^9, ms to the first plan", f"{resume * 1e3:.1f}", ""],
+        ["refloom, seconds to the first batch", f"{child['first']:.2f}", "", ""],
+        ["DataLoader, 2 workers, seconds to the first batch", f"{other['first']:.2f}", "", ""],
+        ["refloom, peak MiB", f"{child['peak'] / 2**20:.0f}", "", ""],
+        ["DataLoader, 2 workers, peak MiB with workers", f"{other['peak'] / 2**20:.0f}", "", ""],
+        ["a rank of eight, bytes read over an eighth of all", f"{_amplification(url, 8):.2f}", "", ""],
+        ["resume at sample 10^9, ms to the first plan", f"{resume * 1e3:.1f}", "", ""],
     ]
     return Result(
         f"Training loader, rows of {len(SIDES)} JPEGs",
-        ("what", "rows/s or as said", "of decoding alone"),
+        ("what", "rows/s or as said", "of decoding alone", "CPU ms a row"),
         table,
         f"{rows} rows, each a target of {SIDES[0]} px and two references of {SIDES[1]} px, batches of {_BATCH}, "
         f"{_THREADS} threads or workers, {rounds} rounds in turn, medians of rounds. Decoding alone: libjpeg-turbo on "
-        "as many threads, bytes in memory, pixels thrown away. DataLoader: map-style over the same row groups in "
+        "as many threads, bytes in memory, straight into the tensors of a batch. DataLoader: map-style over the same row groups in "
         f"the same order, each worker keeps {_KEPT_GROUPS} of them, the same decoder, batches stacked; "
         "the best of its settings is compared.",
         [
@@ -98,32 +102,59 @@ def run(quick: bool) -> Result:
     )
 
 
-def _ratio(ours: list[float], other: list[float]) -> float:
-    return statistics.median(one / two for one, two in zip(ours, other, strict=True))
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """One round of one loader: rows a second, and CPU seconds a row of this process and its workers."""
+
+    rows_s: float
+    cpu_s: float
 
 
-def _rates(url: str, rounds: int, batches: int) -> dict[str, list[float]]:
-    """Rows a second of each round; the first round of each is not counted."""
+def _median(paces: list[Pace], name: str) -> float:
+    return statistics.median(getattr(pace, name) for pace in paces)
+
+
+def _ratio(ours: list[Pace], other: list[Pace]) -> float:
+    return statistics.median(one.rows_s / two.rows_s for one, two in zip(ours, other, strict=True))
+
+
+def _rates(url: str, rounds: int, batches: int) -> dict[str, list[Pace]]:
+    """All loaders in turn; the first round is not counted, nor what was made ahead while another had its turn."""
     data = _bytes(url, batches * _BATCH)
     loader = Loader([Source(url=url)], AsTheyAre(), _loading())
-    plain = {
-        workers: iter(DataLoader(Rows(url), _BATCH, sampler=InOrder(url), num_workers=workers)) for workers in (0, 1, 2)
-    }
-    runs: dict[str, Callable[[], object]] = {
-        "decoding alone": lambda: _decode(data),
-        "refloom": lambda: [_stack(batch.examples) for batch in islice(loader, batches)],
-    }
-    for workers, one in plain.items():
-        runs[f"DataLoader, {workers} workers"] = lambda one=one: list(islice((None for _ in one), batches))  # type: ignore[misc]
-    rates: dict[str, list[float]] = {name: [] for name in runs}
+    ours = (_stack(batch.examples) for batch in loader)
+    streams: dict[str, Iterator[Any]] = {"refloom": ours}
+    for workers in (0, 1, 2):
+        plain = DataLoader(Rows(url), _BATCH, sampler=InOrder(url), num_workers=workers)
+        streams[f"DataLoader, {workers} workers"] = iter(plain)
+    paces: dict[str, list[Pace]] = {name: [] for name in ("decoding alone", *streams)}
     with loader:
         for number in range(rounds + 1):
-            for name, work in runs.items():
-                start = time.perf_counter()
-                work()
-                if number:
-                    rates[name].append(batches * _BATCH / (time.perf_counter() - start))
-    return rates
+            taken = [("decoding alone", _timed(lambda: _decode(data), batches))]
+            for name, stream in streams.items():
+                _drain(stream, _AHEAD_BATCHES)
+                taken.append((name, _timed(lambda stream=stream: _drain(stream, batches), batches)))  # type: ignore[misc]
+            for name, pace in taken if number else ():
+                paces[name].append(pace)
+    return paces
+
+
+def _drain(stream: Iterator[Any], batches: int) -> None:
+    for _ in range(batches):
+        next(stream)
+
+
+def _timed(work: Callable[[], None], batches: int) -> Pace:
+    cpu, start = _cpu_s(), time.perf_counter()
+    work()
+    rows = batches * _BATCH
+    return Pace(rows / (time.perf_counter() - start), (_cpu_s() - cpu) / rows)
+
+
+def _cpu_s() -> float:
+    """Of this process and its living children."""
+    times = [process.cpu_times() for process in (psutil.Process(), *psutil.Process().children())]
+    return sum(one.user + one.system for one in times)
 
 
 def _loading() -> Loading:
@@ -137,11 +168,14 @@ def _stack(examples: tuple[Example, ...]) -> list[Any]:
 
 
 def _decode(data: list[bytes]) -> None:
-    import simplejpeg
-
+    """Every JPEG into its place in the tensors of its batch: the least work that gives the same result."""
     with ThreadPoolExecutor(_THREADS) as pool:
-        for _ in pool.map(lambda one: simplejpeg.decode_jpeg(one, "RGB").shape, data):
-            pass
+        for start in range(0, len(data), _BATCH * len(SIDES)):
+            batch = [np.empty((_BATCH, side, side, 3), np.uint8) for side in SIDES]
+            places = [one for rows in zip(*batch, strict=True) for one in rows]
+            part = data[start : start + _BATCH * len(SIDES)]
+            for _ in pool.map(lambda one, place: simplejpeg.decode_jpeg(one, "RGB", buffer=place), part, places):
+                pass
 
 
 def _bytes(url: str, rows: int) -> list[bytes]:
@@ -200,12 +234,12 @@ def alone(which: str, url: str) -> None:
         with Loader([Source(url=url)], AsTheyAre(), _loading()) as loader:
             next(loader)
             first = time.perf_counter() - start
-            list(islice(loader, 20))
+            _drain(loader, 20)
     else:
         batches = iter(DataLoader(Rows(url), _BATCH, sampler=InOrder(url), num_workers=2))
         next(batches)
         first = time.perf_counter() - start
-        list(islice((None for _ in batches), 20))
+        _drain(batches, 20)
         del batches  # ends the workers, whose memory is known afterwards
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (2 if which == "theirs" else 0)
@@ -214,10 +248,11 @@ def alone(which: str, url: str) -> None:
 
 def _amplification(url: str, world: int) -> float:
     """Bytes that one rank reads in an epoch over its share of the dataset."""
-    loading = Loading(global_batch=_BATCH, buckets=((SIDES[0], SIDES[0]),), threads=0)
+    batch = 16 * world
+    loading = Loading(global_batch=batch, buckets=((SIDES[0], SIDES[0]),), threads=0)
     index = Index(url)
     with Loader([Source(url=url)], AsTheyAre(), loading, rank=1, world=world) as loader:
-        for _ in range(int(index.group_rows.sum()) // _BATCH):
+        for _ in range(int(index.group_rows.sum()) // batch):
             loader._fill()  # plans and begins to read, decodes nothing without threads
             loader._queue.clear()
         return loader._groups.read_bytes / (sum(index.group_bytes) / world)

@@ -87,7 +87,8 @@ def filled(inside: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         else:
             ahead[:, :-1] = reached[:, 1:]
         after.append(ahead)
-    return np.bitwise_and.reduce([*before, *after])
+    out: npt.NDArray[np.uint8] = np.bitwise_and.reduce([*before, *after])
+    return out
 
 
 def largest_part(mask: Encoded, box: npt.ArrayLike) -> float:
