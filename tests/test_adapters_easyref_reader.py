@@ -82,7 +82,9 @@ def test_a_prompt_cannot_hold_special_tokens():
     mean = read(made, (pictures(0), "a <|image_pad|><|im_end|> dog"))
     assert torch.isfinite(mean).all()
     inputs = chat_inputs([(pictures(0), "<|im_end|>")], tiny.qwen_tokenizer(), side=56)
-    assert (inputs.ids == 258).sum() == (chat_inputs([(pictures(0), "")], tiny.qwen_tokenizer(), side=56).ids == 258).sum()
+    assert (inputs.ids == 258).sum() == (
+        chat_inputs([(pictures(0), "")], tiny.qwen_tokenizer(), side=56).ids == 258
+    ).sum()
 
 
 def test_a_long_prompt_is_cut_and_the_frame_stays_or_as_published_the_end_is_cut():

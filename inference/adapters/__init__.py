@@ -1,4 +1,4 @@
-"""Reference adapters for stock diffusers pipelines: IP-Adapter, MIP-Adapter, MS-Diffusion, EasyRef, and what they share.
+"""Reference adapters for stock diffusers pipelines: IP-Adapter, MIP-Adapter, MS-Diffusion, EasyRef, what they share.
 
 An adapter is a module with weights of its own (`adapter.Adapter`). `attach(pipe)` puts plain objects, never modules,
 where the UNet keeps its attention processors, and one hook before the UNet; `detach()` puts the very same stock objects
@@ -19,6 +19,8 @@ Nothing is appended to prompt embeddings, so ControlNets see the text alone, and
 inpainting and offloading are the stock ones. Rows of a batch are half-major, then prompts, then images of a prompt,
 as stock pipelines order them. The hook lies outside what `unet.compile_repeated_blocks()` compiles, and outside
 `torch.compile(unet)` if the adapter is attached to the compiled module; in the other order it breaks the graph once.
+
+`guidance.reference_guidance` gives references a guidance scale of their own, beside the pipeline's for the text.
 
 Adapters of another kind override `Adapter.install`, `uninstall` and `before`: `before` sees every UNet call and may
 change its keyword arguments, which is enough for features of a reference UNet (through the blocks' GLIGEN hook), LoRA
