@@ -90,7 +90,7 @@ def test_what_does_not_belong_is_refused_by_name(pipe, tmp_path):
     refused(state, "has no module", wrap=False)
     refused(state | {"a": 1}, "something else than tensors")
     torch.save({"module": state}, file)
-    with pytest.raises(Refused, match="of another shape.*another language model"):
+    with pytest.raises(Refused, match=r"of another shape.*another language model"):
         read_easyref(file, pipe.unet, qwen=type(TINY_QWEN)(**vars(TINY_QWEN) | {"width": 24}), side=56)
     with pytest.raises(Refused, match="another base model"):
         read_easyref(file, tiny.sd_unet(), qwen=TINY_QWEN)

@@ -1,4 +1,4 @@
-"""EasyRef (Zong et al. 2024, arXiv 2412.09618): a group of references, read together by a language model; spec part A."""
+"""EasyRef (Zong et al. 2024, arXiv 2412.09618): a language model reads a group of references; spec part A."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
