@@ -91,9 +91,9 @@ def run(quick: bool) -> Result:
         table,
         f"{rows} rows, each a target of {SIDES[0]} px and two references of {SIDES[1]} px, batches of {_BATCH}, "
         f"{_THREADS} threads or workers, {rounds} rounds in turn, medians of rounds. Decoding alone: libjpeg-turbo on "
-        "as many threads, bytes in memory, straight into the tensors of a batch. DataLoader: map-style over the same row groups in "
-        f"the same order, each worker keeps {_KEPT_GROUPS} of them, the same decoder, batches stacked; "
-        "the best of its settings is compared.",
+        "as many threads, bytes in memory, straight into the tensors of a batch. DataLoader: map-style over the "
+        f"same row groups in the same order, each worker keeps {_KEPT_GROUPS} of them, the same decoder, batches "
+        "stacked; the best of its settings is compared.",
         [
             (f"{theirs:.2f} times torch's {name} ({ours:.0f} rows/s), asked 1.5", theirs >= 1.5),
             (f"{floor:.2f} of decoding alone, asked 0.85", floor >= 0.85),

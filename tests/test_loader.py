@@ -328,7 +328,7 @@ def test_noise_is_of_the_sample_and_not_of_its_place_in_the_batch() -> None:
     many = draws.noise(2, range(400), (16, 16)).reshape(400, -1)
     assert abs(many.mean()) < 0.02
     assert abs(many.std() - 1) < 0.02
-    assert abs(np.corrcoef(many)[0, 1:].mean()) < 0.02, "neighbours share nothing"
+    assert np.abs(np.triu(np.corrcoef(many), k=1)).max() < 0.4, "no two share anything"
     steps = draws.timesteps(0, range(20000), 1000)
     assert (steps.min(), steps.max()) == (0, 999)
     assert abs(steps.mean() - 499.5) < 8
