@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tinypipes as tiny
 import torch
-from adapting import ip_adapter, mip_adapter, ms_adapter, references
+from adapting import easyref_adapter, ezigen_adapter, ip_adapter, mip_adapter, ms_adapter, references
 from diffusers import DDPMPipeline, DDPMScheduler, DiffusionPipeline, StableDiffusionXLInpaintPipeline, UNet2DModel
 from editing import Loops, Prompted
 from modelhub import TOKEN, model_hub
@@ -76,6 +76,46 @@ def test_from_folders_to_a_picture_and_back_to_the_untouched_base(shop, kind):
     base = tiny.sdxl_pipe()(PROMPT, generator=[torch.Generator().manual_seed(4)], **SHORT).images[0]
     assert np.array_equal(np.asarray(plain), np.asarray(base))
     assert not np.array_equal(np.asarray(plain), np.asarray(made.images[0]))
+
+
+@pytest.mark.parametrize(
+    ("make_pipe", "make", "side"), [(tiny.sdxl_pipe, easyref_adapter, 64), (tiny.sd_pipe, ezigen_adapter, 32)]
+)
+def test_methods_that_read_the_prompt_or_loop_themselves_go_the_same_way(make_pipe, make, side, tmp_path):
+    """EasyRef and EZIGen, from folders to a picture and back; strength 0 is the untouched base."""
+    size = {"num_inference_steps": 2, "height": side, "width": 2 * side}
+    pipe = make_pipe()
+    pipe.save_pretrained(tmp_path / "base")
+    make(pipe).save_pretrained(tmp_path / "adapter")
+    tiny.image_encoder().save_pretrained(tmp_path / "encoder")
+    encoder = {"image_encoder": str(tmp_path / "encoder")} if make is ezigen_adapter else {}
+    with ReferencePipeline.from_pretrained(tmp_path / "base", tmp_path / "adapter", **encoder) as pipeline:
+        pipeline.set_references(references(0, 1))
+        prompts = [PROMPT, "a cat in the woods"]
+        both = pipeline.generate(prompts, seed=(4, 5), **size)
+        assert [image.size for image in both.images] == [(2 * side, side)] * 2
+        alone = pipeline.generate(prompts[1], seed=5, **size)
+        assert np.abs(arrays(both)[1] - arrays(alone)[0]).max() <= 1
+        other = pipeline.set_references(references(2)).generate(prompts[1], seed=5, **size)
+        assert np.abs(arrays(other)[0] - arrays(alone)[0]).max() > 1
+        pipe = pipeline.pipe
+    plain = pipe(PROMPT, generator=[torch.Generator().manual_seed(4)], **size).images[0]
+    base = make_pipe()(PROMPT, generator=[torch.Generator().manual_seed(4)], **size).images[0]
+    assert np.array_equal(np.asarray(plain), np.asarray(base))
+
+
+def test_ezigen_edits_a_picture_inside_its_mask_alone():
+    pipe = tiny.sd_pipe()
+    source = tiny.picture(3, 40, 56)
+    mask = np.zeros((40, 56), bool)
+    mask[8:32, 16:40] = True
+    with ReferencePipeline(pipe, ezigen_adapter(pipe)) as pipeline:
+        pipeline.set_references(references(0))
+        made = pipeline.edit(source, mask, "a dog", seed=3, num_inference_steps=3, height=32, width=48)
+    (edited,) = (np.asarray(image) for image in made.images)
+    assert edited.shape == source.shape
+    assert np.array_equal(edited[~mask], source[~mask])
+    assert not np.array_equal(edited[mask], source[mask])
 
 
 def test_references_are_read_once_for_any_number_of_calls(pipeline):
@@ -297,7 +337,7 @@ def test_a_published_file_is_read_as_the_kind_that_is_named(pipe, shop, tmp_path
     assert all(torch.equal(tensor, read.adapter.state_dict()[key]) for key, tensor in adapter.state_dict().items())
     read.detach()
     for file, kind, message in (
-        (tmp_path / "ip.safetensors", None, "name its kind, one of ip_adapter"),
+        (tmp_path / "ip.safetensors", None, "name its kind, one of easyref, ezigen, ip_adapter"),
         (tmp_path / "ip.safetensors", "ip_adaptor", "did you mean ip_adapter"),
         (tmp_path / "ip.safetensors", "mip", "missing: .*text_to_weight"),
         (shop / "mip", "ip_adapter", "of kind mip, not ip_adapter"),

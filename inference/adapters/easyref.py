@@ -108,6 +108,7 @@ class EasyRef(TokenAdapter):
     """
 
     kind = "easyref"
+    reads = frozenset({"prompt"})
     Config = EasyRefConfig
 
     def __init__(self, config: EasyRefConfig) -> None:

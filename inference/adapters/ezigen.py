@@ -160,6 +160,7 @@ class EZIGen(Adapter):
     """
 
     kind = "ezigen"
+    reads = frozenset()  # a phrase is told to the frozen UNet and need not be in the prompt
     Config = EZIGenConfig
 
     def __init__(self, config: EZIGenConfig) -> None:

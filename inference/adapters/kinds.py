@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from inference.adapters.adapter import Adapter
 
 KINDS = {
+    "easyref": "inference.adapters.easyref:EasyRef",
     "ezigen": "inference.adapters.ezigen:EZIGen",
     "ip_adapter": "inference.adapters.ip_adapter:IPAdapter",
     "mip": "inference.adapters.mip:MIPAdapter",
     "ms_diffusion": "inference.adapters.ms_diffusion:MSDiffusion",
-    "easyref": "inference.adapters.easyref:EasyRef",
 }
 
 READERS = {
+    "easyref": "inference.adapters.easyref_checkpoint:read_easyref",
+    "ezigen": "inference.adapters.published:read_ezigen",
     "ip_adapter": "inference.adapters.published:read_ip_adapter",
     "mip": "inference.adapters.published:read_mip",
     "ms_diffusion": "inference.adapters.published:read_ms_diffusion",

@@ -93,7 +93,8 @@ class QwenConfig:
                 "temporal_patch_size": FRAMES,
             },
         )
-        for part in (config, config.text_config, config.vision_config):
+        parts: tuple[Any, ...] = (config, config.text_config, config.vision_config)
+        for part in parts:
             part._attn_implementation = "sdpa"
         return config
 
@@ -140,11 +141,11 @@ class ReferenceReader(nn.Module):
         if attention not in get_args(FinalAttention):
             raise ValueError(f"final_attention is one of {', '.join(get_args(FinalAttention))}, not {attention!r}")
         self.attention = attention
-        whole = config.library()
+        whole: Any = config.library()
         self.visual = library.Qwen2VisionTransformerPretrainedModel(whole.vision_config)
-        self.visual.rotary_pos_emb = Rotary(library.Qwen2VLVisionRotaryEmbedding, whole.vision_config)
+        self.visual.register_module("rotary_pos_emb", Rotary(library.Qwen2VLVisionRotaryEmbedding, whole.vision_config))
         self.trunk = library.Qwen2VLTextModel(whole.text_config)
-        self.trunk.rotary_emb = Rotary(library.Qwen2VLRotaryEmbedding, whole.text_config)
+        self.trunk.register_module("rotary_emb", Rotary(library.Qwen2VLRotaryEmbedding, whole.text_config))
         self.final = FinalLayer(whole.text_config, tokens)
 
     @property

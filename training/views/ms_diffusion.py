@@ -81,7 +81,7 @@ class MSDiffusion(View):
         chosen = [chosen[at] for at in self._visible(row, frame, [one for one, _ in chosen])]
         seen = [appearance_of(row, one) for one, _ in chosen]
         references = tuple(
-            Reference((self.cutout.of(sample, there, rng),), name_of(row, there), (tuple(map(float, box)),))  # type: ignore[arg-type]
+            Reference((self.cutout.of(sample, there, rng),), name_of(row, there), (tuple(map(float, box)),))
             for (_, there), box in zip(chosen, frame.boxes([one["box"] for one in seen]), strict=True)
         )
         return Example(
