@@ -93,8 +93,8 @@ def measure(setting: Setting) -> Result:
             if setting.published is not None:
                 published = _published(setting.published, name, copy.deepcopy(bare), adapter, conditioning, inputs)
             with torch.no_grad(), adapter.generation(conditioning, halves=GUIDED):
-                seconds, ratio = setting.ratio(lambda: unet(**inputs), lambda: bare(**inputs))
-                theirs = None if published is None else setting.ratio(published, lambda: unet(**inputs))[1]
+                seconds, ratio = setting.ratio(lambda: unet(**inputs), lambda: bare(**inputs))  # noqa: B023
+                theirs = None if published is None else setting.ratio(published, lambda: unet(**inputs))[1]  # noqa: B023
                 memory = None if setting.device == "cpu" else _memory(unet, bare, adapter, inputs)
             rows.append([
                 base, name, str(references), f"{seconds * 1e3:,.1f}", f"{ratio:.3f}",
