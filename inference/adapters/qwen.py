@@ -65,9 +65,9 @@ class QwenConfig:
             vision_expansion=int(vision.mlp_ratio),
         )
 
-    def library(self) -> Qwen2VLConfig:
+    def library(self) -> Any:
         """For transformers, without the final layer. Positions are one line, so that one section holds all of them."""
-        config = Qwen2VLConfig(
+        config: Any = Qwen2VLConfig(
             text_config={
                 "vocab_size": self.vocabulary,
                 "hidden_size": self.width,
@@ -141,10 +141,10 @@ class ReferenceReader(nn.Module):
             raise ValueError(f"final_attention is one of {', '.join(get_args(FinalAttention))}, not {attention!r}")
         self.attention = attention
         whole = config.library()
-        self.visual = library.Qwen2VisionTransformerPretrainedModel(whole.vision_config)
-        self.visual.rotary_pos_emb = Rotary(library.Qwen2VLVisionRotaryEmbedding, whole.vision_config)
-        self.trunk = library.Qwen2VLTextModel(whole.text_config)
-        self.trunk.rotary_emb = Rotary(library.Qwen2VLRotaryEmbedding, whole.text_config)
+        self.visual: Any = library.Qwen2VisionTransformerPretrainedModel(whole.vision_config)
+        self.visual.add_module("rotary_pos_emb", Rotary(library.Qwen2VLVisionRotaryEmbedding, whole.vision_config))
+        self.trunk: Any = library.Qwen2VLTextModel(whole.text_config)
+        self.trunk.add_module("rotary_emb", Rotary(library.Qwen2VLRotaryEmbedding, whole.text_config))
         self.final = FinalLayer(whole.text_config, tokens)
 
     @property

@@ -123,7 +123,7 @@ def patches(image: Pixels, side: int) -> tuple[np.ndarray[Any, np.dtype[np.float
     for area in (_SNAP, window(side)):
         height, width = fitted(picture.height, picture.width, *area)
         picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    pixels = (np.asarray(picture, np.float32) / 255 - np.float32(MEAN)) / np.float32(DEVIATION)
+    pixels = (np.asarray(picture, np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
     rows, columns = picture.height // PATCH, picture.width // PATCH
     cells = pixels.reshape(rows // MERGE, MERGE, PATCH, columns // MERGE, MERGE, PATCH, 3)
     # cell row, cell column, patch row and column in the cell, colour, pixel row, pixel column
