@@ -65,9 +65,9 @@ class QwenConfig:
             vision_expansion=int(vision.mlp_ratio),
         )
 
-    def library(self) -> Qwen2VLConfig:
+    def library(self) -> Any:
         """For transformers, without the final layer. Positions are one line, so that one section holds all of them."""
-        config = Qwen2VLConfig(
+        config: Any = Qwen2VLConfig(
             text_config={
                 "vocab_size": self.vocabulary,
                 "hidden_size": self.width,
