@@ -4,6 +4,7 @@ Weights and references are random; heads and image encoders run once a generatio
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -128,12 +129,14 @@ def conditions(adapter: TokenAdapter, references: int) -> TokenConditioning:
     common = {"tokens": tokens, "strengths": ones, "present": ones.bool()}
     if isinstance(adapter, MSDiffusion):
         edges = torch.linspace(0, 1, references + 1)
-        boxes = torch.stack([torch.tensor([left, 0.2, right, 0.9]) for left, right in zip(edges, edges[1:])])  # noqa: B905
+        boxes = torch.stack([torch.tensor([left, 0.2, right, 0.9]) for left, right in pairwise(edges)])
         spans = torch.zeros(1, references, TEXT)
         for at in range(references):
             spans[0, at, 2 + 3 * at] = 1
         masks = torch.zeros(1, references, 256, 256, dtype=torch.bool)
-        return MSDiffusionConditioning(**common, negative_tokens=None, boxes=boxes[None, :, None], masks=masks, spans=spans)
+        return MSDiffusionConditioning(
+            **common, negative_tokens=None, boxes=boxes[None, :, None], masks=masks, spans=spans
+        )
     if isinstance(adapter, MIPAdapter):
         states = torch.randn(1, references, _PHRASE, CONTEXT)
         rows = torch.full((1, references, _PHRASE), 1 / _PHRASE)

@@ -160,7 +160,11 @@ class TokenSlot(Slot):
         index = (rows.prompt + rows.negative * (len(tokens) // 2)).to(key.device)
         self.key, self.value = (
             # heads outermost in memory, so that what takes all references for one long one makes a view in every step
-            split_heads(states, self.heads)[index].to(call.device, call.dtype).transpose(1, 2).contiguous().transpose(1, 2)
+            split_heads(states, self.heads)[index]
+            .to(call.device, call.dtype)
+            .transpose(1, 2)
+            .contiguous()
+            .transpose(1, 2)
             for states in (key, value)
         )
         self.present = None if bool(present.all()) else present.to(key.device)[index].to(call.device)
