@@ -1,4 +1,4 @@
-"""What tests of golden tensors share: the tiny base models in a golden file, and its tensors; see tests/golden/."""
+"""What tests of golden tensors share: the tiny base models and tensors of a golden file (tests/golden/README.md)."""
 
 import json
 from pathlib import Path
