@@ -170,7 +170,9 @@ class ReferencePipeline:
                 f"the {self.adapter.kind} adapter puts references where it likes: boxes and masks have no effect",
                 callers=3,
             )
-        encoded = {} if "prompt" in self.adapter.reads else {None: self.adapter.encode(given, **options)}
+        encoded: dict[str | None, Any] = {}
+        if "prompt" not in self.adapter.reads:
+            encoded[None] = self.adapter.encode(given, **options)
         self._references, self._encode_options, self._encoded = given, options, encoded
         return self
 
