@@ -115,7 +115,8 @@ class Request:
         given = {name: value for name, value in given.items() if value is not None}
         if self.num_images_per_prompt != 1:
             given["num_images_per_prompt"] = self.num_images_per_prompt
-        check_names(type(pipe).__name__, given, names - _WITHHELD)
+        owner = type(pipe).__name__ if passes_on else f"the adapter's own {method.__name__}"
+        check_names(owner, given, names - _WITHHELD)
         self._check_size(getattr(pipe, "vae_scale_factor", 8))
         # stock pipelines differ in whether one negative prompt serves several prompts
         if passes_on and isinstance(self.negative_prompt, str) and isinstance(given.get("prompt"), list):

@@ -203,7 +203,7 @@ def test_a_kind_with_loops_of_its_own_is_asked_through_its_interface(pipe):
         pipeline.set_references(references(0))
         made = pipeline.generate("a dog", iterations=3, seed=0)
         assert [image.size for image in made.images] == [(32, 32)] * 3
-        with pytest.raises(Refused, match="takes no height"):
+        with pytest.raises(Refused, match="the adapter's own generate takes no height"):
             pipeline.generate("a dog", height=64)
         source, mask = tiny.picture(0, 24, 40), np.zeros((24, 40), bool)
         mask[:8] = True
