@@ -38,7 +38,7 @@ SIDES = (1024, 512, 512)
 """Of the pictures of a row: one target, two references."""
 _BATCH = 16
 _THREADS = 2
-_KEPT_GROUPS = 8
+_KEPT_GROUPS = 32
 _AHEAD_BATCHES = 4
 """At most so many batches are made ahead by any of the loaders."""
 
