@@ -105,7 +105,7 @@ class Subject:
 
     Attributes:
         phrase: what the prompt calls it.
-        references: what the adapter sees of it.
+        references: what the adapter may see of it.
         photographs: what results are compared with.
         box: where it may be in the result, xyxy in 0–1; None for anywhere.
     """
@@ -166,6 +166,7 @@ class Benchmark:
         cases: all of them, in their order.
         images: pictures of each case.
         average: how its papers average.
+        references: of a subject that adapters usually see; None for all.
         notes: what a reader of the scores should know.
     """
 
@@ -174,6 +175,7 @@ class Benchmark:
     cases: tuple[Case, ...]
     images: int
     average: Average
+    references: int | None = None
     notes: tuple[str, ...] = field(default=())
 
 
@@ -195,8 +197,8 @@ def refuse_count(what: str, counted: str, found: int, wanted: int) -> None:
     """Raise Refused if a benchmark is not of its published size."""
     if found != wanted:
         raise Refused(
-            f"{what} has {wanted:,} {counted}, these files make {found:,}: scores of other prompts cannot stand beside the "
-            "published ones; get the published files"
+            f"{what} has {wanted:,} {counted}, these files make {found:,}: scores of other prompts cannot stand beside "
+            "the published ones; get the published files"
         )
 
 

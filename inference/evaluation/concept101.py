@@ -55,7 +55,7 @@ def read(folder: str) -> Benchmark:
         "The pair with index 4 says sofa and shows a chair, as published.",
         "MIP-Adapter's own evaluation scores 18 prompts with a file name's ending behind them; here they are clean.",
     )
-    return Benchmark(NAME, _TITLE, tuple(cases), 1, "parts", notes)
+    return Benchmark(NAME, _TITLE, tuple(cases), 1, "parts", None, notes)
 
 
 def _refuse_gaps(root: Path, pairs: list[Any]) -> None:

@@ -25,7 +25,7 @@ _ROW = re.compile(r"(?P<name>\w+),(?P<kind>[\w ]+)")
 def read(folder: str) -> Benchmark:
     """The benchmark from its published files.
 
-    Adapters see the first photograph of a subject; results are compared with all of them. Prompts are without the rare
+    Adapters see the first photograph of a subject unless told otherwise; results are compared with all of them. Prompts are without the rare
     token of tuned methods: `a dog in the snow`.
 
     Raises:
@@ -40,12 +40,12 @@ def read(folder: str) -> Benchmark:
     cases: list[Case] = []
     for name, kind in classes.items():
         pictures = tuple(FilePicture(str(file)) for file in found[name])
-        subject = Subject(kind, pictures[:1], pictures)
+        subject = Subject(kind, pictures, pictures)
         for index, template in enumerate(live if kind in _LIVE else things):
             prompt = " ".join(template.format("", kind).split())
             cases.append(Case(f"{name}/{index:02d}", name, prompt, (subject,)))
     refuse_count(_TITLE, "prompts", len(cases), PROMPTS)
-    return Benchmark(NAME, _TITLE, tuple(cases), IMAGES, "pairs")
+    return Benchmark(NAME, _TITLE, tuple(cases), IMAGES, "pairs", 1)
 
 
 def read_sheet(file: Path) -> tuple[dict[str, str], list[str], list[str]]:

@@ -51,13 +51,13 @@ def read(folder: str) -> Benchmark:
                 stem = f"found{index}"
                 box = _box(marks, stem, place) if task == "addition_source" else None
                 mask = None if box else str(root / "masks" / task / place.name / f"{stem}.png")
-                subject = Subject(kind, pictures[:1], pictures, box)
+                subject = Subject(kind, pictures, pictures, box)
                 source = FilePicture(str(place / f"{stem}.jpg"))
                 part = task.removesuffix("_source")
                 cases.append(Case(f"{part}/{name}/{index}", part, f"a photo of a {kind}", (subject,), source, mask))
     refuse_count(_TITLE, "cases", len(cases), CASES)
     notes = ("Masks of what is replaced are the user's own: the benchmark publishes none.",)
-    return Benchmark(NAME, _TITLE, tuple(cases), 1, "samples", notes)
+    return Benchmark(NAME, _TITLE, tuple(cases), 1, "samples", 1, notes)
 
 
 def _place(root: Path, task: str, name: str, kind: str) -> Path:

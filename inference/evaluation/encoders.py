@@ -57,15 +57,11 @@ def choose(names: dict[str, str]) -> dict[str, Chosen]:
     clip = _one("clip", names["clip"], [*CLIP, *(name for name in clips if name not in CLIP)])
     if clip.entry is not None:
         clip = Chosen(clip.entry, by_name("text_embedding", clip.entry.name))
-    if names["face"] == "none":
-        return {"clip": clip, "dino": _one("dino", names["dino"], list(DINO)), "face": Chosen(None, why="none was asked for")}
+    dino = _one("dino", names["dino"], list(DINO))
     face = resolve("face", names["face"])
     absent = "no face model is there: `refloom models` says how to get one"
-    return {
-        "clip": clip,
-        "dino": _one("dino", names["dino"], list(DINO)),
-        "face": Chosen(face, why=None if face else absent),
-    }
+    why = None if face else "none was asked for" if names["face"] == "none" else absent
+    return {"clip": clip, "dino": dino, "face": Chosen(face, why=why)}
 
 
 def _one(kind: str, name: str, known: list[str]) -> Chosen:

@@ -34,12 +34,12 @@ def read(url: str) -> Benchmark:
             "pictures, or with a larger split.validation"
         )
     notes = [
-        "MRBench is not published: these are this dataset's own groups, and the numbers of the paper stand beside them for "
+        "MRBench is not published: these are this dataset's own groups; the paper's numbers beside them are for "
         "orientation only."
     ]
     if len(cases) < len(rows):
         notes.append(f"{len(rows) - len(cases)} groups have neither caption nor phrase and are left out.")
-    return Benchmark(NAME, _TITLE, tuple(cases), 1, "samples", tuple(notes))
+    return Benchmark(NAME, _TITLE, tuple(cases), 1, "samples", None, tuple(notes))
 
 
 def _groups(dataset: Dataset, unit: str) -> Iterator[dict[str, Any]]:

@@ -38,7 +38,7 @@ def product_over_subjects(pictures: Sequence[Floats], subjects: Sequence[Floats]
     """M-DINO (MS-Diffusion, arXiv 2406.07209): the product over subjects of the mean cosine with their photographs.
 
     Args:
-        pictures: (D,) of the picture as it stands for each subject: the same one, or the part of it in the subject's box.
+        pictures: (D,) for each subject: of the picture, or of the part of it in the subject's box.
         subjects: (N_k, D) of their photographs.
     """
     pairs = zip(pictures, subjects, strict=True)
@@ -122,20 +122,22 @@ class Metric:
     means: str
 
 
-_PAIRS = "mean over photographs, then over subjects"
+_PHOTOS = "mean cosine with each subject's photographs, then over subjects"
 METRICS = (
     Metric("clip_t", "CLIP-T", "clip", "prompt", "whole", "cos", "cosine of picture and prompt"),
-    Metric("clip_score", "CLIPScore", "clip", "prompt", "whole", "2.5max(cos,0)", "the same, weighted as by CLIPScore"),
-    Metric("clip_i", "CLIP-I", "clip", "photographs", "whole", "cos", f"cosine with the subjects' photographs, {_PAIRS}"),
-    Metric("dino", "DINO", "dino", "photographs", "whole", "cos", f"cosine with the subjects' photographs, {_PAIRS}"),
+    Metric("clip_score", "CLIPScore", "clip", "prompt", "whole", "2.5max(cos,0)", "the same by CLIPScore"),
+    Metric("clip_i", "CLIP-I", "clip", "photographs", "whole", "cos", _PHOTOS),
+    Metric("dino", "DINO", "dino", "photographs", "whole", "cos", _PHOTOS),
     Metric("m_dino", "M-DINO", "dino", "photographs", "whole", "product", "product over subjects of their DINO"),
     Metric("dino_box", "DINO, boxes", "dino", "places", "box", "cos", "as DINO, of the part in each subject's box"),
     Metric("m_dino_box", "M-DINO, boxes", "dino", "places", "box", "product", "product over subjects of the same"),
     Metric("face_sim", "Face", "face", "photographs", "faces", "max-cos,none=0", "identity of the nearest face"),
     Metric("clip_i_target", "CLIP-I, target", "clip", "target", "whole", "cos", "cosine with the picture left out"),
     Metric("dino_target", "DINO, target", "dino", "target", "whole", "cos", "cosine with the picture left out"),
-    Metric("clip_i_source", "CLIP-I, source", "clip", "source", "whole", "cos", "cosine with the picture that is edited"),
-    Metric("dino_source", "DINO, source", "dino", "source", "whole", "cos", "cosine with the picture that is edited"),
+    Metric(
+        "clip_i_source", "CLIP-I, source", "clip", "source", "whole", "cos", "cosine with the edited picture's source"
+    ),
+    Metric("dino_source", "DINO, source", "dino", "source", "whole", "cos", "cosine with the edited picture's source"),
     Metric("clip_i_fg", "CLIP-I, foreground", "clip", "source", "mask-box", "cos", "of the part that may change"),
     Metric("dino_fg", "DINO, foreground", "dino", "source", "mask-box", "cos", "of the part that may change"),
     Metric("clip_i_bg", "CLIP-I, background", "clip", "source", "mask-grey", "cos", "of the rest, and of the source's"),

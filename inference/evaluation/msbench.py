@@ -155,4 +155,4 @@ def read(folder: str) -> Benchmark:
     refuse_count(_TITLE, "combinations", found, COMBINATIONS)
     refuse_count(_TITLE, "samples", len(cases), SAMPLES)
     notes = ("How many pictures of a sample, and which seeds and steps were published, is unknown; here it is one.",)
-    return Benchmark(NAME, _TITLE, tuple(cases), 1, "samples", notes)
+    return Benchmark(NAME, _TITLE, tuple(cases), 1, "samples", None, notes)
