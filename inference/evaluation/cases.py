@@ -1,7 +1,7 @@
 """What a benchmark asks for: prompts, subjects, places. Pictures are named here and read where they are needed."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -168,6 +168,7 @@ class Benchmark:
         average: how its papers average.
         references: of a subject that adapters usually see; None for all.
         notes: what a reader of the scores should know.
+        identity: of a dataset's content, where the cases are out of one.
     """
 
     name: str
@@ -176,7 +177,8 @@ class Benchmark:
     images: int
     average: Average
     references: int | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    identity: str = ""
 
 
 def pixel_box(box: Sequence[float], width: int, height: int) -> tuple[int, int, int, int]:

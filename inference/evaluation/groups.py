@@ -39,7 +39,7 @@ def read(url: str) -> Benchmark:
     ]
     if len(cases) < len(rows):
         notes.append(f"{len(rows) - len(cases)} groups have neither caption nor phrase and are left out.")
-    return Benchmark(NAME, _TITLE, tuple(cases), 1, "samples", None, tuple(notes))
+    return Benchmark(NAME, _TITLE, tuple(cases), 1, "samples", None, tuple(notes), dataset.fingerprint("samples"))
 
 
 def _groups(dataset: Dataset, unit: str) -> Iterator[dict[str, Any]]:
