@@ -25,8 +25,8 @@ _ROW = re.compile(r"(?P<name>\w+),(?P<kind>[\w ]+)")
 def read(folder: str) -> Benchmark:
     """The benchmark from its published files.
 
-    Adapters see the first photograph of a subject unless told otherwise; results are compared with all of them. Prompts are without the rare
-    token of tuned methods: `a dog in the snow`.
+    Adapters see the first photograph of a subject unless told otherwise; results are compared with all of them. Prompts
+    are without the rare token of tuned methods: `a dog in the snow`.
 
     Raises:
         Refused: files are missing or of another form, or there are not 750 prompts.

@@ -70,7 +70,8 @@ def claim(folder: Folder, settings: dict[str, Any]) -> None:
             raise Refused(f"{folder.url}/{SETTINGS} is damaged: give a new folder") from error
         if found := differing(flatten(held), flatten(settings)):
             raise Refused(
-                f"{folder.url} holds an evaluation with other settings ({'; '.join(found)}): use the same, or another --out"
+                f"{folder.url} holds an evaluation with other settings ({'; '.join(found)}): use the same, or another "
+                "--out"
             )
         return
     if set(folder.names()) or set(folder.folders()) - {"runs"}:

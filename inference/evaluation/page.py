@@ -1,6 +1,6 @@
 """One self-contained page of an evaluation: scores, published tables, pictures beside their references.
 
-Texts come from benchmarks and datasets, so whatever is not made here is escaped; the page loads nothing and runs nothing.
+Texts come from benchmarks and datasets, so whatever is not made here is escaped; the page loads and runs nothing.
 """
 
 import base64
@@ -66,8 +66,11 @@ def page(
         rows = "".join(f"<tr><td>{_text(name)}</td><td>{_text(why)}</td></tr>" for name, why in found.failures.items())
         parts.append(f'<h2>Failures</h2><div class="scroll"><table>{rows}</table></div>')
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    head = f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}"><title>{html.escape(benchmark.title)}</title>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}<style>{_STYLE}</style></head>\n<body>{"".join(parts)}</body></html>\n'
+    head = (
+        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f"<title>{html.escape(benchmark.title)}</title><style>{_STYLE}</style>"
+    )
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{"".join(parts)}</body></html>\n'
 
 
 def chosen(exhibits: Sequence[Exhibit]) -> list[Exhibit]:
@@ -110,12 +113,13 @@ def _case(folder: Folder, exhibit: Exhibit, found: Outcome) -> str:
     gone = gallery.missing(folder, exhibit)
     for image in range(exhibit.images):
         if image in gone:
-            figures.append(f"<figure class=made><figcaption>{_text(_why(case, image, found))}</figcaption></figure>")
+            figures.append(f'<figure class="made"><figcaption>{_text(_why(case, image, found))}</figcaption></figure>')
             continue
         measured = [(BY_NAME[name].title, score) for name, score in scores.get(image, {}).items() if score is not None]
         words = ", ".join(f"{title} {score[0]:.3f}" for title, score in measured[:6])
         figures.append(_shown(gallery.read_made(folder, exhibit, image), words, made=True))
-    return f'<div class="case"><p>{_text(case.prompt)} <code>{_text(case.case_id)}</code></p><div class="row">{"".join(figures)}</div></div>'
+    head = f"<p>{_text(case.prompt)} <code>{_text(case.case_id)}</code></p>"
+    return f'<div class="case">{head}<div class="row">{"".join(figures)}</div></div>'
 
 
 def _beside(case: Case) -> Iterable[tuple[Picture, str]]:
@@ -145,7 +149,8 @@ def _shown(pixels: Pixels, caption: str, *, made: bool = False) -> str:
     image.save(file, "JPEG", quality=85)
     data = base64.b64encode(file.getvalue()).decode()
     kind = ' class="made"' if made else ""
-    return f'<figure{kind}><img alt="" src="data:image/jpeg;base64,{data}"><figcaption>{_text(caption)}</figcaption></figure>'
+    picture = f'<img alt="" src="data:image/jpeg;base64,{data}">'
+    return f"<figure{kind}>{picture}<figcaption>{_text(caption)}</figcaption></figure>"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int], ours: bool = False) -> str:
