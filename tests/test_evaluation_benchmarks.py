@@ -124,7 +124,6 @@ def test_dreambench_has_750_prompts_four_pictures_each_without_the_rare_token(tm
     assert prompts["bear_plushie/00"].prompt == "a stuffed animal in place 0"
     (subject,) = prompts["dog6/03"].subjects
     assert (len(subject.photographs), benchmark.references) == (3, 1)
-    shutil.rmtree(tmp_path / "vase", ignore_errors=True)
     shutil.rmtree(tmp_path / "dog6")
     with pytest.raises(Refused, match=r"dog6/\* missing"):
         dreambench.read(str(tmp_path))
