@@ -44,7 +44,10 @@ def concept101(root: Path, templates: list[str] = TEMPLATES, pairs: int = 101) -
     (root / "prompts").mkdir()
     (root / "prompts/toys.txt").write_text("\n".join(templates) + "\n")
     names = [(first, second) for first in range(20) for second in range(first)][:pairs]
-    sheet = [[_concept(a, "wooden pot"), _concept(b, "cat"), {"prompt_filename_compose": "prompts/toys.txt"}] for a, b in names]
+    sheet = [
+        [_concept(a, "wooden pot"), _concept(b, "cat"), {"prompt_filename_compose": "prompts/toys.txt"}]
+        for a, b in names
+    ]
     (root / "dataset_multiconcept.json").write_text(json.dumps(sheet))
     return root
 

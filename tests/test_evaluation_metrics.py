@@ -1,6 +1,5 @@
 """Scores against their definitions: pixels as torchvision cuts them, cosines by the encoders themselves, averages by hand."""
 
-
 import numpy as np
 import pytest
 from conftest import gradient
@@ -89,7 +88,9 @@ def test_the_boxed_scores_look_at_each_subjects_own_place(present, case):
     assert measurer.scores(case, inside) != before
     dino = present["dino"].entry.load()
     parts = [picture[:, :32], picture[16:, 32:]]
-    crops = [encoders.cut_out(np.ascontiguousarray(part), None, (0, 0, *part.shape[1::-1]), dino.input_px) for part in parts]
+    crops = [
+        encoders.cut_out(np.ascontiguousarray(part), None, (0, 0, *part.shape[1::-1]), dino.input_px) for part in parts
+    ]
     vectors = [dino.embed(one[None])[0].astype(np.float64) for one in crops]
     cosines = [
         np.mean([vector @ unit(one.pixels(), present["dino"].entry) for one in subject.photographs])
@@ -147,7 +148,9 @@ def test_averages_are_those_of_the_papers():
     assert metrics.average([], "pairs") is None
 
 
-def test_auto_takes_the_papers_encoders_and_without_any_scores_are_null_and_say_so(present, case, tmp_path, monkeypatch):
+def test_auto_takes_the_papers_encoders_and_without_any_scores_are_null_and_say_so(
+    present, case, tmp_path, monkeypatch
+):
     assert present["clip"].entry.name == "open-clip-vit-b-32-laion2b"
     assert present["dino"].entry.name == "dinov2-base"
     benchmark = Benchmark("b", "B", (case,), 1, "samples")

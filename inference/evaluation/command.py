@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
         shown.append(Progress(title, item))
         return shown[-1]
 
-    for kind, one in plan.chosen.items():
+    for kind, one in plan.encoders.items():
         print(f"{kind}: {one.identity}" if one.entry is not None else f"note: {kind} scores are null: {one.why}")
     try:
         found = evaluate(plan, url, _pool(options, plan.device), show)

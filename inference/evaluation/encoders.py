@@ -108,7 +108,7 @@ class Encoders:
         self._models: dict[str, Any] = {
             kind: one.entry.load(device) for kind, one in chosen.items() if one.entry is not None
         }
-        texts = chosen["clip"].texts
+        texts = chosen["clip"].texts if "clip" in chosen else None
         self._texts: Any = None if texts is None else texts.load(device)
 
     def has(self, kind: str) -> bool:

@@ -57,6 +57,12 @@ class Plan:
             raise Refused("--limit is a number from 1")
 
     @property
+    def encoders(self) -> dict[str, Chosen]:
+        """Those that the metrics need."""
+        needed = {metric.encoder for metric in self.metrics}
+        return {kind: one for kind, one in self.chosen.items() if kind in needed}
+
+    @property
     def exhibits(self) -> tuple[Exhibit, ...]:
         """The cases to do."""
         cases = self.benchmark.cases[: self.limit]
@@ -111,7 +117,7 @@ def look_ahead(plan: Plan, folder: Folder) -> Left:
         pictures += sum(len(gallery.missing(folder, exhibit)) for exhibit in gone)
         if gone:
             making[unit] = tuple(gone)
-        if gone or scoring.read_scores(folder, unit)["key"] != scoring.unit_key(folder, plan.chosen, names, exhibits):
+        if gone or scoring.read_scores(folder, unit)["key"] != scoring.unit_key(folder, plan.encoders, names, exhibits):
             due[unit] = exhibits
     return Left(making, due, pictures, asked)
 
@@ -155,7 +161,7 @@ def evaluate(plan: Plan, url: str, pool: Pool, show: Show | None = None) -> Outc
             names = tuple(metric.name for metric in plan.metrics)
             weight = {unit: sum(one.images for one in exhibits) for unit, exhibits in due.items()}
             tasks = [replace(task, weight=weight[task.unit]) for task in _tasks(due)]
-            run("scores", "picture", scoring.ScoreJob(url, lease.id, plan.chosen, names, plan.device), tasks)
+            run("scores", "picture", scoring.ScoreJob(url, lease.id, plan.encoders, names, plan.device), tasks)
         found = _collect(plan, folder, settings)
         report.write(folder, plan.benchmark, plan.exhibits, found)
         return found
