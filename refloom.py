@@ -355,7 +355,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_ingest(commands)
     _add_dataset_commands(commands)
     _add_share_commands(commands)
-    add_commands(commands, _command)
+    add_commands(commands, _command, _add_pool)
     _add_demo_commands(commands)
     return parser
 

@@ -8,14 +8,18 @@ KINDS = "ip_adapter, mip, ms_diffusion, easyref, ezigen"
 _MODELS = "--base sdxl --adapter ms_diffusion --image-encoder vit-bigg"
 
 Command = Callable[[Any, str, str, str, str], argparse.ArgumentParser]
+AddPool = Callable[[argparse.ArgumentParser], None]
+
+_CASE_TIMEOUT_S = 3600.0
 
 
-def add_commands(commands: Any, command: Command) -> None:
-    """Add generate, edit, convert and ui.
+def add_commands(commands: Any, command: Command, add_pool: AddPool) -> None:
+    """Add generate, edit, convert, ui and evaluate.
 
     Args:
         commands: where subcommands go.
         command: makes one: `(commands, name, handler, summary, examples)`.
+        add_pool: adds the arguments about workers.
     """
     generate = command(
         commands,
@@ -73,6 +77,45 @@ def add_commands(commands: Any, command: Command) -> None:
     _add_models(page)
     page.add_argument("--host", default="127.0.0.1", help="to listen on; anything else lets others use this machine")
     page.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    _add_evaluate(commands, command, add_pool)
+
+
+def _add_evaluate(commands: Any, command: Command, add_pool: AddPool) -> None:
+    evaluate = command(
+        commands,
+        "evaluate",
+        "inference.evaluation.command:run",
+        "Make the pictures of a benchmark, measure them, and set the published numbers beside. Resumes.",
+        f"  refloom evaluate --benchmark ms-bench --data MS-Bench {_MODELS} --out OUT\n"
+        "  refloom evaluate --benchmark groups --data DATASET --base sdxl --adapter easyref --limit 50 --out OUT",
+    )
+    evaluate.add_argument(
+        "--benchmark", required=True, choices=("concept101", "ms-bench", "dreambench", "dreamedit", "groups")
+    )
+    evaluate.add_argument(
+        "--data",
+        required=True,
+        metavar="DIR",
+        help="its published files; of groups a dataset, whose validation split counts",
+    )
+    evaluate.add_argument("--out", required=True, metavar="DIR", help="new folder, or the one to go on with")
+    evaluate.add_argument("--limit", type=int, metavar="N", help="only the first N prompts; a later run may take more")
+    evaluate.add_argument("--metrics", metavar="A,B", help="which, such as clip_t,dino (default: all)")
+    evaluate.add_argument("--dry-run", action="store_true", help="say what would be made, and measured by what")
+    encoders = evaluate.add_argument_group("encoders of the scores, names of `refloom models`, auto or none")
+    encoders.add_argument("--clip", default="auto", metavar="NAME", help="auto: OpenAI's ViT-B/32 before others")
+    encoders.add_argument("--dino", default="auto", metavar="NAME", help="auto: ViT-S/16 of DINO before DINOv2")
+    _add_models(evaluate)
+    making = evaluate.add_argument_group("pictures")
+    making.add_argument("--seed", type=int, default=0, help="from which every picture's own seed follows")
+    making.add_argument(
+        "--references", type=int, metavar="N", help="of a subject (default: the benchmark's own choice)"
+    )
+    making.add_argument("--batch", type=int, default=1, metavar="N", help="pictures of a prompt made at once")
+    _add_shape(making)
+    add_pool(evaluate)
+    # a case is slow; and without GPUs one worker holds all the memory that a pipeline needs
+    evaluate.set_defaults(item_timeout=_CASE_TIMEOUT_S)
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
@@ -112,12 +155,16 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
         "0-1; also :scale=0.8, :crop=face, :mask=FILE; may be repeated",
     )
     parser.add_argument("--prompt", required=True, action="append", dest="prompts", help="may be repeated")
-    parser.add_argument("--negative-prompt", metavar="TEXT", help="of all prompts")
     parser.add_argument("--out", required=True, metavar="DIR", help="new or empty folder")
     parser.add_argument("--images", type=int, default=1, metavar="N", help="of each prompt")
+    _add_shape(parser)
+    parser.add_argument("--seed", type=int, help="of the first picture, counting up (default: drawn, and written down)")
+    parser.add_argument("--replace", action="store_true", help="throw away an earlier result that lies in DIR")
+
+
+def _add_shape(parser: Any) -> None:
+    parser.add_argument("--negative-prompt", metavar="TEXT", help="of all prompts")
     parser.add_argument("--height", type=int, metavar="PX", help="(default: the base's own)")
     parser.add_argument("--width", type=int, metavar="PX", help="(default: the base's own)")
     parser.add_argument("--steps", type=int, metavar="N", help="of denoising (default: the base's own)")
     parser.add_argument("--guidance-scale", type=float, metavar="G", help="of the text (default: the base's own)")
-    parser.add_argument("--seed", type=int, help="of the first picture, counting up (default: drawn, and written down)")
-    parser.add_argument("--replace", action="store_true", help="throw away an earlier result that lies in DIR")

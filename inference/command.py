@@ -10,15 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from inference.assembly import Assembly, memory_suffices, torch_dtype
 from inference.models.entry import Entry
 from inference.models.registry import ENTRIES
-from schemas.errors import JobStopped, Refused
+from schemas.errors import Refused
 from schemas.storage import Folder, absolute_url
 
 if TYPE_CHECKING:
     from inference.pipeline import ReferencePipeline
-
-_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 def models(options: argparse.Namespace) -> int:
@@ -63,7 +62,7 @@ def convert(options: argparse.Namespace) -> int:
     if not options.replace and (out.exists() if file else out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise Refused(f"{out} is there already: give another place, or --replace")
     unet = lambda: loading.load_unet_shapes(options.base)  # noqa: E731
-    adapter = loading.load_adapter(options.adapter, kind=options.kind, unet=unet, dtype=_dtype(options.dtype))
+    adapter = loading.load_adapter(options.adapter, kind=options.kind, unet=unet, dtype=torch_dtype(options.dtype))
     if file and not isinstance(adapter, IPAdapter):
         raise Refused(f"diffusers reads plain IP-Adapters alone, not the kind {adapter.kind}: use --format refloom")
     if options.tokenizer is not None:
@@ -97,7 +96,7 @@ def ui(options: argparse.Namespace) -> int:
         raise Refused("the page is made with gradio, which is not installed: pip install 'refloom[ui]'") from error
     with (
         _notes(),
-        _pipeline(options) as (pipeline, others),
+        Assembly.of(options).open() as (pipeline, others),
         serving(pipeline, others, options.host, options.port) as address,
     ):
         print(f"{address}  (Ctrl-C stops it)", flush=True)
@@ -125,10 +124,10 @@ def _make(options: argparse.Namespace, what: str) -> int:
         "seed": options.seed,
     }
     check(folder, replace=options.replace)
-    with _notes(), _pipeline(options) as (pipeline, others):
+    with _notes(), Assembly.of(options).open() as (pipeline, others):
         pipeline.set_references(references)
         arguments |= others | {"callback_on_step_end": StepProgress(what)}
-        with _memory():
+        with memory_suffices():
             if what == "edit":
                 made = pipeline.edit(options.source, options.mask, **arguments)
             else:
@@ -156,48 +155,6 @@ def _settings(options: argparse.Namespace, what: str, pipeline: "ReferencePipeli
 
 
 @contextmanager
-def _pipeline(options: argparse.Namespace) -> Iterator[tuple["ReferencePipeline", dict[str, Any]]]:
-    """The pipeline that the options name, and those of their settings that are not the adapter's own."""
-    from inference.arguments import apply_settings, parse_settings
-    from inference.pipeline import ReferencePipeline
-
-    settings = parse_settings(options.settings)
-    device = _device(options.device)
-    with ReferencePipeline.from_pretrained(
-        options.base,
-        options.adapter,
-        kind=options.kind,
-        image_encoder=options.image_encoder,
-        tokenizer=options.tokenizer,
-        torch_dtype=_dtype({"auto": "fp32" if device == "cpu" else "bf16"}.get(options.dtype, options.dtype)),
-        device=device,
-        variant=options.variant,
-        face_model=options.face_model,
-    ) as pipeline:
-        pipeline.adapter.scale = options.scale
-        yield pipeline, apply_settings(pipeline.adapter, settings)
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise Refused(f"there is no device {name}: {str(error).splitlines()[0]}") from error
-    return name
-
-
-def _dtype(name: str | None) -> Any:
-    import torch
-
-    return None if name is None else getattr(torch, _DTYPES[name])
-
-
-@contextmanager
 def _notes() -> Iterator[None]:
     """Print the pipeline's warnings as notes, without the line of code."""
     from inference.pipeline import ReferenceWarning
@@ -213,18 +170,6 @@ def _notes() -> Iterator[None]:
 
         warnings.showwarning = show
         yield
-
-
-@contextmanager
-def _memory() -> Iterator[None]:
-    import torch
-
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise JobStopped(
-            "the device has too little memory: give fewer --images, a smaller --height and --width, or --dtype bf16"
-        ) from error
 
 
 def _row(entry: Entry) -> dict[str, Any]:

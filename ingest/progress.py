@@ -59,7 +59,7 @@ def line(title: str, item: str, status: Status) -> str:
         f"{title:8}",
         f"{status.done}/{status.units} units",
         f"{begun:,} {item}s",
-        f"{begun / elapsed:,.0f} {item}s/s",
+        f"{_short(begun / elapsed)} {item}s/s",
         f"{status.tally['bytes'] / elapsed / 1e6:,.1f} MB/s",
         f"{rejected:,} rejected",
         *([f"{failed:,} failed"] if failed else []),
@@ -68,6 +68,11 @@ def line(title: str, item: str, status: Status) -> str:
         "done" if status.done == status.units else f"{duration(left)} left",
     ]
     return "  ".join(parts)
+
+
+def _short(rate: float) -> str:
+    """Whole numbers, and two digits of what is slow."""
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
 def duration(seconds: float | None) -> str:

@@ -35,6 +35,10 @@ def test_a_line_says_units_items_rates_rejects_and_time_left():
     ]
 
 
+def test_slow_work_has_a_rate_too():
+    assert "0.25 cases/s" in line("make", "case", status(elapsed_s=200.0))
+
+
 def test_rejected_and_failed_items_of_all_kinds_are_counted_and_failures_are_silent_when_there_are_none():
     tally = Counter({"begun": 9, "image.rejected": 2, "annotation.rejected": 1_500, "image.failed": 3})
     shown = line("look", "image", status(tally=tally))

@@ -21,7 +21,7 @@ from inference.models.entry import Entry
 from inference.models.threads import check_device, repeatable
 from schemas.errors import Refused
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def load(entry: Entry, device: str, precision: str) -> "Dinov2":
@@ -42,7 +42,7 @@ def load(entry: Entry, device: str, precision: str) -> "Dinov2":
                 weights.parent,
                 local_files_only=True,
                 use_safetensors=True,
-                dtype=_DTYPES[precision],
+                dtype=DTYPES[precision],
                 output_loading_info=True,
             )
         net, loading = loaded

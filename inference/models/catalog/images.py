@@ -62,6 +62,42 @@ def _open_clip(name: str, repository: str, parameters: int) -> Entry:
     )
 
 
+_DINO_FOLDER = '"${REFLOOM_WEIGHTS:-$HOME/.cache/refloom/weights}/dino-vits16"'
+_DINO_CONVERT = (  # its weights are a pickle; weights_only reads tensors and nothing else
+    "import torch, safetensors.torch as s; s.save_file(torch.load('pytorch_model.bin', map_location='cpu', "
+    "weights_only=True), 'model.safetensors', metadata={'format': 'pt'})"
+)
+
+_DINO = Entry(
+    name="dino-vits16",
+    role="image_embedding",
+    license="Apache-2.0",
+    size_bytes=4 * 21_665_664,
+    source="https://huggingface.co/facebook/dino-vits16",
+    get="pip install transformers && hf download facebook/dino-vits16 config.json preprocessor_config.json "
+    f'pytorch_model.bin --local-dir {_DINO_FOLDER} && (cd {_DINO_FOLDER} && python -c "{_DINO_CONVERT}" && '
+    "rm pytorch_model.bin)",
+    packages=(Package("transformers", ("transformers",)), Package("torch", ("torch",))),
+    weights=(
+        Stored("dino-vits16/config.json"),
+        Stored("dino-vits16/preprocessor_config.json"),
+        Stored("dino-vits16/model.safetensors"),
+    ),
+    loader="inference.models.dino:load",
+    thresholds={
+        # Not measured here. DreamBooth (Ruiz et al. 2023, arXiv 2208.12242) has a mean of 0.774 between photographs
+        # of one subject; the bounds are first guesses around it, choose them by the report.
+        "similar": 0.6,
+        "near_copy": 0.97,
+    },
+    options={
+        # Crops in a forward pass; not measured.
+        "cpu_batch_size": 1,
+        "cuda_batch_size": 64,
+    },
+)
+"""The encoder by which DINO scores of subjects are published; DINOv2 is the better one to curate by."""
+
 _EFFICIENTNET_LITE0 = Entry(
     name="efficientnet-lite0",
     role="image_embedding",
@@ -101,5 +137,6 @@ ENTRIES: tuple[Entry, ...] = (
     _dinov2("large", 304_368_640),
     _dinov2("base", 86_580_480),
     *(_open_clip(*clip) for clip in CLIPS),
+    _DINO,
     _EFFICIENTNET_LITE0,
 )

@@ -1,0 +1,110 @@
+"""What commands and workers make pictures with: base, adapter and encoder, where they are and in which arithmetic."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
+
+from schemas.errors import JobStopped, Refused
+
+if TYPE_CHECKING:
+    from inference.pipeline import ReferencePipeline
+
+_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """The models of one pipeline by name; it can be pickled, so the driver makes it and workers open it.
+
+    Attributes:
+        base, adapter, kind, image_encoder, tokenizer, variant, face_model: as for `ReferencePipeline.from_pretrained`.
+        device: cpu, cuda, cuda:<n>, or auto for a GPU if there is one.
+        dtype: fp32, bf16, fp16, or auto for bf16 on a GPU and else fp32.
+        scale: strength of all references.
+        settings: `KEY=VALUE`, of the adapter or of its generation.
+    """
+
+    base: str
+    adapter: str
+    kind: str | None = None
+    image_encoder: str | None = None
+    tokenizer: str | None = None
+    variant: str | None = None
+    face_model: str = "auto"
+    device: str = "auto"
+    dtype: str = "auto"
+    scale: float = 1.0
+    settings: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> Self:
+        """That a command line names."""
+        values = {one.name: getattr(options, one.name) for one in fields(cls)}
+        return cls(**(values | {"settings": tuple(options.settings)}))
+
+    @contextmanager
+    def open(self) -> Iterator[tuple["ReferencePipeline", dict[str, Any]]]:
+        """The pipeline, and those of the settings that are not the adapter's own.
+
+        Raises:
+            Refused: as `ReferencePipeline.from_pretrained`, or there is no such device, or a setting cannot be.
+        """
+        from inference.arguments import apply_settings, parse_settings
+        from inference.pipeline import ReferencePipeline
+
+        settings = parse_settings(self.settings)
+        device = check_device(self.device)
+        dtype = {"auto": "fp32" if device == "cpu" else "bf16"}.get(self.dtype, self.dtype)
+        with ReferencePipeline.from_pretrained(
+            self.base,
+            self.adapter,
+            kind=self.kind,
+            image_encoder=self.image_encoder,
+            tokenizer=self.tokenizer,
+            torch_dtype=torch_dtype(dtype),
+            device=device,
+            variant=self.variant,
+            face_model=self.face_model,
+        ) as pipeline:
+            pipeline.adapter.scale = self.scale
+            yield pipeline, apply_settings(pipeline.adapter, settings)
+
+
+def check_device(name: str) -> str:
+    """A device that is there: the one that is named, or the best for `auto`.
+
+    Raises:
+        Refused: there is no such device.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise Refused(f"there is no device {name}: {str(error).splitlines()[0]}") from error
+    return name
+
+
+def torch_dtype(name: str | None) -> Any:
+    """Torch's type of fp32, bf16 or fp16; None for None."""
+    import torch
+
+    return None if name is None else getattr(torch, _DTYPES[name])
+
+
+@contextmanager
+def memory_suffices() -> Iterator[None]:
+    """Turn too little memory of the device into a stop with the remedy."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise JobStopped(
+            "the device has too little memory: give fewer --images, a smaller --height and --width, or --dtype bf16"
+        ) from error

@@ -1,0 +1,165 @@
+"""The models that scores are measured with, and the pixels they see. All come through the registry."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from inference.adapters.reading import Mask, Pixels
+from inference.evaluation.metrics import Floats, Metric
+from inference.models.crops import cut_out
+from inference.models.entry import Entry
+from inference.models.registry import ENTRIES, by_name, resolve
+from schemas import masks
+from schemas.errors import Refused
+
+CLIP = ("open-clip-vit-b-32-openai",)
+"""By which CLIP scores are published: taken first by `auto`, then the registry's other CLIPs."""
+DINO = ("dino-vits16", "dinov2-large", "dinov2-base")
+"""The same of DINO scores."""
+
+_GREY = 127
+_PREPARED = {"clip": "short-side-bicubic-centre", "dino": "short-side-8/7-bicubic-centre", "face": "picture"}
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """An encoder, or why there is none.
+
+    Attributes:
+        entry: of the registry; None if absent.
+        texts: of CLIP's text half.
+        why: it is absent.
+    """
+
+    entry: Entry | None
+    texts: Entry | None = None
+    why: str | None = None
+
+    @property
+    def identity(self) -> str | None:
+        """What decides the vectors: the registry's name and revision."""
+        return None if self.entry is None else self.entry.identity
+
+
+def choose(names: dict[str, str]) -> dict[str, Chosen]:
+    """The encoders, chosen once on the driver.
+
+    Args:
+        names: `clip`, `dino` and `face` to a name of the registry, `auto` or `none`.
+
+    Raises:
+        Refused: a name is unknown, of another kind of model, or its weights are absent.
+    """
+    clips = [entry.name for entry in ENTRIES["text_embedding"]]
+    clip = _one("clip", names["clip"], [*CLIP, *(name for name in clips if name not in CLIP)])
+    if clip.entry is not None:
+        clip = Chosen(clip.entry, by_name("text_embedding", clip.entry.name))
+    dino = _one("dino", names["dino"], list(DINO))
+    face = resolve("face", names["face"])
+    absent = "no face model is there: `refloom models` says how to get one"
+    why = None if face else "none was asked for" if names["face"] == "none" else absent
+    return {"clip": clip, "dino": dino, "face": Chosen(face, why=why)}
+
+
+def _one(kind: str, name: str, known: list[str]) -> Chosen:
+    if name == "none":
+        return Chosen(None, why="none was asked for")
+    if name != "auto":
+        if name not in known:
+            raise Refused(f"--{kind} {name} is none of {', '.join(known)}, auto, none")
+        return Chosen(resolve("image_embedding", name))
+    entries = [by_name("image_embedding", one) for one in known]
+    found = next((entry for entry in entries if entry.present() is None), None)
+    why = None if found else f"no {kind} encoder is there: get {known[0]} with: {entries[0].get}"
+    return Chosen(found, why=why)
+
+
+def protocol(metric: Metric, chosen: Chosen, average: str, references: str) -> str | None:
+    """What a number was measured by, in one line; None without an encoder.
+
+    Two numbers can be compared only if these are equal.
+    """
+    if chosen.entry is None:
+        return None
+    parts = [
+        metric.name,
+        chosen.entry.name,
+        _PREPARED[metric.encoder],
+        metric.view,
+        metric.formula,
+        f"mean-over-{average}",
+        f"refs={references}",
+    ]
+    return "/".join(parts)
+
+
+class Encoders:
+    """Loaded encoders.
+
+    Args:
+        chosen: of `choose`.
+        device: cpu, cuda or cuda:<n>.
+    """
+
+    def __init__(self, chosen: dict[str, Chosen], device: str) -> None:
+        self._models: dict[str, Any] = {
+            kind: one.entry.load(device) for kind, one in chosen.items() if one.entry is not None
+        }
+        texts = chosen["clip"].texts if "clip" in chosen else None
+        self._texts: Any = None if texts is None else texts.load(device)
+
+    def has(self, kind: str) -> bool:
+        """Whether an encoder is there."""
+        return kind in self._models
+
+    def pictures(self, kind: str, pictures: Sequence[Pixels]) -> Floats:
+        """Unit vectors (N, D) of pictures (H, W, 3) of any sizes."""
+        model = self._models[kind]
+        crops = [crop(picture, kind, model.input_px) for picture in pictures]
+        vectors: Floats = model.embed(np.stack(crops))
+        return vectors
+
+    def text(self, prompt: str) -> Floats:
+        """Unit vector (D,) of a prompt in CLIP's space."""
+        vector: Floats = self._texts.embed([prompt])[0]
+        return vector
+
+    def faces(self, picture: Pixels, *, only_best: bool = False) -> Floats:
+        """Identities (N, D) of the faces on a picture, the surest first."""
+        found = self._models["face"].find(picture, max_faces=1 if only_best else None)
+        vectors: Floats = np.stack([face.embedding for face in found]) if found else np.zeros((0, 1), np.float32)
+        return vectors
+
+    def in_box(self, kind: str, picture: Pixels, box: tuple[int, int, int, int]) -> Floats:
+        """Unit vector (D,) of a part of a picture, fitted into a white square."""
+        model = self._models[kind]
+        vector: Floats = model.embed(cut_out(picture, None, box, model.input_px)[None])[0]
+        return vector
+
+
+def crop(picture: Pixels, kind: str, side: int) -> Pixels:
+    """The square that an encoder sees of a picture, as DreamBooth's scores are defined (spec A.5).
+
+    The short side becomes `side` for CLIP, 8/7 of it for DINO (256 for 224), bicubic on 8 bits with antialiasing; the
+    middle is cut out. Rounding is torchvision's, with which the papers' were made.
+    """
+    height, width = picture.shape[:2]
+    short = side if kind == "clip" else round(side * 8 / 7)
+    scaled = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
+    image = Image.fromarray(np.ascontiguousarray(picture)).resize(scaled, Image.Resampling.BICUBIC)
+    left, top = round((scaled[0] - side) / 2), round((scaled[1] - side) / 2)
+    return np.asarray(image.crop((left, top, left + side, top + side)))
+
+
+def without(picture: Pixels, area: Mask) -> Pixels:
+    """A picture whose area is plain grey, so that two of them differ by the rest alone."""
+    return np.where(area[..., None], np.uint8(_GREY), picture)
+
+
+def area_box(area: Mask) -> tuple[int, int, int, int]:
+    """The smallest box around an area that is not empty, whole pixels."""
+    x1, y1, x2, y2 = masks.tight_boxes([masks.encode(area.astype(np.uint8))])[0].tolist()
+    return int(x1), int(y1), int(x2), int(y2)
