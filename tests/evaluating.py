@@ -17,8 +17,8 @@ from schemas.unit import UnitKey, UnitWriter
 
 TEMPLATES = [f"photo number {n} of a {{0}} and a {{1}}." for n in range(11)] + ["a {0} on top of a {1} "]
 CLASSES = {
-    **{name: "dog" for name in ("dog", "dog2", "dog3", "dog5", "dog6", "dog7", "dog8")},
-    **{name: "cat" for name in ("cat", "cat2")},
+    **dict.fromkeys(("dog", "dog2", "dog3", "dog5", "dog6", "dog7", "dog8"), "dog"),
+    **dict.fromkeys(("cat", "cat2"), "cat"),
     "backpack": "backpack",
     "backpack_dog": "backpack",
     "bear_plushie": "stuffed animal",

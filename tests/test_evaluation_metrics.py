@@ -1,4 +1,4 @@
-"""Scores against their definitions: pixels as torchvision cuts them, cosines by the encoders themselves, averages by hand."""
+"""Scores against their definitions: pixels as torchvision cuts them, cosines by the encoders, averages by hand."""
 
 import numpy as np
 import pytest
