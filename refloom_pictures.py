@@ -112,6 +112,7 @@ def _add_evaluate(commands: Any, command: Command, add_pool: AddPool) -> None:
         "--references", type=int, metavar="N", help="of a subject (default: the benchmark's own choice)"
     )
     making.add_argument("--batch", type=int, default=1, metavar="N", help="pictures of a prompt made at once")
+    making.add_argument("--negative-prompt", metavar="TEXT", help="of all prompts")
     _add_shape(making)
     add_pool(evaluate)
     # a case is slow; and without GPUs one worker holds all the memory that a pipeline needs
@@ -155,6 +156,7 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
         "0-1; also :scale=0.8, :crop=face, :mask=FILE; may be repeated",
     )
     parser.add_argument("--prompt", required=True, action="append", dest="prompts", help="may be repeated")
+    parser.add_argument("--negative-prompt", metavar="TEXT", help="of all prompts")
     parser.add_argument("--out", required=True, metavar="DIR", help="new or empty folder")
     parser.add_argument("--images", type=int, default=1, metavar="N", help="of each prompt")
     _add_shape(parser)
@@ -163,7 +165,6 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_shape(parser: Any) -> None:
-    parser.add_argument("--negative-prompt", metavar="TEXT", help="of all prompts")
     parser.add_argument("--height", type=int, metavar="PX", help="(default: the base's own)")
     parser.add_argument("--width", type=int, metavar="PX", help="(default: the base's own)")
     parser.add_argument("--steps", type=int, metavar="N", help="of denoising (default: the base's own)")

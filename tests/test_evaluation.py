@@ -1,4 +1,4 @@
-"""`refloom evaluate` on tiny models, from the files of a benchmark to tables: resumed, repeated, where it fails."""
+"""`refloom evaluate` on tiny models, from the files of a benchmark to the tables: resumed, repeated, failing."""
 
 import json
 import signal

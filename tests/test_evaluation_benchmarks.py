@@ -160,8 +160,9 @@ def test_groups_leave_their_first_picture_out_and_take_its_caption(tmp_path):
     assert (case.prompt, case.part, case.subjects[0].phrase) == ("A dog, number 2-0", "look", "dog")
     wanted = [pictures.decode(pictures.encode_jpeg(gradient(64, 48, 20 + n), 95)) for n in range(4)]
     assert np.array_equal(case.target.pixels(), wanted[0])
-    found = case.subjects[0].references
-    assert all(np.array_equal(one.pixels(), want) for one, want in zip(found, wanted[1:], strict=True))
+    references = case.subjects[0].references
+    assert len(references) == 3
+    assert all(np.array_equal(one.pixels(), want) for one, want in zip(references, wanted[1:], strict=True))
     with pytest.raises(Refused, match="has no group"):
         benchmarks.read("groups", evaluating.groups(tmp_path / "none", sizes=()))
     with pytest.raises(Refused, match="did you mean ms-bench"):
