@@ -106,5 +106,6 @@ def memory_suffices() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise JobStopped(
-            "the device has too little memory: give fewer --images, a smaller --height and --width, or --dtype bf16"
+            "the device has too little memory: make fewer pictures at once (--images, --batch) or smaller ones "
+            "(--height, --width), or use --dtype bf16"
         ) from error

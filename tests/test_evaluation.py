@@ -205,6 +205,22 @@ def test_a_case_that_cannot_be_made_costs_itself_and_is_tried_again(call, shop, 
     assert not list((tmp_path / "out").glob("pictures/*/failed.json"))
 
 
+def test_a_picture_that_cannot_be_measured_costs_its_row_and_is_tried_again(call, tmp_path):
+    out = tmp_path / "out"
+    assert call("ms-bench", out, "--limit", 2, "--metrics", "clip_t")[0] == 0
+    before = (out / "results.json").read_bytes()
+    (file,) = out.glob("pictures/00001*/0.png")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:60])
+    (out / "scores/cases-00000.json").unlink()
+    code, printed, _ = call("ms-bench", out, "--limit", 2, "--metrics", "clip_t")
+    assert (code, "1 of 2 pictures measured" in printed) == (1, True)
+    assert "failed living_living/cat+cat1/1/0: " in printed
+    file.write_bytes(whole)
+    assert call("ms-bench", out, "--limit", 2, "--metrics", "clip_t")[0] == 0
+    assert (out / "results.json").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -230,7 +246,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(call, tmp_path):
     assert code == 0
     assert "DreamBench: 750 of 750 cases, 3,000 pictures" in printed
     assert "3,000 pictures to make in 94 units" in printed
-    assert "dino           dino/dinov2-base/short-side-8/7-bicubic-centre/whole/cos/mean-over-pairs/refs=1" in printed
+    assert "dino           dino/dinov2-base/short-8:7-bicubic-centre/whole/cos/mean-over-pairs/refs=1" in printed
     assert "dino_box       null: dreambench has no places in the result" in printed
     assert not (tmp_path / "out").exists()
 

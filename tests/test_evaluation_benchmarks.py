@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import gradient
 
+import refloom
 from inference.evaluation import benchmarks, concept101, dreambench, dreamedit, msbench
 from schemas import pictures
 from schemas.errors import Refused
@@ -107,6 +108,12 @@ def test_ms_bench_prompts_and_boxes_are_those_of_the_spec(tmp_path, case_id, pro
     cases = {case.case_id: case for case in msbench.read(str(evaluating.ms_bench(tmp_path))).cases}
     assert cases[case_id].prompt == prompt
     assert [subject.box for subject in cases[case_id].subjects] == boxes
+
+
+def test_the_command_line_knows_every_benchmark_there_is():
+    parser = refloom.build_parser()._subparsers._group_actions[0].choices["evaluate"]
+    (choices,) = (action.choices for action in parser._actions if action.dest == "benchmark")
+    assert set(choices) == benchmarks.READERS.keys()
 
 
 def test_ms_bench_names_missing_photographs(tmp_path):

@@ -178,7 +178,7 @@ def test_a_protocol_names_encoder_crop_formula_and_average():
         return encoders.protocol(metrics.BY_NAME[name], Chosen(entry), average, references)
 
     first = of("dino", "dino-vits16")
-    assert first == "dino/dino-vits16/short-side-8/7-bicubic-centre/whole/cos/mean-over-pairs/refs=1"
+    assert first == "dino/dino-vits16/short-8:7-bicubic-centre/whole/cos/mean-over-pairs/refs=1"
     others = {of("dino", "dinov2-base"), of("m_dino", "dino-vits16"), of("dino", "dino-vits16", "parts")}
     assert len({first, *others, of("dino_box", "dino-vits16"), of("dino", "dino-vits16", "pairs", "all")}) == 6
 

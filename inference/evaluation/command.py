@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from dataclasses import replace
 
 from inference.assembly import Assembly, check_device
 from inference.evaluation import benchmarks, encoders, metrics
@@ -55,7 +56,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         batch=options.batch,
     )
     wanted = metrics.choose(options.metrics)
-    return Plan(benchmark, Assembly.of(options), making, wanted, chosen, device, options.limit)
+    return Plan(benchmark, replace(Assembly.of(options), device=device), making, wanted, chosen, device, options.limit)
 
 
 def _data(options: argparse.Namespace) -> str:
@@ -71,6 +72,8 @@ def _pool(options: argparse.Namespace, device: str) -> Pool:
         raise Refused("--workers must be 0 or more")
     if not (math.isfinite(options.item_timeout) and options.item_timeout > 0):
         raise Refused("--item-timeout must be above 0 seconds")
+    if device.startswith("cuda:") and options.workers != 0:
+        raise Refused(f"--device {device} is for --workers 0: with workers give cuda, and each takes a GPU of its own")
     gpus = 1.0 if device.startswith("cuda") and options.workers != 0 else 0.0
     workers = options.workers if options.workers is not None or gpus else 1
     return Pool(workers, options.address, gpus=gpus, item_timeout_s=options.item_timeout)

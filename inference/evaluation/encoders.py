@@ -21,7 +21,9 @@ DINO = ("dino-vits16", "dinov2-large", "dinov2-base")
 """The same of DINO scores."""
 
 _GREY = 127
-_PREPARED = {"clip": "short-side-bicubic-centre", "dino": "short-side-8/7-bicubic-centre", "face": "picture"}
+_PREPARED = {"clip": "short-1:1-bicubic-centre", "dino": "short-8:7-bicubic-centre", "face": "picture"}
+_FITTED = "white-square"
+"""Of parts of a picture, instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def protocol(metric: Metric, chosen: Chosen, average: str, references: str) -> s
     parts = [
         metric.name,
         chosen.entry.name,
-        _PREPARED[metric.encoder],
+        _FITTED if metric.view in ("box", "mask-box") else _PREPARED[metric.encoder],
         metric.view,
         metric.formula,
         f"mean-over-{average}",

@@ -117,7 +117,7 @@ def look_ahead(plan: Plan, folder: Folder) -> Left:
         pictures += sum(len(gallery.missing(folder, exhibit)) for exhibit in gone)
         if gone:
             making[unit] = tuple(gone)
-        if gone or scoring.read_scores(folder, unit)["key"] != scoring.unit_key(folder, plan.encoders, names, exhibits):
+        if gone or scoring.is_due(folder, unit, plan.encoders, names, exhibits):
             due[unit] = exhibits
     return Left(making, due, pictures, asked)
 

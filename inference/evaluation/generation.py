@@ -15,7 +15,7 @@ from inference.pipeline import ReferencePipeline, ReferenceWarning
 from inference.request import Request
 from ingest.watch import Watch
 from ingest.work import Task
-from schemas.errors import Failed, JobStopped, Refused
+from schemas.errors import Failed, JobStopped, Refused, StoreDenied
 from schemas.lease import holds
 from schemas.storage import Folder
 
@@ -97,10 +97,10 @@ class GenerateWorker:
             try:
                 watch.begin(exhibit.case.case_id)
                 self._make(exhibit, wanted)
+            except (JobStopped, StoreDenied):
+                raise  # it would be the same for every case
             except (Failed, Refused) as problem:
                 self._fail(exhibit, str(problem), len(wanted), watch)
-            except JobStopped:
-                raise
             except Exception as error:  # whatever it is, it costs this case; the traceback goes to runs/
                 self._set = None
                 self._fail(exhibit, str(watch.unexpected(exhibit.case.case_id, error)), len(wanted), watch)

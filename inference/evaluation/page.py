@@ -6,7 +6,8 @@ Texts come from benchmarks and datasets, so whatever is not made here is escaped
 import base64
 import html
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -109,7 +110,7 @@ def _published(table: Published, found: Outcome) -> str:
 def _case(folder: Folder, exhibit: Exhibit, found: Outcome) -> str:
     case = exhibit.case
     scores = {row["image"]: row["scores"] for row in found.rows if row["case"] == case.case_id}
-    figures = [_figure(picture, caption) for picture, caption in _beside(case)]
+    figures = [_figure(picture.pixels, caption) for picture, caption in _beside(case)]
     gone = gallery.missing(folder, exhibit)
     for image in range(exhibit.images):
         if image in gone:
@@ -117,7 +118,7 @@ def _case(folder: Folder, exhibit: Exhibit, found: Outcome) -> str:
             continue
         measured = [(BY_NAME[name].title, score) for name, score in scores.get(image, {}).items() if score is not None]
         words = ", ".join(f"{title} {score[0]:.3f}" for title, score in measured[:6])
-        figures.append(_shown(gallery.read_made(folder, exhibit, image), words, made=True))
+        figures.append(_figure(partial(gallery.read_made, folder, exhibit, image), words, made=True))
     head = f"<p>{_text(case.prompt)} <code>{_text(case.case_id)}</code></p>"
     return f'<div class="case">{head}<div class="row">{"".join(figures)}</div></div>'
 
@@ -135,14 +136,14 @@ def _why(case: Case, image: int, found: Outcome) -> str:
     return found.failures.get(case.case_id) or found.failures.get(f"{case.case_id}/{image}") or "not made"
 
 
-def _figure(picture: Picture, caption: str) -> str:
+def _figure(read: Callable[[], Pixels], caption: str, *, made: bool = False) -> str:
     try:
-        return _shown(picture.pixels(), caption)
+        return _shown(read(), caption, made=made)
     except Refused as error:
         return f"<figure><figcaption>{_text(caption)}: {_text(str(error))}</figcaption></figure>"
 
 
-def _shown(pixels: Pixels, caption: str, *, made: bool = False) -> str:
+def _shown(pixels: Pixels, caption: str, *, made: bool) -> str:
     image = Image.fromarray(np.ascontiguousarray(pixels))
     image.thumbnail((_THUMB_PX, _THUMB_PX))
     file = io.BytesIO()

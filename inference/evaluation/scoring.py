@@ -16,7 +16,7 @@ from inference.evaluation.gallery import Exhibit
 from inference.evaluation.metrics import Floats, Metric, Score
 from ingest.watch import Watch
 from ingest.work import Task
-from schemas.errors import Failed, JobStopped, Refused
+from schemas.errors import Failed, JobStopped, Refused, StoreDenied
 from schemas.fingerprint import of_json
 from schemas.lease import holds
 from schemas.storage import Folder
@@ -72,9 +72,18 @@ def pictures_of(folder: Folder, exhibits: Sequence[Exhibit]) -> list[tuple[Exhib
     return found
 
 
-def unit_key(folder: Folder, job_chosen: dict[str, Chosen], names: Sequence[str], exhibits: Sequence[Exhibit]) -> str:
+def is_due(
+    folder: Folder, unit: str, chosen: dict[str, Chosen], names: Sequence[str], exhibits: Sequence[Exhibit]
+) -> bool:
+    """Whether a unit is to be measured: it was not with these encoders and pictures, or not all of it could be."""
+    found = read_scores(folder, unit)
+    failed = any("failed" in row for row in found["rows"])
+    return failed or found["key"] != unit_key(folder, chosen, names, exhibits)
+
+
+def unit_key(folder: Folder, chosen: dict[str, Chosen], names: Sequence[str], exhibits: Sequence[Exhibit]) -> str:
     """`key_of` the pictures that are there now."""
-    return key_of(job_chosen, names, [f"{one.folder}/{number}" for one, number in pictures_of(folder, exhibits)])
+    return key_of(chosen, names, [f"{one.folder}/{number}" for one, number in pictures_of(folder, exhibits)])
 
 
 def path_of(unit: str) -> str:
@@ -110,8 +119,13 @@ class ScoreWorker:
                 watch.begin(f"{case.case_id}/{number}")
                 row["scores"] = self._measurer.scores(case, gallery.read_made(self._folder, exhibit, number))
                 watch.verdict("picture", "kept")
+            except (JobStopped, StoreDenied):
+                raise  # it would be the same for every picture
             except (Failed, Refused) as problem:
                 row |= {"scores": {}, "failed": str(problem)}
+                watch.verdict("picture", "failed")
+            except Exception as error:  # whatever it is, it costs this row; the traceback goes to runs/
+                row |= {"scores": {}, "failed": str(watch.unexpected(case.case_id, error))}
                 watch.verdict("picture", "failed")
             rows.append(row)
         key = unit_key(self._folder, self._job.chosen, self._job.names, task.payload)
