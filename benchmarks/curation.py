@@ -7,9 +7,10 @@ from benchmarks.data import folder, sample
 from benchmarks.table import Result, paired
 from curation import quality
 from curation.config import Curation
+from curation.groups import Ties
 from curation.objects import ObjectStream
 from curation.stages import Recipe
-from curation.worker import CurateJob, CurateWorker
+from curation.worker import CurateJob, CurateWorker, Visit
 from ingest import job
 from ingest.engine import Pool, Task
 from ingest.sources.coco import Coco
@@ -85,4 +86,4 @@ def _curate(url: str) -> None:
             for stage in _STAGES:
                 dataset.drop(stage, unit)
             with Watch(unit, timeout_s=0) as watch:
-                worker.run(Task(unit, _STAGES), watch)
+                worker.run(Task(unit, Visit(_STAGES, Ties())), watch)

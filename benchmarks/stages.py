@@ -19,8 +19,9 @@ from benchmarks import randommodels
 from benchmarks.data import folder, sample
 from benchmarks.table import Result, paired
 from curation.config import Curation, Models, Phrasing
+from curation.groups import Ties
 from curation.stages import Recipe
-from curation.worker import CurateJob, CurateWorker
+from curation.worker import CurateJob, CurateWorker, Visit
 from inference.models import registry
 from inference.models.entry import Entry
 from ingest import job
@@ -196,7 +197,7 @@ def _stage(worker: CurateWorker, dataset: Dataset, stage: str) -> None:
     for unit in dataset.units():
         dataset.drop(stage, unit)
         with Watch(unit, timeout_s=0) as watch:
-            worker.run(Task(unit, (stage,)), watch)
+            worker.run(Task(unit, Visit((stage,), Ties())), watch)
 
 
 def _decoded(dataset: Dataset, case: Case) -> list[bytes]:
