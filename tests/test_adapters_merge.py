@@ -12,7 +12,7 @@ from inference.adapters.calls import Call
 from inference.adapters.ip_adapter import JointSlot, SummedSlot
 from inference.adapters.mip import GatedImageKeyValue, WeightedSlot
 from inference.adapters.ms_diffusion import LayoutActing, MaskedSlot
-from inference.adapters.tokens import ImageKeyValue, Rows
+from inference.adapters.tokens import ImageKeyValue
 
 HEADS, WIDTH, CONTEXT, TEXT = 2, 8, 12, 7
 
@@ -27,9 +27,8 @@ def bound(slot, tokens, strengths=None, present=None):
     rows, references = tokens.shape[:2]
     strengths = torch.ones(rows, references) if strengths is None else strengths
     present = torch.ones(rows, references, dtype=torch.bool) if present is None else present
-    plan = Rows(0, torch.zeros(rows, dtype=torch.bool), torch.arange(rows))
     call = Call(rows, (1, 1), torch.device("cpu"), torch.float64, ("positive",), 0, None, {})
-    slot.bind(tokens, strengths * present, present, plan, call)
+    slot.bind(tokens, strengths * present, present, torch.arange(rows), call)
     slot.acting.acts = True
     return slot
 
