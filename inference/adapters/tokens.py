@@ -270,7 +270,8 @@ class TokenAdapter(Adapter):
         variant = torch.tensor([used.index(half) if half in used else 0 for half in rows.halves])
         tokens = torch.cat([variants[half].expand_as(conditioning.tokens).to(conditioning.tokens) for half in used])
         present = conditioning.present.repeat(len(used), 1)
-        strengths = (conditioning.strengths * self.scale).repeat(len(used), 1) * present
+        # a scale such as 0.7 is not rounded before it meets the weights' own precision
+        strengths = (conditioning.strengths.double() * self.scale).repeat(len(used), 1) * present
         for slot in self._slots.values():
             slot.bind(tokens, strengths, present, rows.prompt + variant * prompts, call)
 
