@@ -133,7 +133,9 @@ def conditions(adapter: TokenAdapter, references: int) -> TokenConditioning:
         for at in range(references):
             spans[0, at, 2 + 3 * at] = 1
         masks = torch.zeros(1, references, 256, 256, dtype=torch.bool)
-        return MSDiffusionConditioning(**common, negative_tokens=None, boxes=boxes[None, :, None], masks=masks, spans=spans)
+        return MSDiffusionConditioning(
+            **common, negative_tokens=None, boxes=boxes[None, :, None], masks=masks, spans=spans
+        )
     if isinstance(adapter, MIPAdapter):
         states = torch.randn(1, references, _PHRASE, CONTEXT)
         rows = torch.full((1, references, _PHRASE), 1 / _PHRASE)

@@ -50,7 +50,9 @@ def run(quick: bool) -> Result:
         shares = [floor / bare, every / bare, (first - every) / bare, weights / total, kept / total]
         rows.append([name, str(references), *(f"{share:.2%}" for share in shares)])
         if references == 2 or name == "64 tokens":
-            checks.append((f"{name}, {references}: {every / bare:.2%} more, asked {_ASKED:.0%}", every / bare <= _ASKED))
+            checks.append(
+                (f"{name}, {references}: {every / bare:.2%} more, asked {_ASKED:.0%}", every / bare <= _ASKED)
+            )
     return Result(
         "What references add to a step of SDXL at 1024 x 1024",
         ("adapter", "references", "floor", "every step", "once", "weights", "kept keys and values"),

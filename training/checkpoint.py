@@ -1,14 +1,14 @@
 """Checkpoints of a run on a local disk: whole or not there, and never with the base's frozen weights.
 
-    RUN/recipe.yaml                       with all values
-    RUN/log.jsonl                         a line for every few steps
-    RUN/checkpoints/step-000012000/
-        adapter/                          what `ReferencePipeline` loads
-        optimizer.safetensors             by parameter
-        average.safetensors               the moving average, where there is one
-        state.json                        step, place in the stream of samples, scale of the losses
-        complete.json                     sizes of these files; written last
-    RUN/adapter/                          of the last checkpoint, averaged where there is an average
+RUN/recipe.yaml                       with all values
+RUN/log.jsonl                         a line for every few steps
+RUN/checkpoints/step-000012000/
+    adapter/                          what `ReferencePipeline` loads
+    optimizer.safetensors             by parameter
+    average.safetensors               the moving average, where there is one
+    state.json                        step, place in the stream of samples, scale of the losses
+    complete.json                     sizes of these files; written last
+RUN/adapter/                          of the last checkpoint, averaged where there is an average
 """
 
 import json

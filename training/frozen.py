@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 
+from inference.adapters.vision import ClipVision
 from inference.hub import fetch, locate
 from inference.loading import load_base, load_image_encoder
-from inference.adapters.vision import ClipVision
 from schemas.errors import Refused
 from training.recipes.recipe import Recipe
 

@@ -7,6 +7,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 from torch.nn import functional
 
+from schemas.errors import Refused
 from training.recipes.recipe import PREDICTIONS, Objective
 
 
@@ -18,14 +19,17 @@ class Diffusion:
         objective: what is asked.
 
     Raises:
-        ValueError: the base predicts something else than noise or velocity.
+        Refused: the base predicts something else than noise or velocity.
     """
 
     def __init__(self, scheduler: Any, objective: Objective) -> None:
         self.scheduler: Any = DDPMScheduler.from_config(scheduler.config)  # type: ignore[no-untyped-call]
         self.prediction = objective.prediction or str(self.scheduler.config.prediction_type)
         if self.prediction not in PREDICTIONS:
-            raise ValueError(f"the base predicts {self.prediction}: set objective.prediction to {PREDICTIONS}")
+            raise Refused(
+                f"the base predicts {self.prediction}, which is not trained: set objective.prediction to one of "
+                f"{', '.join(PREDICTIONS)}, or take another base"
+            )
         self.objective = objective
         self.timesteps = int(self.scheduler.config.num_train_timesteps)
         self._alphas: Tensor = self.scheduler.alphas_cumprod.double()

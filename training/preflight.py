@@ -74,10 +74,8 @@ def look(recipe: Recipe, world: int) -> Outlook:
 def _check_encoder(method: Method, recipe: Recipe) -> None:
     """Refuse an image encoder of another width than the adapter reads, by its config alone."""
     reads, name = method.reads_clip(recipe), recipe.models.image_encoder
-    if reads is None:
+    if reads is None or name is None:
         return
-    if name is None:
-        raise Refused(f"{recipe.method} reads references with CLIP: set models.image_encoder")
     found = _encoder_config(name)
     width = found.get("projection_dim" if reads == "pooled" else "hidden_size")
     if width != recipe.adapter.image_width:

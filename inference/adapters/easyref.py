@@ -1,6 +1,5 @@
 """EasyRef (Zong et al. 2024, arXiv 2412.09618): a group of references, read together by a language model; spec part A."""
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

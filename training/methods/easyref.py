@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from inference.adapters import easyref
+from inference.adapters.adapter import Adapter
 from inference.adapters.easyref import BLACK_SIDE, EasyRefConditioning, EasyRefConfig
 from inference.adapters.qwen import QwenConfig
 from inference.adapters.reference import Pixels
@@ -28,6 +29,7 @@ class EasyRef(Method):
 
     def check(self, recipe: Recipe) -> None:
         """See `Method.check`."""
+        super().check(recipe)
         models = recipe.models
         if (models.start is None) == (models.language_model is None):
             raise Refused(
@@ -62,13 +64,16 @@ class EasyRef(Method):
 
     def prepare(self, adapter: easyref.EasyRef, recipe: Recipe) -> None:
         """See `Method.prepare`."""
+        super().prepare(adapter, recipe)
         adapter.limit = recipe.adapter.limit
         if recipe.gradient_checkpointing:
-            adapter.reader.trunk.gradient_checkpointing_enable()
-        adapter.train()
+            trunk = adapter.reader.trunk
+            # the later name in transformers, else the earlier one
+            getattr(trunk, "activation_checkpointing_enable", trunk.gradient_checkpointing_enable)()
 
-    def adopt(self, adapter: easyref.EasyRef, other: easyref.EasyRef) -> None:
-        """See `Method.adopt`."""
+    def take(self, adapter: easyref.EasyRef, other: Adapter, source: str) -> None:
+        """See `Method.take`; the tokenizer belongs to the weights."""
+        super().take(adapter, other, source)
         adapter.tokenizer = other.tokenizer
 
     def conditions(self, adapter: easyref.EasyRef, examples: Sequence[Example], seed: int) -> EasyRefConditioning:

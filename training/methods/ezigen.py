@@ -32,6 +32,7 @@ class EZIGen(Method):
 
     def prepare(self, adapter: ezigen.EZIGen, recipe: Recipe) -> None:
         """See `Method.prepare`."""
+        super().prepare(adapter, recipe)
         adapter.faithful = recipe.adapter.faithful
 
     def conditions(self, adapter: ezigen.EZIGen, examples: Sequence[Example], seed: int) -> EZIGenConditioning:

@@ -58,6 +58,7 @@ class MIP(IPAdapter):
 
     def check(self, recipe: Recipe) -> None:
         """See `Method.check`."""
+        super().check(recipe)
         if recipe.models.start is None and not any("image_proj".startswith(prefix) for prefix in recipe.tuned):
             raise Refused(
                 "the image head is not trained, so it must be a trained one: set models.start to an IP-Adapter for "

@@ -42,6 +42,8 @@ class Method(ABC):
         Raises:
             Refused: with the remedy.
         """
+        if self.reads_clip(recipe) and recipe.models.image_encoder is None:
+            raise Refused(f"{self.kind} reads references with CLIP: set models.image_encoder")
 
     @abstractmethod
     def config(self, recipe: Recipe, unet: Any) -> Any:
@@ -88,16 +90,21 @@ class Method(ABC):
             other = load_adapter(start, kind=recipe.models.start_kind, unet=lambda: pipe.unet)
             if other.kind not in (self.kind, *self.kinds):
                 raise Refused(f"{self.kind} does not start from an adapter of kind {other.kind} ({start})")
-            take(adapter, other.state_dict(), start, fresh=self.fresh)
-            self.adopt(adapter, other)
+            self.take(adapter, other, start)
         self.prepare(adapter, recipe)
         return adapter.float()
 
-    def adopt(self, adapter: Any, other: Any) -> None:
-        """Take over what belongs to an adapter besides tensors."""
+    def take(self, adapter: Any, other: Adapter, source: str) -> None:
+        """Start from the weights of another adapter.
+
+        Raises:
+            Refused: they do not fit.
+        """
+        take(adapter, other.state_dict(), source, fresh=self.fresh)
 
     def prepare(self, adapter: Any, recipe: Recipe) -> None:
         """Set what is neither a tensor nor a size."""
+        adapter.train()
 
     def settings_of(self, folder: str | Path) -> Mapping[str, Any]:
         """The config of an adapter to start from, if it is a folder of refloom's; empty otherwise."""

@@ -1,4 +1,4 @@
-"""What every recipe says: models, data, batches, optimiser, objective, checkpoints. Typed, frozen, checked when made."""
+"""What every recipe says: models, data, batches, optimiser, objective, checkpoints. Typed, frozen, checked."""
 
 from dataclasses import dataclass, field
 from typing import Any
