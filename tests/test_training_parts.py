@@ -29,7 +29,7 @@ def test_noise_and_what_is_predicted_are_the_schedulers(prediction: str) -> None
 
 
 def test_a_base_that_predicts_something_else_needs_to_be_told() -> None:
-    with pytest.raises(Refused, match="objective.prediction"):
+    with pytest.raises(Refused, match="set objective"):
         Diffusion(EulerDiscreteScheduler(prediction_type="sample"), Objective())
 
 
