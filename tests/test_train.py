@@ -166,7 +166,7 @@ WRONG = {
     "models.base=''": "set models.base",
     "models.image_encoder=null": "set models.image_encoder",
     "adapter.image_width=24": "gives pooled features of width 20, the recipe wants 24.*set adapter.image_width=20",
-    "tuned=[layer]": "tuned names 'layer'.*did you mean layers",
+    "tuned=[image_proj, layer]": "tuned names 'layer'.*did you mean layers",
     "optimizer.lrs={imageproj: 1}": "optimizer.lrs names 'imageproj'",
     "tuned=[layers]": "set models.start",
     "precision=fp16": "fp16 needs a GPU",
