@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from inference.adapters import weights
@@ -53,6 +54,7 @@ def train(
         JobStopped: it was asked to stop, and has saved where it is; or the losses are not finite.
     """
     outlook = look(recipe, PartialState().num_processes)
+    AcceleratorState._reset_state()  # of an earlier run in this process, perhaps of another precision
     accelerator = Accelerator(
         mixed_precision=recipe.precision,
         gradient_accumulation_steps=outlook.accumulation,
