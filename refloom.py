@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from refloom_pictures import add_commands
+from training.commandline import add_commands as add_training
 
 __version__ = "0.1.0"
 
@@ -356,6 +357,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_dataset_commands(commands)
     _add_share_commands(commands)
     add_commands(commands, _command, _add_pool)
+    add_training(commands, _command)
     _add_demo_commands(commands)
     return parser
 

@@ -25,12 +25,14 @@ _TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.js
 _ENCODER_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
 
 
-def load_base(base: Any, *, torch_dtype: torch.dtype | None = None, variant: str | None = None) -> Any:
+def load_base(
+    base: Any, *, torch_dtype: torch.dtype | dict[str, torch.dtype] | None = None, variant: str | None = None
+) -> Any:
     """A diffusers pipeline with a UNet that adapters can be on.
 
     Args:
         base: a pipeline, taken as it is; or a folder that diffusers' `save_pretrained` wrote; or a Hub's repository.
-        torch_dtype: of the weights that are loaded; None for fp32.
+        torch_dtype: of the weights that are loaded, or of each part by name and `default`; None for fp32.
         variant: of the files, such as fp16.
 
     Raises:

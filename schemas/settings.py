@@ -25,23 +25,36 @@ def load(kind: type[T], file: str | None = None, overrides: Sequence[str] = ()) 
     Raises:
         Refused: unknown key (with the nearest known one), wrong type, or a value the dataclass refuses.
     """
-    values: dict[str, Any] = {}
-    if file is not None:
-        try:
-            with open(file, encoding="utf-8") as stream:
-                values = yaml.safe_load(stream) or {}
-        except OSError as error:
-            raise Refused(f"cannot read the config {file}: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise Refused(f"{file} is not YAML: {error}") from error
-        if not isinstance(values, dict):
-            raise Refused(f"{file} must hold `key: value` settings, not a {type(values).__name__}")
+    values = {} if file is None else read(file)
     for override in overrides:
-        _override(values, override)
+        set_value(values, override)
     return build(kind, values)
 
 
-def _override(values: dict[str, Any], override: str) -> None:
+def read(file: str) -> dict[str, Any]:
+    """The settings in a YAML file.
+
+    Raises:
+        Refused: it cannot be read, is not YAML, or holds something else.
+    """
+    try:
+        with open(file, encoding="utf-8") as stream:
+            values = yaml.safe_load(stream) or {}
+    except OSError as error:
+        raise Refused(f"cannot read the config {file}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Refused(f"{file} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise Refused(f"{file} must hold `key: value` settings, not a {type(values).__name__}")
+    return values
+
+
+def set_value(values: dict[str, Any], override: str) -> None:
+    """Lay one `dotted.key=value` into settings that are not built yet.
+
+    Raises:
+        Refused: it is not written so, or lies inside a value.
+    """
     key, equals, text = override.partition("=")
     if not equals:
         raise Refused(f"--set {override}: write it as key=value, e.g. --set select.min_quality=0.5")

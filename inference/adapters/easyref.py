@@ -24,7 +24,7 @@ Combine = Literal["joint", "concatenate", "average"]
 
 TOKENIZER_FOLDER = "tokenizer"
 
-_BLACK_SIDE = 512
+BLACK_SIDE = 512
 """Of the picture that stands for no reference."""
 
 
@@ -143,12 +143,16 @@ class EasyRef(TokenAdapter):
             options: of `EasyRefConfig`.
         """
         adapter = cls(EasyRefConfig(**config_values(unet), qwen=QwenConfig.of(model.config), **options))
-        tensors = reader_keys(model.state_dict(), adapter.config.qwen.layers)
-        tensors["final.reference_tokens"] = adapter.reader.final.reference_tokens.detach()
-        load_strict(adapter.reader, tensors, "the language model", "only Qwen2-VL fits")
-        adapter.start_from_text(unet)
-        adapter.tokenizer = tokenizer
+        adapter.start_from_model(model, unet, tokenizer)
         return adapter
+
+    def start_from_model(self, model: Any, unet: Any, tokenizer: Any) -> None:
+        """Take the weights that training starts with; arguments as of `from_base`."""
+        tensors = reader_keys(model.state_dict(), self.config.qwen.layers)
+        tensors["final.reference_tokens"] = self.reader.final.reference_tokens.detach()
+        load_strict(self.reader, tensors, "the language model", "only Qwen2-VL fits")
+        self.start_from_text(unet)
+        self.tokenizer = tokenizer
 
     def make_slot(self, attn: Any, layer: Any) -> TokenSlot:
         """See `TokenAdapter.make_slot`."""
@@ -243,7 +247,7 @@ class EasyRef(TokenAdapter):
         weights = [*self.reader.parameters(), *self.image_proj.parameters()]
         state = (self.limit, self.faithful, *map(_state, weights))
         if torch.is_grad_enabled() or self._null is None or self._null[0] != state:
-            black = np.zeros((_BLACK_SIDE, _BLACK_SIDE, 3), np.uint8)
+            black = np.zeros((BLACK_SIDE, BLACK_SIDE, 3), np.uint8)
             tokens = self.tokens(self.inputs([((black,), "")]))
             if torch.is_grad_enabled():
                 return tokens

@@ -162,14 +162,21 @@ class MSDiffusion(TokenAdapter):
         return MaskedSlot(self._acting, layer, attn.heads)
 
     def encode(
-        self, references: Sequence[Reference], *, prompt: str | None = None, drop_grounding_tokens: bool = False
+        self,
+        references: Sequence[Reference],
+        *,
+        prompt: str | None = None,
+        drop_grounding_tokens: bool | Sequence[bool] = False,
+        drop_images: bool | Sequence[bool] = False,
     ) -> MSDiffusionConditioning:
         """See `Adapter.encode`.
 
         Args:
             references: with phrases, and with boxes or masks where they have a place.
             prompt: needed for auto layout; it must contain the phrases.
-            drop_grounding_tokens: null latents for all, in place of phrases and boxes. Places are still kept to.
+            drop_grounding_tokens: null latents in place of phrases and boxes, for all or each. Places are still kept
+                to.
+            drop_images: zero pixels in place of pictures, for all or each, as training does.
 
         Raises:
             Refused: no references, one without a phrase, or a phrase that is not in the prompt.
@@ -179,18 +186,20 @@ class MSDiffusion(TokenAdapter):
             raise Refused("there are no references: give at least one, or use the pipeline without an adapter")
         counts = [len(reference.images) for reference in references]
         images = [image for reference in references for image in reference.images]
-        features = vision.patches(clip_pixels(images, vision.side, squash=_SQUASH))
+        of_image = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+        pixels = clip_pixels(images, vision.side, squash=_SQUASH)
+        pixels[_flags(drop_images, len(counts))[of_image]] = 0
+        features = vision.patches(pixels)
         weight = self.image_proj.proj_in.weight
         hulls = torch.tensor([reference.hull or (0.0,) * 4 for reference in references])
         placed = torch.tensor([self.faithful or reference.hull is not None for reference in references])
-        grounded = placed & (not drop_grounding_tokens)
+        grounded = placed & ~_flags(drop_grounding_tokens, len(counts))
         queries = self.image_proj.queries(
             self.pooled_phrases(references).to(weight.device, weight.dtype),
             self._rounded(hulls).to(weight.device),
             grounded.to(weight.device),
         )
-        of_image = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).to(weight.device)
-        tokens = self.image_proj(features.to(weight.device, weight.dtype), queries[of_image])
+        tokens = self.image_proj(features.to(weight.device, weight.dtype), queries[of_image.to(weight.device)])
         scales, present = strengths(references)
         return MSDiffusionConditioning(
             tokens=torch.stack([subject.mean(dim=0) for subject in torch.split(tokens, counts)])[None],
@@ -369,6 +378,11 @@ class MSDiffusion(TokenAdapter):
 def config_values(unet: Any) -> dict[str, Any]:
     """What a config takes from the UNet that an adapter is made for."""
     return {"context_width": int(unet.config.cross_attention_dim), "layers": layers_of(unet)}
+
+
+def _flags(given: bool | Sequence[bool], count: int) -> Tensor:
+    """(count,) boolean; one for all is one for each."""
+    return torch.tensor([given] * count if isinstance(given, bool) else list(given))
 
 
 def _fine_masks(references: Sequence[Reference]) -> Tensor:

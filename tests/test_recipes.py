@@ -1,0 +1,104 @@
+"""Recipes: what ships is whole, says what its method published, and refuses what it does not know."""
+
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import Refused
+from training.recipes import book
+from training.recipes.recipe import Batch, Data, Source
+from training.views.recipes import RECIPES
+
+
+def test_every_recipe_has_a_size_for_tests_and_survives_being_written_down(tmp_path: Path) -> None:
+    names = book.names()
+    real = [name for name in names if not name.startswith("debug/")]
+    assert [f"debug/{name}" for name in real] == [name for name in names if name.startswith("debug/")]
+    assert set(real) == set(RECIPES) - {"base/tiny"}
+    for name in names:
+        one = book.load(name)
+        assert one.method == book.load(name.removeprefix("debug/")).method
+        file = tmp_path / "one.yaml"
+        file.write_text(book.dump(one), "utf-8")
+        assert book.load(str(file)) == one
+    for name in real:
+        assert book.load(name).view == RECIPES[name]
+
+
+PUBLISHED = {
+    "easyref/1-alignment": (256, 1e-4, 0.0, 1024),
+    "easyref/2-single": (256, 4e-5, 0.0, 1024),
+    "easyref/3-multi": (128, 2e-5, 0.0, 1024),
+    "mip/sdxl": (32, 1e-4, 0.01, 512),
+    "mip/sdxl_plus": (32, 1e-4, 0.01, 512),
+    "ms_diffusion": (128, 1e-4, 0.01, 512),
+    "ezigen": (8, 1e-4, 0.01, 512),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_hyper_parameters_are_the_published_ones(name: str) -> None:
+    one = book.load(name)
+    found = (one.batch.samples, one.optimizer.lr, one.optimizer.weight_decay, one.data.side_px)
+    assert found == PUBLISHED[name]
+    assert one.optimizer.clip == (1.0 if name in ("ms_diffusion", "ezigen") else None)
+
+
+def test_settings_go_over_files_which_go_over_what_they_are_like(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("like: mip/sdxl_plus\noptimizer: {lr: 3e-5}\ndata: {sources: [{url: here, weight: 2}]}\n")
+    one = book.load(str(file), ["optimizer.clip=0.5", "optimizer.lrs.layers=1e-6"])
+    assert one.adapter.head == "plus"
+    assert one.optimizer.lr == 3e-5
+    assert one.optimizer.clip == 0.5
+    assert one.optimizer.lrs == {"layers": 1e-6}
+    assert one.optimizer.weight_decay == 0.01
+    assert one.data.sources == (Source(url="here", weight=2.0),)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "message"),
+    [
+        ("mip/sdlx", "steps=1", "did you mean mip/sdxl"),
+        ("mip/sdxl", "optimiser.lr=1", "unknown setting optimiser; did you mean optimizer"),
+        ("mip/sdxl", "optimizer.learning=1", "unknown setting optimizer.learning"),
+        ("mip/sdxl", "view.subject=1", "did you mean view.subjects"),
+        ("mip/sdxl", "view.cutout.side=1", "did you mean view.cutout.side_px"),
+        ("mip/sdxl", "adapter.lora_rank=4", "unknown setting adapter.lora_rank"),
+        ("mip/sdxl", "precision=fp8", "precision is one of no, bf16, fp16"),
+        ("mip/sdxl", "steps=0", "are 1 or more"),
+        ("mip/sdxl", "steps=many", "steps is a int, not 'many'"),
+        ("mip/sdxl", "method=mop", "method: 'mop'"),
+        ("ezigen", "view.dropout.text=2", "shares of drops"),
+    ],
+)
+def test_what_is_unknown_or_out_of_range_is_refused(name: str, setting: str, message: str) -> None:
+    with pytest.raises(Refused, match=message):
+        book.load(name, [setting])
+
+
+def test_a_recipe_that_is_like_itself_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "round.yaml"
+    file.write_text(f"like: {file}\n")
+    with pytest.raises(Refused, match="is like itself"):
+        book.load(str(file))
+
+
+@pytest.mark.parametrize(
+    ("samples", "micro", "world", "passes"),
+    [(32, 4, 8, 1), (32, 4, 1, 8), (256, 4, 32, 2), (32, 3, 1, None), (32, 4, 3, None), (4, 4, 8, None)],
+)
+def test_a_batch_is_shared_evenly_or_refused(samples: int, micro: int, world: int, passes: int | None) -> None:
+    batch = Batch(samples=samples, micro=micro)
+    if passes is None:
+        with pytest.raises(Refused, match="set batch"):
+            batch.accumulation(world)
+    else:
+        assert batch.accumulation(world) == passes
+
+
+def test_targets_of_many_aspects_have_the_same_area() -> None:
+    assert Data(side_px=512).buckets == ((512, 512),)
+    sizes = Data(side_px=1024, aspects=True).buckets
+    assert (1024, 1024) in sizes
+    assert all(0.9 * 1024**2 < height * width <= 1024**2 for height, width in sizes)

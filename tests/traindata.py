@@ -1,0 +1,75 @@
+"""What tests of training share: samples that every view accepts, tiny models in folders, and recipes for them."""
+
+from pathlib import Path
+from typing import Any
+
+import tinypipes as tiny
+import torch
+from adapting import TINY_QWEN
+from loading import write_samples
+from scenes import scene
+from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+from training.recipes import book
+from training.recipes.recipe import Recipe
+
+PAIRS = {"mip/sdxl": 20, "mip/sdxl_plus": 24, "ip_adapter": 24, "ms_diffusion": 24}
+"""Recipes that read references with CLIP, and the width that they read."""
+
+RECIPES = (
+    "easyref/1-alignment",
+    "easyref/2-single",
+    "easyref/3-multi",
+    "ezigen",
+    "ip_adapter",
+    "mip/sdxl",
+    "mip/sdxl_plus",
+    "ms_diffusion",
+)
+
+
+def video(number: int) -> tuple[Any, list[bytes]]:
+    """A sample of three frames with a cup and a dog, elsewhere for every number."""
+    move = 3 * (number % 7)
+    frames = tuple(
+        {
+            "cup": (20 + step + move, 60 + step, 100 + step + move, 160 + step),
+            "dog": (150 + step - move, 50 + step, 260 + step - move, 150 + step),
+        }
+        for step in (0, 20, 40)
+    )
+    sample = scene("video", frames)
+    return sample.row | {"sample_id": f"video/{number}"}, [bytes(data) for data in sample._images]
+
+
+def write_videos(root: Path, units: int = 2, rows: int = 6) -> str:
+    return write_samples(root, units, rows, video)
+
+
+def write_models(root: Path) -> None:
+    """Tiny models of every kind that recipes name."""
+    tiny.sdxl_pipe().save_pretrained(root / "sdxl")
+    tiny.sd_pipe().save_pretrained(root / "sd")
+    tiny.image_encoder().save_pretrained(root / "clip")
+    config = TINY_QWEN.library()
+    config.text_config.num_hidden_layers = TINY_QWEN.layers
+    config.text_config.layer_types = ["full_attention"] * TINY_QWEN.layers
+    torch.manual_seed(0)
+    model = Qwen2VLForConditionalGeneration(Qwen2VLConfig(**config.to_dict()))
+    tiny.randomise(model, 4, 0.3).save_pretrained(root / "qwen")
+    tiny.qwen_tokenizer().save_pretrained(root / "qwen")
+
+
+def settings(name: str, models: Path, url: str, *more: str) -> list[str]:
+    """What a debug recipe needs to be told here."""
+    set_ = [f"data.sources=[{{url: '{url}'}}]", f"models.base={models / ('sd' if name == 'ezigen' else 'sdxl')}"]
+    if name in PAIRS:
+        set_.append(f"models.image_encoder={models / 'clip'}")
+    if name.startswith("easyref"):
+        set_.append(f"models.language_model={models / 'qwen'}")
+    return [*set_, *more]
+
+
+def recipe(name: str, models: Path, url: str, *more: str) -> Recipe:
+    """A debug recipe with tiny models."""
+    return book.load(f"debug/{name}", settings(name, models, url, *more))

@@ -1,0 +1,8 @@
+"""`accelerate launch -m training --config mip/sdxl`: the same as `refloom train`."""
+
+import sys
+
+from refloom import main
+
+if __name__ == "__main__":
+    sys.exit(main(["train", *sys.argv[1:]]))

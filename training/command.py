@@ -1,0 +1,46 @@
+"""What `refloom train` does, between the command line and the library."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from training.recipes import book
+
+
+def train(options: argparse.Namespace) -> int:
+    """`refloom train --config NAME`: 0."""
+    recipe = book.load(options.config, options.overrides)
+    if options.print_config:
+        print(book.dump(recipe), end="")
+        return 0
+    if options.preview:
+        from training.preview import preview, render
+
+        page = Path(options.preview)
+        shown = preview(options.config, recipe.data.sources, recipe.view, recipe.loading)
+        page.write_text(render([shown]), "utf-8")
+        print(page)
+        return 0
+    from training.loop import train as run
+
+    out = Path(options.out or Path("runs") / Path(options.config).with_suffix(""))
+    adapter = run(recipe, out, resume=options.resume, show=_show(recipe.steps))
+    print(f"the adapter is in {adapter}")
+    return 0
+
+
+def _show(steps: int) -> Any:
+    """Prints a line of the log, with the time that is left."""
+
+    def show(line: dict[str, Any]) -> None:
+        left = (steps - line["step"]) * line["seconds_per_step"]
+        bad = f", {line['bad_steps']} bad steps" if line["bad_steps"] else ""
+        print(
+            f"step {line['step']} of {steps}: loss {line['loss']:.4f}, {line['samples_per_second']:.1f} samples/s, "
+            f"{line['memory_bytes'] / 2**30:.1f} GiB, {left / 60:.0f} min left{bad}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    return show

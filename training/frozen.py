@@ -1,0 +1,53 @@
+"""The models that training uses and never changes: the base's pipeline and the image encoder, each in its precision."""
+
+from typing import Any
+
+import torch
+
+from inference.adapters.vision import ClipVision
+from inference.hub import fetch, locate
+from inference.loading import load_base, load_image_encoder
+from schemas.errors import Refused
+from training.recipes.recipe import Recipe
+
+DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_VAE_FILES = ("config.json", "*.safetensors")
+
+
+def load_frozen(recipe: Recipe, device: torch.device) -> tuple[Any, ClipVision | None]:
+    """The pipeline and the image encoder of a recipe.
+
+    They are in the recipe's precision, but for the VAE, whose activations do not fit into half precision.
+
+    Raises:
+        Refused: one of them is not there or not what the recipe needs.
+    """
+    models, dtype = recipe.models, DTYPES[recipe.precision]
+    pipe = load_base(models.base, torch_dtype={"default": dtype, "vae": torch.float32}, variant=models.variant)
+    if models.vae is not None:
+        pipe.vae = _vae(models.vae)
+    pipe.to(device)
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval().requires_grad_(False)
+    if recipe.gradient_checkpointing:
+        pipe.unet.enable_gradient_checkpointing()
+    if recipe.compile:
+        pipe.unet.compile_repeated_blocks()
+    if models.image_encoder is None:
+        return pipe, None
+    vision = load_image_encoder(models.image_encoder, dtype=dtype)
+    vision.model.to(device)
+    return pipe, vision
+
+
+def _vae(name: str) -> Any:
+    import diffusers
+
+    place = locate(name, "VAE")
+    folder = place.path if place.local else fetch(place.name, _VAE_FILES)
+    kind: Any = diffusers.AutoencoderKL
+    try:
+        return kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        raise Refused(f"the VAE {name} cannot be loaded: {str(error)[:300]}") from error

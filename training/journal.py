@@ -1,0 +1,54 @@
+"""What a run says of itself: a line of json for every few steps, the same to trackers and to whoever watches."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+FILE = "log.jsonl"
+
+
+class Journal:
+    """The log of one run, kept by one process.
+
+    Args:
+        run: folder of the run.
+        done: steps that were done before, whose lines stay; later ones, of a run that was cut off, are dropped.
+        show: told each line.
+    """
+
+    def __init__(self, run: Path, done: int, show: Callable[[dict[str, Any]], None]) -> None:
+        self._file, self._show = run / FILE, show
+        kept = [line for line in read(run) if line["step"] <= done]
+        self._file.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
+        self._since = time.monotonic()
+
+    def seconds(self) -> float:
+        """Since this was last asked for."""
+        now = time.monotonic()
+        passed, self._since = now - self._since, now
+        return passed
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Write a line; it has a `step`."""
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self._show(line)
+
+
+def read(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log; a last line that was cut off is left out."""
+    file = run / FILE
+    lines = file.read_text("utf-8").splitlines(keepends=True) if file.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def memory_bytes(device: torch.device) -> int:
+    """Most that was in use on a GPU; what this process holds where there is none."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return int(psutil.Process().memory_info().rss)

@@ -1,0 +1,67 @@
+"""EZIGen: subjects as features of the frozen UNet (spec A.2)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inference.adapters import ezigen
+from inference.adapters.ezigen import EZIGenConditioning, EZIGenConfig, subject_text
+from inference.adapters.reference_unet import subject_pixels
+from training.data.draws import Purpose, generator
+from training.latents import latents_of, text_of
+from training.methods.method import Method
+from training.recipes.recipe import Recipe
+from training.views.example import Example
+
+
+class EZIGen(Method):
+    """See `Method`. Dropped subjects are not seen, or are zeros as published (`faithful`)."""
+
+    kind = "ezigen"
+
+    def config(self, recipe: Recipe, unet: Any) -> EZIGenConfig:
+        """See `Method.config`."""
+        return EZIGenConfig(**ezigen.config_values(unet), resolution=recipe.adapter.resolution)
+
+    def initialise(self, adapter: ezigen.EZIGen, recipe: Recipe, pipe: Any) -> None:
+        """See `Method.initialise`."""
+        adapter.start_from_self_attention(pipe.unet)
+
+    def prepare(self, adapter: ezigen.EZIGen, recipe: Recipe) -> None:
+        """See `Method.prepare`."""
+        super().prepare(adapter, recipe)
+        adapter.faithful = recipe.adapter.faithful
+
+    def conditions(self, adapter: ezigen.EZIGen, examples: Sequence[Example], seed: int) -> EZIGenConditioning:
+        """See `Method.conditions`. The noise of the subjects is that of generation, one for all."""
+        pipe = adapter.pipe
+        counts = [len(example.references) for example in examples]
+        images = [one.images[0] for example in examples for one in example.references]
+        texts = [subject_text(one.phrase) for example in examples for one in example.references]
+        pixels = subject_pixels(images, adapter.config.resolution, squash=adapter.faithful)
+        latents = latents_of(pipe, pixels, lambda shape: _draws(examples, shape, seed))
+        laid = [_laid(values, counts) for values in (latents, text_of(pipe, texts)[0])]
+        strengths = _laid(torch.ones(sum(counts)), counts)
+        conditions = adapter.condition(*laid, strengths=strengths, generator=torch.Generator().manual_seed(0))
+        return adapter.without_subjects(conditions, torch.tensor([example.drops.image for example in examples]))
+
+
+def _draws(examples: Sequence[Example], shape: Sequence[int], seed: int) -> Tensor:
+    """Of the VAE's posterior, for each picture of each example: part 0 is the target's."""
+    drawn = [
+        generator(seed, example.position, Purpose.POSTERIOR, part=1 + at).standard_normal(shape, np.float32)
+        for example in examples
+        for at in range(len(example.references))
+    ]
+    return torch.from_numpy(np.stack(drawn))
+
+
+def _laid(values: Tensor, counts: Sequence[int]) -> Tensor:
+    """(sum of counts, ...) as (examples, largest count, ...), with zeros behind the shorter ones."""
+    out = values.new_zeros(len(counts), max(counts), *values.shape[1:])
+    for row, part in zip(out, torch.split(values, list(counts)), strict=True):
+        row[: len(part)] = part
+    return out

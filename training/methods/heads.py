@@ -1,0 +1,97 @@
+"""IP-Adapter and MIP-Adapter: references through CLIP and a head (spec B1 and B2)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from inference.adapters import heads
+from inference.adapters.heads import HeadAdapter, strengths
+from inference.adapters.ip_adapter import IPAdapterConfig
+from inference.adapters.mip import MIPConditioning
+from inference.adapters.tokens import TokenConditioning, stack
+from schemas.errors import Refused
+from training.methods.method import Method, references_of, split
+from training.recipes.kinds import HeadSizes
+from training.recipes.recipe import Recipe
+from training.views.example import Example
+
+
+class IPAdapter(Method):
+    """See `Method`. A dropped reference is the head's tokens of nothing."""
+
+    kind = "ip_adapter"
+
+    def reads_clip(self, recipe: Recipe) -> str | None:
+        """See `Method.reads_clip`."""
+        return "pooled" if recipe.adapter.head == "plain" else "patches"
+
+    def config(self, recipe: Recipe, unet: Any) -> Any:
+        """See `Method.config`."""
+        return IPAdapterConfig(**_values(recipe.adapter, unet))
+
+    def initialise(self, adapter: HeadAdapter, recipe: Recipe, pipe: Any) -> None:
+        """See `Method.initialise`."""
+        adapter.start_from_text(pipe.unet)
+
+    def conditions(self, adapter: HeadAdapter, examples: Sequence[Example], seed: int) -> TokenConditioning:
+        """See `Method.conditions`."""
+        return stack(split(self.together(adapter, examples), [len(example.references) for example in examples]))
+
+    def together(self, adapter: HeadAdapter, examples: Sequence[Example]) -> TokenConditioning:
+        """Of all references at once, (1, sum of references, ...)."""
+        references, _, dropped = references_of(examples)
+        tokens = adapter.image_tokens(references)
+        if any(dropped):
+            where = torch.tensor(dropped, device=tokens.device)[None, :, None, None]
+            tokens = torch.where(where, adapter.null_tokens(), tokens)
+        scales, present = strengths(references)
+        return TokenConditioning(tokens=tokens, negative_tokens=None, strengths=scales, present=present)
+
+
+class MIP(IPAdapter):
+    """See `Method`. Phrases stay real where references or the text are dropped."""
+
+    kind = "mip"
+    kinds = ("ip_adapter",)
+    fresh = (".text_to_weight.",)
+
+    def check(self, recipe: Recipe) -> None:
+        """See `Method.check`."""
+        super().check(recipe)
+        if recipe.models.start is None and not any("image_proj".startswith(prefix) for prefix in recipe.tuned):
+            raise Refused(
+                "the image head is not trained, so it must be a trained one: set models.start to an IP-Adapter for "
+                "this base, or tuned to [image_proj, layers]"
+            )
+
+    def config(self, recipe: Recipe, unet: Any) -> Any:
+        """See `Method.config`."""
+        return heads.HeadConfig(**_values(recipe.adapter, unet))
+
+    def conditions(self, adapter: Any, examples: Sequence[Example], seed: int) -> MIPConditioning:
+        """See `Method.conditions`."""
+        references, counts, _ = references_of(examples)
+        plain = self.together(adapter, examples)
+        states, rows, empty = adapter.phrases([reference.phrase for reference in references])
+        whole = MIPConditioning(
+            tokens=plain.tokens,
+            negative_tokens=None,
+            strengths=plain.strengths,
+            present=plain.present,
+            phrase_states=states[None],
+            phrase_rows=rows[None],
+            negative_phrase_states=empty[None].expand(1, len(references), -1, -1),
+        )
+        return stack(split(whole, counts))
+
+
+def _values(sizes: HeadSizes, unet: Any) -> dict[str, Any]:
+    of_base = heads.config_values(
+        unet,
+        head=sizes.head,  # type: ignore[arg-type]
+        image_width=sizes.image_width,
+        tokens=sizes.tokens,
+    )
+    names = ("resampler_width", "resampler_depth", "resampler_heads", "resampler_head_width")
+    return of_base | {name: getattr(sizes, name) for name in names}

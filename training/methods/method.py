@@ -1,0 +1,156 @@
+"""What the trainer asks of a method."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+
+from inference.adapters import kinds, weights
+from inference.adapters.adapter import Adapter
+from inference.loading import load_adapter
+from schemas.errors import Refused
+from training.recipes.recipe import Recipe
+from training.views.example import Example
+
+Conditions = TypeVar("Conditions")
+
+
+class Method(ABC):
+    """A method, without weights or state.
+
+    Attributes:
+        kind: of its adapter.
+        fresh: beginnings of names of weights that an adapter to start from may lack.
+        kinds: of adapters that it may start from.
+    """
+
+    kind: ClassVar[str]
+    fresh: ClassVar[tuple[str, ...]] = ()
+    kinds: ClassVar[tuple[str, ...]] = ()
+
+    def reads_clip(self, recipe: Recipe) -> str | None:
+        """What of CLIP references are read with: `pooled`, `patches`, or None for no CLIP."""
+        return None
+
+    def check(self, recipe: Recipe) -> None:
+        """Refuse what can be seen to be wrong without loading any model.
+
+        Raises:
+            Refused: with the remedy.
+        """
+        if self.reads_clip(recipe) and recipe.models.image_encoder is None:
+            raise Refused(f"{self.kind} reads references with CLIP: set models.image_encoder")
+
+    @abstractmethod
+    def config(self, recipe: Recipe, unet: Any) -> Any:
+        """The adapter's config.
+
+        Args:
+            recipe: to train.
+            unet: of the base; only its shapes are read, so it may be on the meta device.
+
+        Raises:
+            Refused: the base is of another family.
+        """
+
+    @abstractmethod
+    def initialise(self, adapter: Any, recipe: Recipe, pipe: Any) -> None:
+        """Give a new adapter the weights that training starts with, where there is nothing to start from."""
+
+    @abstractmethod
+    def conditions(self, adapter: Any, examples: Sequence[Example], seed: int) -> Any:
+        """What `Adapter.generation` takes for a micro-batch, with gradients.
+
+        Args:
+            adapter: on the pipeline.
+            examples: one for each row.
+            seed: of the run, for what the method draws itself.
+        """
+
+    def make(self, recipe: Recipe, pipe: Any) -> Adapter:
+        """The adapter as training starts with it, in fp32 and on the pipeline.
+
+        Its new weights depend on the recipe's seed alone.
+
+        Raises:
+            Refused: what it starts from does not fit.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            adapter: Adapter = kinds.adapter_class(self.kind)(self.config(recipe, pipe.unet))
+        adapter.attach(pipe)
+        start = recipe.models.start
+        if start is None:
+            self.initialise(adapter, recipe, pipe)
+        else:
+            other = load_adapter(start, kind=recipe.models.start_kind, unet=lambda: pipe.unet)
+            if other.kind not in (self.kind, *self.kinds):
+                raise Refused(f"{self.kind} does not start from an adapter of kind {other.kind} ({start})")
+            self.take(adapter, other, start)
+        self.prepare(adapter, recipe)
+        return adapter.float()
+
+    def take(self, adapter: Any, other: Adapter, source: str) -> None:
+        """Start from the weights of another adapter.
+
+        Raises:
+            Refused: they do not fit.
+        """
+        take(adapter, other.state_dict(), source, fresh=self.fresh)
+
+    def prepare(self, adapter: Any, recipe: Recipe) -> None:
+        """Set what is neither a tensor nor a size."""
+        adapter.train()
+
+    def settings_of(self, folder: str | Path) -> Mapping[str, Any]:
+        """The config of an adapter to start from, if it is a folder of refloom's; empty otherwise."""
+        path = Path(folder)
+        return weights.read_config(path) if (path / weights.CONFIG_FILE).is_file() else {}
+
+
+def take(adapter: Adapter, tensors: Mapping[str, Tensor], source: str, *, fresh: tuple[str, ...]) -> None:
+    """Give an adapter another's weights; what only it has keeps its own.
+
+    Args:
+        adapter: that is filled.
+        tensors: of the other one.
+        source: of them, for messages.
+        fresh: beginnings of names that the other may lack.
+
+    Raises:
+        Refused: other keys are missing, unknown or of another shape.
+    """
+    own = adapter.state_dict()
+    new = {key: own[key] for key in own if key not in tensors and any(part in f".{key}" for part in fresh)}
+    weights.load_strict(adapter, {**new, **tensors}, source, "it was trained for another base or in other sizes")
+
+
+def split(conditions: Conditions, counts: Sequence[int]) -> list[Conditions]:
+    """Conditions of all references of a micro-batch, (1, sum of counts, ...), as those of each example.
+
+    Args:
+        conditions: a dataclass; tensors whose second dimension is not that of the references are for all.
+        counts: references of each example.
+    """
+    total, out, start = sum(counts), [], 0
+    for count in counts:
+        part = {
+            field.name: value[:, start : start + count]
+            for field in fields(conditions)  # type: ignore[arg-type]
+            if isinstance(value := getattr(conditions, field.name), Tensor) and value.shape[1] == total
+        }
+        out.append(replace(conditions, **part))  # type: ignore[type-var]
+        start += count
+    return out
+
+
+def references_of(examples: Sequence[Example]) -> tuple[list[Any], list[int], list[bool]]:
+    """All references of a micro-batch, how many each example has, and which are dropped."""
+    references = [one for example in examples for one in example.references]
+    counts = [len(example.references) for example in examples]
+    dropped = [example.drops.image for example in examples for _ in example.references]
+    return references, counts, dropped

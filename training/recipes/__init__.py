@@ -1,0 +1,1 @@
+"""What is trained on what, and how: typed recipes (`recipe`, `kinds`), and the ones that ship as YAML (`book`)."""

@@ -1,0 +1,132 @@
+"""The recipe of each method: its view, and the sizes of its adapter that the base does not decide."""
+
+from dataclasses import dataclass, field
+
+from training.recipes.recipe import Recipe
+from training.views.easyref import EasyRef
+from training.views.ezigen import EZIGen
+from training.views.ip_adapter import IPAdapter
+from training.views.mip import MIP
+from training.views.ms_diffusion import MSDiffusion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadSizes:
+    """Of IP-Adapter and MIP-Adapter; see `HeadConfig`.
+
+    Attributes:
+        head: plain or plus.
+        image_width: of the encoder's embedding (plain) or patches (plus).
+        tokens: of a reference; None for 4 and 16, as published.
+        resampler_width, resampler_depth, resampler_heads, resampler_head_width: of plus.
+    """
+
+    head: str = "plain"
+    image_width: int = 1280
+    tokens: int | None = None
+    resampler_width: int = 1280
+    resampler_depth: int = 4
+    resampler_heads: int = 20
+    resampler_head_width: int = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroundingSizes:
+    """Of MS-Diffusion; see `MSDiffusionConfig`."""
+
+    image_width: int = 1664
+    phrase_width: int = 768
+    tokens: int = 16
+    width: int = 1280
+    depth: int = 4
+    heads: int = 20
+    head_width: int = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderSizes:
+    """Of EasyRef; see `EasyRefConfig`.
+
+    Attributes:
+        tokens: that the references become.
+        lora_rank: of the UNet's LoRA; 0 for none.
+        side: of the square that a square reference is read at, pixels.
+        limit: most tokens of a reading; None for no limit.
+    """
+
+    tokens: int = 64
+    lora_rank: int = 128
+    side: int = 336
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubjectSizes:
+    """Of EZIGen; see `EZIGenConfig`.
+
+    Attributes:
+        resolution: of the squares that subjects are read in, pixels.
+        faithful: dropped subjects stay as zeros, and are squashed to squares, as published.
+    """
+
+    resolution: int = 512
+    faithful: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class IPAdapterRecipe(Recipe):
+    """See `Recipe`."""
+
+    method: str = "ip_adapter"
+    view: IPAdapter = field(default_factory=IPAdapter)
+    adapter: HeadSizes = field(default_factory=HeadSizes)
+    tuned: tuple[str, ...] = ("image_proj", "layers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MIPRecipe(Recipe):
+    """See `Recipe`."""
+
+    method: str = "mip"
+    view: MIP = field(default_factory=MIP)
+    adapter: HeadSizes = field(default_factory=HeadSizes)
+    tuned: tuple[str, ...] = ("layers",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MSDiffusionRecipe(Recipe):
+    """See `Recipe`."""
+
+    method: str = "ms_diffusion"
+    view: MSDiffusion = field(default_factory=MSDiffusion)
+    adapter: GroundingSizes = field(default_factory=GroundingSizes)
+    tuned: tuple[str, ...] = ("image_proj", "layers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EasyRefRecipe(Recipe):
+    """See `Recipe`."""
+
+    method: str = "easyref"
+    view: EasyRef = field(default_factory=lambda: EasyRef(stage="alignment"))
+    adapter: ReaderSizes = field(default_factory=ReaderSizes)
+    tuned: tuple[str, ...] = ("reader.final", "image_proj", "layers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EZIGenRecipe(Recipe):
+    """See `Recipe`."""
+
+    method: str = "ezigen"
+    view: EZIGen = field(default_factory=EZIGen)
+    adapter: SubjectSizes = field(default_factory=SubjectSizes)
+    tuned: tuple[str, ...] = ("layers", "learnable_weights")
+
+
+KINDS: dict[str, type[Recipe]] = {
+    "easyref": EasyRefRecipe,
+    "ezigen": EZIGenRecipe,
+    "ip_adapter": IPAdapterRecipe,
+    "mip": MIPRecipe,
+    "ms_diffusion": MSDiffusionRecipe,
+}
