@@ -160,6 +160,12 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="new or empty folder")
     parser.add_argument("--images", type=int, default=1, metavar="N", help="of each prompt")
     _add_shape(parser)
+    parser.add_argument(
+        "--reference-guidance-scale",
+        type=float,
+        metavar="S",
+        help="of the references by themselves; a step costs half as much again (default: guided with the text)",
+    )
     parser.add_argument("--seed", type=int, help="of the first picture, counting up (default: drawn, and written down)")
     parser.add_argument("--replace", action="store_true", help="throw away an earlier result that lies in DIR")
 

@@ -121,6 +121,7 @@ def _make(options: argparse.Namespace, what: str) -> int:
         "num_images_per_prompt": options.images,
         "num_inference_steps": options.steps,
         "guidance_scale": options.guidance_scale,
+        "reference_guidance_scale": options.reference_guidance_scale,
         "seed": options.seed,
     }
     check(folder, replace=options.replace)

@@ -120,6 +120,7 @@ class Studio:
             num_images_per_prompt=int(values["images"]),
             num_inference_steps=int(values["steps"]),
             guidance_scale=values["guidance"],
+            reference_guidance_scale=values["reference_guidance"] or None,
             seed=None if values["seed"] == -1 else int(values["seed"]),
             callback_on_step_end=step,
             **self._options,
@@ -244,6 +245,7 @@ def _fields(own: int, factor: int, strength: float) -> dict[str, Any]:
     with gr.Row():
         fields["steps"] = gr.Slider(1, 100, value=30, step=1, label="steps", elem_id="steps")
         fields["guidance"] = gr.Slider(1, 20, value=5, step=0.5, label="guidance")
+        fields["reference_guidance"] = gr.Slider(0, 20, value=0, step=0.5, label="of the references (0: the same)")
     with gr.Row():
         fields["strength"] = gr.Slider(0, 2, value=strength, step=0.05, label="strength of all references")
         fields["images"] = gr.Slider(1, 8, value=1, step=1, label="pictures")

@@ -4,6 +4,7 @@ import inspect
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +15,7 @@ from PIL import Image
 
 from inference.adapters import phrases
 from inference.adapters.adapter import Adapter
+from inference.adapters.guidance import reference_guidance
 from inference.adapters.reading import Source, read_mask, read_picture
 from inference.adapters.reference import Reference
 from inference.adapters.tokens import stack
@@ -186,6 +188,7 @@ class ReferencePipeline:
         num_images_per_prompt: int = 1,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        reference_guidance_scale: float | None = None,
         seed: int | Sequence[int] | None = None,
         generator: Generators | None = None,
         callback_on_step_end: Callback | None = None,
@@ -199,6 +202,8 @@ class ReferencePipeline:
             height, width: pixels, multiples of 8, of any aspect; None for the base's own.
             num_images_per_prompt: at least 1.
             num_inference_steps, guidance_scale: None for the pipeline's own.
+            reference_guidance_scale: of the references alone, beside `guidance_scale` which then is that of the text;
+                a step costs half as much again. None for one guidance of both. See `adapters.guidance`.
             seed: of the first picture, the next ones counting up; or one for each picture; None draws one. Each
                 picture has noise of its own, so it does not depend on how many are made at once.
             generator: in place of a seed, one or one for each picture.
@@ -216,6 +221,7 @@ class ReferencePipeline:
             num_images_per_prompt=num_images_per_prompt,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
+            reference_guidance_scale=reference_guidance_scale,
             seed=seed,
             generator=generator,
             callback_on_step_end=callback_on_step_end,
@@ -235,6 +241,7 @@ class ReferencePipeline:
         num_images_per_prompt: int = 1,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        reference_guidance_scale: float | None = None,
         seed: int | Sequence[int] | None = None,
         generator: Generators | None = None,
         callback_on_step_end: Callback | None = None,
@@ -246,8 +253,8 @@ class ReferencePipeline:
             source_image: any picture, of any size; see `reading.read_picture`.
             mask: of the same size, set (white) where the picture may change; see `reading.read_mask`.
             prompt: what the edited picture shows.
-            negative_prompt, height, width, num_images_per_prompt, num_inference_steps, guidance_scale, seed, generator,
-                callback_on_step_end, options: as for `generate`.
+            negative_prompt, height, width, num_images_per_prompt, num_inference_steps, guidance_scale,
+                reference_guidance_scale, seed, generator, callback_on_step_end, options: as for `generate`.
 
         Raises:
             Refused: as for `generate`, the adapter has no way to edit, or mask and picture do not go together.
@@ -268,6 +275,7 @@ class ReferencePipeline:
             num_images_per_prompt=num_images_per_prompt,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
+            reference_guidance_scale=reference_guidance_scale,
             seed=seed,
             generator=generator,
             callback_on_step_end=callback_on_step_end,
@@ -309,8 +317,16 @@ class ReferencePipeline:
     def _make(self, method: Callable[..., Any], request: Request, *pictures: Any) -> Generated:
         arguments, seeds = request.arguments(method, self.pipe), request.seeds()
         arguments["generator"] = request.generator if seeds is None else generators(seeds)
-        made = method(self._conditions(request.prompts), *pictures, **arguments)
+        with self._guided(request.reference_guidance_scale):
+            made = method(self._conditions(request.prompts), *pictures, **arguments)
         return Generated(_as_pictures(made.images), seeds)
+
+    def _guided(self, scale: float | None) -> AbstractContextManager[None]:
+        if scale is None:
+            return nullcontext()
+        if not getattr(self.adapter, "promptless", True):  # what was read with a prompt must be read without it, too
+            self.adapter.promptless, self._encoded = True, {}
+        return reference_guidance(self.pipe, scale)
 
     def _conditions(self, prompts: Sequence[str]) -> Any:
         if not self._references:

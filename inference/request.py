@@ -35,6 +35,7 @@ class Request:
     num_images_per_prompt: int = 1
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
+    reference_guidance_scale: float | None = None
     seed: int | Sequence[int] | None = None
     generator: Generators | None = None
     callback_on_step_end: Callback | None = None
@@ -47,8 +48,15 @@ class Request:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise Refused(f"{name} is a number from 1, not {value!r}")
-        if self.guidance_scale is not None and not math.isfinite(self.guidance_scale):
-            raise Refused(f"guidance_scale is a finite number, not {self.guidance_scale}")
+        for name in ("guidance_scale", "reference_guidance_scale"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise Refused(f"{name} is a finite number, not {value}")
+        if self.reference_guidance_scale is not None and self.guidance_scale is not None and self.guidance_scale <= 1:
+            raise Refused(
+                f"with guidance_scale {self.guidance_scale} nothing is guided, so reference_guidance_scale has no "
+                "effect: give a guidance_scale above 1, or leave it out"
+            )
         if not isinstance(self.negative_prompt, str | None) and len(self.negative_prompt) != len(self.prompts):
             given = f"{len(self.negative_prompt)} negative prompts for {len(self.prompts)} prompts"
             raise Refused(f"{given}: give one for all, or one each")

@@ -54,10 +54,10 @@ publish            <dataset> <dest> --tables --no-images --include-face-embeddin
 rehydrate          <published> <source> <dest> --replace --dry-run
 generate           --base --adapter --kind --image-encoder --tokenizer --face-model --device --dtype --variant \
                    --scale --set --reference --prompt --negative-prompt --out --images --height --width --steps \
-                   --guidance-scale --seed --replace
+                   --guidance-scale --reference-guidance-scale --seed --replace
 edit               --source --mask --base --adapter --kind --image-encoder --tokenizer --face-model --device --dtype \
                    --variant --scale --set --reference --prompt --negative-prompt --out --images --height --width \
-                   --steps --guidance-scale --seed --replace
+                   --steps --guidance-scale --reference-guidance-scale --seed --replace
 convert            <adapter> <out> --kind --base --tokenizer --format --dtype --replace
 ui                 --base --adapter --kind --image-encoder --tokenizer --face-model --device --dtype --variant \
                    --scale --set --host --port

@@ -10,6 +10,7 @@ from PIL import Image
 
 from inference.adapters import ezigen, reference_unet, tokens, windows
 from inference.adapters.ezigen import EZIGen, EZIGenConfig
+from inference.adapters.guidance import reference_guidance
 from inference.adapters.reference import Reference
 from schemas.errors import Refused
 
@@ -267,6 +268,21 @@ def test_without_the_negative_half_only_the_positive_one_has_subjects(pipe, adap
     torch.testing.assert_close(half[0], plain[0], atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(half[1], both[1], atol=1e-6, rtol=1e-5)
     assert (plain - both).abs().amax(dim=(1, 2, 3)).min() > 1e-3
+
+
+def test_subjects_are_guided_by_themselves_as_the_formula_says(pipe, adapter, monkeypatch):
+    conditioning, calls, seen, step = adapter.encode(references(0)), [], [], pipe.scheduler.step
+    hook = pipe.unet.register_forward_hook(lambda _, __, out: calls.append(out[0]))
+    run(pipe, num_inference_steps=1, guidance_scale=4.0)
+    run(pipe, adapter, conditioning, num_inference_steps=1, guidance_scale=4.0)
+    hook.remove()
+    monkeypatch.setattr(pipe.scheduler, "step", lambda noise, *a, **k: seen.append(noise) or step(noise, *a, **k))
+    with reference_guidance(pipe, 2.5):
+        run(pipe, adapter, conditioning, num_inference_steps=1, guidance_scale=4.0)
+    neither, (subjects, both) = calls[0][0], calls[1]
+    wanted = neither + 2.5 * (subjects - neither) + 4.0 * (both - subjects)
+    torch.testing.assert_close(seen[0][0], wanted, atol=1e-4, rtol=1e-4)
+    assert (subjects - neither).abs().max() > 1e-3
 
 
 def test_subject_keys_are_computed_once_a_generation_and_again_when_something_changes(pipe, adapter):

@@ -18,7 +18,17 @@ pytest.importorskip("gradio", reason="gradio is not installed: pip install 'refl
 
 from inference.page import Places, Studio, serving
 
-VALUES = {"negative": "", "width": 64, "height": 64, "images": 2, "steps": 2, "guidance": 5, "strength": 1.0, "seed": 3}
+VALUES = {
+    "negative": "",
+    "width": 64,
+    "height": 64,
+    "images": 2,
+    "steps": 2,
+    "guidance": 5,
+    "reference_guidance": 0,
+    "strength": 1.0,
+    "seed": 3,
+}
 
 
 @pytest.fixture(scope="module")

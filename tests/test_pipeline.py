@@ -104,6 +104,32 @@ def test_methods_that_read_the_prompt_or_loop_themselves_go_the_same_way(make_pi
     assert np.array_equal(np.asarray(plain), np.asarray(base))
 
 
+@pytest.mark.parametrize("make", [ip_adapter, mip_adapter, ms_adapter, easyref_adapter])
+def test_references_guided_as_strongly_as_the_text_are_guided_with_it(make, pipe):
+    with ReferencePipeline(pipe, make(pipe)) as pipeline:
+        pipeline.set_references(references(0, 1))
+        options = {"seed": 3, "guidance_scale": 4.0, **SHORT}
+        together, same, more = (
+            arrays(pipeline.generate(PROMPT, reference_guidance_scale=scale, **options))[0]
+            for scale in (None, 4.0, 9.0)
+        )
+    assert np.abs(together - same).max() <= 1
+    assert np.abs(together - more).max() > 3
+
+
+def test_ezigen_with_a_guidance_of_the_subjects_of_1_is_the_method_itself():
+    pipe = tiny.sd_pipe()
+    with ReferencePipeline(pipe, ezigen_adapter(pipe)) as pipeline:
+        pipeline.set_references(references(0))
+        options = {"seed": 3, "guidance_scale": 4.0, "iterations": 1, "num_inference_steps": 4}
+        method, one, more = (
+            arrays(pipeline.generate(PROMPT, reference_guidance_scale=scale, **options))[0]
+            for scale in (None, 1.0, 6.0)
+        )
+    assert np.abs(method - one).max() <= 1
+    assert np.abs(method - more).max() > 3
+
+
 def test_ezigen_edits_a_picture_inside_its_mask_alone():
     pipe = tiny.sd_pipe()
     source = tiny.picture(3, 40, 56)
@@ -253,6 +279,8 @@ def test_a_kind_without_editing_says_what_to_use(pipeline):
         ({"height": 61}, "the height is a multiple of 2, not 61: 60 is the nearest"),
         ({"width": 0}, "the width is a multiple of"),
         ({"guidance_scale": float("nan")}, "guidance_scale is a finite number"),
+        ({"reference_guidance_scale": float("inf")}, "reference_guidance_scale is a finite number"),
+        ({"reference_guidance_scale": 2.0, "guidance_scale": 1.0}, "nothing is guided"),
         ({"guidance_scal": 3.0}, "takes no guidance_scal; did you mean guidance_scale"),
         ({"return_dict": False}, "takes no return_dict"),
         ({"seed": 1, "generator": torch.Generator()}, "give one of them"),

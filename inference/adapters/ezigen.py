@@ -155,7 +155,7 @@ class EZIGen(Adapter):
 
     Attributes:
         in_negative: give the negative half the subjects too, as the method does: guidance then strengthens the text
-            alone. Without, it strengthens text and subjects together.
+            alone. Without, and inside `guidance.reference_guidance`, it does not have them.
         image_encoder: CLIP, which judges when pictures stop changing; ViT-B/32 in the method.
     """
 
@@ -324,7 +324,8 @@ class EZIGen(Adapter):
                 "with adapter.to(device)"
             )
         prompts = len(conditioning.strengths)
-        rows = rows_of(call, prompts, positive_only=not self.in_negative)
+        # where the references are guided by themselves, the negative half is what neither they nor the text touch
+        rows = rows_of(call, prompts, positive_only=not self.in_negative or "references" in call.halves)
         self._acting.start = rows.start
         amount = rows.pick(conditioning.amount)[:, None, None].to(call.device) * self.scale
         changed = bool((amount != 1).any())
