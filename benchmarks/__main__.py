@@ -23,6 +23,7 @@ NAMES = (
     "loader",
     "flops",
     "adapters",
+    "ezigen",
 )
 _README = Path(__file__).with_name("README.md")
 _MARKS = ("<!-- numbers begin -->", "<!-- numbers end -->")

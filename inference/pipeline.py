@@ -324,8 +324,9 @@ class ReferencePipeline:
     def _guided(self, scale: float | None) -> AbstractContextManager[None]:
         if scale is None:
             return nullcontext()
-        if not getattr(self.adapter, "promptless", True):  # what was read with a prompt must be read without it, too
-            self.adapter.promptless, self._encoded = True, {}
+        adapter: Any = self.adapter
+        if not getattr(adapter, "promptless", True):  # what was read with a prompt must be read without it, too
+            adapter.promptless, self._encoded = True, {}
         return reference_guidance(self.pipe, scale)
 
     def _conditions(self, prompts: Sequence[str]) -> Any:

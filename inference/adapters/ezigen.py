@@ -327,8 +327,9 @@ class EZIGen(Adapter):
         # where the references are guided by themselves, the negative half is what neither they nor the text touch
         rows = rows_of(call, prompts, positive_only=not self.in_negative or "references" in call.halves)
         self._acting.start = rows.start
-        amount = rows.pick(conditioning.amount)[:, None, None].to(call.device) * self.scale
-        changed = bool((amount != 1).any())
+        amount = rows.pick(conditioning.amount)[:, None, None] * self.scale
+        changed = bool((amount != 1).any())  # before it moves: a GPU would have to be waited for
+        amount = amount.to(call.device)
         plain = bool((conditioning.strengths == 1).all())
         for at, (path, slot) in enumerate(self._slots.items()):
             seen = conditioning.features[path].to(call.device)
