@@ -20,7 +20,7 @@ ALIASES = {
 }
 """Withdrawn repositories, and where the same weights are now."""
 
-_ADAPTER_FILES = (weights.CONFIG_FILE, weights.WEIGHTS_FILE, "tokenizer/*")
+_ADAPTER_FILES = (weights.CONFIG_FILE, weights.WEIGHTS_FILE, weights.FROZEN_FILE, "tokenizer/*")
 _TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.jinja", "config.json")
 _ENCODER_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
 

@@ -1,5 +1,7 @@
 """An adapter's life on a stock pipeline: on, off, two at once, in which rows and in which steps it acts."""
 
+import shutil
+
 import numpy as np
 import pytest
 import tinypipes as tiny
@@ -169,6 +171,27 @@ def test_saved_and_read_again_it_is_the_same_adapter(pipe, tmp_path):
     b = conditioned(pipe, again.attach(pipe), references(0, 1))
     again.detach()
     assert np.array_equal(a, b)
+
+
+def test_checkpoints_of_a_run_share_what_is_not_trained(pipe, tmp_path):
+    adapter = ip_adapter(pipe)
+    adapter.requires_grad_(False).layers.requires_grad_(True)
+    frozen = tmp_path / weights.FROZEN_FILE
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        with torch.no_grad():
+            next(adapter.layers.parameters()).add_(1)
+        adapter.save_pretrained(folder, frozen=frozen)
+    assert len({(folder / weights.FROZEN_FILE).stat().st_ino for folder in folders} | {frozen.stat().st_ino}) == 1
+    trained = weights.read_safetensors(folders[1] / weights.WEIGHTS_FILE)
+    assert set(trained) == {f"layers.{name}" for name, _ in adapter.layers.named_parameters()}
+    again = IPAdapter.from_pretrained(folders[1])
+    assert all(torch.equal(a, b) for a, b in zip(adapter.parameters(), again.parameters(), strict=True))
+    shutil.copyfile(frozen, folders[0] / weights.WEIGHTS_FILE)
+    with pytest.raises(Refused, match="it is of two runs"):
+        IPAdapter.from_pretrained(folders[0])
+    adapter.save_pretrained(folders[1])
+    assert sorted(file.name for file in folders[1].iterdir()) == ["adapter.safetensors", "config.json"]
 
 
 def test_a_file_with_other_keys_is_refused_with_their_names(pipe, tmp_path):

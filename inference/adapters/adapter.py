@@ -226,17 +226,32 @@ class Adapter(nn.Module, ABC):
         self.before(call, generation.conditioning, acts=acts)
         return args, call.kwargs
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` and `adapter.safetensors`, the whole adapter."""
+    def save_pretrained(self, folder: str | Path, *, frozen: Path | None = None) -> None:
+        """Write `config.json` and `adapter.safetensors`, the whole adapter.
+
+        Args:
+            folder: made if absent.
+            frozen: of checkpoints of one run: a file for what is not trained, written by the first one; the others hold
+                a link to it, so that each is whole and costs what is trained.
+        """
         values = {"kind": self.kind, "format": FORMAT, **dataclasses.asdict(self.config)}
-        weights.write_folder(Path(folder), values, self.state_dict())
+        tensors = self.state_dict()
+        apart = set(tensors) - {name for name, one in self.named_parameters() if one.requires_grad}
+        if frozen is None or not apart:
+            weights.write_folder(Path(folder), values, tensors)
+            (Path(folder) / weights.FROZEN_FILE).unlink(missing_ok=True)
+            return
+        if not frozen.is_file():
+            weights.write_safetensors(frozen, {name: tensors[name] for name in apart})
+        weights.write_folder(Path(folder), values, {name: tensors[name] for name in tensors if name not in apart})
+        weights.share(frozen, Path(folder) / weights.FROZEN_FILE)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, dtype: torch.dtype | None = None) -> Self:
         """An adapter from what `save_pretrained` wrote.
 
         Args:
-            folder: with `config.json` and `adapter.safetensors`.
+            folder: with `config.json`, `adapter.safetensors`, and of checkpoints also `frozen.safetensors`.
             dtype: to convert the weights to; None keeps the file's.
 
         Raises:
@@ -250,8 +265,7 @@ class Adapter(nn.Module, ABC):
         if version != FORMAT:
             raise Refused(f"{folder} is of format {version!r}; this refloom reads format {FORMAT}")
         adapter = cls.on_meta(settings.build(cls.Config, values))
-        file = folder / weights.WEIGHTS_FILE
-        weights.load_strict(adapter, weights.read_safetensors(file), str(file))
+        weights.load_strict(adapter, weights.read_folder(folder), str(folder / weights.WEIGHTS_FILE))
         return adapter.to(dtype) if dtype is not None else adapter
 
     @classmethod

@@ -285,9 +285,9 @@ class EasyRef(TokenAdapter):
         if self._switch is not None:
             self._switch.off()
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, folder: str | Path, *, frozen: Path | None = None) -> None:
         """See `Adapter.save_pretrained`; the tokenizer is in a folder of its own."""
-        super().save_pretrained(folder)
+        super().save_pretrained(folder, frozen=frozen)
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(Path(folder) / TOKENIZER_FOLDER)
 

@@ -6,6 +6,7 @@ Loading is strict: every key is accounted for, and what is not is reported by na
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from schemas.errors import Refused
 
 WEIGHTS_FILE = "adapter.safetensors"
+FROZEN_FILE = "frozen.safetensors"
+"""In checkpoints of a run: what is not trained, the same file in all of them."""
 CONFIG_FILE = "config.json"
 _SHOWN = 5
 
@@ -130,6 +133,30 @@ def write_folder(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, 
     temporary = folder / f"{CONFIG_FILE}.part"
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, folder / CONFIG_FILE)
+
+
+def read_folder(folder: Path) -> dict[str, Tensor]:
+    """All tensors of an adapter's folder.
+
+    Raises:
+        Refused: a file is not there, is damaged, or two have the same tensor.
+    """
+    tensors = read_safetensors(folder / WEIGHTS_FILE)
+    if (folder / FROZEN_FILE).is_file():
+        frozen = read_safetensors(folder / FROZEN_FILE)
+        if twice := sorted(set(tensors) & set(frozen)):
+            raise Refused(f"{folder} has {twice[0]} in both {WEIGHTS_FILE} and {FROZEN_FILE}: it is of two runs")
+        tensors |= frozen
+    return tensors
+
+
+def share(file: Path, place: Path) -> None:
+    """Put a file into another place of the same run: by a hard link, or a copy where the store has none."""
+    place.unlink(missing_ok=True)
+    try:
+        os.link(file, place)
+    except OSError:
+        shutil.copyfile(file, place)
 
 
 def write_safetensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
