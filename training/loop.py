@@ -23,13 +23,10 @@ from training import checkpoint, optimizer
 from training.average import MovingAverage
 from training.checkpoint import Checkpoint
 from training.data.loader import Batch, Loader
-from training.frozen import load_frozen
 from training.journal import Journal, memory_bytes
-from training.objective import Diffusion
 from training.preflight import look
 from training.recipes import book
 from training.recipes.recipe import Recipe
-from training.step import TrainingStep
 from training.stopping import Stopping
 
 Line = dict[str, Any]
@@ -38,7 +35,7 @@ Line = dict[str, Any]
 def train(
     recipe: Recipe, run: Path, *, resume: str | None = None, show: Callable[[Line], None] = lambda line: None
 ) -> Path:
-    """Train an adapter.
+    """Train an adapter, or a base.
 
     Args:
         recipe: what, on what and how.
@@ -47,7 +44,7 @@ def train(
         show: told each line of the log, by the first process.
 
     Returns:
-        The folder of the adapter.
+        The folder of what was trained.
 
     Raises:
         Refused: something does not fit together; said before models are loaded where that can be.
@@ -68,10 +65,7 @@ def train(
         loader = open_until_the_end.enter_context(
             Loader(recipe.data.sources, recipe.view, recipe.loading, rank=rank, world=world, state=state["loader"])
         )
-        pipe, vision = load_frozen(recipe, device)
-        adapter: Any = outlook.method.make(_from(recipe, begun), pipe).to(device)
-        open_until_the_end.callback(adapter.detach)
-        adapter.image_encoder = vision
+        adapter = open_until_the_end.enter_context(outlook.task.ready(_from(recipe, begun), device))
         named = optimizer.tune(adapter, recipe.tuned)
         adamw = optimizer.build(named, recipe.optimizer)
         average = MovingAverage(named, recipe.ema) if recipe.ema else None
@@ -79,8 +73,7 @@ def train(
             optimizer.load_state(adamw, weights.read_safetensors(begun.path / checkpoint.OPTIMIZER))
             if average:
                 average.load(weights.read_safetensors(begun.path / checkpoint.AVERAGE))
-        step_of = TrainingStep(outlook.method, adapter, Diffusion(pipe.scheduler, recipe.objective), recipe.seed)
-        model, prepared = accelerator.prepare(step_of, adamw)
+        model, prepared = accelerator.prepare(outlook.task.step(adapter, recipe), adamw)
         if begun and accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(state["scaler"])
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 
 from training.recipes.recipe import Recipe
+from training.recipes.sizes import PipelineSizes
+from training.views.base import Base
 from training.views.easyref import EasyRef
 from training.views.ezigen import EZIGen
 from training.views.ip_adapter import IPAdapter
@@ -123,10 +125,21 @@ class EZIGenRecipe(Recipe):
     tuned: tuple[str, ...] = ("layers", "learnable_weights")
 
 
+@dataclass(frozen=True, kw_only=True)
+class PipelineRecipe(Recipe):
+    """See `Recipe`; of a tiny base."""
+
+    method: str = "pipeline"
+    view: Base = field(default_factory=Base)
+    adapter: PipelineSizes = field(default_factory=PipelineSizes)
+    tuned: tuple[str, ...] = ("vae", "unet", "text_encoder")
+
+
 KINDS: dict[str, type[Recipe]] = {
     "easyref": EasyRefRecipe,
     "ezigen": EZIGenRecipe,
     "ip_adapter": IPAdapterRecipe,
     "mip": MIPRecipe,
     "ms_diffusion": MSDiffusionRecipe,
+    "pipeline": PipelineRecipe,
 }
