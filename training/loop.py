@@ -6,7 +6,6 @@ generator: it goes on with the step, the weights, the optimiser and the place in
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +60,12 @@ def train(
     world, rank, device = accelerator.num_processes, accelerator.process_index, accelerator.device
     begun = _begin(recipe, run, resume)
     state = begun.state() if begun else {"loader": None}
+    start = recipe.starting_from(str(begun.path / checkpoint.ADAPTER)) if begun else recipe
     with ExitStack() as open_until_the_end:
         loader = open_until_the_end.enter_context(
             Loader(recipe.data.sources, recipe.view, recipe.loading, rank=rank, world=world, state=state["loader"])
         )
-        adapter = open_until_the_end.enter_context(outlook.task.ready(_from(recipe, begun), device))
+        adapter = open_until_the_end.enter_context(outlook.task.ready(start, device))
         named = optimizer.tune(adapter, recipe.tuned)
         adamw = optimizer.build(named, recipe.optimizer)
         average = MovingAverage(named, recipe.ema) if recipe.ema else None
@@ -222,14 +222,6 @@ def _begin(recipe: Recipe, run: Path, resume: str | None) -> Checkpoint | None:
         (run / "recipe.yaml").write_text(book.dump(recipe), "utf-8")
     state.wait_for_everyone()
     return begun
-
-
-def _from(recipe: Recipe, begun: Checkpoint | None) -> Recipe:
-    """The recipe, starting from a checkpoint's weights if there is one."""
-    if begun is None:
-        return recipe
-    start = {"start": str(begun.path / checkpoint.ADAPTER), "start_kind": None, "language_model": None}
-    return replace(recipe, models=replace(recipe.models, **start))  # type: ignore[arg-type]
 
 
 def _flat(recipe: Recipe) -> dict[str, Any]:

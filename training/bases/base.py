@@ -15,6 +15,23 @@ from training.methods.task import Task
 from training.recipes.recipe import Models, Recipe
 
 
+class WithTokenizer(nn.Module):
+    """A model of transformers and its tokenizer, which are saved together.
+
+    Attributes:
+        model, tokenizer: these.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        super().__init__()
+        self.model, self.tokenizer = model, tokenizer
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """As transformers saves models."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
 class Base(Task):
     """A model that needs no other; see `Task`."""
 

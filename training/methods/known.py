@@ -1,6 +1,8 @@
 """All that can be trained, by name: adapters, and the tiny bases."""
 
+from training.bases.clip import Clip
 from training.bases.pipeline import Pipeline
+from training.bases.qwen import Qwen
 from training.methods.easyref import EasyRef
 from training.methods.ezigen import EZIGen
 from training.methods.heads import MIP, IPAdapter
@@ -12,4 +14,4 @@ METHODS: dict[str, Method] = {
     method.kind: method for method in (EasyRef(), EZIGen(), IPAdapter(), MIP(), MSDiffusion())
 }
 
-TASKS: dict[str, Task] = {**METHODS, **{task.kind: task for task in (Pipeline(),)}}
+TASKS: dict[str, Task] = {**METHODS, **{task.kind: task for task in (Clip(), Pipeline(), Qwen())}}

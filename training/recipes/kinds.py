@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from training.recipes.recipe import Recipe
-from training.recipes.sizes import PipelineSizes
+from training.recipes.sizes import ClipSizes, PipelineSizes, QwenSizes
 from training.views.base import Base
 from training.views.easyref import EasyRef
 from training.views.ezigen import EZIGen
@@ -135,11 +135,33 @@ class PipelineRecipe(Recipe):
     tuned: tuple[str, ...] = ("vae", "unet", "text_encoder")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClipRecipe(Recipe):
+    """See `Recipe`; of a tiny image encoder."""
+
+    method: str = "clip"
+    view: Base = field(default_factory=Base)
+    adapter: ClipSizes = field(default_factory=ClipSizes)
+    tuned: tuple[str, ...] = ("model",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QwenRecipe(Recipe):
+    """See `Recipe`; of a tiny language model that sees."""
+
+    method: str = "qwen2vl"
+    view: Base = field(default_factory=Base)
+    adapter: QwenSizes = field(default_factory=QwenSizes)
+    tuned: tuple[str, ...] = ("model",)
+
+
 KINDS: dict[str, type[Recipe]] = {
+    "clip": ClipRecipe,
     "easyref": EasyRefRecipe,
     "ezigen": EZIGenRecipe,
     "ip_adapter": IPAdapterRecipe,
     "mip": MIPRecipe,
     "ms_diffusion": MSDiffusionRecipe,
     "pipeline": PipelineRecipe,
+    "qwen2vl": QwenRecipe,
 }
