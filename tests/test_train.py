@@ -13,8 +13,9 @@ from inference.adapters.reference import Reference
 from inference.pipeline import ReferencePipeline
 from schemas.errors import JobStopped, Refused
 from training import checkpoint, journal, loop, optimizer
-from training.loop import guard, train
+from training.loop import train
 from training.objective import Diffusion
+from training.strategy import guard
 
 RICH = (
     "steps=4",
