@@ -23,7 +23,12 @@ from training.recipes.recipe import Recipe
 def processes() -> int:
     """Processes of this run; they meet here, so all of them call it."""
     if _deepspeed() and not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # it takes a machine with a compiler for one with a GPU
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        import deepspeed
+
+        # compiles for minutes, for a sum that only generation uses
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        PartialState(backend="gloo")  # which accelerate does not choose by itself for DeepSpeed
     return int(PartialState().num_processes)
 
 
