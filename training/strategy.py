@@ -54,14 +54,16 @@ def start(recipe: Recipe, outlook: Outlook, run: Path) -> "Strategy":
     if not _deepspeed():
         return Strategy(Accelerator(**options))
     from accelerate import DeepSpeedPlugin
+    from transformers.integrations import unset_hf_deepspeed_config
 
     from training.zero import Zero, settings
 
-    # the frozen models are whole in each process, so nothing is cut up where it is made
     plugin = DeepSpeedPlugin(zero3_init_flag=False)
     plugin.deepspeed_config.update(settings(recipe, outlook, plugin.deepspeed_config))
     # autocast is DeepSpeed's own, around fp32 weights; accelerate would make the weights themselves bf16
-    return Zero(Accelerator(**{**options, "mixed_precision": "no"}, deepspeed_plugin=plugin))
+    accelerator = Accelerator(**{**options, "mixed_precision": "no"}, deepspeed_plugin=plugin)
+    unset_hf_deepspeed_config()  # else transformers cuts up the frozen models, which are whole in each process
+    return Zero(accelerator)
 
 
 class Strategy:
