@@ -13,9 +13,10 @@ from inference.adapters.reference import Reference
 from inference.pipeline import ReferencePipeline
 from schemas.errors import JobStopped, Refused
 from training import checkpoint, journal, optimizer
-from training.loop import guard, train
+from training.loop import train
 from training.methods import method
 from training.objective import Diffusion
+from training.strategy import guard
 
 RICH = (
     "steps=4",

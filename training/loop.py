@@ -1,24 +1,23 @@
-"""The training loop. The only file that imports accelerate.
+"""The training loop; `strategy` says how it is spread over processes.
 
 Batches, draws, noise and timesteps are functions of the seed (`training.data`), so a run needs no state of any random
 generator: it goes on with the step, the weights, the optimiser and the place in the stream of samples.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.state import AcceleratorState
-from torch import Tensor, nn
+from torch import Tensor
 
 from inference.adapters import weights
 from schemas.errors import JobStopped, Refused
 from schemas.manifest import flatten
 from schemas.settings import to_dict
-from training import checkpoint, optimizer
+from training import checkpoint, optimizer, strategy
 from training.average import MovingAverage
 from training.checkpoint import Checkpoint
 from training.data.loader import Batch, Loader
@@ -49,14 +48,9 @@ def train(
         Refused: something does not fit together; said before models are loaded where that can be.
         JobStopped: it was asked to stop, and has saved where it is; or the losses are not finite.
     """
-    outlook = look(recipe, PartialState().num_processes)
-    AcceleratorState._reset_state()  # of an earlier run in this process, perhaps of another precision
-    accelerator = Accelerator(
-        mixed_precision=recipe.precision,
-        gradient_accumulation_steps=outlook.accumulation,
-        log_with=list(recipe.trackers) or None,
-        project_dir=run,
-    )
+    outlook = look(recipe, strategy.processes())
+    spread = strategy.start(recipe, outlook, run)
+    accelerator = spread.accelerator
     world, rank, device = accelerator.num_processes, accelerator.process_index, accelerator.device
     begun = _begin(recipe, run, resume)
     state = begun.state() if begun else {"loader": None}
@@ -69,26 +63,29 @@ def train(
         named = optimizer.tune(adapter, recipe.tuned)
         adamw = optimizer.build(named, recipe.optimizer)
         average = MovingAverage(named, recipe.ema) if recipe.ema else None
+        if begun and average:
+            average.load(weights.read_safetensors(begun.path / checkpoint.AVERAGE))
+        model, prepared = spread.prepare(outlook.task.step(adapter, recipe), named, adamw)
         if begun:
-            optimizer.load_state(adamw, weights.read_safetensors(begun.path / checkpoint.OPTIMIZER))
-            if average:
-                average.load(weights.read_safetensors(begun.path / checkpoint.AVERAGE))
-        model, prepared = accelerator.prepare(outlook.task.step(adapter, recipe), adamw)
+            spread.load(weights.read_safetensors(begun.path / checkpoint.OPTIMIZER))
         if begun and accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(state["scaler"])
 
         def save(step: int, batch: Batch) -> None:
+            states = spread.state()
+
             def fill(folder: Path) -> None:
                 adapter.save_pretrained(folder / checkpoint.ADAPTER)
-                weights.write_safetensors(folder / checkpoint.OPTIMIZER, optimizer.state_tensors(adamw))
+                weights.write_safetensors(folder / checkpoint.OPTIMIZER, states)
                 if average:
                     weights.write_safetensors(folder / checkpoint.AVERAGE, average.averages)
                 scaler = None if accelerator.scaler is None else accelerator.scaler.state_dict()
                 checkpoint.write_state(folder, {"step": step, "loader": batch.state, "scaler": scaler})
 
-            if accelerator.is_main_process:
-                checkpoint.write(run, step, fill, recipe.checkpoints)
-            accelerator.wait_for_everyone()
+            with spread.whole():
+                if accelerator.is_main_process:
+                    checkpoint.write(run, step, fill, recipe.checkpoints)
+                accelerator.wait_for_everyone()
 
         done = begun.step if begun else 0
         meter = Meter(device)
@@ -111,8 +108,7 @@ def train(
                     accelerator.backward(loss)
                     meter.add_loss(loss / outlook.accumulation)
                     if accelerator.sync_gradients:
-                        limit = recipe.optimizer.clip or float("inf")
-                        meter.add_norm(guard(named.values(), accelerator.clip_grad_norm_(named.values(), limit)))
+                        meter.add_norm(spread.clipped(recipe.optimizer.clip))
                     prepared.step()
                     prepared.zero_grad()
             if average:
@@ -138,10 +134,10 @@ def train(
             if stop:
                 raise JobStopped(f"stopped after step {step + 1} as asked, and saved: go on with --resume latest")
 
-        if accelerator.is_main_process:
-            with average.in_place() if average else nullcontext():
+        with spread.whole(), average.in_place() if average else nullcontext():
+            if accelerator.is_main_process:
                 adapter.save_pretrained(run / checkpoint.ADAPTER)
-        accelerator.wait_for_everyone()
+            accelerator.wait_for_everyone()
         return run / checkpoint.ADAPTER
 
 
@@ -185,25 +181,6 @@ class Meter:
             "bad_in_a_row": int(row),
             "steps": steps,
         }
-
-
-def guard(parameters: Iterable[nn.Parameter], norm: Tensor) -> Tensor:
-    """Make gradients 0 if any of them is not finite, without waiting for the device to know.
-
-    The optimiser then moves weights by its momentum alone; NaN would never leave it again.
-
-    Args:
-        parameters: with gradients.
-        norm: of all gradients.
-
-    Returns:
-        The norm.
-    """
-    finite = norm.isfinite()
-    for parameter in parameters:
-        if parameter.grad is not None:
-            parameter.grad = torch.where(finite, parameter.grad, torch.zeros_like(parameter.grad))
-    return norm
 
 
 def _begin(recipe: Recipe, run: Path, resume: str | None) -> Checkpoint | None:
