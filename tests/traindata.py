@@ -41,8 +41,8 @@ def video(number: int) -> tuple[Any, list[bytes]]:
     return sample.row | {"sample_id": f"video/{number}"}, [bytes(data) for data in sample._images]
 
 
-def write_videos(root: Path, units: int = 2, rows: int = 6) -> str:
-    return write_samples(root, units, rows, video)
+def write_videos(root: Path, units: int = 2, rows: int = 6, held_out: int = 0) -> str:
+    return write_samples(root, units + held_out, rows, video, held_out=held_out)
 
 
 def write_models(root: Path) -> None:

@@ -6,6 +6,7 @@ generator: it goes on with the step, the weights, the optimiser and the place in
 
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,17 @@ from inference.adapters import weights
 from schemas.errors import JobStopped, Refused
 from schemas.manifest import flatten
 from schemas.settings import to_dict
-from training import checkpoint, optimizer, strategy
+from training import checkpoint, flops, optimizer, page, strategy, validation
 from training.average import MovingAverage
 from training.checkpoint import Checkpoint
 from training.data.loader import Batch, Loader
-from training.journal import Journal, memory_bytes
+from training.frozen import DTYPES
+from training.journal import Journal, memory_bytes, speed
 from training.preflight import look
 from training.recipes import book
 from training.recipes.recipe import Recipe
 from training.stopping import Stopping
+from training.validation import Validator
 
 Line = dict[str, Any]
 
@@ -59,13 +62,21 @@ def train(
         loader = open_until_the_end.enter_context(
             Loader(recipe.data.sources, recipe.view, recipe.loading, rank=rank, world=world, state=state["loader"])
         )
+        validator = Validator(recipe, run, begun.step if begun else 0, rank=rank, world=world)
         adapter = open_until_the_end.enter_context(outlook.task.ready(start, device))
         named = optimizer.tune(adapter, recipe.tuned)
         adamw = optimizer.build(named, recipe.optimizer)
         average = MovingAverage(named, recipe.ema) if recipe.ema else None
         if begun and average:
             average.load(weights.read_safetensors(begun.path / checkpoint.AVERAGE))
-        model, prepared = spread.prepare(outlook.task.step(adapter, recipe), named, adamw)
+        step_of = outlook.task.step(adapter, recipe)
+        first = next(loader)
+        # before weights are cut up among processes
+        with torch.autocast(device.type, DTYPES[recipe.precision], enabled=recipe.precision != "no"):
+            step_flops = outlook.accumulation * flops.of_micro_batch(
+                step_of, next(first.parts(recipe.batch.micro)), named.values()
+            )
+        model, prepared = spread.prepare(step_of, named, adamw)
         if begun:
             spread.load(weights.read_safetensors(begun.path / checkpoint.OPTIMIZER))
         if begun and accelerator.scaler is not None:
@@ -95,12 +106,24 @@ def train(
             open_until_the_end.callback(accelerator.end_training)
         stopping = open_until_the_end.enter_context(Stopping(world))
         rates = [group["lr"] for group in prepared.param_groups]
+        shown, peak = 0, flops.peak(device, recipe.precision)
+
+        def validate(step: int) -> None:
+            with journal.apart() if journal else nullcontext():
+                with spread.whole(), average.in_place() if average else nullcontext():
+                    made = validator.make(step, adapter, outlook.task)
+                if journal:
+                    validation.track(accelerator.trackers, step, made)
+                    page.write(run)
+
+        if done == 0 and validator.due(0):
+            validate(0)
 
         for step in range(done, recipe.steps):
             share = optimizer.factor(step, recipe.steps, recipe.optimizer)
             for group, rate in zip(prepared.param_groups, rates, strict=True):
                 group["lr"] = rate * share
-            batch = next(loader)
+            batch = first if step == done else next(loader)
             for examples in batch.parts(recipe.batch.micro):
                 # the conditions stay until gradients are there, which may compute activations again
                 with accelerator.accumulate(model), ExitStack() as conditioned:
@@ -119,9 +142,12 @@ def train(
                 line = meter.read(accelerator) | {"lr": rates[0] * share}
                 if journal:
                     seconds = journal.seconds() / line.pop("steps")
-                    speed = {"seconds_per_step": seconds, "samples_per_second": recipe.batch.samples / seconds}
-                    line |= speed | {"memory_bytes": memory_bytes(device), "replaced": len(loader.replaced)}
-                    journal.add({"step": step + 1, "samples": (step + 1) * recipe.batch.samples, **line})
+                    line |= speed(seconds, recipe.batch.samples, step_flops, peak)
+                    line |= {"memory_bytes": memory_bytes(device), "replaced": len(loader.replaced)}
+                    lost = [asdict(one) for one in loader.replaced[shown:]]
+                    shown = len(loader.replaced)
+                    journal.add({"step": step + 1, "samples": (step + 1) * recipe.batch.samples, **line, "lost": lost})
+                    page.write(run)
                 if recipe.trackers:
                     accelerator.log(line, step=step + 1)
                 if line["bad_in_a_row"] >= recipe.max_bad_steps:
@@ -131,6 +157,8 @@ def train(
                     )
             if (step + 1) % recipe.checkpoints.every == 0 or last or stop:
                 save(step + 1, batch)
+            if not stop and validator.due(step + 1, last=last):
+                validate(step + 1)
             if stop:
                 raise JobStopped(f"stopped after step {step + 1} as asked, and saved: go on with --resume latest")
 

@@ -8,6 +8,7 @@ import torch
 from schemas.errors import Refused
 from training import optimizer
 from training.methods.known import TASKS
+from training.methods.method import Method
 from training.methods.task import Task
 from training.recipes.recipe import Recipe
 
@@ -52,6 +53,8 @@ def look(recipe: Recipe, world: int) -> Outlook:
         raise Refused("fp16 needs a GPU: set precision=bf16, or precision=no")
     optimizer.check(recipe.optimizer)
     task = TASKS[recipe.method]
+    if recipe.validation.every is not None and not isinstance(task, Method):
+        raise Refused(f"no pictures are made of {recipe.method} while it is trained: set validation.every=null")
     task.check(recipe)
     module = task.shapes(recipe)
     named = optimizer.tune(module, recipe.tuned)

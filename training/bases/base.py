@@ -39,7 +39,9 @@ class Base(Task):
         """See `Task.check`."""
         given = [name for name in Models.__slots__ if getattr(recipe.models, name) and name != "start"]
         if given:
-            raise Refused(f"{self.kind} is trained by itself: leave out {', '.join(f'models.{name}' for name in given)}")
+            raise Refused(
+                f"{self.kind} is trained by itself: leave out {', '.join(f'models.{name}' for name in given)}"
+            )
 
     def shapes(self, recipe: Recipe) -> nn.Module:
         """See `Task.shapes`. It is tiny, so it is made and thrown away."""

@@ -1,7 +1,7 @@
 """EZIGen: subjects as features of the frozen UNet (spec A.2)."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ class EZIGen(Method):
     """See `Method`. Dropped subjects are not seen, or are zeros as published (`faithful`)."""
 
     kind = "ezigen"
+    # to go on until the picture stands still takes an encoder that training lacks
+    generation: ClassVar[Mapping[str, Any]] = {"iterations": 1}
 
     def config(self, recipe: Recipe, unet: Any) -> EZIGenConfig:
         """See `Method.config`."""

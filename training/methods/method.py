@@ -31,10 +31,12 @@ class Method(Task):
         kind: of its adapter.
         fresh: beginnings of names of weights that an adapter to start from may lack.
         kinds: of adapters that it may start from.
+        generation: what `ReferencePipeline.generate` is told besides when pictures are made of what is trained.
     """
 
     fresh: ClassVar[tuple[str, ...]] = ()
     kinds: ClassVar[tuple[str, ...]] = ()
+    generation: ClassVar[Mapping[str, Any]] = {}
 
     def reads_clip(self, recipe: Recipe) -> str | None:
         """What of CLIP references are read with: `pooled`, `patches`, or None for no CLIP."""

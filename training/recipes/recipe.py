@@ -7,6 +7,7 @@ from schemas.errors import Refused
 from training.data.buckets import Size, around, square
 from training.data.draws import MAX_SEED
 from training.data.loader import Loading, Source
+from training.recipes.validation import Validation
 from training.views.view import View
 
 PRECISIONS = ("no", "bf16", "fp16")
@@ -189,7 +190,7 @@ class Recipe:
         method: what is trained.
         view: what of a sample is trained on.
         adapter: sizes of the adapter, where the base does not decide them.
-        models, data, batch, optimizer, objective, checkpoints: see there.
+        models, data, batch, optimizer, objective, checkpoints, validation: see there.
         tuned: what is trained: beginnings of names of the adapter's parameters.
         steps: of the optimiser.
         seed: of order, draws, noise, timesteps and new weights.
@@ -211,6 +212,7 @@ class Recipe:
     optimizer: Optimizer = field(default_factory=Optimizer)
     objective: Objective = field(default_factory=Objective)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    validation: Validation = field(default_factory=Validation)
     tuned: tuple[str, ...] = ()
     steps: int = 1000
     seed: int = 0
