@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from inference.adapters.calls import UNGUIDED
 from training.data.draws import Purpose, noise, timesteps
-from training.latents import latents_of, text_of
+from training.latents import target_latents, texts_of
 from training.methods.method import Method
 from training.objective import Diffusion
-from training.views.example import Example, targets
+from training.views.example import Example
 
 
 class TrainingStep(nn.Module):
@@ -46,8 +46,7 @@ class TrainingStep(nn.Module):
         def drawn(shape: Sequence[int], purpose: Purpose) -> Tensor:
             return torch.from_numpy(noise(self._seed, positions, shape, purpose)).to(device)
 
-        pixels = torch.from_numpy(targets(tuple(examples))).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
-        latents = latents_of(pipe, pixels, lambda shape: drawn(shape, Purpose.POSTERIOR))
+        latents = target_latents(pipe, examples, lambda shape: drawn(shape, Purpose.POSTERIOR))
         noises = drawn(latents.shape[1:], Purpose.NOISE)
         if offset := self._diffusion.objective.noise_offset:
             noises = noises + offset * drawn((latents.shape[1], 1, 1), Purpose.OFFSET)
@@ -67,7 +66,8 @@ class TrainingStep(nn.Module):
 
     def _text(self, pipe: Any, examples: Sequence[Example]) -> tuple[Tensor, dict[str, Tensor] | None]:
         """Text states, and what SDXL's UNet is told besides. A dropped text is the empty one."""
-        states, pooled = text_of(pipe, ["" if example.drops.text else example.caption for example in examples])
+        texts = ["" if example.drops.text else example.caption for example in examples]
+        states, pooled = texts_of(pipe, texts, examples)
         if pooled is None:
             return states, None
         sizes = torch.tensor([example.sizes.time_ids() for example in examples], dtype=pooled.dtype)

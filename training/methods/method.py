@@ -11,6 +11,7 @@ from torch import Tensor
 
 from inference.adapters import kinds, weights
 from inference.adapters.adapter import Adapter
+from inference.adapters.reference import Pixels
 from inference.loading import load_adapter
 from schemas.errors import Refused
 from training.recipes.recipe import Recipe
@@ -26,11 +27,16 @@ class Method(ABC):
         kind: of its adapter.
         fresh: beginnings of names of weights that an adapter to start from may lack.
         kinds: of adapters that it may start from.
+        reads_frozen: whether what reads references is frozen, so that its features can be kept; else only the
+            target's latents and the texts are.
+        pools_phrases: whether it reads the first text encoder's pooled state of phrases.
     """
 
     kind: ClassVar[str]
     fresh: ClassVar[tuple[str, ...]] = ()
     kinds: ClassVar[tuple[str, ...]] = ()
+    reads_frozen: ClassVar[bool] = True
+    pools_phrases: ClassVar[bool] = False
 
     def reads_clip(self, recipe: Recipe) -> str | None:
         """What of CLIP references are read with: `pooled`, `patches`, or None for no CLIP."""
@@ -70,6 +76,33 @@ class Method(ABC):
             examples: one for each row.
             seed: of the run, for what the method draws itself.
         """
+
+    def feature_settings(self, recipe: Recipe) -> dict[str, Any]:
+        """What of the recipe `features` depends on besides models and view, json."""
+        reads = self.reads_clip(recipe)
+        return {} if reads is None else {"reads": reads}
+
+    def features(self, recipe: Recipe, pipe: Any, vision: Any, images: Sequence[Pixels]) -> Tensor:
+        """What frozen models make of pictures of references, to be kept; of `reads_frozen` methods.
+
+        Args:
+            recipe: to train.
+            pipe: the base, without its UNet.
+            vision: the image encoder, if the recipe names one.
+            images: (H, W, 3) uint8 each, B of them.
+
+        Returns:
+            (B, ...).
+        """
+        raise NotImplementedError(f"{self.kind} keeps no features of references")
+
+    def blank(self, recipe: Recipe, vision: Any) -> Tensor | None:
+        """The features of a dropped reference, (1, ...), where they are needed and nothing can be put in their place."""
+        return None
+
+    def words(self, phrases: Sequence[str | None]) -> list[str]:
+        """Texts of references whose text states the method reads."""
+        return []
 
     def make(self, recipe: Recipe, pipe: Any) -> Adapter:
         """The adapter as training starts with it, in fp32 and on the pipeline.
