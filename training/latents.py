@@ -15,12 +15,11 @@ Draws = Callable[[tuple[int, ...]], Tensor]
 
 def target_latents(pipe: Any, examples: Sequence[Example], draws: Draws) -> Tensor:
     """Latents of the targets of B examples, (B, C, h, w), scaled: computed, or sampled from what is stored."""
-    stored = [example.stored for example in examples]
-    if stored[0] is None:
+    if examples[0].stored is None:
         pixels = torch.from_numpy(targets(tuple(examples))).permute(0, 3, 1, 2)
         return latents_of(pipe, pixels.to(pipe.unet.device).float() / 127.5 - 1, draws)
-    posterior = torch.stack([one.tensors[one.target] for one in stored if one is not None])
-    return sampled(posterior.to(pipe.unet.device), draws)
+    keys = [example.stored.target for example in examples if example.stored]
+    return sampled(stored(examples, keys, torch.float32).to(pipe.unet.device), draws)
 
 
 def texts_of(
@@ -29,23 +28,26 @@ def texts_of(
     """Text states and pooled states, as of `text_of`: computed, or as stored with the example that each text is of."""
     if owners[0].stored is None:
         return text_of(pipe, texts)
-    states = stored(owners, [states_key(text) for text in texts])
+    device, dtype = pipe.unet.device, pipe.unet.dtype
+    states = stored(owners, [states_key(text) for text in texts], dtype).to(device)
     pooled = [pooled_key(text) for text in texts]
-    has_pooled = pooled[0] in owners[0].stored.tensors
-    return states.to(pipe.unet.device), stored(owners, pooled).to(pipe.unet.device) if has_pooled else None
+    if pooled[0] not in owners[0].stored.tensors:
+        return states, None
+    return states, stored(owners, pooled, dtype).to(device)
 
 
-def stored(owners: Sequence[Example], keys: Sequence[str]) -> Tensor:
-    """Tensors of one shape, each of the example that has it, (B, ...)."""
-    return torch.stack([one.stored.tensors[key] for one, key in zip(owners, keys, strict=True) if one.stored])
+def stored(owners: Sequence[Example], keys: Sequence[str], dtype: torch.dtype) -> Tensor:
+    """Tensors of one shape, each of the example that has it: (B, ...) in the type that models compute in."""
+    # cast one by one: autocast refuses to stack a half of another kind than its own
+    return torch.stack([one.stored.tensors[key].to(dtype) for one, key in zip(owners, keys, strict=True) if one.stored])
 
 
-def stored_pictures(examples: Sequence[Example]) -> list[Tensor] | None:
+def stored_pictures(examples: Sequence[Example], dtype: torch.dtype) -> list[Tensor] | None:
     """Of each reference of all examples its pictures' features, (pictures, ...); None if pictures are to be read."""
     if examples[0].stored is None:
         return None
     return [
-        torch.stack([one.stored.tensors[key] for key in pictures])
+        stored([one] * len(pictures), pictures, dtype)
         for one in examples
         if one.stored is not None
         for pictures in one.stored.references

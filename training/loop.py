@@ -23,10 +23,10 @@ from training import checkpoint, optimizer
 from training.average import MovingAverage
 from training.checkpoint import Checkpoint
 from training.data.loader import Batch, Loader
-from training.frozen import load_frozen
+from training.frozen import ENCODERS, load_frozen
 from training.journal import Journal, memory_bytes
 from training.objective import Diffusion
-from training.preflight import look
+from training.preflight import features, look
 from training.recipes import book
 from training.recipes.recipe import Recipe
 from training.step import TrainingStep
@@ -62,13 +62,22 @@ def train(
         project_dir=run,
     )
     world, rank, device = accelerator.num_processes, accelerator.process_index, accelerator.device
+    stores = features(recipe)
     begun = _begin(recipe, run, resume)
     state = begun.state() if begun else {"loader": None}
     with ExitStack() as open_until_the_end:
         loader = open_until_the_end.enter_context(
-            Loader(recipe.data.sources, recipe.view, recipe.loading, rank=rank, world=world, state=state["loader"])
+            Loader(
+                recipe.data.sources,
+                recipe.view,
+                recipe.loading,
+                rank=rank,
+                world=world,
+                state=state["loader"],
+                stores=stores,
+            )
         )
-        pipe, vision = load_frozen(recipe, device)
+        pipe, vision = load_frozen(recipe, device, without=ENCODERS if stores else ())
         adapter: Any = outlook.method.make(_from(recipe, begun), pipe).to(device)
         open_until_the_end.callback(adapter.detach)
         adapter.image_encoder = vision

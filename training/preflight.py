@@ -13,6 +13,9 @@ from inference.hub import fetch, locate
 from inference.loading import load_unet_shapes
 from schemas.errors import Refused
 from training import optimizer
+from training.data.index import Index
+from training.features.identity import settings_of
+from training.features.store import Store
 from training.methods.known import METHODS
 from training.methods.method import Method
 from training.recipes.recipe import Recipe
@@ -69,6 +72,28 @@ def look(recipe: Recipe, world: int) -> Outlook:
     optimizer.groups(named, recipe.optimizer)
     sizes = [sum(one.numel() for one in many) for many in (named.values(), adapter.parameters())]
     return Outlook(method, accumulation, *sizes)
+
+
+def features(recipe: Recipe) -> list[Store] | None:
+    """What was computed before of each source; None if everything is to be computed.
+
+    Raises:
+        Refused: only some sources have features, or they are not finished, or of something else.
+    """
+    sources = recipe.data.sources
+    lacking = [source.url for source in sources if source.features is None]
+    if len(lacking) == len(sources):
+        return None
+    if lacking:
+        raise Refused(
+            f"{lacking[0]} has no features and other sources have: make them with `refloom cache {lacking[0]}`, or "
+            "leave `features` out of all sources"
+        )
+    settings = settings_of(recipe)
+    stores = [Store(str(source.features)) for source in sources]
+    for store, source in zip(stores, sources, strict=True):
+        store.check(settings, Index(source.url, source.split), recipe.data.variants)
+    return stores
 
 
 def _check_encoder(method: Method, recipe: Recipe) -> None:

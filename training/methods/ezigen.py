@@ -59,7 +59,7 @@ class EZIGen(Method):
         def draws(shape: tuple[int, ...]) -> Tensor:
             return _draws(examples, shape, seed)
 
-        kept = stored_pictures(examples)
+        kept = stored_pictures(examples, torch.float32)
         if kept is None:
             images = [one.images[0] for example in examples for one in example.references]
             latents = latents_of(pipe, subject_pixels(images, adapter.config.resolution, squash=adapter.faithful), draws)

@@ -14,7 +14,7 @@ from inference.adapters.reference import Pixels
 from inference.adapters.tokens import TokenConditioning, stack
 from schemas.errors import Refused
 from training.features.stored import BLANK
-from training.latents import stored_pictures, texts_of
+from training.latents import stored, stored_pictures, texts_of
 from training.methods.method import Method, references_of, split
 from training.recipes.kinds import HeadSizes
 from training.recipes.recipe import Recipe
@@ -53,11 +53,12 @@ class IPAdapter(Method):
     def together(self, adapter: HeadAdapter, examples: Sequence[Example]) -> TokenConditioning:
         """Of all references at once, (1, sum of references, ...)."""
         references, _, dropped = references_of(examples)
-        tokens = adapter.image_tokens(references, stored_pictures(examples))
+        tokens = adapter.image_tokens(references, stored_pictures(examples, adapter.pipe.unet.dtype))
         if any(dropped):
             where = torch.tensor(dropped, device=tokens.device)[None, :, None, None]
-            kept = examples[0].stored
-            tokens = torch.where(where, adapter.null_tokens(kept and kept.tensors.get(BLANK)), tokens)
+            known = examples[0].stored is not None and not adapter.pooled
+            blank = stored(examples[:1], [BLANK], adapter.pipe.unet.dtype) if known else None
+            tokens = torch.where(where, adapter.null_tokens(blank), tokens)
         scales, present = strengths(references)
         return TokenConditioning(tokens=tokens, negative_tokens=None, strengths=scales, present=present)
 

@@ -48,6 +48,14 @@ class Method(ABC):
         Raises:
             Refused: with the remedy.
         """
+        self.check_encoder(recipe)
+
+    def check_encoder(self, recipe: Recipe) -> None:
+        """Refuse a recipe that lacks the image encoder.
+
+        Raises:
+            Refused: with the remedy.
+        """
         if self.reads_clip(recipe) and recipe.models.image_encoder is None:
             raise Refused(f"{self.kind} reads references with CLIP: set models.image_encoder")
 

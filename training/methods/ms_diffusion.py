@@ -54,16 +54,17 @@ class MSDiffusion(Method):
         references, counts, dropped = references_of(examples)
         grounding = [example.drops.grounding for example in examples for _ in example.references]
         whole = adapter.encode(
-            references, drop_grounding_tokens=grounding, drop_images=dropped, known=_known(examples, references)
+            references, drop_grounding_tokens=grounding, drop_images=dropped, known=_known(adapter, examples)
         )
         return stack(split(whole, counts))
 
 
-def _known(examples: Sequence[Example], references: Sequence[Reference]) -> Known | None:
+def _known(adapter: ms_diffusion.MSDiffusion, examples: Sequence[Example]) -> Known | None:
     """What is stored of a micro-batch's references; None if nothing is."""
-    features, kept = stored_pictures(examples), examples[0].stored
-    if features is None or kept is None:
+    dtype = adapter.pipe.unet.dtype
+    features = stored_pictures(examples, dtype)
+    if features is None:
         return None
-    owners = [example for example in examples for _ in example.references]
-    pooled = stored(owners, [phrase_key(reference.phrase or "") for reference in references])
-    return Known(features, kept.tensors[BLANK], pooled)
+    named = [(example, phrase_key(one.phrase or "")) for example in examples for one in example.references]
+    owners, keys = zip(*named, strict=True)
+    return Known(features, stored(examples[:1], [BLANK], dtype), stored(owners, keys, dtype))

@@ -52,6 +52,8 @@ class Data:
         ahead_bytes: of finished examples that wait, of each process.
         group_bytes: of row groups that are kept, of each process.
         cache: folder for what the view accepts of each dataset.
+        variants: crops, flips, references and captions of each target among which every epoch draws, instead of making
+            new ones; None makes new ones, or takes those of the sources' features.
     """
 
     sources: tuple[Source, ...] = ()
@@ -64,6 +66,7 @@ class Data:
     ahead_bytes: int = 512 << 20
     group_bytes: int = 1 << 30
     cache: str | None = None
+    variants: int | None = None
 
     @property
     def buckets(self) -> tuple[Size, ...]:
@@ -240,6 +243,7 @@ class Recipe:
             buckets=data.buckets,
             seed=self.seed,
             window_bytes=data.window_bytes,
+            variants=data.variants,
             threads=data.threads,
             ahead_bytes=data.ahead_bytes,
             group_bytes=data.group_bytes,
