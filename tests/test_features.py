@@ -60,7 +60,7 @@ def one(name: str, models: Path, url: str, *more: str, kept: Path | str | None =
     return recipe(name, models, url, source, *more)
 
 
-def losses(asked: Recipe, steps: int = 3) -> np.ndarray:
+def losses(asked: Recipe, steps: int = 8) -> np.ndarray:
     """Of the first steps, with nothing learned, as the loop computes them."""
     stores = known_features(asked)
     with Loader(asked.data.sources, asked.view, asked.loading, stores=stores) as loader:
@@ -90,12 +90,15 @@ def test_losses_with_features_are_those_without_but_for_the_noise_of_bf16(
         features.cache(one(name, models, url, *more), url, str(place), Options(variants=VARIANTS), HERE)
         plain[precision] = losses(one(name, models, url, *more, f"data.variants={VARIANTS}"))
         kept[precision] = losses(one(name, models, url, *more, kept=place))
-    noise = np.abs(plain["bf16"] - plain["no"]).max()
-    other = losses(one(name, models, url, *DRAWS[name], "precision='no'"))
-    print(name, "noise", noise, {key: np.abs(kept[key] - plain[key]).max() for key in kept}, np.abs(other - plain["no"]))
-    assert np.abs(kept["no"] - plain["no"]).max() <= noise
-    assert np.abs(kept["bf16"] - plain["bf16"]).max() <= noise
-    assert np.abs(other - plain["no"]).max() > 2 * noise  # other crops are not within the noise
+    noise = rms(plain["bf16"] - plain["no"])
+    others = losses(one(name, models, url, *DRAWS[name], "precision='no'"))
+    assert rms(kept["no"] - plain["no"]) <= noise / 8  # fp16, in which they are stored, has three bits more than bf16
+    assert rms(kept["bf16"] - plain["bf16"]) <= 3 * noise  # both have noise of their own, from batches of other sizes
+    assert rms(others - plain["no"]) > 3 * noise  # other crops and captions are not within it
+
+
+def rms(values: np.ndarray) -> float:
+    return float(np.sqrt((values**2).mean()))
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ def load_frozen(
     """
     models, dtype = recipe.models, DTYPES[recipe.precision]
     types = {"default": dtype} | ({} if "vae" in without else {"vae": torch.float32})
-    parts = _parts(models.base)
+    parts = _parts(models.base) if without else ()
     pipe = load_base(
         models.base,
         torch_dtype=types,
