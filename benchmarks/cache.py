@@ -49,7 +49,11 @@ def run(quick: bool) -> Result:
     """CPU time of a step with and without, their ratio, and bytes a sample."""
     rows, rounds = (16, 2) if quick else (64, 8)
     root = folder() / "cache"
-    models, samples, kept = _models(root / "models"), _samples(root / f"samples-{rows}", rows), root / f"features-{rows}"
+    models, samples, kept = (
+        _models(root / "models"),
+        _samples(root / f"samples-{rows}", rows),
+        root / f"features-{rows}",
+    )
     summary, counts = features.cache(
         _recipe(models, samples), samples, str(kept), features.Options(variants=_VARIANTS), Pool(workers=0)
     )

@@ -20,9 +20,7 @@ ENCODERS = ("vae", "text_encoder", "text_encoder_2", IMAGE_ENCODER)
 _VAE_FILES = ("config.json", "*.safetensors")
 
 
-def load_frozen(
-    recipe: Recipe, device: torch.device, *, without: Sequence[str] = ()
-) -> tuple[Any, ClipVision | None]:
+def load_frozen(recipe: Recipe, device: torch.device, *, without: Sequence[str] = ()) -> tuple[Any, ClipVision | None]:
     """The pipeline and the image encoder of a recipe.
 
     They are in the recipe's precision, but for the VAE, whose activations do not fit into half precision.

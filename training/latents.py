@@ -22,9 +22,7 @@ def target_latents(pipe: Any, examples: Sequence[Example], draws: Draws) -> Tens
     return sampled(stored(examples, keys, torch.float32).to(pipe.unet.device), draws)
 
 
-def texts_of(
-    pipe: Any, texts: Sequence[str], owners: Sequence[Example]
-) -> tuple[Tensor, Tensor | None]:
+def texts_of(pipe: Any, texts: Sequence[str], owners: Sequence[Example]) -> tuple[Tensor, Tensor | None]:
     """Text states and pooled states, as of `text_of`: computed, or as stored with the example that each text is of."""
     if owners[0].stored is None:
         return text_of(pipe, texts)

@@ -120,9 +120,7 @@ class MIPAdapter(HeadAdapter):
         )
 
     @torch.no_grad()
-    def phrases(
-        self, phrases: Sequence[str | None], encoded: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def phrases(self, phrases: Sequence[str | None], encoded: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Of K phrases what `MIPConditioning` has of them: (K, L, width), (K, L), (1, L, width).
 
         Args:

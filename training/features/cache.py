@@ -82,7 +82,7 @@ def look_ahead(index: Index, folder: Folder, settings: dict[str, Any], options: 
         found = differing(flatten(held), flatten(asked))
         if found and not options.replace:
             raise Refused(
-                f"{folder.url} holds features that follow from something else ({'; '.join(found)}): give another --out, "
+                f"{folder.url} holds features of something else ({'; '.join(found)}): give another --out, "
                 "or make them anew with --replace"
             )
     elif folder.names() or set(folder.folders()) - {"runs"}:
@@ -144,9 +144,7 @@ def cache(
                 if on_status is not None:
                     on_status(status)
 
-            job = CacheJob(
-                url, samples, lease.id, recipe, settings, options.variants, options.batch, options.device
-            )
+            job = CacheJob(url, samples, lease.id, recipe, settings, options.variants, options.batch, options.device)
             tasks = [Task(unit, payload, left.rows[unit]) for unit, payload in left.due.items()]
             notes = folder.below(f"runs/{lease.id[:12]}")
             engine.run("features", job, tasks, pool=pool, notes=notes, on_status=watch_lease)

@@ -65,7 +65,7 @@ def revisions(models: Models, *, image_encoder: bool) -> dict[str, str]:
 
 
 def _files(name: str, parts: tuple[str, ...], variant: str | None = None) -> Iterator[tuple[str, Path]]:
-    """Config, vocabulary and weights of parts of a model, each with its place in it; weights as diffusers picks them."""
+    """Config, vocabulary and weights of parts of a model, with their places in it; weights as diffusers picks them."""
     place = locate(name, "model")
     plain, special = _weights(""), _weights(f".{variant}") if variant else ()
     patterns = (*_WORDS, *plain, *special)

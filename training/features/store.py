@@ -104,7 +104,7 @@ class Store:
         if found:
             raise Refused(
                 f"the features in {self.url} do not fit this run ({'; '.join(found)}): run `refloom cache {index.url} "
-                f"--out {self.url} --variants {count}{anew}` with this run's recipe, or leave features out of its source"
+                f"--out {self.url} --variants {count}{anew}` with this run's recipe, or take features out of the source"
             )
 
     def bytes_of(self, key: RowGroupKey) -> int:
@@ -220,7 +220,9 @@ class StoredRows:
         tensor = self._live.get(key)
         if tensor is None:
             if key not in self._places:
-                raise Refused(f"{self._name} lacks the features {key[:80]!r}: run `refloom cache` again, with --replace")
+                raise Refused(
+                    f"{self._name} lacks the features {key[:80]!r}: run `refloom cache` again, with --replace"
+                )
             batch, at = self._places[key]
             rows = self._batches[batch]
             row = {name: rows.column(name)[at].as_py() for name in ("key", "dtype", "shape", "crc32")}

@@ -71,7 +71,9 @@ def pack(key: str, tensor: Tensor) -> dict[str, Any]:
         tensor: of any shape and floating type.
     """
     tensor = narrowed(tensor.detach()).cpu().contiguous()
-    data = tensor.view(torch.uint8).numpy().tobytes() if tensor.ndim else tensor[None].view(torch.uint8).numpy().tobytes()
+    data = (
+        tensor.view(torch.uint8).numpy().tobytes() if tensor.ndim else tensor[None].view(torch.uint8).numpy().tobytes()
+    )
     name = str(tensor.dtype).removeprefix("torch.")
     return {"key": key, "dtype": name, "shape": list(tensor.shape), "crc32": zlib.crc32(data), "data": data}
 

@@ -7,7 +7,6 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from inference.assembly import memory_suffices
 from ingest.watch import Watch
 from ingest.work import Task
 from schemas.errors import Failed, JobStopped, RefloomError, Rejected
@@ -73,9 +72,7 @@ class CacheWorker:
             stage_version=VERSION,
             inputs={key.path: sha256},
         )
-        writer = UnitWriter(
-            self._folder, unit, on_verdict=watch.verdict, before_commit=self._fence, schemas=SCHEMAS
-        )
+        writer = UnitWriter(self._folder, unit, on_verdict=watch.verdict, before_commit=self._fence, schemas=SCHEMAS)
         with writer as out:
             self._fill(key, out, watch)
 
@@ -92,14 +89,18 @@ class CacheWorker:
             problem: str | None = None
             try:
                 watch.begin(sample_id)
-                with memory_suffices():
-                    examples = self._variants(sample, targets)
-                    rows, tensors = self._encoders.encode(list(examples.values()), written)
+                examples = self._variants(sample, targets)
+                rows, tensors = self._encoders.encode(list(examples.values()), written)
             except Rejected as error:
                 problem = str(error)
                 out.reject("sample", sample_id, error.reason, error.detail)
             except RefloomError:
-                raise  # a full disk, or too little memory, is not the sample's fault
+                raise  # a full disk is not the sample's fault
+            except torch.OutOfMemoryError as error:
+                raise JobStopped(
+                    f"the device has too little memory for {self._job.batch} pictures at once: give a smaller --batch "
+                    "and run the command again, it resumes"
+                ) from error
             except Failed as error:
                 problem = str(error)
                 out.fail("sample", sample_id, error.reason, error.detail)

@@ -62,7 +62,9 @@ class EZIGen(Method):
         kept = stored_pictures(examples, torch.float32)
         if kept is None:
             images = [one.images[0] for example in examples for one in example.references]
-            latents = latents_of(pipe, subject_pixels(images, adapter.config.resolution, squash=adapter.faithful), draws)
+            latents = latents_of(
+                pipe, subject_pixels(images, adapter.config.resolution, squash=adapter.faithful), draws
+            )
         else:
             latents = sampled(torch.cat(kept).to(pipe.unet.device), draws)
         laid = [_laid(values, counts) for values in (latents, texts_of(pipe, texts, owners)[0])]

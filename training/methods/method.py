@@ -105,7 +105,7 @@ class Method(ABC):
         raise NotImplementedError(f"{self.kind} keeps no features of references")
 
     def blank(self, recipe: Recipe, vision: Any) -> Tensor | None:
-        """The features of a dropped reference, (1, ...), where they are needed and nothing can be put in their place."""
+        """The features of a dropped reference, (1, ...), where some are needed."""
         return None
 
     def words(self, phrases: Sequence[str | None]) -> list[str]:

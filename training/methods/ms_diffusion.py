@@ -7,7 +7,7 @@ from torch import Tensor
 
 from inference.adapters import ms_diffusion
 from inference.adapters.ms_diffusion import Known, MSDiffusionConditioning, MSDiffusionConfig
-from inference.adapters.reference import Pixels, Reference
+from inference.adapters.reference import Pixels
 from inference.adapters.tokens import stack
 from training.features.stored import BLANK, phrase_key
 from training.latents import stored, stored_pictures
