@@ -72,8 +72,8 @@ def run(quick: bool) -> Result:
         table,
         f"Batches of {_BATCH} at {_SIDE} px, fp32, one thread for models, forward, backward and optimiser, loading "
         f"included; CPU seconds, medians of {rounds} rounds in turn. UNet of widths {_WIDTHS}, text states of SDXL's "
-        f"widths, a VAE and an image encoder of a few layers, random weights: what a real base gains depends on how its "
-        f"UNet compares with its encoders. {_VARIANTS} variants of {counts.kept} samples of one picture and one "
+        f"widths, a VAE and an image encoder of a few layers, random weights: what a real base gains depends on its "
+        f"UNet and its encoders. {_VARIANTS} variants of {counts.kept} samples of one picture and one "
         "caption, the same for all: texts are kept once a row group.",
         [(f"{ratio:.2f} times the steps, asked {_ASKED}", ratio >= _ASKED)],
     )

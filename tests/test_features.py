@@ -1,4 +1,4 @@
-"""Features: training with them agrees with training without, they are made once, and others than a run's are refused."""
+"""Features: training with them agrees with training without, they are made once, others than a run's are refused."""
 
 import io
 import shutil

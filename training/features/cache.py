@@ -1,4 +1,4 @@
-"""A cache from plan to commit: which row groups are due, making their features, and saying at the end that all are there."""
+"""A cache from plan to commit: which row groups are due, making their features, and saying that all are there."""
 
 import json
 from collections.abc import Callable
