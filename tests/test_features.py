@@ -161,7 +161,7 @@ def test_features_are_the_same_bytes_for_any_workers_and_are_made_once(
 def test_features_that_were_cut_off_or_lack_a_unit_are_refused(
     models: Path, url: str, kept: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(Refused, match="there are no features in .*nowhere: make them with `refloom cache"):
+    with pytest.raises(Refused, match=r"there are no features in .*nowhere: make them with `refloom cache"):
         Store(str(tmp_path / "nowhere"))
     half = _copy(kept, tmp_path / "half")
     (half / "features.json").unlink()
@@ -170,7 +170,7 @@ def test_features_that_were_cut_off_or_lack_a_unit_are_refused(
     lacking = _copy(kept, tmp_path / "lacking")
     for file in (lacking / "tensors").iterdir():
         file.unlink()
-    with pytest.raises(Refused, match="cannot be read .*remove manifests/features/.* and run `refloom cache` again"):
+    with pytest.raises(Refused, match=r"cannot be read .*remove manifests/features/.* and run `refloom cache` again"):
         losses(one("mip/sdxl", models, url, kept=lacking), steps=1)
 
 
@@ -201,7 +201,7 @@ def test_features_of_other_weights_or_other_samples_are_refused(
     with pytest.raises(Refused, match=r"models.image_encoder: '\w+' -> '\w+'"):
         known_features(one("mip/sdxl", models, url, f"models.image_encoder={other}", kept=kept))
     more = write_videos(tmp_path / "more", units=2, rows=4)
-    with pytest.raises(Refused, match="samples of .*more, split train, are others.*run `refloom cache .*more --out"):
+    with pytest.raises(Refused, match=r"samples of .*more, split train, are others.*run `refloom cache .*more --out"):
         known_features(one("mip/sdxl", models, more, kept=kept))
     # the same command takes the others in
     place = str(_copy(kept, tmp_path / "grown"))
