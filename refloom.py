@@ -357,7 +357,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_dataset_commands(commands)
     _add_share_commands(commands)
     add_commands(commands, _command, _add_pool)
-    add_training(commands, _command)
+    add_training(commands, _command, _add_pool)
     _add_demo_commands(commands)
     return parser
 

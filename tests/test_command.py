@@ -65,6 +65,8 @@ evaluate           --benchmark --data --out --limit --metrics --dry-run --clip -
                    --image-encoder --tokenizer --face-model --device --dtype --variant --scale --set --seed \
                    --references --batch --negative-prompt --height --width --steps --guidance-scale --workers \
                    --address --item-timeout
+cache              <dataset> --recipe --set --variants --out --split --device --batch --replace --dry-run --workers \
+                   --address --item-timeout
 train              --config --out --set --resume --print-config --preview
 sample-data        <out> --images --videos --seed
 demo               <out> --images --videos --seed --workers --address --item-timeout

@@ -1,4 +1,4 @@
-"""The arguments of `refloom train`. Imports nothing that takes time."""
+"""The arguments of `refloom train` and `refloom cache`. Imports nothing that takes time."""
 
 import argparse
 from collections.abc import Callable
@@ -7,13 +7,50 @@ from typing import Any
 Command = Callable[[Any, str, str, str, str], argparse.ArgumentParser]
 
 
-def add_commands(commands: Any, command: Command) -> None:
-    """Add train and heldout.
+_RECIPES = (
+    "a recipe: easyref/1-alignment, easyref/2-single, easyref/3-multi, ezigen, mip/sdxl, mip/sdxl_plus, "
+    "ms_diffusion, ip_adapter; each also under tiny/ for the models that base/tiny/sdxl, sd, clip and qwen2vl "
+    "make, and under debug/ in a size for tests; or a YAML file"
+)
+
+
+def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.ArgumentParser], None]) -> None:
+    """Add cache, train and heldout.
 
     Args:
         commands: where subcommands go.
         command: makes one: `(commands, name, handler, summary, examples)`.
+        add_pool: adds the arguments of workers.
     """
+    cache = command(
+        commands,
+        "cache",
+        "training.command:cache",
+        "Compute once, on Ray, what a recipe keeps frozen: latents, text states, features of references. Resumes; does "
+        "only what is missing or out of date. Then train with `features` in the source.",
+        "  refloom cache DATASET --recipe mip/sdxl\n"
+        "  refloom cache DATASET --recipe ms_diffusion --variants 2 --out s3://bucket/features --device cuda\n"
+        "  refloom train --config mip/sdxl --set 'data.sources=[{url: DATASET, features: DATASET/features/mip-sdxl}]'",
+    )
+    cache.add_argument("dataset", metavar="DATASET", help="a dataset or a publication")
+    cache.add_argument("--recipe", required=True, metavar="NAME", help=_RECIPES)
+    cache.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="as for `refloom train`"
+    )
+    cache.add_argument(
+        "--variants",
+        type=int,
+        default=4,
+        metavar="K",
+        help="of each target: crops, flips, references and captions that training draws among",
+    )
+    cache.add_argument("--out", metavar="FEATURES", help="folder or URL (default: DATASET/features/NAME)")
+    cache.add_argument("--split", choices=("train", "validation"), default="train", help="of the samples")
+    cache.add_argument("--device", default="auto", help="of the models: auto, cpu or cuda")
+    cache.add_argument("--batch", type=int, default=8, metavar="N", help="pictures that go through a model at once")
+    cache.add_argument("--replace", action="store_true", help="make features anew that are of other settings or models")
+    cache.add_argument("--dry-run", action="store_true", help="say what would be done")
+    add_pool(cache)
     train = command(
         commands,
         "train",
@@ -27,9 +64,7 @@ def add_commands(commands: Any, command: Command) -> None:
         "--config",
         required=True,
         metavar="NAME",
-        help="a recipe: easyref/1-alignment, easyref/2-single, easyref/3-multi, ezigen, mip/sdxl, mip/sdxl_plus, "
-        "ms_diffusion, ip_adapter; each also under tiny/ for the models that base/tiny/sdxl, sd, clip and qwen2vl make, "
-        "and under debug/ in a size for tests; or a YAML file",
+        help=_RECIPES,
     )
     train.add_argument("--out", metavar="RUN", help="folder of the run (default: runs/NAME)")
     train.add_argument(

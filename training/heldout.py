@@ -74,6 +74,7 @@ def compare(
     method = METHODS.get(recipe.method)
     if method is None:
         raise Refused(f"{recipe.method} reads no references: compare adapters")
+    recipe = recipe.held_out()
     method.check(recipe)
     device = torch.device(device)
     with ExitStack() as open_until_the_end:
@@ -95,11 +96,10 @@ def compare(
 
 
 def held_out(recipe: Recipe, samples: int) -> list[Example]:
-    """Examples of the validation splits, of different samples, with nothing dropped, those of one size together."""
+    """Examples of a recipe's sources, of different samples, with nothing dropped, those of one size together."""
     whole: Any = recipe.view
     view = replace(whole, dropout=Dropout(text=0, image=0, both=0, grounding=0))
-    sources = [replace(source, split="validation") for source in recipe.data.sources]
-    with Loader(sources, view, replace(recipe.loading, global_batch=1)) as loader:
+    with Loader(recipe.data.sources, view, replace(recipe.loading, global_batch=1)) as loader:
         count = min(samples, sum(len(catalogue.rows) for catalogue in loader.catalogues))
         examples = {example.sample_id: example for _ in range(count) for example in next(loader).examples}
     return sorted(examples.values(), key=lambda example: (example.target.shape, example.position))

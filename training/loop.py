@@ -24,7 +24,7 @@ from training.checkpoint import Checkpoint
 from training.data.loader import Batch, Loader
 from training.frozen import DTYPES
 from training.journal import Journal, memory_bytes, speed
-from training.preflight import look
+from training.preflight import features, look
 from training.recipes import book
 from training.recipes.recipe import Recipe
 from training.stopping import Stopping
@@ -55,12 +55,21 @@ def train(
     spread = strategy.start(recipe, outlook, run)
     accelerator = spread.accelerator
     world, rank, device = accelerator.num_processes, accelerator.process_index, accelerator.device
+    stores = features(recipe)
     begun = _begin(recipe, run, resume)
     state = begun.state() if begun else {"loader": None}
     start = recipe.starting_from(str(begun.path / checkpoint.ADAPTER)) if begun else recipe
     with ExitStack() as open_until_the_end:
         loader = open_until_the_end.enter_context(
-            Loader(recipe.data.sources, recipe.view, recipe.loading, rank=rank, world=world, state=state["loader"])
+            Loader(
+                recipe.data.sources,
+                recipe.view,
+                recipe.loading,
+                rank=rank,
+                world=world,
+                state=state["loader"],
+                stores=stores,
+            )
         )
         validator = Validator(recipe, run, begun.step if begun else 0, rank=rank, world=world)
         adapter = open_until_the_end.enter_context(outlook.task.ready(start, device))
@@ -111,7 +120,7 @@ def train(
         def validate(step: int) -> None:
             with journal.apart() if journal else nullcontext():
                 with spread.whole(), average.in_place() if average else nullcontext():
-                    made = validator.make(step, adapter, outlook.task)
+                    made = validator.make(step, adapter)
                 if journal:
                     validation.track(accelerator.trackers, step, made)
                     page.write(run)

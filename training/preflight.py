@@ -7,6 +7,9 @@ import torch
 
 from schemas.errors import Refused
 from training import optimizer
+from training.data.index import Index
+from training.features.identity import settings_of
+from training.features.store import Store
 from training.methods.known import TASKS
 from training.methods.method import Method
 from training.methods.task import Task
@@ -61,3 +64,27 @@ def look(recipe: Recipe, world: int) -> Outlook:
     optimizer.groups(named, recipe.optimizer)
     sizes = [sum(one.numel() for one in many) for many in (named.values(), module.parameters())]
     return Outlook(task, accumulation, *sizes)
+
+
+def features(recipe: Recipe) -> list[Store] | None:
+    """What was computed before of each source; None if everything is to be computed.
+
+    Raises:
+        Refused: only some sources have features, or they are not finished, or of something else.
+    """
+    if not recipe.stored:
+        return None
+    if not isinstance(TASKS[recipe.method], Method):
+        raise Refused(f"{recipe.method} keeps nothing frozen: leave `features` out of the sources")
+    sources = recipe.data.sources
+    lacking = [source.url for source in sources if source.features is None]
+    if lacking:
+        raise Refused(
+            f"{lacking[0]} has no features and other sources have: make them with `refloom cache {lacking[0]}`, or "
+            "leave `features` out of all sources"
+        )
+    settings = settings_of(recipe)
+    stores = [Store(str(source.features)) for source in sources]
+    for store, source in zip(stores, sources, strict=True):
+        store.check(settings, Index(source.url, source.split), recipe.data.variants)
+    return stores

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from inference.adapters.calls import UNGUIDED
 from training.data.draws import Purpose, noise, timesteps
-from training.latents import latents_of, text_of
+from training.latents import target_latents, texts_of
 from training.objective import Diffusion
 from training.views.example import Example, targets
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from training.methods.method import Method
 
 Drawn = Callable[[Sequence[int], Purpose], Tensor]
-TextOf = Callable[[Any, Sequence[str]], tuple[Tensor, Tensor | None]]
+TextOf = Callable[[Any, Sequence[str], Sequence[Example]], tuple[Tensor, Tensor | None]]
 
 
 class TrainingStep(nn.Module):
@@ -56,9 +56,8 @@ class TrainingStep(nn.Module):
         """
         pipe: Any = self.adapter.pipe
         drawn = draws(self._seed, examples, pipe.unet.device)
-        pixels = pixels_of(examples).to(pipe.unet.device)
-        latents = latents_of(pipe, pixels, lambda shape: drawn(shape, Purpose.POSTERIOR))
-        states, added = text_conditions(pipe, examples, text_of)
+        latents = target_latents(pipe, examples, lambda shape: drawn(shape, Purpose.POSTERIOR))
+        states, added = text_conditions(pipe, examples, texts_of)
         conditioned.enter_context(
             self.adapter.generation(self._method.conditions(self.adapter, examples, self._seed), halves=UNGUIDED)
         )
@@ -87,9 +86,10 @@ def text_conditions(pipe: Any, examples: Sequence[Example], text: TextOf) -> tup
     Args:
         pipe: whose text encoders they are.
         examples: B.
-        text: encodes texts, with gradients or without.
+        text: encodes texts, each of an example, with gradients or without; or takes what is stored.
     """
-    states, pooled = text(pipe, ["" if example.drops.text else example.caption for example in examples])
+    texts = ["" if example.drops.text else example.caption for example in examples]
+    states, pooled = text(pipe, texts, examples)
     if pooled is None:
         return states, None
     sizes = torch.tensor([example.sizes.time_ids() for example in examples], dtype=pooled.dtype)

@@ -31,7 +31,7 @@ from inference.pipeline import ReferencePipeline, ReferenceWarning
 from schemas import pictures
 from training.data.buckets import Size
 from training.data.loader import Loader
-from training.methods.method import Method
+from training.methods.known import METHODS
 from training.recipes.recipe import Recipe
 from training.views.frame import shrunk
 
@@ -87,11 +87,11 @@ def cases(recipe: Recipe) -> list[Case]:
 
 
 def _held_out(recipe: Recipe, seed: int) -> list[Case]:
-    sources = [replace(source, split="validation") for source in recipe.data.sources]
+    recipe = recipe.held_out()
     # one by one: each keeps the size of its own bucket
     loading = replace(recipe.loading, global_batch=1, seed=recipe.validation.seed, threads=0)
     found: dict[str, Case] = {}
-    with Loader(sources, recipe.view, loading) as loader:
+    with Loader(recipe.data.sources, recipe.view, loading) as loader:
         for batch in islice(loader, sum(len(catalogue.rows) for catalogue in loader.catalogues)):
             (example,) = batch.examples
             found.setdefault(
@@ -126,6 +126,7 @@ class Validator:
     def __init__(self, recipe: Recipe, run: Path, done: int, *, rank: int = 0, world: int = 1) -> None:
         self.cases = cases(recipe)
         self._asked, self._folder = recipe.validation, run / FOLDER
+        self._generation = METHODS[recipe.method].generation if self.cases else {}
         self._rank, self._world = rank, world
         # over the hosts: results need no place on a GPU, and waiting for them has no watchdog
         self._group: Any = dist.new_group(backend="gloo", timeout=_PATIENCE) if world > 1 and self.cases else None
@@ -141,7 +142,7 @@ class Validator:
         """Whether pictures are to be made after so many steps."""
         return bool(self.cases) and self._asked.due(step, last=last)
 
-    def make(self, step: int, adapter: Any, method: Method) -> list[Pixels]:
+    def make(self, step: int, adapter: Any) -> list[Pixels]:
         """Make the pictures with the weights as they are, and write them; all processes call it.
 
         Adapter, pipeline and random generators are as they were afterwards.
@@ -149,14 +150,13 @@ class Validator:
         Args:
             step: steps that were done.
             adapter: on the pipeline, outside of any generation.
-            method: that is trained.
 
         Returns:
             The pictures by case, (H, W, 3) uint8 each, on the first process; nothing on the others.
         """
         mine = range(self._rank, len(self.cases), self._world)
         with as_in_inference(adapter):
-            made = {at: self._picture(self.cases[at], adapter, method) for at in mine}
+            made = {at: self._picture(self.cases[at], adapter) for at in mine}
         if self._group is not None:
             every: list[Any] | None = [None] * self._world if self._rank == 0 else None
             dist.gather_object(made, every, dst=0, group=self._group)
@@ -167,7 +167,7 @@ class Validator:
         self._write(step, shown)
         return shown
 
-    def _picture(self, case: Case, adapter: Any, method: Method) -> Pixels:
+    def _picture(self, case: Case, adapter: Any) -> Pixels:
         height, width = case.size
         with warnings.catch_warnings():
             if case.sample_id is not None:  # its words and places are the dataset's
@@ -182,7 +182,7 @@ class Validator:
                     num_inference_steps=self._asked.steps,
                     guidance_scale=self._asked.guidance_scale,
                     seed=case.seed,
-                    **method.generation,
+                    **self._generation,
                 )
             )
         return np.asarray(made.images[0].convert("RGB"))

@@ -87,7 +87,7 @@ class PipelineStep(nn.Module):
         copying = functional.l1_loss(pipe.vae.decode(sample, return_dict=False)[0], pixels)
         latents = sample.detach() * pipe.vae.config.scaling_factor
         when = drawn_timesteps(self._diffusion, self._seed, examples)
-        states, added = text_conditions(pipe, examples, text_states)
+        states, added = text_conditions(pipe, examples, lambda pipe, texts, _: text_states(pipe, texts))
         denoising = denoising_losses(pipe.unet, self._diffusion, latents, drawn, when, states, added).mean()
         return denoising + copying + _SPREAD * spread(posterior.mean, posterior.logvar)
 

@@ -53,6 +53,8 @@ class Data:
         ahead_bytes: of finished examples that wait, of each process.
         group_bytes: of row groups that are kept, of each process.
         cache: folder for what the view accepts of each dataset.
+        variants: crops, flips, references and captions of each target among which every epoch draws, instead of making
+            new ones; None makes new ones, or takes those of the sources' features.
     """
 
     sources: tuple[Source, ...] = ()
@@ -65,6 +67,7 @@ class Data:
     ahead_bytes: int = 512 << 20
     group_bytes: int = 1 << 30
     cache: str | None = None
+    variants: int | None = None
 
     @property
     def buckets(self) -> tuple[Size, ...]:
@@ -239,6 +242,16 @@ class Recipe:
         return replace(self, models=start)
 
     @property
+    def stored(self) -> bool:
+        """Whether some of its sources name features that stand for what frozen models make."""
+        return any(source.features is not None for source in self.data.sources)
+
+    def held_out(self) -> "Recipe":
+        """The same on the validation splits, for which nothing is stored."""
+        sources = tuple(replace(source, split="validation", features=None) for source in self.data.sources)
+        return replace(self, data=replace(self.data, sources=sources, variants=None))
+
+    @property
     def loading(self) -> Loading:
         """What the loader is given."""
         data = self.data
@@ -247,6 +260,7 @@ class Recipe:
             buckets=data.buckets,
             seed=self.seed,
             window_bytes=data.window_bytes,
+            variants=data.variants,
             threads=data.threads,
             ahead_bytes=data.ahead_bytes,
             group_bytes=data.group_bytes,
