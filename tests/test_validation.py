@@ -20,8 +20,9 @@ from inference.adapters import weights
 from inference.adapters.reference import Reference
 from inference.pipeline import ReferencePipeline
 from schemas.errors import Refused
-from training import checkpoint, journal, loop, validation
+from training import checkpoint, journal, validation
 from training.loop import train
+from training.methods import method
 
 FAST = ("validation.steps=2", "validation.guidance_scale=3")
 RICH = ("steps=4", "log_every=2", "ema=0.5", "optimizer.lr=1e-2", "trackers=[tensorboard]", "checkpoints.every=3")
@@ -159,7 +160,7 @@ def test_adapter_and_pipeline_are_as_before_even_if_a_picture_cannot_be_made() -
 WRONG = {
     "validation.every=1": "nothing to make pictures of",
     "validation.samples=0 validation.every=0": "1 or more",
-    "validation.every=1 validation.samples=3 data.sources=TRAIN": "split validation",
+    "validation.every=1 validation.samples=3 data.sources=TRAIN": "split 'validation'",
     "validation.every=1 validation.prompts=[{prompt: x, references: [{images: [nowhere.jpg]}]}]": "nowhere.jpg",
     "validation.every=1 validation.prompts=[{prompt: x, references: []}]": "has no references",
     "validation.evry=1": "did you mean validation.every",
@@ -170,7 +171,7 @@ WRONG = {
 def test_what_cannot_be_validated_is_refused_before_any_model_is_loaded(
     setting: str, models: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "load_frozen", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(method, "load_frozen", lambda *_: pytest.fail("a model was loaded"))
     train_only = write_videos(tmp_path / "train", 1) if "TRAIN" in setting else ""
     overrides = setting.replace("TRAIN", f"[{{url: '{train_only}'}}]").replace(" data.", "\ndata.")
     overrides = overrides.replace(" validation.", "\nvalidation.")

@@ -2,6 +2,7 @@
 
 RUN/recipe.yaml                       with all values
 RUN/log.jsonl                         a line for every few steps
+RUN/frozen.safetensors                what of the adapter is not trained; checkpoints have hard links to it
 RUN/checkpoints/step-000012000/
     adapter/                          what `ReferencePipeline` loads
     optimizer.safetensors             by parameter

@@ -95,7 +95,7 @@ def train(
             states = spread.state()
 
             def fill(folder: Path) -> None:
-                adapter.save_pretrained(folder / checkpoint.ADAPTER)
+                outlook.task.save(adapter, folder / checkpoint.ADAPTER, run)
                 weights.write_safetensors(folder / checkpoint.OPTIMIZER, states)
                 if average:
                     weights.write_safetensors(folder / checkpoint.AVERAGE, average.averages)
@@ -233,6 +233,8 @@ def _begin(recipe: Recipe, run: Path, resume: str | None) -> Checkpoint | None:
     state.wait_for_everyone()
     if state.is_main_process:
         run.mkdir(parents=True, exist_ok=True)
+        if begun is None:
+            (run / weights.FROZEN_FILE).unlink(missing_ok=True)
         (run / "recipe.yaml").write_text(book.dump(recipe), "utf-8")
     state.wait_for_everyone()
     return begun

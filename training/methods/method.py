@@ -93,6 +93,10 @@ class Method(Task):
         """See `Task.step`."""
         return TrainingStep(self, trained, Diffusion(trained.pipe.scheduler, recipe.objective), recipe.seed)
 
+    def save(self, trained: Adapter, folder: Path, run: Path) -> None:
+        """See `Task.save`; a language model that is not trained lies there once for all checkpoints."""
+        trained.save_pretrained(folder, frozen=run / weights.FROZEN_FILE)
+
     @abstractmethod
     def config(self, recipe: Recipe, unet: Any) -> Any:
         """The adapter's config.

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -57,3 +58,13 @@ class Task(ABC):
             trained: of `ready`.
             recipe: to train.
         """
+
+    def save(self, trained: Any, folder: Path, run: Path) -> None:
+        """Write what is trained into a checkpoint.
+
+        Args:
+            trained: of `ready`.
+            folder: made if absent.
+            run: folder of the run, whose checkpoints may share what does not change.
+        """
+        trained.save_pretrained(folder)
