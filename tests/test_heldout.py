@@ -18,7 +18,8 @@ from training.views.example import Drops, Example, SizeCondition
 def example(sample_id: str, *greys: int) -> Example:
     """With a phrase and a place for each reference, which is a picture of one grey."""
     references = tuple(
-        Reference(np.full((8, 8, 3), grey, np.uint8), f"cup {at}", (0.0, 0.0, 0.5, 0.5)) for at, grey in enumerate(greys)
+        Reference(np.full((8, 8, 3), grey, np.uint8), f"cup {at}", (0.0, 0.0, 0.5, 0.5))
+        for at, grey in enumerate(greys)
     )
     sizes = SizeCondition((8, 8), (0, 0), (8, 8))
     return Example(sample_id, np.zeros((8, 8, 3), np.uint8), "a cup", references, (None,), Drops(), sizes, 0)

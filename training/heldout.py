@@ -140,9 +140,7 @@ def _losses(step: TrainingStep, examples: Sequence[Example], when: int, at: int,
     for _, alike in groupby(examples, key=lambda example: example.target.shape):
         same = list(alike)
         for start in range(0, len(same), micro):
-            part = [
-                replace(example, position=example.position + at * _FAR) for example in same[start : start + micro]
-            ]
+            part = [replace(example, position=example.position + at * _FAR) for example in same[start : start + micro]]
             with torch.no_grad(), ExitStack() as conditioned:
                 out.append(step.losses(part, torch.full((len(part),), when), conditioned).cpu())
     return torch.cat(out)
