@@ -77,8 +77,8 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
         commands,
         "heldout",
         "training.command:heldout",
-        "Whether an adapter reads its references: its loss on held-out samples with the right references and with those "
-        "of other samples, at the same noise.",
+        "Whether an adapter reads its references: its loss on held-out samples with the right references and with "
+        "those of other samples, at the same noise.",
         "  refloom heldout RUN/adapter --config tiny/mip/sdxl --set 'data.sources=[{url: DATASET}]'\n"
         "  refloom heldout RUN/adapter --config RUN/recipe.yaml --samples 200",
     )

@@ -28,6 +28,11 @@ TIMESTEPS = (200, 400, 600, 800)
 """Where references tell most: earlier there is little to guess, later little can be seen in the loss."""
 
 
+SPLIT = "validation"
+_FAR = 1 << 40
+"""No stream comes so far, so positions beyond it have noise of their own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """Losses of held-out samples, means over samples and timesteps.
@@ -74,7 +79,7 @@ def compare(
     method = METHODS.get(recipe.method)
     if method is None:
         raise Refused(f"{recipe.method} reads no references: compare adapters")
-    recipe = recipe.held_out()
+    recipe = recipe.held_out(SPLIT)
     method.check(recipe)
     device = torch.device(device)
     with ExitStack() as open_until_the_end:
@@ -99,7 +104,7 @@ def held_out(recipe: Recipe, samples: int) -> list[Example]:
     """Examples of a recipe's sources, of different samples, with nothing dropped, those of one size together."""
     whole: Any = recipe.view
     view = replace(whole, dropout=Dropout(text=0, image=0, both=0, grounding=0))
-    with Loader(recipe.data.sources, view, replace(recipe.loading, global_batch=1)) as loader:
+    with Loader(recipe.held_out(SPLIT).data.sources, view, replace(recipe.loading, global_batch=1)) as loader:
         count = min(samples, sum(len(catalogue.rows) for catalogue in loader.catalogues))
         examples = {example.sample_id: example for _ in range(count) for example in next(loader).examples}
     return sorted(examples.values(), key=lambda example: (example.target.shape, example.position))
@@ -139,10 +144,6 @@ def _losses(step: TrainingStep, examples: Sequence[Example], when: int, at: int,
             with torch.no_grad(), ExitStack() as conditioned:
                 out.append(step.losses(part, torch.full((len(part),), when), conditioned).cpu())
     return torch.cat(out)
-
-
-_FAR = 1 << 40
-"""No stream comes so far, so positions beyond it have noise of their own."""
 
 
 def _kind(example: Example) -> str:

@@ -246,9 +246,9 @@ class Recipe:
         """Whether some of its sources name features that stand for what frozen models make."""
         return any(source.features is not None for source in self.data.sources)
 
-    def held_out(self) -> "Recipe":
+    def held_out(self, split: str = "validation") -> "Recipe":
         """The same on the validation splits, for which nothing is stored."""
-        sources = tuple(replace(source, split="validation", features=None) for source in self.data.sources)
+        sources = tuple(replace(source, split=split, features=None) for source in self.data.sources)
         return replace(self, data=replace(self.data, sources=sources, variants=None))
 
     @property
