@@ -24,7 +24,7 @@ from training.zero import settings as zero_settings
 
 HERE = Path(__file__).parent
 ADAPTER = f"{checkpoint.ADAPTER}/{weights.WEIGHTS_FILE}"
-LONGEST_S = 240
+LONGEST_S = 600
 """On a machine that does other work besides; alone they take a tenth."""
 
 
@@ -123,7 +123,8 @@ def pair(work: Path, run: Path, *more: str) -> list[subprocess.Popen[bytes]]:
 def test_a_signal_to_one_of_two_processes_saves_and_ends_both(work: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     both = pair(work, run)
-    both[1].send_signal(signal.SIGTERM)
+    for _ in range(2):  # by a job manager, and passed on by a launcher
+        both[1].send_signal(signal.SIGTERM)
     errors = [one.communicate(timeout=LONGEST_S)[1].decode() for one in both]
     assert [one.returncode for one in both] == [3, 3], errors
     assert all("as asked, and saved: go on with --resume latest" in text for text in errors)
