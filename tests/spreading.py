@@ -24,8 +24,7 @@ SETTINGS = (
     "objective.noise_offset=0.05",
     "optimizer.schedule=cosine",
     "optimizer.lr=1e-3",
-    "optimizer.lrs={layers.0: 5e-4}",
-    "optimizer.decay_vectors=false",
+    "optimizer.lrs={layers.down_blocks: 5e-4}",
     "optimizer.clip=0.02",
     "view.dropout={text: 0.2, image: 0.2, both: 0.2}",
 )

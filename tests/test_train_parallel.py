@@ -24,7 +24,7 @@ from training.zero import settings as zero_settings
 
 HERE = Path(__file__).parent
 ADAPTER = f"{checkpoint.ADAPTER}/{weights.WEIGHTS_FILE}"
-LONGEST_S = 240
+LONGEST_S = 600
 """On a machine that does other work besides; alone they take a tenth."""
 
 
@@ -108,7 +108,7 @@ def pair(work: Path, run: Path, *more: str) -> list[subprocess.Popen[bytes]]:
     told = settings("mip/sdxl", work / "models", str(work / "samples"), "steps=100000", "batch.micro=1", "log_every=1")
     command = [sys.executable, "-m", "training", "--config", "debug/mip/sdxl", "--out", str(run), *more]
     command += [part for one in told for part in ("--set", one)]
-    same = {"ACCELERATE_USE_CPU": "true", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    same = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     ours = [{"RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "2", **same} for rank in ("0", "1")]
     before = len(journal.read(run))
     both = [subprocess.Popen(command, env=environment(**one), stderr=subprocess.PIPE) for one in ours]
@@ -123,7 +123,8 @@ def pair(work: Path, run: Path, *more: str) -> list[subprocess.Popen[bytes]]:
 def test_a_signal_to_one_of_two_processes_saves_and_ends_both(work: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     both = pair(work, run)
-    both[1].send_signal(signal.SIGTERM)
+    for _ in range(2):  # by a job manager, and passed on by a launcher
+        both[1].send_signal(signal.SIGTERM)
     errors = [one.communicate(timeout=LONGEST_S)[1].decode() for one in both]
     assert [one.returncode for one in both] == [3, 3], errors
     assert all("as asked, and saved: go on with --resume latest" in text for text in errors)
@@ -147,8 +148,7 @@ def test_the_configs_launch_what_they_are_named_after() -> None:
         kind, _, size = name.partition("-")
         found = load_config_from_file(str(config_file(name)))
         assert (found.num_machines, found.num_processes) == sizes[name if name in sizes else size]
-        wanted = "MULTI_CPU" if name == "ddp-cpu-x2" else kinds[kind]
-        assert found.distributed_type == wanted
+        assert found.distributed_type == kinds[kind]
         assert found.mixed_precision is None  # the recipe says it
         assert found.deepspeed_config.get("zero_stage") == ({"zero2": 2, "zero3": 3}.get(kind))
     with pytest.raises(Refused, match="did you mean zero2-8"):

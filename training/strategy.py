@@ -22,13 +22,16 @@ from training.recipes.recipe import Recipe
 
 def processes() -> int:
     """Processes of this run; they meet here, so all of them call it."""
-    if _deepspeed() and not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        import deepspeed
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available():
+        if _deepspeed():
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")
+            import deepspeed
 
-        # compiles for minutes, for a sum that only generation uses
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        PartialState(backend="gloo")  # which accelerate does not choose by itself for DeepSpeed
+            # compiles for minutes, for a sum that only generation uses
+            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+            PartialState(backend="gloo")  # which accelerate does not choose by itself for DeepSpeed
+        else:
+            PartialState(cpu=True)  # several that no MPI started are otherwise taken for one
     return int(PartialState().num_processes)
 
 

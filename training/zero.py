@@ -83,9 +83,11 @@ class Zero(Strategy):
 
     def prepare(self, step_of: Any, named: Mapping[str, nn.Parameter], adamw: torch.optim.Optimizer) -> tuple[Any, Any]:
         """See `Strategy.prepare`."""
-        # adapters' weights are used by the UNet's attention, not by their own modules, so all are gathered at once
-        deepspeed.utils.set_z3_leaf_module(step_of, True)
         engine, prepared = super().prepare(step_of, named, adamw)
+        for parameter in step_of.adapter.parameters():
+            if hasattr(parameter, "ds_id"):
+                # the UNet's attention uses it, not only the module that has it: it is there in the whole step
+                deepspeed.zero.register_external_parameter(step_of, parameter)
         self._engine, self._optimizer = engine, prepared
         self._begin_states()
         return engine, prepared
