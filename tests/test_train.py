@@ -12,8 +12,9 @@ from inference.adapters import kinds, weights
 from inference.adapters.reference import Reference
 from inference.pipeline import ReferencePipeline
 from schemas.errors import JobStopped, Refused
-from training import checkpoint, journal, loop, optimizer
+from training import checkpoint, journal, optimizer
 from training.loop import guard, train
+from training.methods import method
 from training.objective import Diffusion
 
 RICH = (
@@ -182,7 +183,7 @@ def test_what_does_not_fit_is_refused_before_any_model_is_loaded(
 ) -> None:
     if setting == "precision=fp16" and torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    monkeypatch.setattr(loop, "load_frozen", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(method, "load_frozen", lambda *_: pytest.fail("a model was loaded"))
     with pytest.raises(Refused, match=WRONG[setting]):
         train(recipe("mip/sdxl", models, url, setting), tmp_path / "run")
     assert not list(tmp_path.rglob("*.safetensors"))
@@ -191,7 +192,7 @@ def test_what_does_not_fit_is_refused_before_any_model_is_loaded(
 def test_a_base_of_another_family_is_refused_before_any_model_is_loaded(
     models: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "load_frozen", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(method, "load_frozen", lambda *_: pytest.fail("a model was loaded"))
     with pytest.raises(Refused, match="none of Stable Diffusion 1 or 2, which EZIGen needs"):
         train(recipe("ezigen", models, url, f"models.base={models / 'sdxl'}"), tmp_path / "run")
 

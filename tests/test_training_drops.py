@@ -20,8 +20,7 @@ from training import frozen
 from training.data.loader import Loader
 from training.latents import text_of
 from training.methods.known import METHODS
-from training.objective import Diffusion
-from training.step import TrainingStep
+from training.step import text_conditions
 from training.views.example import Drops, Example
 
 NAMES = ("ip_adapter", "mip/sdxl", "mip/sdxl_plus", "ms_diffusion", "easyref/2-single", "ezigen")
@@ -43,7 +42,6 @@ class Bench:
         self.method = METHODS[one.method]
         self.adapter: Any = tiny.randomise(self.method.make(one, self.pipe), 3)
         self.adapter.image_encoder = vision
-        self.step = TrainingStep(self.method, self.adapter, Diffusion(self.pipe.scheduler, one.objective), one.seed)
         with Loader(one.data.sources, one.view, one.loading) as loader:
             batches = list(islice(loader, 2))
         found = [example for batch in batches for example in batch.examples][: len(DROPS)]
@@ -68,7 +66,7 @@ class Bench:
     @torch.no_grad()
     def trained(self, examples: Sequence[Example]) -> Tensor:
         """What a training step predicts."""
-        states, added = self.step._text(self.pipe, examples)
+        states, added = text_conditions(self.pipe, examples, text_of)
         with self.adapter.generation(self.method.conditions(self.adapter, examples, 0), halves=UNGUIDED):
             latents = self.latents.expand(len(examples), -1, -1, -1)
             return self.pipe.unet(latents, 500, states, added_cond_kwargs=added, return_dict=False)[0]

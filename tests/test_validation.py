@@ -20,8 +20,9 @@ from inference.adapters import weights
 from inference.adapters.reference import Reference
 from inference.pipeline import ReferencePipeline
 from schemas.errors import Refused
-from training import checkpoint, journal, loop, validation
+from training import checkpoint, journal, validation
 from training.loop import train
+from training.methods import method
 
 FAST = ("validation.steps=2", "validation.guidance_scale=3")
 RICH = ("steps=4", "log_every=2", "ema=0.5", "optimizer.lr=1e-2", "trackers=[tensorboard]", "checkpoints.every=3")
@@ -170,7 +171,7 @@ WRONG = {
 def test_what_cannot_be_validated_is_refused_before_any_model_is_loaded(
     setting: str, models: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "load_frozen", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(method, "load_frozen", lambda *_: pytest.fail("a model was loaded"))
     train_only = write_videos(tmp_path / "train", 1) if "TRAIN" in setting else ""
     overrides = setting.replace("TRAIN", f"[{{url: '{train_only}'}}]").replace(" data.", "\ndata.")
     overrides = overrides.replace(" validation.", "\nvalidation.")

@@ -1,4 +1,4 @@
-"""What `refloom train` does, between the command line and the library."""
+"""What `refloom train` and `refloom heldout` do, between the command line and the library."""
 
 import argparse
 import sys
@@ -26,7 +26,20 @@ def train(options: argparse.Namespace) -> int:
 
     out = Path(options.out or Path("runs") / Path(options.config).with_suffix(""))
     adapter = run(recipe, out, resume=options.resume, show=_show(recipe.steps))
-    print(f"the adapter is in {adapter}")
+    print(f"what was trained is in {adapter}")
+    return 0
+
+
+def heldout(options: argparse.Namespace) -> int:
+    """`refloom heldout ADAPTER --config NAME`: 0."""
+    from training.heldout import compare
+
+    recipe = book.load(options.config, options.overrides)
+    found = compare(recipe, options.adapter, samples=options.samples)
+    print(
+        f"{found.samples} samples: loss {found.right:.4f} with the right references, {found.shuffled:.4f} with those of "
+        f"other samples: {found.difference:+.4f} ± {found.error:.4f}, {found.margin:+.1%}"
+    )
     return 0
 
 

@@ -1,5 +1,7 @@
 """The models that training uses and never changes: the base's pipeline and the image encoder, each in its precision."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,6 +41,22 @@ def load_frozen(recipe: Recipe, device: torch.device) -> tuple[Any, ClipVision |
     vision = load_image_encoder(models.image_encoder, dtype=dtype)
     vision.model.to(device)
     return pipe, vision
+
+
+def read_encoder_widths(name: str) -> dict[str, int | None]:
+    """Widths of an image encoder's `pooled` features and of its `patches`, by its config alone.
+
+    Raises:
+        Refused: there is no such config.
+    """
+    place = locate(name, "image encoder")
+    file = Path(place.path if place.local else fetch(place.name, ["config.json"])) / "config.json"
+    try:
+        values: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise Refused(f"{name} is no image encoder: {file} cannot be read ({error})") from error
+    vision: dict[str, Any] = values.get("vision_config") or values
+    return {"pooled": values.get("projection_dim"), "patches": vision.get("hidden_size")}
 
 
 def _vae(name: str) -> Any:

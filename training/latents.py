@@ -29,6 +29,11 @@ def latents_of(pipe: Any, pixels: Tensor, draws: Callable[[tuple[int, ...]], Ten
 
 @torch.no_grad()
 def text_of(pipe: Any, texts: Sequence[str]) -> tuple[Tensor, Tensor | None]:
+    """`text_states` of frozen text encoders."""
+    return text_states(pipe, texts)
+
+
+def text_states(pipe: Any, texts: Sequence[str]) -> tuple[Tensor, Tensor | None]:
     """Text states (B, S, context width) and, of SDXL's pipelines, pooled states (B, width).
 
     An empty text is encoded as such.

@@ -6,7 +6,7 @@ generator: it goes on with the step, the weights, the optimiser and the place in
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,10 @@ from training import checkpoint, flops, optimizer, page, validation
 from training.average import MovingAverage
 from training.checkpoint import Checkpoint
 from training.data.loader import Batch, Loader
-from training.frozen import load_frozen
 from training.journal import Journal, memory_bytes, speed
-from training.objective import Diffusion
 from training.preflight import look
 from training.recipes import book
 from training.recipes.recipe import Recipe
-from training.step import TrainingStep
 from training.stopping import Stopping
 from training.validation import Validator
 
@@ -39,7 +36,7 @@ Line = dict[str, Any]
 def train(
     recipe: Recipe, run: Path, *, resume: str | None = None, show: Callable[[Line], None] = lambda line: None
 ) -> Path:
-    """Train an adapter.
+    """Train an adapter, or a base.
 
     Args:
         recipe: what, on what and how.
@@ -48,7 +45,7 @@ def train(
         show: told each line of the log, by the first process.
 
     Returns:
-        The folder of the adapter.
+        The folder of what was trained.
 
     Raises:
         Refused: something does not fit together; said before models are loaded where that can be.
@@ -65,15 +62,13 @@ def train(
     world, rank, device = accelerator.num_processes, accelerator.process_index, accelerator.device
     begun = _begin(recipe, run, resume)
     state = begun.state() if begun else {"loader": None}
+    start = recipe.starting_from(str(begun.path / checkpoint.ADAPTER)) if begun else recipe
     with ExitStack() as open_until_the_end:
         loader = open_until_the_end.enter_context(
             Loader(recipe.data.sources, recipe.view, recipe.loading, rank=rank, world=world, state=state["loader"])
         )
         validator = Validator(recipe, run, begun.step if begun else 0, rank=rank, world=world)
-        pipe, vision = load_frozen(recipe, device)
-        adapter: Any = outlook.method.make(_from(recipe, begun), pipe).to(device)
-        open_until_the_end.callback(adapter.detach)
-        adapter.image_encoder = vision
+        adapter = open_until_the_end.enter_context(outlook.task.ready(start, device))
         named = optimizer.tune(adapter, recipe.tuned)
         adamw = optimizer.build(named, recipe.optimizer)
         average = MovingAverage(named, recipe.ema) if recipe.ema else None
@@ -81,7 +76,7 @@ def train(
             optimizer.load_state(adamw, weights.read_safetensors(begun.path / checkpoint.OPTIMIZER))
             if average:
                 average.load(weights.read_safetensors(begun.path / checkpoint.AVERAGE))
-        step_of = TrainingStep(outlook.method, adapter, Diffusion(pipe.scheduler, recipe.objective), recipe.seed)
+        step_of = outlook.task.step(adapter, recipe)
         model, prepared = accelerator.prepare(step_of, adamw)
         if begun and accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(state["scaler"])
@@ -112,7 +107,7 @@ def train(
         def validate(step: int) -> None:
             with journal.apart() if journal else nullcontext():
                 with average.in_place() if average else nullcontext():
-                    made = validator.make(step, adapter, outlook.method)
+                    made = validator.make(step, adapter)
                 if journal:
                     validation.track(accelerator.trackers, step, made)
                     page.write(run)
@@ -252,14 +247,6 @@ def _begin(recipe: Recipe, run: Path, resume: str | None) -> Checkpoint | None:
         (run / "recipe.yaml").write_text(book.dump(recipe), "utf-8")
     state.wait_for_everyone()
     return begun
-
-
-def _from(recipe: Recipe, begun: Checkpoint | None) -> Recipe:
-    """The recipe, starting from a checkpoint's weights if there is one."""
-    if begun is None:
-        return recipe
-    start = {"start": str(begun.path / checkpoint.ADAPTER), "start_kind": None, "language_model": None}
-    return replace(recipe, models=replace(recipe.models, **start))  # type: ignore[arg-type]
 
 
 def _flat(recipe: Recipe) -> dict[str, Any]:

@@ -14,9 +14,8 @@ import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +28,10 @@ from inference.adapters.reading import Pixels
 from inference.adapters.reference import Reference
 from inference.pipeline import ReferencePipeline, ReferenceWarning
 from schemas import pictures
+from schemas.errors import Refused
 from training.data.buckets import Size
-from training.data.loader import Loader
-from training.methods.method import Method
+from training.heldout import held_out
+from training.methods.known import METHODS
 from training.recipes.recipe import Recipe
 from training.views.frame import shrunk
 
@@ -68,11 +68,14 @@ def cases(recipe: Recipe) -> list[Case]:
     """The cases of a recipe, read once for the whole run.
 
     Raises:
-        Refused: a picture cannot be read, or there is no validation split that the view accepts a sample of.
+        Refused: a picture cannot be read, there is no validation split that the view accepts a sample of, or no adapter
+            is trained.
     """
     asked = recipe.validation
     if asked.every is None:
         return []
+    if recipe.method not in METHODS:
+        raise Refused(f"{recipe.method} makes no pictures of references: set validation.every=null")
     side = asked.side_px or recipe.data.side_px
     found = [
         Case(
@@ -83,31 +86,11 @@ def cases(recipe: Recipe) -> list[Case]:
         )
         for at, one in enumerate(asked.prompts)
     ]
-    return found + _held_out(recipe, asked.seed + len(found)) if asked.samples else found
-
-
-def _held_out(recipe: Recipe, seed: int) -> list[Case]:
-    sources = [replace(source, split="validation") for source in recipe.data.sources]
-    # one by one: each keeps the size of its own bucket
-    loading = replace(recipe.loading, global_batch=1, seed=recipe.validation.seed, threads=0)
-    found: dict[str, Case] = {}
-    with Loader(sources, recipe.view, loading) as loader:
-        for batch in islice(loader, sum(len(catalogue.rows) for catalogue in loader.catalogues)):
-            (example,) = batch.examples
-            found.setdefault(
-                example.sample_id,
-                Case(
-                    example.caption,
-                    example.references,
-                    batch.size,
-                    seed + len(found),
-                    example.sample_id,
-                    example.target,
-                ),
-            )
-            if len(found) == recipe.validation.samples:
-                break
-    return list(found.values())
+    for example in held_out(recipe, asked.samples) if asked.samples else ():
+        height, width = example.target.shape[:2]
+        of = example.sample_id, example.target
+        found.append(Case(example.caption, example.references, (height, width), asked.seed + len(found), *of))
+    return found
 
 
 class Validator:
@@ -141,7 +124,7 @@ class Validator:
         """Whether pictures are to be made after so many steps."""
         return bool(self.cases) and self._asked.due(step, last=last)
 
-    def make(self, step: int, adapter: Any, method: Method) -> list[Pixels]:
+    def make(self, step: int, adapter: Any) -> list[Pixels]:
         """Make the pictures with the weights as they are, and write them; all processes call it.
 
         Adapter, pipeline and random generators are as they were afterwards.
@@ -149,14 +132,13 @@ class Validator:
         Args:
             step: steps that were done.
             adapter: on the pipeline, outside of any generation.
-            method: that is trained.
 
         Returns:
             The pictures by case, (H, W, 3) uint8 each, on the first process; nothing on the others.
         """
         mine = range(self._rank, len(self.cases), self._world)
         with as_in_inference(adapter):
-            made = {at: self._picture(self.cases[at], adapter, method) for at in mine}
+            made = {at: self._picture(self.cases[at], adapter) for at in mine}
         if self._group is not None:
             every: list[Any] | None = [None] * self._world if self._rank == 0 else None
             dist.gather_object(made, every, dst=0, group=self._group)
@@ -167,7 +149,7 @@ class Validator:
         self._write(step, shown)
         return shown
 
-    def _picture(self, case: Case, adapter: Any, method: Method) -> Pixels:
+    def _picture(self, case: Case, adapter: Any) -> Pixels:
         height, width = case.size
         with warnings.catch_warnings():
             if case.sample_id is not None:  # its words and places are the dataset's
@@ -182,7 +164,7 @@ class Validator:
                     num_inference_steps=self._asked.steps,
                     guidance_scale=self._asked.guidance_scale,
                     seed=case.seed,
-                    **method.generation,
+                    **METHODS[adapter.kind].generation,
                 )
             )
         return np.asarray(made.images[0].convert("RGB"))

@@ -1,7 +1,8 @@
-"""What the trainer asks of a method."""
+"""What training asks of a method: how its adapter is made, and what its conditions are of examples with drops."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -11,16 +12,20 @@ from torch import Tensor
 
 from inference.adapters import kinds, weights
 from inference.adapters.adapter import Adapter
-from inference.loading import load_adapter
+from inference.loading import load_adapter, load_unet_shapes
 from schemas.errors import Refused
+from training.frozen import load_frozen, read_encoder_widths
+from training.methods.task import Task
+from training.objective import Diffusion
 from training.recipes.recipe import Recipe
+from training.step import TrainingStep
 from training.views.example import Example
 
 Conditions = TypeVar("Conditions")
 
 
-class Method(ABC):
-    """A method, without weights or state.
+class Method(Task):
+    """An adapter on a frozen base.
 
     Attributes:
         kind: of its adapter.
@@ -29,7 +34,6 @@ class Method(ABC):
         generation: what `ReferencePipeline.generate` is told besides when pictures are made of what is trained.
     """
 
-    kind: ClassVar[str]
     fresh: ClassVar[tuple[str, ...]] = ()
     kinds: ClassVar[tuple[str, ...]] = ()
     generation: ClassVar[Mapping[str, Any]] = {}
@@ -39,13 +43,39 @@ class Method(ABC):
         return None
 
     def check(self, recipe: Recipe) -> None:
-        """Refuse what can be seen to be wrong without loading any model.
-
-        Raises:
-            Refused: with the remedy.
-        """
+        """See `Task.check`."""
+        if not recipe.models.base:
+            raise Refused("there is no base: set models.base to a folder of a diffusers pipeline, or an OWNER/NAME")
         if self.reads_clip(recipe) and recipe.models.image_encoder is None:
             raise Refused(f"{self.kind} reads references with CLIP: set models.image_encoder")
+
+    def shapes(self, recipe: Recipe) -> Adapter:
+        """See `Task.shapes`; an image encoder of another width than the adapter reads is refused, too."""
+        config = self.config(recipe, load_unet_shapes(recipe.models.base))
+        reads, name = self.reads_clip(recipe), recipe.models.image_encoder
+        if reads is not None and name is not None:
+            width = read_encoder_widths(name)[reads]
+            if width != recipe.adapter.image_width:
+                raise Refused(
+                    f"the image encoder {name} gives {reads} features of width {width}, the recipe wants "
+                    f"{recipe.adapter.image_width}: it is the wrong one, or set adapter.image_width={width}"
+                )
+        return kinds.adapter_class(self.kind).on_meta(config)
+
+    @contextmanager
+    def ready(self, recipe: Recipe, device: torch.device) -> Iterator[Adapter]:
+        """See `Task.ready`: the adapter, on the base's pipeline."""
+        pipe, vision = load_frozen(recipe, device)
+        adapter: Any = self.make(recipe, pipe).to(device)
+        try:
+            adapter.image_encoder = vision
+            yield adapter
+        finally:
+            adapter.detach()
+
+    def step(self, trained: Adapter, recipe: Recipe) -> TrainingStep:
+        """See `Task.step`."""
+        return TrainingStep(self, trained, Diffusion(trained.pipe.scheduler, recipe.objective), recipe.seed)
 
     @abstractmethod
     def config(self, recipe: Recipe, unet: Any) -> Any:

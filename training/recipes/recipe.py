@@ -1,6 +1,6 @@
 """What every recipe says: models, data, batches, optimiser, objective, checkpoints. Typed, frozen, checked."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from schemas.errors import Refused
@@ -232,6 +232,11 @@ class Recipe:
             raise ValueError(f"seed is 0 to {MAX_SEED}")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError("ema is between 0 and 1, or null")
+
+    def starting_from(self, folder: str) -> "Recipe":
+        """The same, going on from what a run has saved."""
+        start = replace(self.models, start=folder, start_kind=None, language_model=None)
+        return replace(self, models=start)
 
     @property
     def loading(self) -> Loading:
