@@ -116,8 +116,6 @@ def test_each_row_is_what_inference_has_without_what_it_lacks(bench: Bench) -> N
 def test_the_other_rows_are_untouched(bench: Bench) -> None:
     plain, mixed = bench.trained(bench.plain), bench.trained(bench.mixed)
     for at, drop in enumerate(DROPS):
-        alone = bench.trained([bench.mixed[at]])[0]
-        torch.testing.assert_close(mixed[at], alone, rtol=1e-4, atol=1e-5)
         reads = drop != "grounding" or bench.method.kind == "ms_diffusion"
         same = torch.allclose(plain[at], mixed[at], rtol=1e-4, atol=1e-5)
         assert same == (drop == "nothing" or not reads), drop
