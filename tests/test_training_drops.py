@@ -20,8 +20,7 @@ from training import frozen
 from training.data.loader import Loader
 from training.latents import text_of
 from training.methods.known import METHODS
-from training.objective import Diffusion
-from training.step import TrainingStep
+from training.step import text_conditions
 from training.views.example import Drops, Example
 
 NAMES = ("ip_adapter", "mip/sdxl", "mip/sdxl_plus", "ms_diffusion", "easyref/2-single", "ezigen")
@@ -43,7 +42,6 @@ class Bench:
         self.method = METHODS[one.method]
         self.adapter: Any = tiny.randomise(self.method.make(one, self.pipe), 3)
         self.adapter.image_encoder = vision
-        self.step = TrainingStep(self.method, self.adapter, Diffusion(self.pipe.scheduler, one.objective), one.seed)
         with Loader(one.data.sources, one.view, one.loading) as loader:
             batches = list(islice(loader, 2))
         found = [example for batch in batches for example in batch.examples][: len(DROPS)]
@@ -68,7 +66,7 @@ class Bench:
     @torch.no_grad()
     def trained(self, examples: Sequence[Example]) -> Tensor:
         """What a training step predicts."""
-        states, added = self.step._text(self.pipe, examples)
+        states, added = text_conditions(self.pipe, examples, text_of)
         with self.adapter.generation(self.method.conditions(self.adapter, examples, 0), halves=UNGUIDED):
             latents = self.latents.expand(len(examples), -1, -1, -1)
             return self.pipe.unet(latents, 500, states, added_cond_kwargs=added, return_dict=False)[0]
@@ -118,8 +116,6 @@ def test_each_row_is_what_inference_has_without_what_it_lacks(bench: Bench) -> N
 def test_the_other_rows_are_untouched(bench: Bench) -> None:
     plain, mixed = bench.trained(bench.plain), bench.trained(bench.mixed)
     for at, drop in enumerate(DROPS):
-        alone = bench.trained([bench.mixed[at]])[0]
-        torch.testing.assert_close(mixed[at], alone, rtol=1e-4, atol=1e-5)
         reads = drop != "grounding" or bench.method.kind == "ms_diffusion"
         same = torch.allclose(plain[at], mixed[at], rtol=1e-4, atol=1e-5)
         assert same == (drop == "nothing" or not reads), drop

@@ -14,9 +14,8 @@ import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,9 @@ from inference.adapters.reading import Pixels
 from inference.adapters.reference import Reference
 from inference.pipeline import ReferencePipeline, ReferenceWarning
 from schemas import pictures
+from schemas.errors import Refused
 from training.data.buckets import Size
-from training.data.loader import Loader
+from training.heldout import held_out
 from training.methods.known import METHODS
 from training.recipes.recipe import Recipe
 from training.views.frame import shrunk
@@ -68,11 +68,14 @@ def cases(recipe: Recipe) -> list[Case]:
     """The cases of a recipe, read once for the whole run.
 
     Raises:
-        Refused: a picture cannot be read, or there is no validation split that the view accepts a sample of.
+        Refused: a picture cannot be read, there is no validation split that the view accepts a sample of, or no adapter
+            is trained.
     """
     asked = recipe.validation
     if asked.every is None:
         return []
+    if recipe.method not in METHODS:
+        raise Refused(f"{recipe.method} makes no pictures of references: set validation.every=null")
     side = asked.side_px or recipe.data.side_px
     found = [
         Case(
@@ -83,31 +86,11 @@ def cases(recipe: Recipe) -> list[Case]:
         )
         for at, one in enumerate(asked.prompts)
     ]
-    return found + _held_out(recipe, asked.seed + len(found)) if asked.samples else found
-
-
-def _held_out(recipe: Recipe, seed: int) -> list[Case]:
-    recipe = recipe.held_out()
-    # one by one: each keeps the size of its own bucket
-    loading = replace(recipe.loading, global_batch=1, seed=recipe.validation.seed, threads=0)
-    found: dict[str, Case] = {}
-    with Loader(recipe.data.sources, recipe.view, loading) as loader:
-        for batch in islice(loader, sum(len(catalogue.rows) for catalogue in loader.catalogues)):
-            (example,) = batch.examples
-            found.setdefault(
-                example.sample_id,
-                Case(
-                    example.caption,
-                    example.references,
-                    batch.size,
-                    seed + len(found),
-                    example.sample_id,
-                    example.target,
-                ),
-            )
-            if len(found) == recipe.validation.samples:
-                break
-    return list(found.values())
+    for example in held_out(recipe, asked.samples) if asked.samples else ():
+        height, width = example.target.shape[:2]
+        of = example.sample_id, example.target
+        found.append(Case(example.caption, example.references, (height, width), asked.seed + len(found), *of))
+    return found
 
 
 class Validator:
@@ -126,7 +109,6 @@ class Validator:
     def __init__(self, recipe: Recipe, run: Path, done: int, *, rank: int = 0, world: int = 1) -> None:
         self.cases = cases(recipe)
         self._asked, self._folder = recipe.validation, run / FOLDER
-        self._generation = METHODS[recipe.method].generation if self.cases else {}
         self._rank, self._world = rank, world
         # over the hosts: results need no place on a GPU, and waiting for them has no watchdog
         self._group: Any = dist.new_group(backend="gloo", timeout=_PATIENCE) if world > 1 and self.cases else None
@@ -182,7 +164,7 @@ class Validator:
                     num_inference_steps=self._asked.steps,
                     guidance_scale=self._asked.guidance_scale,
                     seed=case.seed,
-                    **self._generation,
+                    **METHODS[adapter.kind].generation,
                 )
             )
         return np.asarray(made.images[0].convert("RGB"))

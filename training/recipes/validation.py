@@ -40,11 +40,11 @@ class Validation:
         every: steps between two validations; one more is made before the first step and one after the last. None for
             no validation.
         prompts: that pictures are made of.
-        samples: beside these, so many samples of the sources' validation split, as the recipe's view shows them.
+        samples: beside these, so many samples of the sources' validation splits, as the recipe's view shows them.
         side_px: of the prompts' pictures; None for that of the training. Samples have the size of their bucket.
         steps: of denoising; None for the pipeline's own.
         guidance_scale: of the text; None for the pipeline's own.
-        seed: of the first picture, counting up, and of what is drawn of the samples.
+        seed: of the first picture, counting up.
     """
 
     every: int | None = None
