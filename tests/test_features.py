@@ -175,7 +175,7 @@ def test_features_that_were_cut_off_or_lack_a_unit_are_refused(
 
 
 OTHERS = {
-    "view.cutout.flip=0.25": r"transform.cutout.*'flip': 0.5.* -> .*'flip': 0.25.*--replace",
+    "view.cutout.flip=0.25": r"transform.cutout.flip: 0.5 -> 0.25\): run .*--replace",
     "data.side_px=32": r"transform.buckets: \[\[64, 64\]\] -> \[\[32, 32\]\]",
     "precision=bf16": "precision: 'no' -> 'bf16'",
     "data.variants=3": r"variants: 2 -> 3\): run .*--variants 3 --replace",
