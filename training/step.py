@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from inference.adapters.calls import UNGUIDED
 from training.data.draws import Purpose, noise, timesteps
-from training.latents import target_latents, texts_of
+from training.latents import captions_of, target_latents
 from training.methods.method import Method
 from training.objective import Diffusion
 from training.views.example import Example
@@ -67,7 +67,7 @@ class TrainingStep(nn.Module):
     def _text(self, pipe: Any, examples: Sequence[Example]) -> tuple[Tensor, dict[str, Tensor] | None]:
         """Text states, and what SDXL's UNet is told besides. A dropped text is the empty one."""
         texts = ["" if example.drops.text else example.caption for example in examples]
-        states, pooled = texts_of(pipe, texts, examples)
+        states, pooled = captions_of(pipe, texts, examples)
         if pooled is None:
             return states, None
         sizes = torch.tensor([example.sizes.time_ids() for example in examples], dtype=pooled.dtype)
