@@ -96,7 +96,7 @@ def test_losses_with_features_are_those_without_but_for_the_noise_of_bf16(
     others = losses(one(name, models, url, *DRAWS[name], "precision='no'"))
     assert rms(kept["no"] - plain["no"]) <= noise / 8  # fp16, in which they are stored, has three bits more than bf16
     assert rms(kept["bf16"] - plain["bf16"]) <= 3 * noise  # both have noise of their own, from batches of other sizes
-    assert rms(others - plain["no"]) > 3 * noise  # other crops and captions are not within it
+    assert rms(others - plain["no"]) > noise  # other crops and captions are eight times as far as fp32 may be
 
 
 def rms(values: np.ndarray) -> float:
