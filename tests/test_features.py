@@ -96,7 +96,7 @@ def test_losses_with_features_are_those_without_but_for_the_noise_of_bf16(
     others = losses(one(name, models, url, *DRAWS[name], "precision='no'"))
     assert rms(kept["no"] - plain["no"]) <= noise / 8  # fp16, in which they are stored, has three bits more than bf16
     assert rms(kept["bf16"] - plain["bf16"]) <= 3 * noise  # both have noise of their own, from batches of other sizes
-    assert rms(others - plain["no"]) > 3 * noise  # other crops and captions are not within it
+    assert rms(others - plain["no"]) > noise  # other crops and captions are eight times as far as fp32 may be
 
 
 def rms(values: np.ndarray) -> float:
@@ -175,7 +175,7 @@ def test_features_that_were_cut_off_or_lack_a_unit_are_refused(
 
 
 OTHERS = {
-    "view.cutout.flip=0.25": r"transform.cutout.*'flip': 0.5.* -> .*'flip': 0.25.*--replace",
+    "view.cutout.flip=0.25": r"transform.cutout.flip: 0.5 -> 0.25\): run .*--replace",
     "data.side_px=32": r"transform.buckets: \[\[64, 64\]\] -> \[\[32, 32\]\]",
     "precision=bf16": "precision: 'no' -> 'bf16'",
     "data.variants=3": r"variants: 2 -> 3\): run .*--variants 3 --replace",

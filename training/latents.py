@@ -22,16 +22,21 @@ def target_latents(pipe: Any, examples: Sequence[Example], draws: Draws) -> Tens
     return sampled(stored(examples, keys, torch.float32).to(pipe.unet.device), draws)
 
 
-def texts_of(pipe: Any, texts: Sequence[str], owners: Sequence[Example]) -> tuple[Tensor, Tensor | None]:
+def captions_of(pipe: Any, texts: Sequence[str], owners: Sequence[Example]) -> tuple[Tensor, Tensor | None]:
     """Text states and pooled states, as of `text_of`: computed, or as stored with the example that each text is of."""
     if owners[0].stored is None:
         return text_of(pipe, texts)
-    device, dtype = pipe.unet.device, pipe.unet.dtype
-    states = stored(owners, [states_key(text) for text in texts], dtype).to(device)
-    pooled = [pooled_key(text) for text in texts]
+    states, pooled = states_of(pipe, texts, owners), [pooled_key(text) for text in texts]
     if pooled[0] not in owners[0].stored.tensors:
         return states, None
-    return states, stored(owners, pooled, dtype).to(device)
+    return states, stored(owners, pooled, pipe.unet.dtype).to(pipe.unet.device)
+
+
+def states_of(pipe: Any, texts: Sequence[str], owners: Sequence[Example]) -> Tensor:
+    """The text states of `captions_of` alone, of any texts."""
+    if owners[0].stored is None:
+        return text_of(pipe, texts)[0]
+    return stored(owners, [states_key(text) for text in texts], pipe.unet.dtype).to(pipe.unet.device)
 
 
 def stored(owners: Sequence[Example], keys: Sequence[str], dtype: torch.dtype) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from inference.adapters.calls import UNGUIDED
 from training.data.draws import Purpose, noise, timesteps
-from training.latents import target_latents, texts_of
+from training.latents import captions_of, target_latents
 from training.objective import Diffusion
 from training.views.example import Example, targets
 
@@ -57,7 +57,7 @@ class TrainingStep(nn.Module):
         pipe: Any = self.adapter.pipe
         drawn = draws(self._seed, examples, pipe.unet.device)
         latents = target_latents(pipe, examples, lambda shape: drawn(shape, Purpose.POSTERIOR))
-        states, added = text_conditions(pipe, examples, texts_of)
+        states, added = text_conditions(pipe, examples, captions_of)
         conditioned.enter_context(
             self.adapter.generation(self._method.conditions(self.adapter, examples, self._seed), halves=UNGUIDED)
         )

@@ -12,7 +12,7 @@ from inference.adapters.ezigen import EZIGenConditioning, EZIGenConfig, subject_
 from inference.adapters.reference import Pixels
 from inference.adapters.reference_unet import subject_pixels
 from training.data.draws import Purpose, generator
-from training.latents import latents_of, posterior_of, sampled, stored_pictures, texts_of
+from training.latents import latents_of, posterior_of, sampled, states_of, stored_pictures
 from training.methods.method import Method
 from training.recipes.recipe import Recipe
 from training.views.example import Example
@@ -69,7 +69,7 @@ class EZIGen(Method):
             )
         else:
             latents = sampled(torch.cat(kept).to(pipe.unet.device), draws)
-        laid = [_laid(values, counts) for values in (latents, texts_of(pipe, texts, owners)[0])]
+        laid = [_laid(values, counts) for values in (latents, states_of(pipe, texts, owners))]
         strengths = _laid(torch.ones(sum(counts)), counts)
         conditions = adapter.condition(*laid, strengths=strengths, generator=torch.Generator().manual_seed(0))
         return adapter.without_subjects(conditions, torch.tensor([example.drops.image for example in examples]))

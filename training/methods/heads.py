@@ -14,7 +14,7 @@ from inference.adapters.reference import Pixels
 from inference.adapters.tokens import TokenConditioning, stack
 from schemas.errors import Refused
 from training.features.stored import BLANK
-from training.latents import stored, stored_pictures, texts_of
+from training.latents import states_of, stored, stored_pictures
 from training.methods.method import Method, references_of, split
 from training.recipes.kinds import HeadSizes
 from training.recipes.recipe import Recipe
@@ -96,7 +96,7 @@ class MIP(IPAdapter):
         if examples[0].stored is not None:
             owners = [example for example in examples for _ in example.references]
             words = [*self.words(phrases), ""]
-            encoded = texts_of(adapter.pipe, words, [*owners, owners[0]])[0]
+            encoded = states_of(adapter.pipe, words, [*owners, owners[0]])
         states, rows, empty = adapter.phrases(phrases, encoded)
         whole = MIPConditioning(
             tokens=plain.tokens,
