@@ -67,6 +67,7 @@ evaluate           --benchmark --data --out --limit --metrics --dry-run --clip -
                    --address --item-timeout
 cache              <dataset> --recipe --set --variants --out --split --device --batch --replace --dry-run --workers \
                    --address --item-timeout
+heldout            <adapter> --config --set --samples
 train              --config --out --set --resume --print-config --preview
 sample-data        <out> --images --videos --seed
 demo               <out> --images --videos --seed --workers --address --item-timeout

@@ -27,10 +27,10 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
         "cache",
         "training.command:cache",
         "Compute once, on Ray, what a recipe keeps frozen: latents, text states, features of references. Resumes; does "
-        "only what is missing or out of date. Then train with `features` in the source.",
+        "only what is missing or out of date. Then train with it: --set 'data.sources=[{url: DATASET, features: "
+        "FEATURES}]'.",
         "  refloom cache DATASET --recipe mip/sdxl\n"
-        "  refloom cache DATASET --recipe ms_diffusion --variants 2 --out s3://bucket/features --device cuda\n"
-        "  refloom train --config mip/sdxl --set 'data.sources=[{url: DATASET, features: DATASET/features/mip-sdxl}]'",
+        "  refloom cache DATASET --recipe ms_diffusion --variants 2 --out s3://bucket/features --device cuda",
     )
     cache.add_argument("dataset", metavar="DATASET", help="a dataset or a publication")
     cache.add_argument("--recipe", required=True, metavar="NAME", help=_RECIPES)
@@ -56,15 +56,12 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
         "train",
         "training.command:train",
         "Train an adapter on samples by a recipe. Ctrl-C saves; resumes to the same bits. On several GPUs the same "
-        "recipe is shared by all of them: accelerate launch -m training, with the same arguments, and a config of "
-        "accelerate's, of which `python -m training.launch` lists those that ship (DDP, DeepSpeed ZeRO-2 and 3). A run "
-        "goes on with any other number of GPUs and under any other of them. A launcher that is stopped kills its "
-        "processes after 30 s: TORCH_ELASTIC_SHUTDOWN_TIMEOUT=300 leaves them time to save.",
+        "recipe is shared by all of them: `accelerate launch --config_file $(python -m training.launch zero2-8) -m "
+        "training`, with the same arguments; `python -m training.launch` lists the configs that ship (DDP, DeepSpeed "
+        "ZeRO-2 and 3). A run goes on with any other number of GPUs and under any other of them. A launcher that is "
+        "stopped kills its processes after 30 s: TORCH_ELASTIC_SHUTDOWN_TIMEOUT=300 leaves them time to save.",
         "  refloom train --config mip/sdxl --set 'data.sources=[{url: DATASET}]' --set models.start=ip-adapter.bin\n"
-        "  refloom train --config ms_diffusion --out RUN --resume latest\n"
-        "  accelerate launch --config_file $(python -m training.launch zero2-8) -m training --config mip/sdxl ...\n"
-        "  accelerate launch --config_file $(python -m training.launch zero2-4x8) --machine_rank 0 "
-        "--main_process_ip HOST -m training ...",
+        "  refloom train --config ms_diffusion --out RUN --resume latest",
     )
     train.add_argument(
         "--config",
