@@ -38,7 +38,7 @@ def video(number: int) -> tuple[Any, list[bytes]]:
         for step in (0, 20, 40)
     )
     sample = scene("video", frames)
-    return sample.row | {"sample_id": f"video/{number}"}, [bytes(data) for data in sample._images]
+    return sample.row | {"sample_id": f"video/test-{number}/0"}, [bytes(data) for data in sample._images]
 
 
 def write_videos(root: Path, units: int = 2, rows: int = 6, held_out: int = 0) -> str:
