@@ -14,8 +14,13 @@ from typing import Any
 
 import deepspeed
 import torch
-from deepspeed.utils import safe_get_full_optimizer_state, safe_set_full_optimizer_state
+from deepspeed.utils import (
+    safe_get_full_optimizer_state,
+    safe_set_full_optimizer_state,
+    safe_set_local_optimizer_state,
+)
 from torch import Tensor, nn
+from torch.nn import functional
 
 from schemas.errors import Refused
 from training.preflight import Outlook
@@ -102,10 +107,9 @@ class Zero(Strategy):
             raise Refused("the checkpoint's parameters were not all trained in every step: go on without DeepSpeed")
         for name, parameter in self._named.items():
             for what in _MOMENTS:
-                value = tensors[f"{name}|{what}"].to(self.accelerator.device)
-                safe_set_full_optimizer_state(parameter, value, what)
+                self._set(parameter, what, tensors[f"{name}|{what}"].to(self.accelerator.device))
         for state in self._states().values():
-            state["step"].fill_(steps.copy().pop())
+            state["step"].fill_(*steps)
 
     def state(self) -> dict[str, Tensor]:
         """See `Strategy.state`; whole ones are kept by the first process alone."""
@@ -130,6 +134,16 @@ class Zero(Strategy):
         """See `Strategy.clipped`; DeepSpeed has clipped and stepped in `backward`."""
         norm = float("inf") if self._optimizer.step_was_skipped else self._engine.get_global_grad_norm()
         return torch.as_tensor(norm, dtype=torch.float32, device=self.accelerator.device)
+
+    def _set(self, parameter: Any, what: str, value: Tensor) -> None:
+        """Give this process its part of a state of AdamW."""
+        if not hasattr(parameter, "ds_id"):
+            safe_set_full_optimizer_state(parameter, value, what)
+            return
+        # DeepSpeed's own way of cutting up under stage 3 fails where a number does not divide by the processes
+        size, rank = parameter.ds_tensor.numel(), self.accelerator.process_index
+        padded = functional.pad(value.flatten(), (0, size * self.accelerator.num_processes - value.numel()))
+        safe_set_local_optimizer_state(parameter, padded[rank * size : (rank + 1) * size], what)
 
     def _states(self) -> dict[Tensor, dict[str, Tensor]]:
         """Of AdamW, by the flat part that this process has of each group."""
