@@ -21,13 +21,13 @@ def add_commands(commands: Any, command: Command) -> None:
         "Train an adapter on samples by a recipe. Ctrl-C saves; resumes to the same bits. On several GPUs the same "
         "recipe is shared by all of them: accelerate launch -m training, with the same arguments, and a config of "
         "accelerate's, of which `python -m training.launch` lists those that ship (DDP, DeepSpeed ZeRO-2 and 3). A run "
-        "goes on with any other number of GPUs and under any other of them. A launcher that is stopped kills its processes "
-        "after 30 s: TORCH_ELASTIC_SHUTDOWN_TIMEOUT=300 leaves them time to save.",
+        "goes on with any other number of GPUs and under any other of them. A launcher that is stopped kills its "
+        "processes after 30 s: TORCH_ELASTIC_SHUTDOWN_TIMEOUT=300 leaves them time to save.",
         "  refloom train --config mip/sdxl --set 'data.sources=[{url: DATASET}]' --set models.start=ip-adapter.bin\n"
         "  refloom train --config ms_diffusion --out RUN --resume latest\n"
         "  accelerate launch --config_file $(python -m training.launch zero2-8) -m training --config mip/sdxl ...\n"
-        "  accelerate launch --config_file $(python -m training.launch zero2-4x8) --machine_rank 0 --main_process_ip HOST "
-        "-m training ...",
+        "  accelerate launch --config_file $(python -m training.launch zero2-4x8) --machine_rank 0 "
+        "--main_process_ip HOST -m training ...",
     )
     train.add_argument(
         "--config",

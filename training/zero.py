@@ -83,16 +83,37 @@ def _check(recipe: Recipe, zero: Mapping[str, Any], asked: Mapping[str, Any]) ->
         raise Refused("a moving average needs whole weights in each process: take stage 2, or set ema=null")
 
 
+class Flat(nn.Module):
+    """A training step as one module, with all of the adapter's parameters and nothing inside.
+
+    Stage 3 gathers weights module by module and expects each process to call the same ones in the same order. Which
+    parts of an adapter are called depends on the samples, and the UNet's attention uses weights without their modules.
+    So weights are gathered for the whole step.
+
+    Args:
+        step_of: the training step.
+    """
+
+    def __init__(self, step_of: Any) -> None:
+        super().__init__()
+        self.adapter: nn.Module
+        object.__setattr__(self, "adapter", step_of.adapter)  # not as a part
+        object.__setattr__(self, "_step", step_of)
+        for name, parameter in step_of.adapter.named_parameters():
+            self.register_parameter(name.replace(".", "/"), parameter)
+
+    def forward(self, *arguments: Any) -> Tensor:
+        """See `TrainingStep.forward`."""
+        loss: Tensor = self._step(*arguments)
+        return loss
+
+
 class Zero(Strategy):
     """See `Strategy`."""
 
     def prepare(self, step_of: Any, named: Mapping[str, nn.Parameter], adamw: torch.optim.Optimizer) -> tuple[Any, Any]:
         """See `Strategy.prepare`."""
-        engine, prepared = super().prepare(step_of, named, adamw)
-        for parameter in step_of.adapter.parameters():
-            if hasattr(parameter, "ds_id"):
-                # the UNet's attention uses it, not only the module that has it: it is there in the whole step
-                deepspeed.zero.register_external_parameter(step_of, parameter)
+        engine, prepared = super().prepare(Flat(step_of), named, adamw)
         self._engine, self._optimizer = engine, prepared
         self._begin_states()
         return engine, prepared
