@@ -61,8 +61,9 @@ def settings(recipe: Recipe, outlook: Outlook, asked: Mapping[str, Any]) -> dict
     if recipe.precision == "bf16":
         # no module is communicated in less than fp32, as without DeepSpeed
         ours["torch_autocast"] = {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}
-    sizes = {"reduce_bucket_size": bucket, "allgather_bucket_size": bucket}
-    return {**ours, "zero_optimization": {**sizes, **zero}, "zero_allow_untested_optimizer": True}
+    # stage 3 would put a linear of its own in place of torch's, for the frozen models too
+    kept = {"reduce_bucket_size": bucket, "allgather_bucket_size": bucket, "memory_efficient_linear": False}
+    return {**ours, "zero_optimization": {**kept, **zero}, "zero_allow_untested_optimizer": True}
 
 
 def _check(recipe: Recipe, zero: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
@@ -96,15 +97,13 @@ class Flat(nn.Module):
 
     def __init__(self, step_of: Any) -> None:
         super().__init__()
-        self.adapter: nn.Module
-        object.__setattr__(self, "adapter", step_of.adapter)  # not as a part
-        object.__setattr__(self, "_step", step_of)
+        self._inside = (step_of,)  # so that it is not a part
         for name, parameter in step_of.adapter.named_parameters():
             self.register_parameter(name.replace(".", "/"), parameter)
 
     def forward(self, *arguments: Any) -> Tensor:
         """See `TrainingStep.forward`."""
-        loss: Tensor = self._step(*arguments)
+        loss: Tensor = self._inside[0](*arguments)
         return loss
 
 
@@ -113,10 +112,10 @@ class Zero(Strategy):
 
     def prepare(self, step_of: Any, named: Mapping[str, nn.Parameter], adamw: torch.optim.Optimizer) -> tuple[Any, Any]:
         """See `Strategy.prepare`."""
-        engine, prepared = super().prepare(Flat(step_of), named, adamw)
-        self._engine, self._optimizer = engine, prepared
+        self._adapter, self._named = step_of.adapter, dict(named)
+        self._engine, self._optimizer = self.accelerator.prepare(Flat(step_of), adamw)
         self._begin_states()
-        return engine, prepared
+        return self._engine, self._optimizer
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """See `Strategy.load`."""
