@@ -84,7 +84,8 @@ def test_two_processes_train_and_go_on_as_one_does(strategy: str, work: Path, tm
         for what in ("loss", "gradient_norm", "lr"):
             assert lines(run, what) == pytest.approx(lines(alone, what)[since:], rel=1e-5)
         assert apart(run, alone) < 1e-5
-        assert apart(run, alone, checkpoint.OPTIMIZER) < 1e-4  # squares of what differs by some 1e-5
+        # gradients of the gates are sums of what nearly cancels
+        assert apart(run, alone, checkpoint.OPTIMIZER) < 1e-3
         if average:
             assert apart(run, alone, checkpoint.AVERAGE) < 1e-5
     exported = [weights.read_safetensors(run / ADAPTER) for run in (two, tmp_path / "again")]

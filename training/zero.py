@@ -14,8 +14,13 @@ from typing import Any
 
 import deepspeed
 import torch
-from deepspeed.utils import safe_get_full_optimizer_state, safe_set_full_optimizer_state
+from deepspeed.utils import (
+    safe_get_full_optimizer_state,
+    safe_set_full_optimizer_state,
+    safe_set_local_optimizer_state,
+)
 from torch import Tensor, nn
+from torch.nn import functional
 
 from schemas.errors import Refused
 from training.preflight import Outlook
@@ -56,8 +61,9 @@ def settings(recipe: Recipe, outlook: Outlook, asked: Mapping[str, Any]) -> dict
     if recipe.precision == "bf16":
         # no module is communicated in less than fp32, as without DeepSpeed
         ours["torch_autocast"] = {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}
-    sizes = {"reduce_bucket_size": bucket, "allgather_bucket_size": bucket}
-    return {**ours, "zero_optimization": {**sizes, **zero}, "zero_allow_untested_optimizer": True}
+    # stage 3 would put a linear of its own in place of torch's, for the frozen models too
+    kept = {"reduce_bucket_size": bucket, "allgather_bucket_size": bucket, "memory_efficient_linear": False}
+    return {**ours, "zero_optimization": {**kept, **zero}, "zero_allow_untested_optimizer": True}
 
 
 def _check(recipe: Recipe, zero: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
@@ -78,19 +84,38 @@ def _check(recipe: Recipe, zero: Mapping[str, Any], asked: Mapping[str, Any]) ->
         raise Refused("a moving average needs whole weights in each process: take stage 2, or set ema=null")
 
 
+class Flat(nn.Module):
+    """A training step as one module, with all of the adapter's parameters and nothing inside.
+
+    Stage 3 gathers weights module by module and expects each process to call the same ones in the same order. Which
+    parts of an adapter are called depends on the samples, and the UNet's attention uses weights without their modules.
+    So weights are gathered for the whole step.
+
+    Args:
+        step_of: the training step.
+    """
+
+    def __init__(self, step_of: Any) -> None:
+        super().__init__()
+        self._inside = (step_of,)  # so that it is not a part
+        for name, parameter in step_of.adapter.named_parameters():
+            self.register_parameter(name.replace(".", "/"), parameter)
+
+    def forward(self, *arguments: Any) -> Tensor:
+        """See `TrainingStep.forward`."""
+        loss: Tensor = self._inside[0](*arguments)
+        return loss
+
+
 class Zero(Strategy):
     """See `Strategy`."""
 
     def prepare(self, step_of: Any, named: Mapping[str, nn.Parameter], adamw: torch.optim.Optimizer) -> tuple[Any, Any]:
         """See `Strategy.prepare`."""
-        engine, prepared = super().prepare(step_of, named, adamw)
-        for parameter in step_of.adapter.parameters():
-            if hasattr(parameter, "ds_id"):
-                # the UNet's attention uses it, not only the module that has it: it is there in the whole step
-                deepspeed.zero.register_external_parameter(step_of, parameter)
-        self._engine, self._optimizer = engine, prepared
+        self._adapter, self._named = step_of.adapter, dict(named)
+        self._engine, self._optimizer = self.accelerator.prepare(Flat(step_of), adamw)
         self._begin_states()
-        return engine, prepared
+        return self._engine, self._optimizer
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """See `Strategy.load`."""
@@ -102,10 +127,9 @@ class Zero(Strategy):
             raise Refused("the checkpoint's parameters were not all trained in every step: go on without DeepSpeed")
         for name, parameter in self._named.items():
             for what in _MOMENTS:
-                value = tensors[f"{name}|{what}"].to(self.accelerator.device)
-                safe_set_full_optimizer_state(parameter, value, what)
+                self._set(parameter, what, tensors[f"{name}|{what}"].to(self.accelerator.device))
         for state in self._states().values():
-            state["step"].fill_(steps.copy().pop())
+            state["step"].fill_(*steps)
 
     def state(self) -> dict[str, Tensor]:
         """See `Strategy.state`; whole ones are kept by the first process alone."""
@@ -130,6 +154,16 @@ class Zero(Strategy):
         """See `Strategy.clipped`; DeepSpeed has clipped and stepped in `backward`."""
         norm = float("inf") if self._optimizer.step_was_skipped else self._engine.get_global_grad_norm()
         return torch.as_tensor(norm, dtype=torch.float32, device=self.accelerator.device)
+
+    def _set(self, parameter: Any, what: str, value: Tensor) -> None:
+        """Give this process its part of a state of AdamW."""
+        if not hasattr(parameter, "ds_id"):
+            safe_set_full_optimizer_state(parameter, value, what)
+            return
+        # DeepSpeed's own way of cutting up under stage 3 fails where a number does not divide by the processes
+        size, rank = parameter.ds_tensor.numel(), self.accelerator.process_index
+        padded = functional.pad(value.flatten(), (0, size * self.accelerator.num_processes - value.numel()))
+        safe_set_local_optimizer_state(parameter, padded[rank * size : (rank + 1) * size], what)
 
     def _states(self) -> dict[Tensor, dict[str, Tensor]]:
         """Of AdamW, by the flat part that this process has of each group."""
