@@ -28,7 +28,7 @@ _CURVES = (
         False,
     ),
     ("mfu", "MFU, %", "model FLOPs of a step, counted once, over what the device could do at most", 100.0, False),
-    ("tflops_per_second", "TFLOP/s", "model FLOPs of a step, counted once; of one process", 1.0, False),
+    ("tflops_per_second", "GFLOP/s", "model FLOPs of a step, counted once; of one process", 1000.0, False),
     ("bad_steps", "Bad steps", "whose gradients were not finite, since the line before", 1.0, False),
 )
 
