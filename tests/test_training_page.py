@@ -1,4 +1,4 @@
-"""The page of a run: all that counts is there, nothing runs, nothing of a dataset is markup, and it fits a telephone."""
+"""The page of a run: all that counts is there, nothing runs, no data becomes markup, and it fits a telephone."""
 
 import json
 import math
