@@ -37,8 +37,8 @@ def heldout(options: argparse.Namespace) -> int:
     recipe = book.load(options.config, options.overrides)
     found = compare(recipe, options.adapter, samples=options.samples)
     print(
-        f"{found.samples} samples: loss {found.right:.4f} with the right references, {found.shuffled:.4f} with those of "
-        f"other samples: {found.difference:+.4f} ± {found.error:.4f}, {found.margin:+.1%}"
+        f"{found.samples} samples: loss {found.right:.4f} with the right references, {found.shuffled:.4f} with those "
+        f"of other samples: {found.difference:+.4f} ± {found.error:.4f}, {found.margin:+.1%}"
     )
     return 0
 

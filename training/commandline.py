@@ -28,8 +28,8 @@ def add_commands(commands: Any, command: Command) -> None:
         required=True,
         metavar="NAME",
         help="a recipe: easyref/1-alignment, easyref/2-single, easyref/3-multi, ezigen, mip/sdxl, mip/sdxl_plus, "
-        "ms_diffusion, ip_adapter; each also under tiny/ for the models that base/tiny/sdxl, sd, clip and qwen2vl make, "
-        "and under debug/ in a size for tests; or a YAML file",
+        "ms_diffusion, ip_adapter; each also under tiny/ for the models that base/tiny/sdxl, sd, clip and qwen2vl "
+        "make, and under debug/ in a size for tests; or a YAML file",
     )
     train.add_argument("--out", metavar="RUN", help="folder of the run (default: runs/NAME)")
     train.add_argument(
@@ -42,8 +42,8 @@ def add_commands(commands: Any, command: Command) -> None:
         commands,
         "heldout",
         "training.command:heldout",
-        "Whether an adapter reads its references: its loss on held-out samples with the right references and with those "
-        "of other samples, at the same noise.",
+        "Whether an adapter reads its references: its loss on held-out samples with the right references and with "
+        "those of other samples, at the same noise.",
         "  refloom heldout RUN/adapter --config tiny/mip/sdxl --set 'data.sources=[{url: DATASET}]'\n"
         "  refloom heldout RUN/adapter --config RUN/recipe.yaml --samples 200",
     )

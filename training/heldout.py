@@ -28,6 +28,11 @@ TIMESTEPS = (200, 400, 600, 800)
 """Where references tell most: earlier there is little to guess, later little can be seen in the loss."""
 
 
+SPLIT = "validation"
+_FAR = 1 << 40
+"""No stream comes so far, so positions beyond it have noise of their own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """Losses of held-out samples, means over samples and timesteps.
@@ -98,7 +103,7 @@ def held_out(recipe: Recipe, samples: int) -> list[Example]:
     """Examples of the validation splits, of different samples, with nothing dropped, those of one size together."""
     whole: Any = recipe.view
     view = replace(whole, dropout=Dropout(text=0, image=0, both=0, grounding=0))
-    sources = [replace(source, split="validation") for source in recipe.data.sources]
+    sources = [replace(source, split=SPLIT) for source in recipe.data.sources]
     with Loader(sources, view, replace(recipe.loading, global_batch=1)) as loader:
         count = min(samples, sum(len(catalogue.rows) for catalogue in loader.catalogues))
         examples = {example.sample_id: example for _ in range(count) for example in next(loader).examples}
@@ -139,10 +144,6 @@ def _losses(step: TrainingStep, examples: Sequence[Example], when: int, at: int,
             with torch.no_grad(), ExitStack() as conditioned:
                 out.append(step.losses(part, torch.full((len(part),), when), conditioned).cpu())
     return torch.cat(out)
-
-
-_FAR = 1 << 40
-"""No stream comes so far, so positions beyond it have noise of their own."""
 
 
 def _kind(example: Example) -> str:

@@ -3,16 +3,19 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from inference.hub import locate
+from inference.hub import fetch, locate
 from schemas.errors import Refused
 from training.methods.task import Task
-from training.recipes.recipe import Models, Recipe
+from training.recipes.recipe import Recipe
+
+_FILES = ("*.json", "*.safetensors", "*.txt")
 
 
 class WithTokenizer(nn.Module):
@@ -37,11 +40,9 @@ class Base(Task):
 
     def check(self, recipe: Recipe) -> None:
         """See `Task.check`."""
-        given = [name for name in Models.__slots__ if getattr(recipe.models, name) and name != "start"]
-        if given:
-            raise Refused(
-                f"{self.kind} is trained by itself: leave out {', '.join(f'models.{name}' for name in given)}"
-            )
+        names = (field.name for field in fields(recipe.models) if field.name != "start")
+        if given := [f"models.{name}" for name in names if getattr(recipe.models, name)]:
+            raise Refused(f"{self.kind} is trained by itself: leave out {', '.join(given)}")
 
     def shapes(self, recipe: Recipe) -> nn.Module:
         """See `Task.shapes`. It is tiny, so it is made and thrown away."""
@@ -51,14 +52,11 @@ class Base(Task):
     def ready(self, recipe: Recipe, device: torch.device) -> Iterator[Any]:
         """See `Task.ready`."""
         start = recipe.models.start
-        if start is None:
-            made = self.new(recipe)
-        else:
-            folder = locate(start, self.kind).path
-            try:
-                made = self.load(folder)
-            except (OSError, ValueError, KeyError, AttributeError) as error:
-                raise Refused(f"{start} is no {self.kind} to go on from: {str(error)[:300]}") from error
+        made = self.new(recipe) if start is None else self.load(_folder(start, self.kind))
+        if start is not None and _sizes(made) != _sizes(self.new(recipe)):
+            raise Refused(
+                f"{start} is of other sizes than the recipe's: set `adapter` to them, or leave models.start out"
+            )
         yield made.float().to(device).train()
 
     @abstractmethod
@@ -70,5 +68,33 @@ class Base(Task):
         """What `save_pretrained` wrote.
 
         Raises:
-            OSError, ValueError, KeyError, AttributeError: it is something else.
+            Refused: it is something else.
         """
+
+
+def load_with_tokenizer(kind: type[Any], folder: Path) -> WithTokenizer:
+    """What `WithTokenizer.save_pretrained` wrote.
+
+    Args:
+        kind: class of the model.
+        folder: of both.
+
+    Raises:
+        Refused: there is no such model.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        model = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+        return WithTokenizer(model, AutoTokenizer.from_pretrained(folder, local_files_only=True))
+    except (OSError, ValueError, KeyError) as error:
+        raise Refused(f"{folder} is no {kind.__name__} with its tokenizer: {str(error)[:300]}") from error
+
+
+def _folder(start: str, kind: str) -> Path:
+    place = locate(start, kind)
+    return place.path if place.local else fetch(place.name, _FILES)
+
+
+def _sizes(module: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in module.state_dict().items()}

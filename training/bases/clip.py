@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from inference.adapters.vision import clip_pixels
-from training.bases.base import Base, WithTokenizer
+from training.bases.base import Base, WithTokenizer, load_with_tokenizer
 from training.data.draws import Purpose, generator
 from training.recipes.recipe import Recipe
 from training.tiny.encoders import clip
@@ -33,10 +33,9 @@ class Clip(Base):
 
     def load(self, folder: Path) -> WithTokenizer:
         """See `Base.load`."""
-        from transformers import AutoTokenizer, CLIPModel
+        from transformers import CLIPModel
 
-        model: Any = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-        return WithTokenizer(model, AutoTokenizer.from_pretrained(folder, local_files_only=True))
+        return load_with_tokenizer(CLIPModel, folder)
 
     def step(self, trained: WithTokenizer, recipe: Recipe) -> nn.Module:
         """See `Task.step`."""

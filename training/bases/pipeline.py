@@ -15,7 +15,7 @@ from training.data.draws import Purpose
 from training.latents import text_states
 from training.objective import Diffusion
 from training.recipes.recipe import Recipe
-from training.step import denoising_losses, draws, drawn_timesteps, pixels_of, text_conditions
+from training.step import denoising_losses, drawn_timesteps, draws, pixels_of, text_conditions
 from training.tiny.pipelines import pipeline
 from training.views.example import Example
 

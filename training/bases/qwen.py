@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +10,7 @@ from torch.nn import functional
 
 from inference.adapters.qwen import attention_mask
 from inference.adapters.qwen_inputs import chat_inputs
-from training.bases.base import Base, WithTokenizer
+from training.bases.base import Base, WithTokenizer, load_with_tokenizer
 from training.recipes.recipe import Recipe
 from training.tiny.encoders import qwen, qwen_config
 from training.tiny.tokenizers import qwen_tokenizer
@@ -32,12 +31,9 @@ class Qwen(Base):
 
     def load(self, folder: Path) -> WithTokenizer:
         """See `Base.load`."""
-        from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
+        from transformers import Qwen2VLForConditionalGeneration
 
-        model: Any = Qwen2VLForConditionalGeneration.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
-        )
-        return WithTokenizer(model, AutoTokenizer.from_pretrained(folder, local_files_only=True))
+        return load_with_tokenizer(Qwen2VLForConditionalGeneration, folder)
 
     def step(self, trained: WithTokenizer, recipe: Recipe) -> nn.Module:
         """See `Task.step`."""

@@ -1,4 +1,4 @@
-"""Tokenizers without the network: CLIP's own, from the vocabulary that open_clip ships, and Qwen's with bytes for words."""
+"""Tokenizers without the network: CLIP's own, whose vocabulary open_clip ships, and Qwen's with bytes for words."""
 
 import functools
 
