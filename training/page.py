@@ -28,7 +28,7 @@ _CURVES = (
         False,
     ),
     ("mfu", "MFU, %", "model FLOPs of a step, counted once, over what the device could do at most", 100.0, False),
-    ("tflops_per_second", "TFLOP/s", "model FLOPs of a step, counted once; of one process", 1.0, False),
+    ("tflops_per_second", "GFLOP/s", "model FLOPs of a step, counted once; of one process", 1000.0, False),
     ("bad_steps", "Bad steps", "whose gradients were not finite, since the line before", 1.0, False),
 )
 
@@ -53,12 +53,10 @@ def render(run: Path) -> str:
     lines = journal.read(run)
     parts = [
         _top(run, recipe, lines),
-        section(
-            "curves", "Curves", "Point at a curve for its numbers.", tag("div", {"class": "cards"}, *_curves(lines))
-        )
+        section("curves", "Curves", "Point at a curve for its numbers.", tag("div", {"class": "cards"}, *curves(lines)))
         if lines
         else None,
-        _validation(run),
+        pictures(run),
         _lost(lines),
         section("recipe", "Recipe", "With all its values.", details("show", tag("pre", NONE, words))),
     ]
@@ -103,7 +101,8 @@ def _why_no_mfu(line: Line) -> str:
     return "" if line.get("mfu") is not None else "this device's peak is not known"
 
 
-def _curves(lines: Sequence[Line]) -> list[Html]:
+def curves(lines: Sequence[Line]) -> list[Html]:
+    """A card with a chart of each number of the log that there is."""
     out = []
     for key, title, doc, factor, smooth in _CURVES:
         values = [None if line.get(key) is None else line[key] * factor for line in lines]
@@ -116,7 +115,13 @@ def _curves(lines: Sequence[Line]) -> list[Html]:
     return out
 
 
-def _validation(run: Path) -> Html | None:
+def pictures(run: Path, prefix: str = "") -> Html | None:
+    """What validation made, a row for each time; None where there is none.
+
+    Args:
+        run: folder of the run.
+        prefix: that leads to it from the page.
+    """
     file = run / validation.FOLDER / validation.CASES
     if not file.is_file():
         return None
@@ -126,15 +131,15 @@ def _validation(run: Path) -> Html | None:
     count = len(cases)
     rows: list[tuple[str, str, list[Html | None]]] = [
         ("", "", [_words(case) for case in cases]),
-        ("references", "", [_references(case) for case in cases]),
+        ("references", "", [_references(case, prefix) for case in cases]),
         (
             "places" if all(case["target"] is None for case in cases) else "held out",
             "",
-            [_place(case) for case in cases],
+            [_place(case, prefix) for case in cases],
         ),
     ]
     for step, folder in reversed(shown):
-        rows.append((wording.count(step), "step", [_made(run, folder, at) for at in range(count)]))
+        rows.append((wording.count(step), "step", [_made(folder, at, prefix) for at in range(count)]))
     body = [
         tag(
             "tr",
@@ -158,12 +163,12 @@ def _words(case: dict[str, Any]) -> Html:
     return tag("div", {"class": "words"}, words, small)
 
 
-def _references(case: dict[str, Any]) -> Html:
+def _references(case: dict[str, Any], prefix: str) -> Html:
     figures = [
         tag(
             "figure",
             {"class": f"s{number % _HUES}"},
-            _picture(image, f"reference {number + 1}"),
+            _picture(f"{prefix}{validation.FOLDER}/{image}", f"reference {number + 1}"),
             tag("figcaption", NONE, foreign(one["phrase"])) if one["phrase"] else None,
         )
         for number, one in enumerate(case["references"])
@@ -172,7 +177,7 @@ def _references(case: dict[str, Any]) -> Html:
     return tag("div", {"class": "references"}, *figures)
 
 
-def _place(case: dict[str, Any]) -> Html | None:
+def _place(case: dict[str, Any], prefix: str) -> Html | None:
     """The held-out picture with the references' places; the places alone where there is no such picture."""
     boxes = [(number, box) for number, one in enumerate(case["references"]) for box in one["boxes"] or ()]
     if case["target"] is None and not boxes:
@@ -195,20 +200,20 @@ def _place(case: dict[str, Any]) -> Html | None:
     under = (
         tag("rect", {"class": "empty", **size})
         if case["target"] is None
-        else tag("image", {"href": f"{validation.FOLDER}/{case['target']}", **size})
+        else tag("image", {"href": f"{prefix}{validation.FOLDER}/{case['target']}", **size})
     )
     return tag("svg", {"viewBox": f"0 0 {width} {height}", "role": "img", "aria-label": "target"}, under, *marks)
 
 
-def _made(run: Path, folder: Path, at: int) -> Html:
+def _made(folder: Path, at: int, prefix: str) -> Html:
     file = folder / f"{at}.png"
     if not file.is_file():
         return tag("span", {"class": "missing"}, "not made")
-    return _picture(str(file.relative_to(run / validation.FOLDER)), "what was made")
+    return _picture(f"{prefix}{validation.FOLDER}/{folder.name}/{file.name}", "what was made")
 
 
 def _picture(place: str, title: str) -> Html:
-    return tag("img", {"src": f"{validation.FOLDER}/{place}", "alt": title, "loading": "lazy"})
+    return tag("img", {"src": place, "alt": title, "loading": "lazy"})
 
 
 def _lost(lines: Sequence[Line]) -> Html | None:
