@@ -18,7 +18,7 @@ from inference.adapters.easyref import BLACK_SIDE
 from inference.adapters.reference import Reference
 from training import frozen
 from training.data.loader import Loader
-from training.latents import captions_of
+from training.latents import captions_of, text_of
 from training.methods.known import METHODS
 from training.step import text_conditions
 from training.views.example import Drops, Example
@@ -54,7 +54,7 @@ class Bench:
     @torch.no_grad()
     def predicted(self, conditions: Any, halves: Any, texts: Sequence[str], examples: Sequence[Example]) -> Tensor:
         """The UNet's answer, one row a text; all rows have the same noise."""
-        states, pooled = captions_of(self.pipe, list(texts))
+        states, pooled = text_of(self.pipe, list(texts))
         added = None
         if pooled is not None:
             ids = torch.tensor([example.sizes.time_ids() for example in examples], dtype=pooled.dtype)
@@ -139,6 +139,6 @@ def test_a_dropped_text_is_the_empty_negative_prompt_of_the_stock_pipeline(bench
     found = bench.pipe.encode_prompt(
         prompt="x", negative_prompt="", device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True
     )
-    states, pooled = captions_of(bench.pipe, [""])
+    states, pooled = text_of(bench.pipe, [""])
     assert torch.equal(states, found[1])
     assert pooled is None or torch.equal(pooled, found[3])
