@@ -63,8 +63,8 @@ class Bases:
 
 
 STEPS = {
-    "sdxl": ("steps=250",),
-    "sd": ("steps=200",),
+    "sdxl": ("steps=200",),
+    "sd": ("steps=160",),
     "clip": ("steps=100",),
     "qwen2vl": ("steps=60",),
 }

@@ -34,7 +34,7 @@ def vae() -> AutoencoderKL:
 
 
 def scheduler() -> EulerDiscreteScheduler:
-    return pipelines.scheduler()
+    return pipelines.scheduler(SDXL)
 
 
 def sdxl_unet() -> UNet2DConditionModel:

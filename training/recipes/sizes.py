@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from training.recipes.recipe import PREDICTIONS
+
 FAMILIES = ("sdxl", "sd")
 
 
@@ -18,6 +20,8 @@ class PipelineSizes:
         unet_channels: of the three levels. Of sdxl the lower two attend, of sd the upper two.
         head_channels: of an attention's head.
         groups: of the group norms.
+        prediction: epsilon or v_prediction, of the UNet. Velocity asks for the picture where there is nothing but noise,
+            which is where captions and references are needed: few steps teach more with it.
         side_px: of the pictures that the pipeline makes unless asked otherwise.
     """
 
@@ -32,11 +36,14 @@ class PipelineSizes:
     unet_channels: tuple[int, int, int] = (32, 64, 128)
     head_channels: int = 16
     groups: int = 4
+    prediction: str = "epsilon"
     side_px: int = 64
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
             raise ValueError(f"family is one of {', '.join(FAMILIES)}, not {self.family!r}")
+        if self.prediction not in PREDICTIONS:
+            raise ValueError(f"prediction is one of {', '.join(PREDICTIONS)}, not {self.prediction!r}")
 
     @property
     def latent_side(self) -> int:

@@ -38,7 +38,7 @@ def pipeline(sizes: PipelineSizes, *, seed: int = 0) -> Any:
                 text_encoder=CLIPTextModel(text_config(sizes)),
                 tokenizer=clip_tokenizer(),
                 unet=unet(sizes),
-                scheduler=scheduler(),
+                scheduler=scheduler(sizes),
                 safety_checker=None,  # type: ignore[arg-type]
                 feature_extractor=None,  # type: ignore[arg-type]
                 requires_safety_checker=False,
@@ -50,7 +50,7 @@ def pipeline(sizes: PipelineSizes, *, seed: int = 0) -> Any:
             tokenizer=clip_tokenizer(),
             tokenizer_2=clip_tokenizer("!"),
             unet=unet(sizes),
-            scheduler=scheduler(),
+            scheduler=scheduler(sizes),
             add_watermarker=False,
         )
 
@@ -82,10 +82,15 @@ def vae(sizes: PipelineSizes) -> Any:
     )
 
 
-def scheduler() -> Any:
+def scheduler(sizes: PipelineSizes) -> Any:
     """Stable Diffusion's noise schedule."""
     return EulerDiscreteScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        timestep_spacing="leading",
+        steps_offset=1,
+        prediction_type=sizes.prediction,
     )
 
 
