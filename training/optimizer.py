@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from schemas.errors import Refused
 from training.recipes.recipe import Optimizer
 
-
 _UNTOUCHED = "untouched"
 """In place of the state of a parameter that no loss has depended on yet."""
 

@@ -74,7 +74,8 @@ class Method(Task):
                     f"the image encoder {name} gives {reads} features of width {width}, the recipe wants "
                     f"{recipe.adapter.image_width}: it is the wrong one, or set adapter.image_width={width}"
                 )
-        return kinds.adapter_class(self.kind).on_meta(config)
+        made: Adapter = kinds.adapter_class(self.kind).on_meta(config)
+        return made
 
     @contextmanager
     def ready(self, recipe: Recipe, device: torch.device) -> Iterator[Adapter]:

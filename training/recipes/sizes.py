@@ -48,7 +48,7 @@ class PipelineSizes:
     @property
     def latent_side(self) -> int:
         """Of `side_px`, in latents."""
-        return self.side_px // 2 ** (len(self.vae_channels) - 1)
+        return self.side_px >> (len(self.vae_channels) - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,24 +2,19 @@
 
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import (
-    AutoencoderKL,
-    EulerDiscreteScheduler,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from training.recipes.sizes import PipelineSizes
 from training.tiny.tokenizers import clip_tokenizer
 
+_LIBRARY: Any = diffusers  # whose classes have no types
 _LATENT_CHANNELS = 4
 _TIME_WIDTH = 8
 _TIME_IDS = 6
 
-CLIP_TOKENS = {"vocab_size": 49408, "bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407}
+CLIP_TOKENS: dict[str, Any] = {"vocab_size": 49408, "bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407}
 """Of CLIP's vocabulary, for configs."""
 
 
@@ -33,17 +28,17 @@ def pipeline(sizes: PipelineSizes, *, seed: int = 0) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if sizes.family == "sd":
-            return StableDiffusionPipeline(
+            return _LIBRARY.StableDiffusionPipeline(
                 vae=vae(sizes),
                 text_encoder=CLIPTextModel(text_config(sizes)),
                 tokenizer=clip_tokenizer(),
                 unet=unet(sizes),
                 scheduler=scheduler(sizes),
-                safety_checker=None,  # type: ignore[arg-type]
-                feature_extractor=None,  # type: ignore[arg-type]
+                safety_checker=None,
+                feature_extractor=None,
                 requires_safety_checker=False,
             )
-        return StableDiffusionXLPipeline(
+        return _LIBRARY.StableDiffusionXLPipeline(
             vae=vae(sizes),
             text_encoder=CLIPTextModel(text_config(sizes)),
             text_encoder_2=CLIPTextModelWithProjection(text_config(sizes)),
@@ -70,7 +65,7 @@ def text_config(sizes: PipelineSizes) -> CLIPTextConfig:
 def vae(sizes: PipelineSizes) -> Any:
     """An autoencoder of as many levels as it has channels."""
     levels = len(sizes.vae_channels)
-    return AutoencoderKL(
+    return _LIBRARY.AutoencoderKL(
         block_out_channels=sizes.vae_channels,
         layers_per_block=sizes.vae_layers,
         norm_num_groups=sizes.groups,
@@ -84,7 +79,7 @@ def vae(sizes: PipelineSizes) -> Any:
 
 def scheduler(sizes: PipelineSizes) -> Any:
     """Stable Diffusion's noise schedule."""
-    return EulerDiscreteScheduler(
+    return _LIBRARY.EulerDiscreteScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
@@ -107,13 +102,13 @@ def unet(sizes: PipelineSizes) -> Any:
         "attention_head_dim": tuple(max(1, width // sizes.head_channels) for width in sizes.unet_channels),
     }
     if sizes.family == "sd":
-        return UNet2DConditionModel(
+        return _LIBRARY.UNet2DConditionModel(
             down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
             cross_attention_dim=sizes.text_width,
             **common,
         )
-    return UNet2DConditionModel(
+    return _LIBRARY.UNet2DConditionModel(
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         transformer_layers_per_block=(1, 1, 2),

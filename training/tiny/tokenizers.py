@@ -1,6 +1,7 @@
 """Tokenizers without the network: CLIP's own, whose vocabulary open_clip ships, and Qwen's with bytes for words."""
 
 import functools
+from typing import Any
 
 import open_clip
 from tokenizers.pre_tokenizers import ByteLevel
@@ -14,7 +15,8 @@ _ROOM = 2
 def clip_tokenizer(pad_token: str = "<|endoftext|>") -> CLIPTokenizer:
     """CLIP's tokenizer; SDXL's second one pads with `!`."""
     vocab, merges = _vocabulary()
-    return CLIPTokenizer(vocab=dict(vocab), merges=list(merges), pad_token=pad_token, model_max_length=77)
+    pairs: list[Any] = list(merges)
+    return CLIPTokenizer(vocab=dict(vocab), merges=pairs, pad_token=pad_token, model_max_length=77)
 
 
 def qwen_tokenizer() -> Qwen2Tokenizer:
