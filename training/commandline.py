@@ -28,8 +28,7 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
         "Compute once, on Ray, what a recipe keeps frozen: latents, text states, features of references. Resumes; does "
         "only what is missing or out of date. Then train with `features` in the source.",
         "  refloom cache DATASET --recipe mip/sdxl\n"
-        "  refloom cache DATASET --recipe ms_diffusion --variants 2 --out s3://bucket/features --device cuda\n"
-        "  refloom train --config mip/sdxl --set 'data.sources=[{url: DATASET, features: DATASET/features/mip-sdxl}]'",
+        "  refloom cache DATASET --recipe ms_diffusion --variants 2 --out s3://bucket/features --device cuda",
     )
     cache.add_argument("dataset", metavar="DATASET", help="a dataset or a publication")
     cache.add_argument("--recipe", required=True, metavar="NAME", help=_RECIPES)
@@ -57,6 +56,7 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
         "Train an adapter on samples by a recipe. Ctrl-C saves; resumes to the same bits. On several GPUs: "
         "accelerate launch -m training, with the same arguments.",
         "  refloom train --config mip/sdxl --set 'data.sources=[{url: DATASET}]' --set models.start=ip-adapter.bin\n"
+        "  refloom train --config ip_adapter --set 'data.sources=[{url: DATASET, features: FEATURES}]'\n"
         "  refloom train --config ms_diffusion --out RUN --resume latest",
     )
     train.add_argument(
