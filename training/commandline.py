@@ -61,6 +61,7 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
         "ZeRO-2 and 3). A run goes on with any other number of GPUs and under any other of them. A launcher that is "
         "stopped kills its processes after 30 s: TORCH_ELASTIC_SHUTDOWN_TIMEOUT=300 leaves them time to save.",
         "  refloom train --config mip/sdxl --set 'data.sources=[{url: DATASET}]' --set models.start=ip-adapter.bin\n"
+        "  refloom train --config ip_adapter --set 'data.sources=[{url: DATASET, features: FEATURES}]'\n"
         "  refloom train --config ms_diffusion --out RUN --resume latest",
     )
     train.add_argument(
