@@ -329,9 +329,9 @@ def _add_demo_commands(commands: Any) -> None:
     demo = _command(
         commands,
         "demo",
-        "curation.demo:demo",
-        "Sample data, ingest, curate, report, verify: the whole road in minutes. Resumes.",
-        "  refloom demo\n  refloom demo OUT --images 200 --videos 20",
+        "curation.demo:demo training.demo:demo",
+        "Sample data, a dataset of it, a tiny base, an adapter, pictures: the whole road in minutes. Resumes.",
+        "  refloom demo\n  refloom demo OUT --images 200 --videos 20\n  refloom demo OUT --method ezigen",
     )
     demo.add_argument("out", nargs="?", default="demo", metavar="OUT")
     demo.add_argument(
@@ -339,6 +339,12 @@ def _add_demo_commands(commands: Any) -> None:
     )
     demo.add_argument("--videos", type=int, default=6, metavar="N", help="videos")
     demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument(
+        "--method",
+        choices=("easyref", "ezigen", "ip_adapter", "mip", "ms_diffusion", "none"),
+        default="mip",
+        help="what is trained on the dataset; none ends with the dataset",
+    )
     _add_pool(demo)
 
 
@@ -357,7 +363,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_dataset_commands(commands)
     _add_share_commands(commands)
     add_commands(commands, _command, _add_pool)
-    add_training(commands, _command)
+    add_training(commands, _command, _add_pool)
     _add_demo_commands(commands)
     return parser
 
@@ -365,14 +371,17 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     options = build_parser().parse_args(arguments)
-    module, _, function = options.handler.partition(":")
     from schemas.errors import RefloomError
     from schemas.storage import store_errors_stop
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job manager's stop is a Ctrl-C
     try:
         with store_errors_stop():
-            code: int = getattr(importlib.import_module(module), function)(options)
+            code = 0
+            for handler in options.handler.split():
+                module, _, function = handler.partition(":")
+                if code := int(getattr(importlib.import_module(module), function)(options)):
+                    break
     except RefloomError as error:
         print(f"refloom: {error}", file=sys.stderr)
         return error.exit_code

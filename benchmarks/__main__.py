@@ -21,6 +21,7 @@ NAMES = (
     "publish",
     "stages",
     "loader",
+    "cache",
     "flops",
     "adapters",
     "ezigen",

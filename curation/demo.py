@@ -1,4 +1,4 @@
-"""The whole road on sample data: the commands that a user would type, shown and run one after the other."""
+"""Sample data and a dataset of it: the commands that a user would type, shown and run one after the other."""
 
 import argparse
 import shlex
@@ -45,7 +45,7 @@ def demo(options: argparse.Namespace) -> int:
             return code
     dataset = Path(options.out) / "dataset"
     print(
-        f"\nThe whole road took {time.monotonic() - began:.0f} s. Where to look next:\n"
+        f"\nThe dataset took {time.monotonic() - began:.0f} s. Where to look next:\n"
         f"  {dataset / 'report.html'}  what came in, what was kept and why not the rest: open it in a browser\n"
         f"  {dataset / 'README.md'}  the dataset's card\n"
         f"  refloom status {shlex.quote(str(dataset))}  rows, units and reasons, table by table\n"

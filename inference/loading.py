@@ -1,7 +1,7 @@
 """Bases, adapters and image encoders from wherever the user has them: an object, a folder, a file, a Hub."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,11 @@ _ENCODER_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
 
 
 def load_base(
-    base: Any, *, torch_dtype: torch.dtype | dict[str, torch.dtype] | None = None, variant: str | None = None
+    base: Any,
+    *,
+    torch_dtype: torch.dtype | dict[str, torch.dtype] | None = None,
+    variant: str | None = None,
+    without: Sequence[str] = (),
 ) -> Any:
     """A diffusers pipeline with a UNet that adapters can be on.
 
@@ -34,6 +38,7 @@ def load_base(
         base: a pipeline, taken as it is; or a folder that diffusers' `save_pretrained` wrote; or a Hub's repository.
         torch_dtype: of the weights that are loaded, or of each part by name and `default`; None for fp32.
         variant: of the files, such as fp16.
+        without: names of parts that are not loaded; without `unet` any family will do.
 
     Raises:
         Refused: there is no such base, it cannot be read, or is of another family.
@@ -50,6 +55,7 @@ def load_base(
             "diffusers' from_single_file and save_pretrained"
         )
     options: dict[str, Any] = {"use_safetensors": True} | ({} if variant is None else {"variant": variant})
+    options |= dict.fromkeys(without)
     folder = place.path
     if not place.local:
         name = ALIASES.get(place.name, place.name)
@@ -63,7 +69,7 @@ def load_base(
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise Refused(f"the base {base} cannot be loaded: {str(error)[:300]}") from error
     pipe.set_progress_bar_config(disable=True)
-    return checked(pipe)
+    return pipe if "unet" in without else checked(pipe)
 
 
 def load_unet_shapes(base: str | Path) -> Any:

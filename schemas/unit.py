@@ -1,7 +1,7 @@
 """Writing one unit of one stage: rows, ledger and counts, committed by the manifest as the last act."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,7 @@ class UnitWriter:
         on_verdict: Callable[[str, str, int], None] | None = None,
         before_commit: Callable[[], None] | None = None,
         inputs: Callable[[], dict[str, str]] | None = None,
+        schemas: Mapping[str, pa.Schema] | None = None,
     ) -> None:
         """Open the unit; an older one of the same name disappears.
 
@@ -53,11 +54,13 @@ class UnitWriter:
             on_verdict: called with kind and verdict (`kept`, `rejected`, `failed`) of items and their number.
             before_commit: called when all is written but the manifest; may raise to keep it from being committed.
             inputs: fingerprints of what was read, asked for at commit: a stage may read what was committed just before.
+            schemas: of the tables that are written, by name; None for the stage's own in a dataset.
         """
         self._folder, self._key = folder, key
         self._inputs = inputs or (lambda: key.inputs)
         self._before_commit = before_commit or (lambda: None)
         self._on_verdict = on_verdict or (lambda kind, verdict, count: None)
+        self._schemas = schemas or {name: one.schema for name, one in tables.TABLES.items() if one.stage == key.stage}
         self._writers: dict[str, TableWriter] = {}
         self.items: dict[str, Counts] = defaultdict(Counts)
 
@@ -139,9 +142,9 @@ class UnitWriter:
         self._table_writer(table, below).add_columns(columns)
 
     def _table_writer(self, table: str, below: str) -> TableWriter:
-        if tables.TABLES[table].stage != self._key.stage:
+        if table not in self._schemas:
             raise KeyError(f"stage {self._key.stage} does not write the table {table}")
-        return self._writer(f"{table}/{below}" if below else table, tables.TABLES[table].schema)
+        return self._writer(f"{table}/{below}" if below else table, self._schemas[table])
 
     def _writer(self, directory: str, schema: pa.Schema) -> TableWriter:
         if directory not in self._writers:
@@ -155,9 +158,9 @@ class UnitWriter:
                     f"{self._key.stage}/{self._key.unit}: {kind} items do not add up: "
                     f"{counts.to_json()}; nothing was committed"
                 )
-        for name, table in tables.TABLES.items():
-            if table.stage == self._key.stage and name != "samples":
-                self._writer(name, table.schema)  # so that an empty table is on record as empty
+        for name, schema in self._schemas.items():
+            if name != "samples":
+                self._writer(name, schema)  # so that an empty table is on record as empty
         for writer in self._writers.values():
             writer.close()
         self._before_commit()

@@ -97,8 +97,9 @@ def write_samples(
     rows: int,
     make: Callable[[int], tuple[Row, list[bytes]]] = image_row,
     first: int = 0,
+    held_out: int = 0,
 ) -> str:
-    """A dataset of image samples, each unit one row group; returns its url."""
+    """A dataset of image samples, each unit one row group, the last ones of the validation split; returns its url."""
     dataset = Dataset(str(root), create=True)
     for unit in range(units):
         with UnitWriter(dataset.folder, UnitKey("compose", f"u{unit}", "test")) as out:
@@ -106,6 +107,7 @@ def write_samples(
                 row, data = make(first + number)
                 images = [{"bytes": one, "path": f"{number}.jpg"} for one in data]
                 out.expect("image")
-                out.add("samples", row | {"images": images}, below="train")
+                split = "validation" if unit >= units - held_out else "train"
+                out.add("samples", row | {"images": images}, below=split)
                 out.keep("image")
     return str(root)

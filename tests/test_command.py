@@ -65,9 +65,12 @@ evaluate           --benchmark --data --out --limit --metrics --dry-run --clip -
                    --image-encoder --tokenizer --face-model --device --dtype --variant --scale --set --seed \
                    --references --batch --negative-prompt --height --width --steps --guidance-scale --workers \
                    --address --item-timeout
+cache              <dataset> --recipe --set --variants --out --split --device --batch --replace --dry-run --workers \
+                   --address --item-timeout
+heldout            <adapter> --config --set --samples
 train              --config --out --set --resume --print-config --preview
 sample-data        <out> --images --videos --seed
-demo               <out> --images --videos --seed --workers --address --item-timeout
+demo               <out> --images --videos --seed --method --workers --address --item-timeout
 """
 
 
@@ -373,7 +376,7 @@ def test_usual_layouts_below_the_folder_of_pictures_are_found(call, coco, tmp_pa
 
 
 def test_the_demo_goes_the_whole_road_and_a_second_run_does_no_row(call, tmp_path):
-    arguments = ["demo", tmp_path / "demo", "--images", 1, "--videos", 0, "--workers", 0]
+    arguments = ["demo", tmp_path / "demo", "--images", 1, "--videos", 0, "--workers", 0, "--method", "none"]
     first = call(*arguments)
     assert first.code == 0, first.err
     commands = [shlex.split(text)[2:] for text in first.out.splitlines() if text.startswith("$ ")]

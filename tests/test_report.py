@@ -16,13 +16,13 @@ from reporting import CONFIG, Page, build, page_of, reported
 from curation.job import curate
 from curation.report import figures, write_page
 from curation.report.funnel import funnel
-from curation.report.markup import Html, escape, tag
 from curation.report.samplesheet import marked
 from ingest.sources.coco import Coco
 from ingest.sources.folder import PlainPictures
 from ingest.sources.subjects import Subjects
 from schemas import pictures
 from schemas.dataset import STAGES, Dataset
+from schemas.markup import Html, escape, tag
 from schemas.reasons import REJECTED
 from schemas.unit import UnitKey, UnitWriter
 

@@ -15,11 +15,12 @@ from curation.config import Select
 from curation.job import curate
 from curation.report import figures
 from curation.report.choice import choose, spread
-from curation.report.distribution import LEVELS, histogram, quantiles, ticks
+from curation.report.distribution import LEVELS, histogram, quantiles
 from curation.report.sketch import LowestHashes
 from curation.report.survey import survey
 from curation.report.threshold import thresholds
 from curation.select import rules
+from schemas.axis import ticks
 from schemas.dataset import STAGES, Dataset
 
 

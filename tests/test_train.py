@@ -12,9 +12,11 @@ from inference.adapters import kinds, weights
 from inference.adapters.reference import Reference
 from inference.pipeline import ReferencePipeline
 from schemas.errors import JobStopped, Refused
-from training import checkpoint, journal, loop, optimizer
-from training.loop import guard, train
+from training import checkpoint, journal, optimizer
+from training.loop import train
+from training.methods import method
 from training.objective import Diffusion
+from training.strategy import guard
 
 RICH = (
     "steps=4",
@@ -45,7 +47,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def tensors(adapter: Path) -> dict[str, torch.Tensor]:
-    return weights.read_safetensors(adapter / weights.WEIGHTS_FILE)
+    return weights.read_folder(adapter)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -59,6 +61,10 @@ def test_what_is_tuned_changes_and_nothing_else_does(name: str, models: Path, ur
     moved = {key for key in last if not torch.equal(first[key], last[key])}
     assert moved - tuned == set()
     assert tuned - moved == set()
+    assert {path.name for path in trained.glob("*.safetensors")} == {weights.WEIGHTS_FILE}  # one file to give away
+    saved = checkpoint.complete(tmp_path / "run")[-1].path / checkpoint.ADAPTER
+    assert set(weights.read_safetensors(saved / weights.WEIGHTS_FILE)) == tuned  # and checkpoints cost what is trained
+    assert kinds.from_pretrained(saved).kind == one.method
     lines = journal.read(tmp_path / "run")
     assert [line["step"] for line in lines] == [2]
     assert 0 < lines[0]["loss"] < 4
@@ -137,9 +143,9 @@ def test_losses_that_are_not_finite_leave_the_weights_finite_and_stop_the_run(
 
     def sometimes(self: Diffusion, timesteps: torch.Tensor) -> torch.Tensor:
         calls.append(1)
-        return found(self, timesteps) * (1.0 if len(calls) <= 2 else float("nan"))
+        return found(self, timesteps) * (1.0 if len(calls) <= 3 else float("nan"))
 
-    calls: list[int] = []
+    calls: list[int] = []  # one to count operations, then two in each step
     monkeypatch.setattr(Diffusion, "weights", sometimes)
     one = recipe("mip/sdxl", models, url, "log_every=1", "max_bad_steps=2", "steps=9", "checkpoints.every=1")
     with pytest.raises(JobStopped, match="2 steps in a row"):
@@ -182,7 +188,7 @@ def test_what_does_not_fit_is_refused_before_any_model_is_loaded(
 ) -> None:
     if setting == "precision=fp16" and torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    monkeypatch.setattr(loop, "load_frozen", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(method, "load_frozen", lambda *_: pytest.fail("a model was loaded"))
     with pytest.raises(Refused, match=WRONG[setting]):
         train(recipe("mip/sdxl", models, url, setting), tmp_path / "run")
     assert not list(tmp_path.rglob("*.safetensors"))
@@ -191,7 +197,7 @@ def test_what_does_not_fit_is_refused_before_any_model_is_loaded(
 def test_a_base_of_another_family_is_refused_before_any_model_is_loaded(
     models: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "load_frozen", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(method, "load_frozen", lambda *_: pytest.fail("a model was loaded"))
     with pytest.raises(Refused, match="none of Stable Diffusion 1 or 2, which EZIGen needs"):
         train(recipe("ezigen", models, url, f"models.base={models / 'sdxl'}"), tmp_path / "run")
 

@@ -3,145 +3,58 @@
 Real in kind, small in size: the same classes, processors and schedulers as the large ones, widths of 8 to 64.
 """
 
-import functools
-
 import numpy as np
-import open_clip
 import torch
-from diffusers import (
-    AutoencoderKL,
-    EulerDiscreteScheduler,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
-    CLIPVisionConfig,
-    CLIPVisionModelWithProjection,
-    Qwen2Tokenizer,
-)
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from training.recipes.sizes import PipelineSizes
+from training.tiny import pipelines
+from training.tiny.tokenizers import clip_tokenizer as tokenizer
+from training.tiny.tokenizers import qwen_tokenizer
+
+__all__ = ["qwen_tokenizer", "tokenizer"]
 
 TEXT_WIDTH = 16
 """Of each text encoder; the SDXL-shaped context is twice as wide."""
 
-
-@functools.cache
-def _vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """CLIP's own, which open_clip ships."""
-    simple = open_clip.SimpleTokenizer()
-    names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
-    return {names.get(token, token): at for token, at in simple.encoder.items()}, list(simple.bpe_ranks)
-
-
-def tokenizer(pad_token: str = "<|endoftext|>") -> CLIPTokenizer:
-    """CLIP's tokenizer; SDXL's second one pads with `!`."""
-    vocab, merges = _vocabulary()
-    return CLIPTokenizer(vocab=dict(vocab), merges=list(merges), pad_token=pad_token, model_max_length=77)
+_COMMON = {"text_width": TEXT_WIDTH, "text_feed_forward": 24, "vae_channels": (8, 8), "scaling_factor": 0.18215}
+SDXL = PipelineSizes(family="sdxl", unet_channels=(8, 16, 32), head_channels=8, **_COMMON)
+SD = PipelineSizes(family="sd", unet_channels=(8, 16, 16), head_channels=8, side_px=32, **_COMMON)
 
 
 def text_config(projection: int) -> CLIPTextConfig:
-    return CLIPTextConfig(
-        vocab_size=49408,
-        hidden_size=TEXT_WIDTH,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        projection_dim=projection,
-        bos_token_id=49406,
-        eos_token_id=49407,
-        pad_token_id=49407,
-    )
+    config = pipelines.text_config(SDXL)
+    config.projection_dim = projection
+    return config
 
 
 def vae() -> AutoencoderKL:
-    return AutoencoderKL(
-        block_out_channels=(8, 8),
-        norm_num_groups=4,
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=4,
-        sample_size=64,
-    )
+    return pipelines.vae(SDXL)
 
 
 def scheduler() -> EulerDiscreteScheduler:
-    return EulerDiscreteScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1
-    )
+    return pipelines.scheduler(SDXL)
 
 
 def sdxl_unet() -> UNet2DConditionModel:
     """Three levels of which the lower two attend, with 1 and 2 transformer layers; head width 8."""
-    return UNet2DConditionModel(
-        block_out_channels=(8, 16, 32),
-        layers_per_block=1,
-        norm_num_groups=4,
-        sample_size=32,
-        in_channels=4,
-        out_channels=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        transformer_layers_per_block=(1, 1, 2),
-        attention_head_dim=(1, 2, 4),
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=6 * 8 + TEXT_WIDTH,
-        cross_attention_dim=2 * TEXT_WIDTH,
-    )
+    return pipelines.unet(SDXL)
 
 
 def sd_unet() -> UNet2DConditionModel:
     """Two attending levels and a plain one, one transformer layer each."""
-    return UNet2DConditionModel(
-        block_out_channels=(8, 16, 16),
-        layers_per_block=1,
-        norm_num_groups=4,
-        sample_size=16,
-        in_channels=4,
-        out_channels=4,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        attention_head_dim=(1, 2, 2),
-        cross_attention_dim=TEXT_WIDTH,
-    )
+    return pipelines.unet(SD)
 
 
-def sdxl_pipe(seed: int = 0) -> StableDiffusionXLPipeline:
+def sdxl_pipe(seed: int = 0):
     """SDXL-shaped; pictures of 64 px are latents of 32."""
-    torch.manual_seed(seed)
-    pipe = StableDiffusionXLPipeline(
-        vae=vae(),
-        text_encoder=CLIPTextModel(text_config(TEXT_WIDTH)),
-        text_encoder_2=CLIPTextModelWithProjection(text_config(TEXT_WIDTH)),
-        tokenizer=tokenizer(),
-        tokenizer_2=tokenizer("!"),
-        unet=sdxl_unet(),
-        scheduler=scheduler(),
-        add_watermarker=False,
-    )
-    return _ready(pipe)
+    return _ready(pipelines.pipeline(SDXL, seed=seed))
 
 
-def sd_pipe(seed: int = 0) -> StableDiffusionPipeline:
+def sd_pipe(seed: int = 0):
     """SD-shaped; pictures of 32 px are latents of 16."""
-    torch.manual_seed(seed)
-    pipe = StableDiffusionPipeline(
-        vae=vae(),
-        text_encoder=CLIPTextModel(text_config(TEXT_WIDTH)),
-        tokenizer=tokenizer(),
-        unet=sd_unet(),
-        scheduler=scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    return _ready(pipe)
+    return _ready(pipelines.pipeline(SD, seed=seed))
 
 
 def _ready(pipe):
@@ -165,13 +78,6 @@ def image_encoder(hidden: int = 24, projection: int = 20, seed: int = 1) -> CLIP
         projection_dim=projection,
     )
     return CLIPVisionModelWithProjection(config).eval().requires_grad_(False)
-
-
-def qwen_tokenizer() -> Qwen2Tokenizer:
-    """Qwen's, with bytes alone for words, and the special tokens that EasyRef reads."""
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]
-    vocab = {token: at for at, token in enumerate([*sorted(ByteLevel.alphabet()), *special])}
-    return Qwen2Tokenizer(vocab=vocab, merges=[], additional_special_tokens=special[1:])
 
 
 def picture(seed: int = 0, height: int = 40, width: int = 56) -> np.ndarray:

@@ -4,14 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import tinypipes as tiny
-import torch
 from adapting import TINY_QWEN
 from loading import write_samples
 from scenes import scene
-from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from training.recipes import book
 from training.recipes.recipe import Recipe
+from training.tiny import encoders
 
 PAIRS = {"mip/sdxl": 20, "mip/sdxl_plus": 24, "ip_adapter": 24, "ms_diffusion": 24}
 """Recipes that read references with CLIP, and the width that they read."""
@@ -39,11 +38,11 @@ def video(number: int) -> tuple[Any, list[bytes]]:
         for step in (0, 20, 40)
     )
     sample = scene("video", frames)
-    return sample.row | {"sample_id": f"video/{number}"}, [bytes(data) for data in sample._images]
+    return sample.row | {"sample_id": f"video/test-{number}/0"}, [bytes(data) for data in sample._images]
 
 
-def write_videos(root: Path, units: int = 2, rows: int = 6) -> str:
-    return write_samples(root, units, rows, video)
+def write_videos(root: Path, units: int = 2, rows: int = 6, held_out: int = 0) -> str:
+    return write_samples(root, units + held_out, rows, video, held_out=held_out)
 
 
 def write_models(root: Path) -> None:
@@ -51,11 +50,7 @@ def write_models(root: Path) -> None:
     tiny.sdxl_pipe().save_pretrained(root / "sdxl")
     tiny.sd_pipe().save_pretrained(root / "sd")
     tiny.image_encoder().save_pretrained(root / "clip")
-    config = TINY_QWEN.library()
-    config.text_config.num_hidden_layers = TINY_QWEN.layers
-    config.text_config.layer_types = ["full_attention"] * TINY_QWEN.layers
-    torch.manual_seed(0)
-    model = Qwen2VLForConditionalGeneration(Qwen2VLConfig(**config.to_dict()))
+    model = encoders.qwen(TINY_QWEN)
     tiny.randomise(model, 4, 0.3).save_pretrained(root / "qwen")
     tiny.qwen_tokenizer().save_pretrained(root / "qwen")
 

@@ -2,6 +2,9 @@
 
 RUN/recipe.yaml                       with all values
 RUN/log.jsonl                         a line for every few steps
+RUN/frozen.safetensors                what of the adapter is not trained; checkpoints have hard links to it
+RUN/index.html                        the page of the run; see `page`
+RUN/validation/                       pictures; see `validation`
 RUN/checkpoints/step-000012000/
     adapter/                          what `ReferencePipeline` loads
     optimizer.safetensors             by parameter

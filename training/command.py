@@ -1,10 +1,13 @@
-"""What `refloom train` does, between the command line and the library."""
+"""What `refloom train`, `refloom cache` and `refloom heldout` do, between the command line and the library."""
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from schemas.errors import Refused
+from schemas.storage import Folder, absolute_url
 from training.recipes import book
 
 
@@ -26,8 +29,71 @@ def train(options: argparse.Namespace) -> int:
 
     out = Path(options.out or Path("runs") / Path(options.config).with_suffix(""))
     adapter = run(recipe, out, resume=options.resume, show=_show(recipe.steps))
-    print(f"the adapter is in {adapter}")
+    print(f"what was trained is in {adapter}")
     return 0
+
+
+def heldout(options: argparse.Namespace) -> int:
+    """`refloom heldout ADAPTER --config NAME`: 0."""
+    from training.heldout import compare
+
+    recipe = book.load(options.config, options.overrides)
+    found = compare(recipe, options.adapter, samples=options.samples)
+    print(
+        f"{found.samples} samples: loss {found.right:.4f} with the right references, {found.shuffled:.4f} with those "
+        f"of other samples: {found.difference:+.4f} ± {found.error:.4f}, {found.margin:+.1%}"
+    )
+    return 0
+
+
+def cache(options: argparse.Namespace) -> int:
+    """`refloom cache DATASET --recipe NAME`: 0, or 1 if some samples failed."""
+    from inference.assembly import check_device
+    from inference.evaluation.command import pool
+    from ingest.progress import Progress
+    from training.data.index import Index
+    from training.features import cache as features
+    from training.features.identity import settings_of
+    from training.methods.known import METHODS
+
+    recipe = book.load(options.recipe, options.overrides)
+    if not recipe.models.base:
+        raise Refused("there is no base: set models.base to a folder of a diffusers pipeline, or an OWNER/NAME")
+    METHODS[recipe.method].check_encoder(recipe)
+    samples = absolute_url(options.dataset)
+    url = absolute_url(options.out or f"{samples}/features/{_slug(options.recipe)}")
+    device = check_device(options.device)
+    asked = features.Options(
+        split=options.split, variants=options.variants, batch=options.batch, device=device, replace=options.replace
+    )
+    if options.dry_run:
+        index = Index(samples, options.split)
+        left = features.look_ahead(index, Folder(url), settings_of(recipe), asked)
+        print(f"{len(left.due):,} units to make, of {sum(left.rows.values()):,} samples, {len(left.there):,} are there")
+        print(f"nothing was written to {url}")
+        return 0
+    progress = Progress("features", "sample")
+    try:
+        summary, counts = features.cache(recipe, samples, url, asked, pool(options, device), progress)
+    finally:
+        progress.close()
+    size = sum(summary.units.values())
+    reasons = (counts.rejected + counts.failed).most_common()
+    print(
+        f"  {counts.input:,} samples in, {counts.kept:,} kept, {counts.rejected.total():,} rejected, "
+        f"{counts.failed.total():,} failed" + "".join(f"; {reason} {count:,}" for reason, count in reasons)
+    )
+    print(f"  {size / 2**20:,.1f} MiB, {size / max(1, counts.kept) / 2**10:,.1f} KiB a sample, in {url}")
+    if not summary.whole:
+        print("note: references are read by what is trained, so only latents and texts are kept")
+    print(f"train with it: --set 'data.sources=[{{url: {samples}, features: {url}}}]'")
+    if counts.failed:
+        print("some failed: the same command tries again")
+    return 1 if counts.failed else 0
+
+
+def _slug(recipe: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", str(Path(recipe).with_suffix(""))).strip("-.")
 
 
 def _show(steps: int) -> Any:

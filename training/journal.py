@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,17 @@ class Journal:
         self._since = time.monotonic()
 
     def seconds(self) -> float:
-        """Since this was last asked for."""
+        """Since this was last asked for, without what was `apart`."""
         now = time.monotonic()
         passed, self._since = now - self._since, now
         return passed
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """What is done inside this block is no training, and its time does not count."""
+        began = time.monotonic()
+        yield
+        self._since += time.monotonic() - began
 
     def add(self, line: dict[str, Any]) -> None:
         """Write a line; it has a `step`."""
@@ -45,6 +53,23 @@ def read(run: Path) -> list[dict[str, Any]]:
     file = run / FILE
     lines = file.read_text("utf-8").splitlines(keepends=True) if file.is_file() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def speed(seconds: float, samples: int, flops: int, peak: float | None) -> dict[str, float | None]:
+    """How fast steps are.
+
+    Args:
+        seconds: of a step.
+        samples: of a step, over all processes.
+        flops: of a step on this process's device.
+        peak: of that device, FLOP/s; None if it is not known, and then there is no share of it either.
+    """
+    return {
+        "seconds_per_step": seconds,
+        "samples_per_second": samples / seconds,
+        "tflops_per_second": flops / seconds / 1e12,
+        "mfu": None if peak is None else flops / seconds / peak,
+    }
 
 
 def memory_bytes(device: torch.device) -> int:

@@ -1,36 +1,34 @@
-"""The training loop. The only file that imports accelerate.
+"""The training loop; `strategy` says how it is spread over processes.
 
 Batches, draws, noise and timesteps are functions of the seed (`training.data`), so a run needs no state of any random
 generator: it goes on with the step, the weights, the optimiser and the place in the stream of samples.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.state import AcceleratorState
-from torch import Tensor, nn
+from torch import Tensor
 
 from inference.adapters import weights
 from schemas.errors import JobStopped, Refused
 from schemas.manifest import flatten
 from schemas.settings import to_dict
-from training import checkpoint, optimizer
+from training import checkpoint, flops, optimizer, page, strategy, validation
 from training.average import MovingAverage
 from training.checkpoint import Checkpoint
 from training.data.loader import Batch, Loader
-from training.frozen import load_frozen
-from training.journal import Journal, memory_bytes
-from training.objective import Diffusion
-from training.preflight import look
+from training.frozen import DTYPES
+from training.journal import Journal, memory_bytes, speed
+from training.preflight import features, look
 from training.recipes import book
 from training.recipes.recipe import Recipe
-from training.step import TrainingStep
 from training.stopping import Stopping
+from training.validation import Validator
 
 Line = dict[str, Any]
 
@@ -38,7 +36,7 @@ Line = dict[str, Any]
 def train(
     recipe: Recipe, run: Path, *, resume: str | None = None, show: Callable[[Line], None] = lambda line: None
 ) -> Path:
-    """Train an adapter.
+    """Train an adapter, or a base.
 
     Args:
         recipe: what, on what and how.
@@ -47,55 +45,67 @@ def train(
         show: told each line of the log, by the first process.
 
     Returns:
-        The folder of the adapter.
+        The folder of what was trained.
 
     Raises:
         Refused: something does not fit together; said before models are loaded where that can be.
         JobStopped: it was asked to stop, and has saved where it is; or the losses are not finite.
     """
-    outlook = look(recipe, PartialState().num_processes)
-    AcceleratorState._reset_state()  # of an earlier run in this process, perhaps of another precision
-    accelerator = Accelerator(
-        mixed_precision=recipe.precision,
-        gradient_accumulation_steps=outlook.accumulation,
-        log_with=list(recipe.trackers) or None,
-        project_dir=run,
-    )
+    outlook = look(recipe, strategy.processes())
+    spread = strategy.start(recipe, outlook, run)
+    accelerator = spread.accelerator
     world, rank, device = accelerator.num_processes, accelerator.process_index, accelerator.device
+    stores = features(recipe)
     begun = _begin(recipe, run, resume)
     state = begun.state() if begun else {"loader": None}
+    start = recipe.starting_from(str(begun.path / checkpoint.ADAPTER)) if begun else recipe
     with ExitStack() as open_until_the_end:
         loader = open_until_the_end.enter_context(
-            Loader(recipe.data.sources, recipe.view, recipe.loading, rank=rank, world=world, state=state["loader"])
+            Loader(
+                recipe.data.sources,
+                recipe.view,
+                recipe.loading,
+                rank=rank,
+                world=world,
+                state=state["loader"],
+                stores=stores,
+            )
         )
-        pipe, vision = load_frozen(recipe, device)
-        adapter: Any = outlook.method.make(_from(recipe, begun), pipe).to(device)
-        open_until_the_end.callback(adapter.detach)
-        adapter.image_encoder = vision
+        validator = Validator(recipe, run, begun.step if begun else 0, rank=rank, world=world)
+        adapter = open_until_the_end.enter_context(outlook.task.ready(start, device))
         named = optimizer.tune(adapter, recipe.tuned)
         adamw = optimizer.build(named, recipe.optimizer)
         average = MovingAverage(named, recipe.ema) if recipe.ema else None
+        if begun and average:
+            average.load(weights.read_safetensors(begun.path / checkpoint.AVERAGE))
+        step_of = outlook.task.step(adapter, recipe)
+        first = next(loader)
+        # before weights are cut up among processes
+        with torch.autocast(device.type, DTYPES[recipe.precision], enabled=recipe.precision != "no"):
+            step_flops = outlook.accumulation * flops.of_micro_batch(
+                step_of, next(first.parts(recipe.batch.micro)), named.values()
+            )
+        model, prepared = spread.prepare(step_of, named, adamw)
         if begun:
-            optimizer.load_state(adamw, weights.read_safetensors(begun.path / checkpoint.OPTIMIZER))
-            if average:
-                average.load(weights.read_safetensors(begun.path / checkpoint.AVERAGE))
-        step_of = TrainingStep(outlook.method, adapter, Diffusion(pipe.scheduler, recipe.objective), recipe.seed)
-        model, prepared = accelerator.prepare(step_of, adamw)
+            spread.load(weights.read_safetensors(begun.path / checkpoint.OPTIMIZER))
         if begun and accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(state["scaler"])
 
         def save(step: int, batch: Batch) -> None:
+            states = spread.state()
+
             def fill(folder: Path) -> None:
-                adapter.save_pretrained(folder / checkpoint.ADAPTER)
-                weights.write_safetensors(folder / checkpoint.OPTIMIZER, optimizer.state_tensors(adamw))
+                outlook.task.save(adapter, folder / checkpoint.ADAPTER, run)
+                weights.write_safetensors(folder / checkpoint.OPTIMIZER, states)
                 if average:
                     weights.write_safetensors(folder / checkpoint.AVERAGE, average.averages)
                 scaler = None if accelerator.scaler is None else accelerator.scaler.state_dict()
                 checkpoint.write_state(folder, {"step": step, "loader": batch.state, "scaler": scaler})
 
-            if accelerator.is_main_process:
-                checkpoint.write(run, step, fill, recipe.checkpoints)
-            accelerator.wait_for_everyone()
+            with spread.whole():
+                if accelerator.is_main_process:
+                    checkpoint.write(run, step, fill, recipe.checkpoints)
+                accelerator.wait_for_everyone()
 
         done = begun.step if begun else 0
         meter = Meter(device)
@@ -105,12 +115,24 @@ def train(
             open_until_the_end.callback(accelerator.end_training)
         stopping = open_until_the_end.enter_context(Stopping(world))
         rates = [group["lr"] for group in prepared.param_groups]
+        shown, peak = 0, flops.peak(device, recipe.precision)
+
+        def validate(step: int) -> None:
+            with journal.apart() if journal else nullcontext():
+                with spread.whole(), average.in_place() if average else nullcontext():
+                    made = validator.make(step, adapter)
+                if journal:
+                    validation.track(accelerator.trackers, step, made)
+                    page.write(run)
+
+        if done == 0 and validator.due(0):
+            validate(0)
 
         for step in range(done, recipe.steps):
             share = optimizer.factor(step, recipe.steps, recipe.optimizer)
             for group, rate in zip(prepared.param_groups, rates, strict=True):
                 group["lr"] = rate * share
-            batch = next(loader)
+            batch = first if step == done else next(loader)
             for examples in batch.parts(recipe.batch.micro):
                 # the conditions stay until gradients are there, which may compute activations again
                 with accelerator.accumulate(model), ExitStack() as conditioned:
@@ -118,8 +140,7 @@ def train(
                     accelerator.backward(loss)
                     meter.add_loss(loss / outlook.accumulation)
                     if accelerator.sync_gradients:
-                        limit = recipe.optimizer.clip or float("inf")
-                        meter.add_norm(guard(named.values(), accelerator.clip_grad_norm_(named.values(), limit)))
+                        meter.add_norm(spread.clipped(recipe.optimizer.clip))
                     prepared.step()
                     prepared.zero_grad()
             if average:
@@ -130,9 +151,12 @@ def train(
                 line = meter.read(accelerator) | {"lr": rates[0] * share}
                 if journal:
                     seconds = journal.seconds() / line.pop("steps")
-                    speed = {"seconds_per_step": seconds, "samples_per_second": recipe.batch.samples / seconds}
-                    line |= speed | {"memory_bytes": memory_bytes(device), "replaced": len(loader.replaced)}
-                    journal.add({"step": step + 1, "samples": (step + 1) * recipe.batch.samples, **line})
+                    line |= speed(seconds, recipe.batch.samples, step_flops, peak)
+                    line |= {"memory_bytes": memory_bytes(device), "replaced": len(loader.replaced)}
+                    lost = [asdict(one) for one in loader.replaced[shown:]]
+                    shown = len(loader.replaced)
+                    journal.add({"step": step + 1, "samples": (step + 1) * recipe.batch.samples, **line, "lost": lost})
+                    page.write(run)
                 if recipe.trackers:
                     accelerator.log(line, step=step + 1)
                 if line["bad_in_a_row"] >= recipe.max_bad_steps:
@@ -142,13 +166,15 @@ def train(
                     )
             if (step + 1) % recipe.checkpoints.every == 0 or last or stop:
                 save(step + 1, batch)
+            if not stop and validator.due(step + 1, last=last):
+                validate(step + 1)
             if stop:
                 raise JobStopped(f"stopped after step {step + 1} as asked, and saved: go on with --resume latest")
 
-        if accelerator.is_main_process:
-            with average.in_place() if average else nullcontext():
+        with spread.whole(), average.in_place() if average else nullcontext():
+            if accelerator.is_main_process:
                 adapter.save_pretrained(run / checkpoint.ADAPTER)
-        accelerator.wait_for_everyone()
+            accelerator.wait_for_everyone()
         return run / checkpoint.ADAPTER
 
 
@@ -194,25 +220,6 @@ class Meter:
         }
 
 
-def guard(parameters: Iterable[nn.Parameter], norm: Tensor) -> Tensor:
-    """Make gradients 0 if any of them is not finite, without waiting for the device to know.
-
-    The optimiser then moves weights by its momentum alone; NaN would never leave it again.
-
-    Args:
-        parameters: with gradients.
-        norm: of all gradients.
-
-    Returns:
-        The norm.
-    """
-    finite = norm.isfinite()
-    for parameter in parameters:
-        if parameter.grad is not None:
-            parameter.grad = torch.where(finite, parameter.grad, torch.zeros_like(parameter.grad))
-    return norm
-
-
 def _begin(recipe: Recipe, run: Path, resume: str | None) -> Checkpoint | None:
     """The checkpoint to go on from; writes the recipe down.
 
@@ -226,17 +233,11 @@ def _begin(recipe: Recipe, run: Path, resume: str | None) -> Checkpoint | None:
     state.wait_for_everyone()
     if state.is_main_process:
         run.mkdir(parents=True, exist_ok=True)
+        if begun is None:
+            (run / weights.FROZEN_FILE).unlink(missing_ok=True)
         (run / "recipe.yaml").write_text(book.dump(recipe), "utf-8")
     state.wait_for_everyone()
     return begun
-
-
-def _from(recipe: Recipe, begun: Checkpoint | None) -> Recipe:
-    """The recipe, starting from a checkpoint's weights if there is one."""
-    if begun is None:
-        return recipe
-    start = {"start": str(begun.path / checkpoint.ADAPTER), "start_kind": None, "language_model": None}
-    return replace(recipe, models=replace(recipe.models, **start))  # type: ignore[arg-type]
 
 
 def _flat(recipe: Recipe) -> dict[str, Any]:

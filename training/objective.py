@@ -39,8 +39,8 @@ class Diffusion:
         signal, deviation = self._parts(timesteps, latents)
         return signal * latents + deviation * noise
 
-    def loss(self, predicted: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Mean squared error of a prediction, in fp32.
+    def losses(self, predicted: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Mean squared error of each prediction, weighted, in fp32.
 
         Args:
             predicted: (B, C, h, w), what the UNet says.
@@ -49,14 +49,14 @@ class Diffusion:
             timesteps: (B,).
 
         Returns:
-            A number.
+            (B,).
         """
         wanted = noise
         if self.prediction == "v_prediction":
             signal, deviation = self._parts(timesteps, latents)
             wanted = signal * noise - deviation * latents
         each = functional.mse_loss(predicted.float(), wanted.float(), reduction="none").flatten(1).mean(dim=1)
-        return (each * self.weights(timesteps).to(each)).mean()
+        return each * self.weights(timesteps).to(each)
 
     def weights(self, timesteps: Tensor) -> Tensor:
         """Weight of each timestep, (B,); see `snr_weights`."""

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from schemas.errors import Refused
 from training.recipes.recipe import Optimizer
 
+_UNTOUCHED = "untouched"
+"""In place of the state of a parameter that no loss has depended on yet."""
+
 
 def tune(adapter: nn.Module, prefixes: Sequence[str]) -> dict[str, nn.Parameter]:
     """Freeze an adapter but for what is trained.
@@ -113,7 +116,10 @@ def state_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The state of an optimiser of `build`, by `<parameter>|<what>`: its own tensors, which the next step changes."""
     names = _names(optimizer)
     states: dict[int, dict[str, Tensor]] = optimizer.state_dict()["state"]
-    return {f"{names[number]}|{what}": value for number, state in states.items() for what, value in state.items()}
+    found = {f"{names[number]}|{what}": value for number, state in states.items() for what, value in state.items()}
+    # such as the last layer of a text encoder of which the one before is read
+    without = {f"{name}|{_UNTOUCHED}": torch.zeros(0) for number, name in enumerate(names) if number not in states}
+    return found | without
 
 
 def load_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
@@ -131,7 +137,7 @@ def load_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) 
         odd = sorted(set(states) ^ set(ordered))
         raise Refused(f"the checkpoint's optimiser is of other parameters: {', '.join(odd[:3])}; set `tuned` back")
     whole = optimizer.state_dict()
-    whole["state"] = {number: states[name] for number, name in enumerate(ordered)}
+    whole["state"] = {number: states[name] for number, name in enumerate(ordered) if _UNTOUCHED not in states[name]}
     optimizer.load_state_dict(whole)
 
 

@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM, which end a run after the step it is at; all processes end after the same one."""
+"""Ctrl-C and SIGTERM, which end a run after the step it is at; all processes end after the same one.
+
+A second Ctrl-C interrupts at once. A second SIGTERM is the first one again: job managers send it to all processes, and
+launchers, which are among them, pass it on.
+"""
 
 import signal
 import threading
@@ -12,7 +16,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopping:
-    """Notes signals inside its block; the second one interrupts at once.
+    """Notes signals inside its block.
 
     Args:
         world: processes; with more than one, all must be in the block.
@@ -42,6 +46,6 @@ class Stopping:
         return bool(flag.item())
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
+        if self._asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._asked = True

@@ -6,11 +6,11 @@ from urllib.parse import urlencode
 from curation.browse import frame, shots
 from curation.browse.grid import cell, link
 from curation.browse.library import Library, Row
-from curation.report import wording
-from curation.report.markup import Child, Html, details, foreign, join, table, tag
 from curation.report.samplesheet import marked
 from curation.report.tile import picture as shown
 from curation.report.tile import tile
+from schemas import wording
+from schemas.markup import Child, Html, details, foreign, join, table, tag
 
 _FACTS = (
     "source",

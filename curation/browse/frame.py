@@ -4,7 +4,7 @@ import math
 
 from curation.browse.index import Index
 from curation.browse.query import ORDERS, VIEWS, Query
-from curation.report.markup import Child, Html, foreign, join, tag
+from schemas.markup import Child, Html, foreign, join, tag
 from schemas.reasons import REJECTED
 
 _SCORES = {
@@ -43,6 +43,7 @@ def page(name: str, title: str, *children: Child) -> str:
         tag("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
         tag("meta", {"name": "referrer", "content": "no-referrer"}),
         tag("title", {}, f"{title} – {name}" if title else f"{name} – refloom browse"),
+        tag("link", {"rel": "stylesheet", "href": "/theme.css"}),
         tag("link", {"rel": "stylesheet", "href": "/report.css"}),
         tag("link", {"rel": "stylesheet", "href": "/browse.css"}),
         tag("script", {"src": "/browse.js", "defer": True}),

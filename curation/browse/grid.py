@@ -6,8 +6,8 @@ from curation.browse.index import Index
 from curation.browse.query import PAGE_SIZE, Query
 from curation.browse.search import search
 from curation.browse.shots import kind_of
-from curation.report import wording
-from curation.report.markup import Child, Html, foreign, tag
+from schemas import wording
+from schemas.markup import Child, Html, foreign, tag
 
 _PAGES = {"pictures": "picture", "objects": "picture", "faces": "picture", "groups": "group", "samples": "sample"}
 

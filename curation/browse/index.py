@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.objects import float_array
-from curation.report.wording import several
 from schemas.dataset import Dataset
+from schemas.wording import several
 
 MAX_ROWS = 5_000_000
 """Objects that are held; the units of more are left out, and the page says so."""

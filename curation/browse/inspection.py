@@ -5,9 +5,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from curation.report import wording
 from curation.report.lookup import fetch
-from schemas import headers, masks, parquet
+from schemas import headers, masks, parquet, wording
 from schemas.dataset import Dataset
 from schemas.errors import Refused, Rejected
 from schemas.tables import TABLES

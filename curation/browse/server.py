@@ -19,10 +19,10 @@ from curation.browse.index import Index, build
 from curation.browse.library import Kept, Library
 from curation.browse.query import VIEWS, Query
 from curation.browse.shots import thumbnail
-from curation.report.markup import Html, tag
 from curation.report.tile import picture as shown
 from schemas.dataset import Dataset
 from schemas.errors import RefloomError
+from schemas.markup import Html, tag
 
 _KEPT_TILES = 1500
 _MAX_ADDRESS = 4096
@@ -37,6 +37,7 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 _FILES = {
+    "/theme.css": ("schemas", "theme.css", "text/css"),
     "/report.css": ("curation.report", "page.css", "text/css"),
     "/browse.css": ("curation.browse", "browse.css", "text/css"),
     "/browse.js": ("curation.browse", "browse.js", "text/javascript"),

@@ -10,10 +10,10 @@ import numpy as np
 from curation.browse.library import Library, Row
 from curation.report.album import face_shot, object_shot, subject_marks
 from curation.report.drawing import Drawing, View, cut, view_of, whole
-from curation.report.markup import Html, tag
 from curation.report.tile import picture as shown
 from schemas import boxes, pictures
 from schemas.errors import Failed, Rejected
+from schemas.markup import Html, tag
 from schemas.masks import Mask
 
 THUMBNAIL_PX = 240

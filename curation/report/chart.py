@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from curation.quality import ramp as ramp_score
-from curation.report import wording
-from curation.report.distribution import Histogram, ticks
-from curation.report.markup import Html, tag
+from curation.report.distribution import Histogram
+from schemas import wording
+from schemas.axis import ticks
+from schemas.markup import Html, tag
 
 _WIDTH, _HEIGHT = 300, 154
 _LEFT, _RIGHT, _TOP, _BOTTOM = 4, 296, 26, 112

@@ -1,10 +1,10 @@
 """The end of the page: sizes, rates, and what to do next."""
 
-from curation.report import wording
 from curation.report.figures import Figures
-from curation.report.markup import Html, foreign, section, table, tag
 from curation.report.overview import code
 from ingest.progress import duration
+from schemas import wording
+from schemas.markup import Html, foreign, section, table, tag
 
 _EXIT_CODES = (
     ("0", "done"),

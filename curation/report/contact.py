@@ -1,13 +1,13 @@
 """Contact sheets: pictures, kept and rejected objects, faces."""
 
-from curation.report import wording
 from curation.report.album import Album
 from curation.report.choice import Choice, Row
 from curation.report.families import FAMILY
 from curation.report.figures import Figures
-from curation.report.markup import Child, Html, foreign, section, tag
 from curation.report.survey import KEPT
 from curation.report.tile import sheet, tile
+from schemas import wording
+from schemas.markup import Child, Html, foreign, section, tag
 from schemas.reasons import REJECTED
 
 

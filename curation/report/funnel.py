@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from curation.report import wording
 from curation.report.chart import stacked
 from curation.report.figures import Figures
-from curation.report.markup import Html, details, foreign, section, table, tag
+from schemas import wording
+from schemas.markup import Html, details, foreign, section, table, tag
 from schemas.reasons import FAILED, REJECTED
 
 _TONES = 5

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from curation.report import wording
 from curation.report.album import Album
 from curation.report.choice import Choice, Row
 from curation.report.contact import subtitle
 from curation.report.figures import Figures
-from curation.report.markup import Child, Html, foreign, section, tag
 from curation.report.tile import sheet, tile
+from schemas import wording
 from schemas.ids import image_of
+from schemas.markup import Child, Html, foreign, section, tag
 
 _TITLES = {
     "track": ("Tracks", "one object in the frames of a video"),

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from curation.report import wording
 from curation.report.figures import Figures
-from curation.report.markup import Child, Html, details, foreign, join, section, table, tag
+from schemas import wording
+from schemas.markup import Child, Html, details, foreign, join, section, table, tag
 
 _STATES = {
     "done": "done for every unit",

@@ -1,14 +1,10 @@
 """The whole page: one HTML file that needs nothing else, and that may load nothing else."""
 
-import base64
-import hashlib
-from importlib import resources
-
 from curation.report import closing, contact, funnel, groupsheet, overview, pairsheet, samplesheet, scoresheet
 from curation.report.album import Album
 from curation.report.choice import Choice
 from curation.report.figures import Figures
-from curation.report.markup import Html, tag
+from schemas.markup import Html, asset, document, tag
 
 _TITLES = {
     "top": "Overview",
@@ -51,17 +47,7 @@ def render(figures: Figures, choice: Choice, album: Album) -> str:
         "next": closing.next_steps(figures),
     }
     present = {anchor: part for anchor, part in sections.items() if part is not None}
-    style, script = _file("page.css"), _file("page.js")
-    head = tag(
-        "head",
-        {},
-        tag("meta", {"charset": "utf-8"}),
-        tag("meta", {"http-equiv": "Content-Security-Policy", "content": _policy(style, script)}),
-        tag("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
-        tag("meta", {"name": "referrer", "content": "no-referrer"}),
-        tag("title", {}, f"{figures['name']} – refloom report"),
-        tag("style", {}, style),
-    )
+    style, script = asset(__package__, "page.css"), asset(__package__, "page.js")
     body = tag(
         "body",
         {},
@@ -70,7 +56,7 @@ def render(figures: Figures, choice: Choice, album: Album) -> str:
         tag("div", {"id": "tip", "role": "status", "hidden": True}),
         tag("script", {}, script),
     )
-    return f"<!doctype html>\n{tag('html', {'lang': 'en'}, head, body)}\n"
+    return document(f"{figures['name']} – refloom report", body, style, script)
 
 
 def _contents(anchors: list[str]) -> Html:
@@ -82,19 +68,3 @@ def _contents(anchors: list[str]) -> Html:
         " outlines",
     )
     return tag("nav", {"aria-label": "contents"}, tag("ul", {}, *links), switch)
-
-
-def _file(name: str) -> Html:
-    return Html(resources.files(__package__).joinpath(name).read_text("utf-8"))
-
-
-def _policy(style: str, script: str) -> str:
-    """Nothing may be loaded or run but this style, this script, and pictures inside the page."""
-    return (
-        f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _digest(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,12 +1,12 @@
 """Duplicates: pairs of what goes and what stays, with what says that they are copies."""
 
-from curation.report import wording
 from curation.report.album import LEAK, Album
 from curation.report.choice import Choice, Row
 from curation.report.contact import subtitle
 from curation.report.figures import Figures
-from curation.report.markup import Child, Html, foreign, section, tag
 from curation.report.tile import tile
+from schemas import wording
+from schemas.markup import Child, Html, foreign, section, tag
 
 _MEANINGS = {
     "bytes": "the files are the same",

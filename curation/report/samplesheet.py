@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from curation.report import wording
 from curation.report.album import Album, subject_name
 from curation.report.choice import Choice, Row
 from curation.report.figures import Figures
-from curation.report.markup import Child, Html, foreign, join, section, tag
 from curation.report.tile import picture
+from schemas import wording
+from schemas.markup import Child, Html, foreign, join, section, tag
 
 _COLOURS = 8
 _CAPTIONS = 5

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from curation.report import wording
 from curation.report.album import Album
 from curation.report.chart import score_chart
 from curation.report.choice import Choice, Row
@@ -10,8 +9,9 @@ from curation.report.contact import object_tile
 from curation.report.families import FAMILIES
 from curation.report.figures import Figures
 from curation.report.groupsheet import group_card
-from curation.report.markup import Html, details, section, table, tag
 from curation.report.tile import sheet
+from schemas import wording
+from schemas.markup import Html, details, section, table, tag
 
 
 def scores(figures: Figures) -> Html:

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Iterable
 
 from curation.report.drawing import Drawing, Mark
-from curation.report.markup import Child, Html, tag
+from schemas.markup import Child, Html, tag
 
 _COLOURS = 8
 _POINT_PX = 2.0

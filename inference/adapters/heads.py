@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from inference.adapters.reference import Reference
+from inference.adapters.reference import Pixels, Reference
 from inference.adapters.resampler import ImageProjection, Resampler
 from inference.adapters.tokens import TokenAdapter, layers_of
 from inference.adapters.vision import ClipVision, clip_pixels
@@ -80,31 +80,47 @@ class HeadAdapter(TokenAdapter):
         vision.check(f"the {self.kind} adapter", self.config.image_width, pooled=self.pooled)
         return vision
 
-    def image_tokens(self, references: Sequence[Reference]) -> Tensor:
+    def image_tokens(self, references: Sequence[Reference], features: Sequence[Tensor] | None = None) -> Tensor:
         """Tokens of each subject, the mean over its pictures: (1, K, N, context width).
+
+        Args:
+            references: the K subjects.
+            features: of the pictures of each, as of `image_features`, where they are known; else they are computed.
 
         Raises:
             Refused: there are no references.
         """
         if not references:
             raise Refused("there are no references: give at least one, or use the pipeline without an adapter")
-        vision = self.vision()
-        pixels = clip_pixels([image for reference in references for image in reference.images], vision.side)
-        tokens = self.project(vision.pooled(pixels) if self.pooled else vision.patches(pixels))
-        counts = [len(reference.images) for reference in references]
-        return torch.stack([subject.mean(dim=0) for subject in torch.split(tokens, counts)])[None]
+        if features is None:
+            images = [image for reference in references for image in reference.images]
+            together = image_features(self.vision(), images, pooled=self.pooled)
+            counts = [len(reference.images) for reference in references]
+        else:
+            together, counts = torch.cat(list(features)), [len(one) for one in features]
+        tokens = torch.split(self.project(together), counts)
+        return torch.stack([subject.mean(dim=0) for subject in tokens])[None]
 
-    def null_tokens(self) -> Tensor:
-        """Tokens of no reference, (1, 1, N, context width): of a zero embedding, or of zero pixels (spec B1.5)."""
+    def null_tokens(self, features: Tensor | None = None) -> Tensor:
+        """Tokens of no reference, (1, 1, N, context width): of a zero embedding, or of zero pixels (spec B1.5).
+
+        Args:
+            features: of zero pixels, (1, T, width), where they are known; else they are computed.
+        """
         if self.pooled:
             return self.project(torch.zeros(1, self.config.image_width))[None]
-        vision = self.vision()
-        return self.project(vision.patches(torch.zeros(1, 3, vision.side, vision.side)))[None]
+        return self.project(self.vision().blank_patches() if features is None else features)[None]
 
     def project(self, features: Tensor) -> Tensor:
         """Image features (B, width) or (B, T, width) to tokens (B, N, context width)."""
         weight = next(self.image_proj.parameters())
         return self.image_proj(features.to(weight.device, weight.dtype))  # type: ignore[no-any-return]
+
+
+def image_features(vision: ClipVision, images: Sequence[Pixels], *, pooled: bool) -> Tensor:
+    """What a head reads of pictures: (B, width) pooled, else (B, T, width) of patches."""
+    pixels = clip_pixels(images, vision.side)
+    return vision.pooled(pixels) if pooled else vision.patches(pixels)
 
 
 def strengths(references: Sequence[Reference]) -> tuple[Tensor, Tensor]:

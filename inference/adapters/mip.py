@@ -120,8 +120,12 @@ class MIPAdapter(HeadAdapter):
         )
 
     @torch.no_grad()
-    def phrases(self, phrases: Sequence[str | None]) -> tuple[Tensor, Tensor, Tensor]:
+    def phrases(self, phrases: Sequence[str | None], encoded: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Of K phrases what `MIPConditioning` has of them: (K, L, width), (K, L), (1, L, width).
+
+        Args:
+            phrases: of the references.
+            encoded: (K + 1, S, width), text states of the phrases and of the empty text, where they are known.
 
         Raises:
             Refused: one of several references has no phrase.
@@ -131,10 +135,11 @@ class MIPAdapter(HeadAdapter):
         named = [phrase or "" for phrase in phrases]
         lengths = [phrase_length(self.pipe.tokenizer, phrase) if phrase else 1 for phrase in named]
         longest = max(lengths)
-        device = getattr(self.pipe, "_execution_device", self.pipe.device)
-        encoded = self.pipe.encode_prompt(
-            prompt=[*named, ""], device=device, num_images_per_prompt=1, do_classifier_free_guidance=False
-        )[0]
+        if encoded is None:
+            device = getattr(self.pipe, "_execution_device", self.pipe.device)
+            encoded = self.pipe.encode_prompt(
+                prompt=[*named, ""], device=device, num_images_per_prompt=1, do_classifier_free_guidance=False
+            )[0]
         states = encoded[:, 1 : 1 + longest]
         rows = torch.zeros(len(named), longest, device=states.device)
         for row, length in zip(rows, lengths, strict=True):

@@ -14,7 +14,7 @@ from inference.adapters.attention import Acting
 from inference.adapters.calls import GUIDED, UNGUIDED, Call, Half, row_index
 from inference.adapters.grounding import GroundingResampler
 from inference.adapters.heads import strengths
-from inference.adapters.reference import FULL_PICTURE, Box, Reference
+from inference.adapters.reference import FULL_PICTURE, Box, Pixels, Reference
 from inference.adapters.tokens import TokenAdapter, TokenConditioning, TokenSlot, layers_of, rows_of, stack
 from inference.adapters.vision import ClipVision, clip_pixels
 from schemas.errors import Refused
@@ -68,6 +68,21 @@ class MSDiffusionConditioning(TokenConditioning):
     boxes: Tensor
     masks: Tensor
     spans: Tensor | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """What frozen models make of K references, computed before.
+
+    Attributes:
+        features: of the pictures of each reference, (pictures, 1 + patches, image width).
+        blank: of zero pixels, (1, 1 + patches, image width).
+        pooled: of the phrases, as of `pooled_texts`, (K, phrase width).
+    """
+
+    features: Sequence[Tensor]
+    blank: Tensor
+    pooled: Tensor
 
 
 class LayoutActing(Acting):
@@ -168,6 +183,7 @@ class MSDiffusion(TokenAdapter):
         prompt: str | None = None,
         drop_grounding_tokens: bool | Sequence[bool] = False,
         drop_images: bool | Sequence[bool] = False,
+        known: Known | None = None,
     ) -> MSDiffusionConditioning:
         """See `Adapter.encode`.
 
@@ -177,25 +193,31 @@ class MSDiffusion(TokenAdapter):
             drop_grounding_tokens: null latents in place of phrases and boxes, for all or each. Places are still kept
                 to.
             drop_images: zero pixels in place of pictures, for all or each, as training does.
+            known: what the frozen models make of pictures and phrases, where that was computed before.
 
         Raises:
             Refused: no references, one without a phrase, or a phrase that is not in the prompt.
         """
-        vision = self.vision()
         if not references:
             raise Refused("there are no references: give at least one, or use the pipeline without an adapter")
-        counts = [len(reference.images) for reference in references]
-        images = [image for reference in references for image in reference.images]
+        dropped = _flags(drop_images, len(references))
+        if known is None:
+            features, counts = self._features(references, dropped)
+            pooled = self.pooled_phrases(references)
+        else:
+            counts = [len(one) for one in known.features]
+            blanked = [
+                known.blank.expand_as(one) if drop else one
+                for one, drop in zip(known.features, dropped.tolist(), strict=True)
+            ]
+            features, pooled = torch.cat(blanked), known.pooled
         of_image = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
-        pixels = clip_pixels(images, vision.side, squash=_SQUASH)
-        pixels[_flags(drop_images, len(counts))[of_image]] = 0
-        features = vision.patches(pixels)
         weight = self.image_proj.proj_in.weight
         hulls = torch.tensor([reference.hull or (0.0,) * 4 for reference in references])
         placed = torch.tensor([self.faithful or reference.hull is not None for reference in references])
         grounded = placed & ~_flags(drop_grounding_tokens, len(counts))
         queries = self.image_proj.queries(
-            self.pooled_phrases(references).to(weight.device, weight.dtype),
+            pooled.to(weight.device, weight.dtype),
             self._rounded(hulls).to(weight.device),
             grounded.to(weight.device),
         )
@@ -234,22 +256,24 @@ class MSDiffusion(TokenAdapter):
         vision.check("MS-Diffusion", self.config.image_width, pooled=False)
         return vision
 
-    @torch.no_grad()
+    def _features(self, references: Sequence[Reference], dropped: Tensor) -> tuple[Tensor, list[int]]:
+        """Image features of all pictures, zero pixels in place of those of dropped references; and how many of each."""
+        vision = self.vision()
+        counts = [len(reference.images) for reference in references]
+        pixels = reference_pixels([image for reference in references for image in reference.images], vision)
+        pixels[torch.repeat_interleave(dropped, torch.tensor(counts))] = 0
+        return vision.patches(pixels), counts
+
     def pooled_phrases(self, references: Sequence[Reference]) -> Tensor:
         """The first text encoder's pooled state of each phrase, (K, phrase width).
 
         Raises:
             Refused: a reference has no phrase.
         """
-        named = [reference.phrase for reference in references]
+        named = [reference.phrase or "" for reference in references]
         if not all(named):
             raise Refused("MS-Diffusion asks the image for its phrase: give each reference one, such as 'dog'")
-        tokenizer, encoder = self.pipe.tokenizer, self.pipe.text_encoder
-        ids = tokenizer(
-            named, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
-        ).input_ids
-        device = getattr(self.pipe, "_execution_device", encoder.device)
-        return encoder(ids.to(device)).pooler_output  # type: ignore[no-any-return]
+        return pooled_texts(self.pipe, named)
 
     def spans(self, prompt: str, references: Sequence[Reference]) -> Tensor:
         """Weights (K, 77) of each phrase's tokens in the prompt, for `merge.phrase_maps`.
@@ -373,6 +397,22 @@ class MSDiffusion(TokenAdapter):
 
     def _rounded(self, boxes: Tensor) -> Tensor:
         return boxes.half() if self.faithful else boxes
+
+
+@torch.no_grad()
+def pooled_texts(pipe: Any, texts: Sequence[str]) -> Tensor:
+    """The first text encoder's pooled state of K texts, (K, phrase width)."""
+    tokenizer, encoder = pipe.tokenizer, pipe.text_encoder
+    ids = tokenizer(
+        list(texts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
+    ).input_ids
+    device = getattr(pipe, "_execution_device", encoder.device)
+    return encoder(ids.to(device)).pooler_output  # type: ignore[no-any-return]
+
+
+def reference_pixels(images: Sequence[Pixels], vision: ClipVision) -> Tensor:
+    """Pictures as the image encoder gets them, (B, 3, side, side): squashed to a square first."""
+    return clip_pixels(images, vision.side, squash=_SQUASH)
 
 
 def config_values(unet: Any) -> dict[str, Any]:

@@ -84,6 +84,28 @@ class Reference:
         ):
             object.__setattr__(self, field, value)
 
+    @classmethod
+    def described(cls, phrase: str | None, boxes: Sequence[Sequence[float]] | None, scale: float) -> "Reference":
+        """A reference whose pictures were read before, by what keeps their features: `images` is empty.
+
+        Args:
+            phrase, boxes, scale: as for `Reference`.
+
+        Raises:
+            Refused: a box is none.
+        """
+        made = cls.__new__(cls)
+        for field, value in (
+            ("images", ()),
+            ("phrase", phrase),
+            ("boxes", None if boxes is None else _boxes(boxes, f"the reference {phrase!r}")),
+            ("masks", None),
+            ("scale", scale),
+            ("crop", None),
+        ):
+            object.__setattr__(made, field, value)
+        return made
+
     @property
     def mask(self) -> Mask | None:
         """All masks as one, as large as the largest; None without."""

@@ -74,6 +74,10 @@ class ClipVision:
         output = self.model(pixels.to(self.model.device, self.model.dtype), output_hidden_states=True)
         return output.hidden_states[-2]  # type: ignore[no-any-return]
 
+    def blank_patches(self) -> Tensor:
+        """`patches` of zero pixels: (1, 1 + patches, patch width)."""
+        return self.patches(torch.zeros(1, 3, self.side, self.side))
+
     def check(self, name: str, wanted: int, *, pooled: bool) -> None:
         """Refuse to read references for weights that were trained with another encoder.
 

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     for kind, one in plan.encoders.items():
         print(f"{kind}: {one.identity}" if one.entry is not None else f"note: {kind} scores are null: {one.why}")
     try:
-        found = evaluate(plan, url, _pool(options, plan.device), show)
+        found = evaluate(plan, url, pool(options, plan.device), show)
     finally:
         for last in shown[-1:]:
             last.close()
@@ -66,7 +66,7 @@ def _data(options: argparse.Namespace) -> str:
     return data
 
 
-def _pool(options: argparse.Namespace, device: str) -> Pool:
+def pool(options: argparse.Namespace, device: str) -> Pool:
     """One worker a GPU; without GPUs one in all, for each holds the whole pipeline."""
     if options.workers is not None and options.workers < 0:
         raise Refused("--workers must be 0 or more")

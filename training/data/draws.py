@@ -25,6 +25,8 @@ class Purpose(IntEnum):
     TIMESTEP = 6
     POSTERIOR = 7
     OFFSET = 8
+    VARIANT = 9
+    CHOICE = 10
 
 
 def generator(seed: int, number: int, purpose: Purpose, *, stream: int = 0, part: int = 0) -> np.random.Generator:

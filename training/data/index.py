@@ -80,7 +80,7 @@ class Index:
             self.files = tuple(pool.map(lambda one: self._footer(*one), sorted(listed.items())))
 
     def _footer(self, path: str, sha256: str) -> SampleFile:
-        with self._open(path) as reader:
+        with _opened(self.folder, path) as reader:
             schema, footer = reader.schema_arrow, reader.metadata
             absent = [name for name in tables.TABLES["samples"].schema.names if name not in schema.names]
             if absent:
@@ -113,27 +113,38 @@ class Index:
         """Of the samples: other rows, another cut into files or row groups, or another order give another one."""
         return of_json([[file.path, file.sha256, list(file.group_rows)] for file in self.files])
 
-    @contextmanager
-    def _open(self, path: str) -> Iterator[pq.ParquetFile]:
-        try:
-            with (
-                self.folder.open(path) as source,
-                pq.ParquetFile(source, page_checksum_verification=True) as reader,
-            ):
-                yield reader
-        except (OSError, pa.ArrowException) as error:
-            raise Refused(
-                f"{path} in {self.url} cannot be read ({error}): find out what is damaged with `refloom verify`"
-            ) from error
-
     def read(self, key: RowGroupKey, columns: list[str] | None = None) -> pa.Table:
-        """A row group; all columns by default.
+        """A row group; arguments and errors as of `read_group`."""
+        return read_group(self.folder, key, columns)
 
-        Raises:
-            Refused: it cannot be read: bytes are damaged or gone.
-        """
-        with self._open(key.path) as reader:
-            return reader.read_row_group(key.number, columns=columns, use_threads=False)
+
+def read_group(folder: Folder, key: RowGroupKey, columns: list[str] | None = None) -> pa.Table:
+    """A row group of a dataset's samples.
+
+    Args:
+        folder: the dataset.
+        key: of the row group.
+        columns: all by default.
+
+    Raises:
+        Refused: it cannot be read: bytes are damaged or gone.
+    """
+    with _opened(folder, key.path) as reader:
+        return reader.read_row_group(key.number, columns=columns, use_threads=False)
+
+
+@contextmanager
+def _opened(folder: Folder, path: str) -> Iterator[pq.ParquetFile]:
+    try:
+        with (
+            folder.open(path) as source,
+            pq.ParquetFile(source, page_checksum_verification=True) as reader,
+        ):
+            yield reader
+    except (OSError, pa.ArrowException) as error:
+        raise Refused(
+            f"{path} in {folder.url} cannot be read ({error}): find out what is damaged with `refloom verify`"
+        ) from error
 
 
 def _is_picture(column: pq.ColumnChunkMetaData) -> bool:

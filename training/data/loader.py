@@ -8,20 +8,22 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 
 from schemas.errors import JobStopped, Refused, Rejected
 from training.data.buckets import Buckets, Size
 from training.data.catalogue import Catalogue, catalogue
-from training.data.draws import Purpose, generator
-from training.data.groups import AcceptedRows, Result, RowGroups
+from training.data.groups import Result, RowGroups, Rows, Wanted
 from training.data.index import Index
 from training.data.plan import Draw, Plan, PlannedBatch
 from training.data.state import State
 from training.views.example import Example
 from training.views.view import View
+
+if TYPE_CHECKING:  # it reads this package's index
+    from training.features.store import Store
 
 _AHEAD = 16
 """Examples for each thread that may be ahead: more would not make anything quicker."""
@@ -38,12 +40,14 @@ class Source:
         split: train or validation.
         weight: of its samples in the stream, relative to the others'.
         kinds: of samples: image, video, group; all by default. One dataset may be two sources of different kinds.
+        features: what `refloom cache` made of its samples for this recipe; None computes it in every step.
     """
 
     url: str
     split: str = "train"
     weight: float = 1.0
     kinds: tuple[str, ...] | None = None
+    features: str | None = None
 
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.kinds or () if kind not in KINDS]
@@ -55,13 +59,14 @@ class Source:
 class Loading:
     """What batches come out, and with which means.
 
-    The first four decide what comes out; the others only when.
+    The first five decide what comes out; the others only when.
 
     Attributes:
         global_batch: samples of an optimiser step, over all ranks and accumulated micro-batches.
         buckets: (height, width) of the targets, pixels.
         seed: of order, draws, noise and timesteps.
         window_bytes: of rows that are mixed with each other.
+        variants: examples of each target, one of which is drawn each time; None makes a new one each time.
         threads: that read and decode; 0 does it where the batch is asked for.
         ahead_bytes: of finished examples that wait; one batch waits in any case.
         group_bytes: of row groups that are kept, best two windows; those in use may be more.
@@ -72,6 +77,7 @@ class Loading:
     buckets: tuple[Size, ...]
     seed: int = 0
     window_bytes: int = 384 << 20
+    variants: int | None = None
     threads: int = 2
     ahead_bytes: int = 512 << 20
     group_bytes: int = 1 << 30
@@ -132,6 +138,7 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         state: dict[str, Any] | None = None,
+        stores: Sequence["Store"] | None = None,
         show: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         """Index the datasets; no picture is read before the first batch is asked for.
@@ -142,6 +149,7 @@ class Loader:
             loading: settings.
             rank, world: number of this process, and of all.
             state: of a checkpoint, at any world size; None begins.
+            stores: features of each source, checked by `Store.check`; None makes examples of pictures.
             show: told how many rows of how many are looked through, for each source.
 
         Raises:
@@ -156,6 +164,8 @@ class Loader:
                 f"a global batch of {loading.global_batch} samples is not shared evenly by {world} processes: "
                 f"give a multiple of {world}"
             )
+        if loading.variants is not None and loading.variants < 1:
+            raise Refused(f"variants is {loading.variants}: give 1 or more, or none")
         if loading.threads < 0:
             raise Refused(f"threads is {loading.threads}: give 0 or more")
         self._view, self._rank, self._world = view, rank, world
@@ -172,13 +182,16 @@ class Loader:
             seed=loading.seed,
             window_bytes=loading.window_bytes,
         )
+        if loading.variants is None and stores is not None:
+            loading = replace(loading, variants=min(store.summary.variants for store in stores))
+        self._variants = loading.variants
         self._settings = _settings(indexes, sources, view, loading)
         self._planned = self.plan.begin() if state is None else State.from_json(state, self._settings)
         self._state = self._planned.to_json(self._settings)
         self._pool = _pool(loading.threads)
         submit = self._pool.submit if self._pool else _Later
         self._submit: Callable[..., Result] = submit
-        self._groups = RowGroups(indexes, self.catalogues, submit, loading.group_bytes)
+        self._groups = RowGroups(indexes, self.catalogues, submit, loading.group_bytes, stores)
         self._ahead_bytes, self._ahead_examples = loading.ahead_bytes, _AHEAD * loading.threads
         self._queue: deque[tuple[PlannedBatch, list[Result]]] = deque()
         self._example_bytes = 0.0
@@ -245,20 +258,19 @@ class Loader:
         The pool starts work in the order in which it is given, and the row group was given before, so waiting for it
         cannot block all threads.
         """
-        rows: AcceptedRows = group.result()
+        rows: Rows = group.result()
+        wanted = Wanted(self._view, size, self.plan.seed, draw.position, self._variants)
         lost: list[tuple[str, str]] = []
         for step in range(len(rows)):
             place = replace(draw.place, row=(draw.place.row + step) % len(rows))
             target = self.plan.target(draw.position, place)[0]
-            sample = rows.sample(place.row)
-            rng = generator(self.plan.seed, draw.position, Purpose.VIEW)
             try:
-                example = self._view.example(sample, target, size, rng)
+                example = rows.example(place.row, target, wanted)
             except Rejected as problem:
-                lost.append((sample.row["sample_id"], str(problem)))
+                lost.append((rows.sample_id(place.row), str(problem)))
                 continue
             by = example.sample_id
-            return replace(example, position=draw.position), [Replaced(one, by, reason) for one, reason in lost]
+            return example, [Replaced(one, by, reason) for one, reason in lost]
         raise JobStopped(
             f"none of the {len(rows)} rows of a row group can be used; the first: {lost[0][0]} ({lost[0][1]}). "
             "Find out what is damaged with `refloom verify`"
@@ -303,4 +315,4 @@ def _settings(indexes: Sequence[Index], sources: Sequence[Source], view: View, l
         "global_batch": loading.global_batch,
         "window_bytes": loading.window_bytes,
         "buckets": [list(size) for size in loading.buckets],
-    }
+    } | ({} if loading.variants is None else {"variants": loading.variants})

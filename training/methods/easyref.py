@@ -26,6 +26,7 @@ class EasyRef(Method):
 
     kind = "easyref"
     fresh = (".lora.",)
+    reads_frozen = False
 
     def check(self, recipe: Recipe) -> None:
         """See `Method.check`."""

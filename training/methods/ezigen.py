@@ -1,7 +1,7 @@
 """EZIGen: subjects as features of the frozen UNet (spec A.2)."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -9,9 +9,10 @@ from torch import Tensor
 
 from inference.adapters import ezigen
 from inference.adapters.ezigen import EZIGenConditioning, EZIGenConfig, subject_text
+from inference.adapters.reference import Pixels
 from inference.adapters.reference_unet import subject_pixels
 from training.data.draws import Purpose, generator
-from training.latents import latents_of, text_of
+from training.latents import latents_of, posterior_of, sampled, states_of, stored_pictures
 from training.methods.method import Method
 from training.recipes.recipe import Recipe
 from training.views.example import Example
@@ -21,6 +22,8 @@ class EZIGen(Method):
     """See `Method`. Dropped subjects are not seen, or are zeros as published (`faithful`)."""
 
     kind = "ezigen"
+    # to go on until the picture stands still takes an encoder that training lacks
+    generation: ClassVar[Mapping[str, Any]] = {"iterations": 1}
 
     def config(self, recipe: Recipe, unet: Any) -> EZIGenConfig:
         """See `Method.config`."""
@@ -29,6 +32,19 @@ class EZIGen(Method):
     def initialise(self, adapter: ezigen.EZIGen, recipe: Recipe, pipe: Any) -> None:
         """See `Method.initialise`."""
         adapter.start_from_self_attention(pipe.unet)
+
+    def feature_settings(self, recipe: Recipe) -> dict[str, Any]:
+        """See `Method.feature_settings`."""
+        return {"resolution": recipe.adapter.resolution, "faithful": recipe.adapter.faithful}
+
+    def features(self, recipe: Recipe, pipe: Any, vision: Any, images: Sequence[Pixels]) -> Tensor:
+        """See `Method.features`: posteriors of the subjects' squares. What the UNet makes of them is not kept."""
+        sizes = recipe.adapter
+        return posterior_of(pipe, subject_pixels(images, sizes.resolution, squash=sizes.faithful))
+
+    def words(self, phrases: Sequence[str | None]) -> list[str]:
+        """See `Method.words`."""
+        return [subject_text(phrase) for phrase in phrases]
 
     def prepare(self, adapter: ezigen.EZIGen, recipe: Recipe) -> None:
         """See `Method.prepare`."""
@@ -39,11 +55,21 @@ class EZIGen(Method):
         """See `Method.conditions`. The noise of the subjects is that of generation, one for all."""
         pipe = adapter.pipe
         counts = [len(example.references) for example in examples]
-        images = [one.images[0] for example in examples for one in example.references]
-        texts = [subject_text(one.phrase) for example in examples for one in example.references]
-        pixels = subject_pixels(images, adapter.config.resolution, squash=adapter.faithful)
-        latents = latents_of(pipe, pixels, lambda shape: _draws(examples, shape, seed))
-        laid = [_laid(values, counts) for values in (latents, text_of(pipe, texts)[0])]
+        owners = [example for example in examples for _ in example.references]
+        texts = self.words([one.phrase for example in examples for one in example.references])
+
+        def draws(shape: tuple[int, ...]) -> Tensor:
+            return _draws(examples, shape, seed)
+
+        kept = stored_pictures(examples, torch.float32)
+        if kept is None:
+            images = [one.images[0] for example in examples for one in example.references]
+            latents = latents_of(
+                pipe, subject_pixels(images, adapter.config.resolution, squash=adapter.faithful), draws
+            )
+        else:
+            latents = sampled(torch.cat(kept).to(pipe.unet.device), draws)
+        laid = [_laid(values, counts) for values in (latents, states_of(pipe, texts, owners))]
         strengths = _laid(torch.ones(sum(counts)), counts)
         conditions = adapter.condition(*laid, strengths=strengths, generator=torch.Generator().manual_seed(0))
         return adapter.without_subjects(conditions, torch.tensor([example.drops.image for example in examples]))

@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from inference.adapters import heads
 from inference.adapters.heads import HeadAdapter, strengths
 from inference.adapters.ip_adapter import IPAdapterConfig
 from inference.adapters.mip import MIPConditioning
+from inference.adapters.reference import Pixels
 from inference.adapters.tokens import TokenConditioning, stack
 from schemas.errors import Refused
+from training.features.stored import BLANK
+from training.latents import states_of, stored, stored_pictures
 from training.methods.method import Method, references_of, split
 from training.recipes.kinds import HeadSizes
 from training.recipes.recipe import Recipe
@@ -38,13 +42,23 @@ class IPAdapter(Method):
         """See `Method.conditions`."""
         return stack(split(self.together(adapter, examples), [len(example.references) for example in examples]))
 
+    def features(self, recipe: Recipe, pipe: Any, vision: Any, images: Sequence[Pixels]) -> Tensor:
+        """See `Method.features`."""
+        return heads.image_features(vision, images, pooled=recipe.adapter.head == "plain")
+
+    def blank(self, recipe: Recipe, vision: Any) -> Tensor | None:
+        """See `Method.blank`."""
+        return None if recipe.adapter.head == "plain" else vision.blank_patches()
+
     def together(self, adapter: HeadAdapter, examples: Sequence[Example]) -> TokenConditioning:
         """Of all references at once, (1, sum of references, ...)."""
         references, _, dropped = references_of(examples)
-        tokens = adapter.image_tokens(references)
+        tokens = adapter.image_tokens(references, stored_pictures(examples, adapter.pipe.unet.dtype))
         if any(dropped):
             where = torch.tensor(dropped, device=tokens.device)[None, :, None, None]
-            tokens = torch.where(where, adapter.null_tokens(), tokens)
+            known = examples[0].stored is not None and not adapter.pooled
+            blank = stored(examples[:1], [BLANK], adapter.pipe.unet.dtype) if known else None
+            tokens = torch.where(where, adapter.null_tokens(blank), tokens)
         scales, present = strengths(references)
         return TokenConditioning(tokens=tokens, negative_tokens=None, strengths=scales, present=present)
 
@@ -69,11 +83,21 @@ class MIP(IPAdapter):
         """See `Method.config`."""
         return heads.HeadConfig(**_values(recipe.adapter, unet))
 
+    def words(self, phrases: Sequence[str | None]) -> list[str]:
+        """See `Method.words`."""
+        return [phrase or "" for phrase in phrases]
+
     def conditions(self, adapter: Any, examples: Sequence[Example], seed: int) -> MIPConditioning:
         """See `Method.conditions`."""
         references, counts, _ = references_of(examples)
         plain = self.together(adapter, examples)
-        states, rows, empty = adapter.phrases([reference.phrase for reference in references])
+        phrases = [reference.phrase for reference in references]
+        encoded = None
+        if examples[0].stored is not None:
+            owners = [example for example in examples for _ in example.references]
+            words = [*self.words(phrases), ""]
+            encoded = states_of(adapter.pipe, words, [*owners, owners[0]])
+        states, rows, empty = adapter.phrases(phrases, encoded)
         whole = MIPConditioning(
             tokens=plain.tokens,
             negative_tokens=None,

@@ -1,7 +1,8 @@
-"""What the trainer asks of a method."""
+"""What training asks of a method: how its adapter is made, and what its conditions are of examples with drops."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -11,39 +12,91 @@ from torch import Tensor
 
 from inference.adapters import kinds, weights
 from inference.adapters.adapter import Adapter
-from inference.loading import load_adapter
+from inference.adapters.reference import Pixels
+from inference.loading import load_adapter, load_unet_shapes
 from schemas.errors import Refused
+from training.frozen import ENCODERS, load_frozen, read_encoder_widths
+from training.methods.task import Task
+from training.objective import Diffusion
 from training.recipes.recipe import Recipe
+from training.step import TrainingStep
 from training.views.example import Example
 
 Conditions = TypeVar("Conditions")
 
 
-class Method(ABC):
-    """A method, without weights or state.
+class Method(Task):
+    """An adapter on a frozen base.
 
     Attributes:
         kind: of its adapter.
         fresh: beginnings of names of weights that an adapter to start from may lack.
         kinds: of adapters that it may start from.
+        generation: what `ReferencePipeline.generate` is told besides when pictures are made of what is trained.
+        reads_frozen: whether what reads references is frozen, so that its features can be kept; else only the
+            target's latents and the texts are.
+        pools_phrases: whether it reads the first text encoder's pooled state of phrases.
     """
 
-    kind: ClassVar[str]
     fresh: ClassVar[tuple[str, ...]] = ()
     kinds: ClassVar[tuple[str, ...]] = ()
+    generation: ClassVar[Mapping[str, Any]] = {}
+    reads_frozen: ClassVar[bool] = True
+    pools_phrases: ClassVar[bool] = False
 
     def reads_clip(self, recipe: Recipe) -> str | None:
         """What of CLIP references are read with: `pooled`, `patches`, or None for no CLIP."""
         return None
 
     def check(self, recipe: Recipe) -> None:
-        """Refuse what can be seen to be wrong without loading any model.
+        """See `Task.check`."""
+        if not recipe.models.base:
+            raise Refused("there is no base: set models.base to a folder of a diffusers pipeline, or an OWNER/NAME")
+        self.check_encoder(recipe)
+
+    def check_encoder(self, recipe: Recipe) -> None:
+        """Refuse a recipe that lacks the image encoder.
 
         Raises:
             Refused: with the remedy.
         """
         if self.reads_clip(recipe) and recipe.models.image_encoder is None:
             raise Refused(f"{self.kind} reads references with CLIP: set models.image_encoder")
+
+    def shapes(self, recipe: Recipe) -> Adapter:
+        """See `Task.shapes`; an image encoder of another width than the adapter reads is refused, too."""
+        config = self.config(recipe, load_unet_shapes(recipe.models.base))
+        reads, name = self.reads_clip(recipe), recipe.models.image_encoder
+        if reads is not None and name is not None:
+            width = read_encoder_widths(name)[reads]
+            if width != recipe.adapter.image_width:
+                raise Refused(
+                    f"the image encoder {name} gives {reads} features of width {width}, the recipe wants "
+                    f"{recipe.adapter.image_width}: it is the wrong one, or set adapter.image_width={width}"
+                )
+        made: Adapter = kinds.adapter_class(self.kind).on_meta(config)
+        return made
+
+    @contextmanager
+    def ready(self, recipe: Recipe, device: torch.device) -> Iterator[Adapter]:
+        """See `Task.ready`: the adapter, on the base's pipeline."""
+        # pictures of a validation are made with all of the pipeline
+        spared = ENCODERS if recipe.stored and recipe.validation.every is None else ()
+        pipe, vision = load_frozen(recipe, device, without=spared)
+        adapter: Any = self.make(recipe, pipe).to(device)
+        try:
+            adapter.image_encoder = vision
+            yield adapter
+        finally:
+            adapter.detach()
+
+    def step(self, trained: Adapter, recipe: Recipe) -> TrainingStep:
+        """See `Task.step`."""
+        return TrainingStep(self, trained, Diffusion(trained.pipe.scheduler, recipe.objective), recipe.seed)
+
+    def save(self, trained: Adapter, folder: Path, run: Path) -> None:
+        """See `Task.save`; a language model that is not trained lies there once for all checkpoints."""
+        trained.save_pretrained(folder, frozen=run / weights.FROZEN_FILE)
 
     @abstractmethod
     def config(self, recipe: Recipe, unet: Any) -> Any:
@@ -70,6 +123,33 @@ class Method(ABC):
             examples: one for each row.
             seed: of the run, for what the method draws itself.
         """
+
+    def feature_settings(self, recipe: Recipe) -> dict[str, Any]:
+        """What of the recipe `features` depends on besides models and view, json."""
+        reads = self.reads_clip(recipe)
+        return {} if reads is None else {"reads": reads}
+
+    def features(self, recipe: Recipe, pipe: Any, vision: Any, images: Sequence[Pixels]) -> Tensor:
+        """What frozen models make of pictures of references, to be kept; of `reads_frozen` methods.
+
+        Args:
+            recipe: to train.
+            pipe: the base, without its UNet.
+            vision: the image encoder, if the recipe names one.
+            images: (H, W, 3) uint8 each, B of them.
+
+        Returns:
+            (B, ...).
+        """
+        raise NotImplementedError(f"{self.kind} keeps no features of references")
+
+    def blank(self, recipe: Recipe, vision: Any) -> Tensor | None:
+        """The features of a dropped reference, (1, ...), where some are needed."""
+        return None
+
+    def words(self, phrases: Sequence[str | None]) -> list[str]:
+        """Texts of references whose text states the method reads."""
+        return []
 
     def make(self, recipe: Recipe, pipe: Any) -> Adapter:
         """The adapter as training starts with it, in fp32 and on the pipeline.

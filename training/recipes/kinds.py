@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 
 from training.recipes.recipe import Recipe
+from training.recipes.sizes import ClipSizes, PipelineSizes, QwenSizes
+from training.views.base import Base
 from training.views.easyref import EasyRef
 from training.views.ezigen import EZIGen
 from training.views.ip_adapter import IPAdapter
@@ -123,10 +125,43 @@ class EZIGenRecipe(Recipe):
     tuned: tuple[str, ...] = ("layers", "learnable_weights")
 
 
+@dataclass(frozen=True, kw_only=True)
+class PipelineRecipe(Recipe):
+    """See `Recipe`; of a tiny base."""
+
+    method: str = "pipeline"
+    view: Base = field(default_factory=Base)
+    adapter: PipelineSizes = field(default_factory=PipelineSizes)
+    tuned: tuple[str, ...] = ("vae", "unet", "text_encoder")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipRecipe(Recipe):
+    """See `Recipe`; of a tiny image encoder."""
+
+    method: str = "clip"
+    view: Base = field(default_factory=Base)
+    adapter: ClipSizes = field(default_factory=ClipSizes)
+    tuned: tuple[str, ...] = ("model",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QwenRecipe(Recipe):
+    """See `Recipe`; of a tiny language model that sees."""
+
+    method: str = "qwen2vl"
+    view: Base = field(default_factory=Base)
+    adapter: QwenSizes = field(default_factory=QwenSizes)
+    tuned: tuple[str, ...] = ("model",)
+
+
 KINDS: dict[str, type[Recipe]] = {
+    "clip": ClipRecipe,
     "easyref": EasyRefRecipe,
     "ezigen": EZIGenRecipe,
     "ip_adapter": IPAdapterRecipe,
     "mip": MIPRecipe,
     "ms_diffusion": MSDiffusionRecipe,
+    "pipeline": PipelineRecipe,
+    "qwen2vl": QwenRecipe,
 }

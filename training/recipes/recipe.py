@@ -1,12 +1,13 @@
 """What every recipe says: models, data, batches, optimiser, objective, checkpoints. Typed, frozen, checked."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from schemas.errors import Refused
 from training.data.buckets import Size, around, square
 from training.data.draws import MAX_SEED
 from training.data.loader import Loading, Source
+from training.recipes.validation import Validation
 from training.views.view import View
 
 PRECISIONS = ("no", "bf16", "fp16")
@@ -52,6 +53,8 @@ class Data:
         ahead_bytes: of finished examples that wait, of each process.
         group_bytes: of row groups that are kept, of each process.
         cache: folder for what the view accepts of each dataset.
+        variants: crops, flips, references and captions of each target among which every epoch draws, instead of making
+            new ones; None makes new ones, or takes those of the sources' features.
     """
 
     sources: tuple[Source, ...] = ()
@@ -64,6 +67,7 @@ class Data:
     ahead_bytes: int = 512 << 20
     group_bytes: int = 1 << 30
     cache: str | None = None
+    variants: int | None = None
 
     @property
     def buckets(self) -> tuple[Size, ...]:
@@ -189,7 +193,7 @@ class Recipe:
         method: what is trained.
         view: what of a sample is trained on.
         adapter: sizes of the adapter, where the base does not decide them.
-        models, data, batch, optimizer, objective, checkpoints: see there.
+        models, data, batch, optimizer, objective, checkpoints, validation: see there.
         tuned: what is trained: beginnings of names of the adapter's parameters.
         steps: of the optimiser.
         seed: of order, draws, noise, timesteps and new weights.
@@ -211,6 +215,7 @@ class Recipe:
     optimizer: Optimizer = field(default_factory=Optimizer)
     objective: Objective = field(default_factory=Objective)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    validation: Validation = field(default_factory=Validation)
     tuned: tuple[str, ...] = ()
     steps: int = 1000
     seed: int = 0
@@ -231,6 +236,21 @@ class Recipe:
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError("ema is between 0 and 1, or null")
 
+    def starting_from(self, folder: str) -> "Recipe":
+        """The same, going on from what a run has saved."""
+        start = replace(self.models, start=folder, start_kind=None, language_model=None)
+        return replace(self, models=start)
+
+    @property
+    def stored(self) -> bool:
+        """Whether some of its sources name features that stand for what frozen models make."""
+        return any(source.features is not None for source in self.data.sources)
+
+    def held_out(self, split: str = "validation") -> "Recipe":
+        """The same on the validation splits, for which nothing is stored."""
+        sources = tuple(replace(source, split=split, features=None) for source in self.data.sources)
+        return replace(self, data=replace(self.data, sources=sources, variants=None))
+
     @property
     def loading(self) -> Loading:
         """What the loader is given."""
@@ -240,6 +260,7 @@ class Recipe:
             buckets=data.buckets,
             seed=self.seed,
             window_bytes=data.window_bytes,
+            variants=data.variants,
             threads=data.threads,
             ahead_bytes=data.ahead_bytes,
             group_bytes=data.group_bytes,

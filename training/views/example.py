@@ -8,6 +8,7 @@ import numpy.typing as npt
 from inference.adapters.reference import Reference
 from training.data.buckets import Size
 from training.data.sample import Pixels
+from training.features.stored import Stored
 
 Mask = npt.NDArray[np.bool_]
 
@@ -52,7 +53,7 @@ class Example:
 
     Attributes:
         sample_id: of the sample.
-        target: (H, W, 3) uint8 sRGB.
+        target: (H, W, 3) uint8 sRGB; (0, 0, 3) where features stand for it.
         caption: of the target; empty if it has none. Kept when text is dropped: phrases are looked for in it.
         references: each with the pictures that the encoder reads, and, where the method uses them, phrase and boxes
             in 0-1 of the target. Kept when images are dropped: phrases stay real.
@@ -60,6 +61,7 @@ class Example:
         drops: which conditions are dropped.
         sizes: SDXL's micro-conditioning.
         position: in the stream: what noise and timestep are drawn from.
+        stored: what frozen models make of it, where that was computed before.
     """
 
     sample_id: str
@@ -70,12 +72,14 @@ class Example:
     drops: Drops
     sizes: SizeCondition
     position: int = -1
+    stored: Stored | None = None
 
     @property
     def nbytes(self) -> int:
-        """Of all pixels and masks."""
+        """Of all pixels, masks and features."""
         references = sum(image.nbytes for reference in self.references for image in reference.images)
-        return self.target.nbytes + references + sum(mask.nbytes for mask in self.masks if mask is not None)
+        masks = sum(mask.nbytes for mask in self.masks if mask is not None)
+        return self.target.nbytes + references + masks + (self.stored.nbytes if self.stored else 0)
 
 
 def targets(examples: tuple[Example, ...]) -> Pixels:

@@ -20,5 +20,8 @@ RECIPES: dict[str, View] = {
     "mip/sdxl_plus": MIP(cutout=Cutout(side_px=224)),
     "ms_diffusion": MSDiffusion(),
     "ip_adapter": IPAdapter(),
-    "base/tiny": Base(),
+    "base/tiny/clip": Base(),
+    "base/tiny/qwen2vl": Base(),
+    "base/tiny/sd": Base(),
+    "base/tiny/sdxl": Base(),
 }

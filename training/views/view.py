@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from training.data.buckets import Size
 from training.data.sample import Row, Sample
 from training.views.example import Example
+from training.views.words import Dropout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,9 +19,14 @@ class View(ABC):
 
     `targets` looks at what Parquet says of a sample, without pictures, once for the whole dataset. It is also where a
     view applies its method's bounds, so that `example` never turns an accepted sample away, except for damaged bytes.
+
+    Attributes:
+        dropout: of conditions; `example` draws it first and always with as many numbers.
     """
 
     name: ClassVar[str]
+
+    dropout: Dropout = field(default_factory=Dropout)
 
     @abstractmethod
     def targets(self, row: Row) -> list[int] | str:

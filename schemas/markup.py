@@ -1,8 +1,11 @@
 """HTML out of Python values. Whatever is not marked as `Html` is escaped, so nothing a dataset holds becomes markup."""
 
+import base64
+import hashlib
 import html
 import re
 from collections.abc import Iterable, Mapping
+from importlib import resources
 
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _VOID = frozenset({"br", "img", "input", "link", "meta"})
@@ -100,3 +103,41 @@ def section(anchor: str, title: str, lead: Child, *children: Child) -> Html:
         tag("p", {"class": "lead"}, lead) if lead else None,
         *children,
     )
+
+
+def document(title: str, body: Html, style: str, script: str = "", *, images: str = "data:") -> str:
+    """A whole page in refloom's looks, which may load and run nothing but what it is given here.
+
+    Args:
+        title: of the window.
+        body: its `body` element, with the script at its end if there is one.
+        style: beside `theme.css`.
+        script: whose digest is allowed to run; empty for none.
+        images: where pictures may come from, as a content security policy says it.
+    """
+    style = asset("schemas", "theme.css") + style
+    allowed = _digest(script) if script else "'none'"
+    policy = (
+        f"default-src 'none'; img-src {images}; style-src {_digest(style)}; "
+        f"script-src {allowed}; base-uri 'none'; form-action 'none'"
+    )
+    head = tag(
+        "head",
+        {},
+        tag("meta", {"charset": "utf-8"}),
+        tag("meta", {"http-equiv": "Content-Security-Policy", "content": policy}),
+        tag("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
+        tag("meta", {"name": "referrer", "content": "no-referrer"}),
+        tag("title", {}, title),
+        tag("style", {}, Html(style)),
+    )
+    return f"<!doctype html>\n{tag('html', {'lang': 'en'}, head, body)}\n"
+
+
+def asset(package: str, name: str) -> Html:
+    """The text of a style sheet or script that ships with a package."""
+    return Html(resources.files(package).joinpath(name).read_text("utf-8"))
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

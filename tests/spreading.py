@@ -1,0 +1,99 @@
+"""What each of two processes does in the tests of training with several: `accelerate launch spreading.py WORK`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from traindata import recipe
+
+from schemas.errors import JobStopped, Refused
+from training import checkpoint, loop
+from training.loop import train
+from training.objective import Diffusion
+from training.recipes.recipe import Recipe
+from training.step import TrainingStep
+
+SETTINGS = (
+    "steps=4",
+    "batch.micro=1",
+    "log_every=1",
+    "checkpoints.every=2",
+    "objective.noise_offset=0.05",
+    "optimizer.schedule=cosine",
+    "optimizer.lr=1e-3",
+    "optimizer.lrs={layers.down_blocks: 5e-4}",
+    "optimizer.clip=0.02",
+    "view.dropout={text: 0.2, image: 0.2, both: 0.2}",
+)
+"""Some weights frozen, two rates, gradients that are clipped, all that is drawn."""
+AVERAGE = "ema=0.9"
+
+
+def spread_recipe(work: Path, *more: str) -> Recipe:
+    return recipe("mip/sdxl", work / "models", str(work / "samples"), *SETTINGS, *more)
+
+
+class Seen:
+    """What the training step was given, by every process: of each forward pass, samples and a sum of their pixels."""
+
+    def __init__(self) -> None:
+        self.examples: list[list[Any]] = []
+        self._forward, self._counted = TrainingStep.forward, loop.flops.of_micro_batch
+
+    def __enter__(self) -> "Seen":
+        def forward(step: TrainingStep, examples: Any, conditioned: Any) -> torch.Tensor:
+            self.examples += [[one.position, one.sample_id, int(one.target.sum()), str(one.drops)] for one in examples]
+            return self._forward(step, examples, conditioned)
+
+        TrainingStep.forward = forward  # type: ignore[method-assign]
+        loop.flops.of_micro_batch = lambda *_: 0  # which would see the first examples once more
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        TrainingStep.forward = self._forward  # type: ignore[method-assign]
+        loop.flops.of_micro_batch = self._counted
+
+
+def straight(work: Path, run: Path, more: tuple[str, ...]) -> None:
+    """Four steps, and what they saw."""
+    with Seen() as seen:
+        train(spread_recipe(work, *more), run)
+    file = run / f"seen-{PartialState().process_index}.json"
+    file.write_text(json.dumps(seen.examples), "utf-8")
+
+
+def without_finite_losses(work: Path, run: Path, more: tuple[str, ...]) -> None:
+    """A step as it should be, then losses that are not numbers in one of the processes."""
+    found, calls = Diffusion.weights, []  # one to count operations, then two in each step
+
+    def sometimes(self: Diffusion, timesteps: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        bad = len(calls) > 3 and PartialState().process_index == 1
+        return found(self, timesteps) * (float("nan") if bad else 1.0)
+
+    Diffusion.weights = sometimes  # type: ignore[method-assign]
+    try:
+        train(spread_recipe(work, *more, "steps=9", "max_bad_steps=2", "checkpoints.every=1"), run)
+    except JobStopped as stopped:
+        (run / f"stopped-{PartialState().process_index}").write_text(str(stopped), "utf-8")
+    finally:
+        Diffusion.weights = found  # type: ignore[method-assign]
+
+
+def main(work: Path, out: Path, more: tuple[str, ...]) -> None:
+    straight(work, out / "straight", more)
+    half = checkpoint.complete(out / "straight")[0].path
+    train(spread_recipe(work, *more), out / "again", resume=str(half))
+    train(spread_recipe(work, *more), out / "of-one", resume=str(checkpoint.complete(work / "alone")[0].path))
+    without_finite_losses(work, out / "bad", more)
+    try:
+        train(spread_recipe(work, "batch.samples=3"), out / "uneven")
+    except Refused as refused:
+        (out / f"refused-{PartialState().process_index}").write_text(str(refused), "utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), tuple(sys.argv[3:]))

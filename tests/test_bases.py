@@ -1,0 +1,102 @@
+"""Tiny bases: the same loop trains them, they resume to the same bits, and what they save loads where it is wanted."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from traindata import write_videos
+
+from inference.adapters import weights
+from inference.loading import load_base, load_image_encoder
+from schemas.errors import Refused
+from training import checkpoint, journal
+from training.bases.clip import contrast
+from training.bases.pipeline import spread
+from training.loop import train
+from training.methods.known import TASKS
+from training.recipes import book
+from training.recipes.recipe import Recipe
+
+NAMES = ("clip", "qwen2vl", "sd", "sdxl")
+SMALL = ("batch.samples=4", "batch.micro=4", "log_every=1", "checkpoints.every=1", "checkpoints.keep_last=9")
+
+
+def recipe(name: str, url: str, *more: str) -> Recipe:
+    return book.load(f"base/tiny/{name}", [f"data.sources=[{{url: '{url}'}}]", *SMALL, *more])
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    files = sorted(folder.rglob("*.safetensors"))
+    assert files
+    found = [(file.parent.name, weights.read_safetensors(file)) for file in files]
+    return {f"{part}.{key}": tensor for part, many in found for key, tensor in many.items()}
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_videos(tmp_path_factory.mktemp("data") / "samples", units=1, rows=4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_of_a_base_is_trained_and_resumes_to_the_same_bits(name: str, url: str, tmp_path: Path) -> None:
+    one, run = recipe(name, url, "steps=3"), tmp_path / "run"
+    train(one, run)
+    first, second, last = (saved.path for saved in checkpoint.complete(run))
+    before, after = tensors(first / checkpoint.ADAPTER), tensors(last / checkpoint.ADAPTER)
+    still = {key for key in after if torch.equal(before[key], after[key])}
+    trained = sum(len(list(part.parameters())) for part in [TASKS[one.method].shapes(one)])
+    assert len(still) < 0.1 * trained, sorted(still)  # some biases have no gradient: what they add is normed away
+    losses = [line["loss"] for line in journal.read(run)]
+    train(one, run, resume=str(second))
+    assert [line["loss"] for line in journal.read(run)] == losses
+    again = tensors(checkpoint.complete(run)[-1].path / checkpoint.ADAPTER)
+    assert again.keys() == after.keys()
+    assert all(torch.equal(again[key], after[key]) for key in after)
+
+
+def test_what_is_saved_is_what_recipes_of_adapters_name(url: str, tmp_path: Path) -> None:
+    saved = {name: train(recipe(name, url, "steps=1"), tmp_path / name) for name in NAMES}
+    sources = f"data.sources=[{{url: '{url}'}}]"
+    for name, models in {
+        "ip_adapter": {"base": "sdxl", "image_encoder": "clip"},
+        "ezigen": {"base": "sd"},
+        "easyref/3-multi": {"base": "sdxl", "language_model": "qwen2vl"},
+    }.items():
+        named = [f"models.{role}={saved[model]}" for role, model in models.items()]
+        small = ("batch.samples=2", "batch.micro=1", "steps=1")
+        train(book.load(f"tiny/{name}", [sources, *small, *named]), tmp_path / "adapters" / name)
+    pipe = load_base(saved["sdxl"])
+    images = pipe("a cup", height=64, width=64, num_inference_steps=1, output_type="np").images
+    assert images.shape == (1, 64, 64, 3)
+    assert load_image_encoder(saved["clip"]).side == 64
+
+
+@pytest.mark.parametrize("setting", ["models.base=x", "models.image_encoder=x", "models.vae=x"])
+def test_a_base_is_told_of_no_other_model(setting: str, url: str, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=f"leave out {setting.partition('=')[0]}"):
+        train(recipe("clip", url, setting), tmp_path / "run")
+
+
+def test_a_base_goes_on_from_its_own_kind_alone(url: str, tmp_path: Path) -> None:
+    clip = train(recipe("clip", url, "steps=1"), tmp_path / "clip")
+    with pytest.raises(Refused, match="has no model_index"):
+        train(recipe("sd", url, f"models.start={clip}"), tmp_path / "sd")
+    with pytest.raises(Refused, match="other sizes than the recipe's"):
+        train(recipe("clip", url, f"models.start={clip}", "adapter.projection=32"), tmp_path / "other")
+
+
+def test_partners_are_found_by_their_direction() -> None:
+    one = torch.eye(4, 8)
+    assert float(contrast(one, 3 * one, torch.tensor(50.0))) < 1e-3
+    assert float(contrast(one, one.roll(1, 0), torch.tensor(50.0))) > 10
+    assert float(contrast(one, torch.ones(4, 8), torch.tensor(50.0))) == pytest.approx(np.log(4), rel=1e-3)
+
+
+def test_latents_are_pushed_to_a_variance_of_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise, logvar = torch.randn(64, 4, 8, 8, generator=generator), torch.full((64, 4, 8, 8), 2 * np.log(0.05))
+    assert float(spread(noise, logvar)) < 1e-3
+    assert float(spread(2 * noise, logvar)) == pytest.approx(1, rel=0.05)
+    assert float(spread(noise + 3, logvar)) == pytest.approx(9, rel=0.05)
+    assert float(spread(noise, logvar + 2)) == pytest.approx(1, rel=0.05)

@@ -1,0 +1,71 @@
+"""The held-out comparison: what is shuffled, what stays, and that equal references give equal losses."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from traindata import recipe, write_models, write_videos
+
+from inference.adapters.reference import Reference
+from schemas.errors import Refused
+from training import heldout
+from training.heldout import compare, shuffled
+from training.loop import train
+from training.recipes import book
+from training.views.example import Drops, Example, SizeCondition
+
+
+def example(sample_id: str, *greys: int) -> Example:
+    """With a phrase and a place for each reference, which is a picture of one grey."""
+    references = tuple(
+        Reference(np.full((8, 8, 3), grey, np.uint8), f"cup {at}", (0.0, 0.0, 0.5, 0.5))
+        for at, grey in enumerate(greys)
+    )
+    sizes = SizeCondition((8, 8), (0, 0), (8, 8))
+    return Example(sample_id, np.zeros((8, 8, 3), np.uint8), "a cup", references, (None,), Drops(), sizes, 0)
+
+
+def greys(one: Example) -> list[int]:
+    return [int(reference.images[0][0, 0, 0]) for reference in one.references]
+
+
+def test_references_come_from_other_subjects_of_the_same_kind_of_sample() -> None:
+    given = [
+        example("video/ytvis/a/0", 1, 2),
+        example("image/x", 3),
+        example("video/ytvis/a/1", 4),
+        example("video/ytvis/b/0", 5),
+        example("image/y", 6),
+    ]
+    found = shuffled(given)
+    assert [greys(one) for one in found] == [[5, 5], [6], [5], [1], [3]]
+    for one, other in zip(given, found, strict=True):
+        assert [(ref.phrase, ref.boxes) for ref in one.references] == [
+            (ref.phrase, ref.boxes) for ref in other.references
+        ]
+        assert other.target is one.target
+    with pytest.raises(Refused, match="only sample of its kind"):
+        shuffled(given[:3])
+
+
+def test_equal_references_have_equal_losses_and_others_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_models(tmp_path)
+    url = write_videos(tmp_path / "samples", units=1, rows=4)
+    one = recipe("ip_adapter", tmp_path, url, "steps=1", "optimizer.lr=1e-2")
+    adapter = str(train(one, tmp_path / "run"))
+    with pytest.raises(Refused, match="no samples of split 'validation'"):
+        compare(one, adapter)
+    monkeypatch.setattr(heldout, "SPLIT", "train")
+    found = compare(one, adapter, timesteps=(500, 900))
+    assert found.samples == 4
+    assert found.shuffled - found.right == pytest.approx(found.difference)
+    assert abs(found.difference) > 0
+    monkeypatch.setattr(heldout, "shuffled", lambda examples: examples)
+    same = compare(one, adapter, timesteps=(500, 900))
+    assert (same.difference, same.error) == (0, 0)
+    assert same.right == found.right
+
+
+def test_what_reads_no_references_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="pipeline reads no references"):
+        compare(book.load("base/tiny/sdxl"), str(tmp_path))

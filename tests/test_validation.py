@@ -1,0 +1,221 @@
+"""Pictures from fixed references while a run goes on, and the run's page: made as inference makes them, by all
+processes, and without a trace in what is trained."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tinypipes as tiny
+import torch
+from adapting import ip_adapter
+from PIL import Image
+from traindata import RECIPES, recipe, settings, write_models, write_videos
+
+from inference.adapters import weights
+from inference.adapters.reference import Reference
+from inference.pipeline import ReferencePipeline
+from schemas.errors import Refused
+from training import checkpoint, journal, validation
+from training.loop import train
+from training.methods import method
+
+FAST = ("validation.steps=2", "validation.guidance_scale=3")
+RICH = ("steps=4", "log_every=2", "ema=0.5", "optimizer.lr=1e-2", "trackers=[tensorboard]", "checkpoints.every=3")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_models(folder)
+    Image.fromarray(tiny.picture(5, 48, 48)).save(folder / "cup.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_videos(tmp_path_factory.mktemp("data") / "samples", held_out=1)
+
+
+def prompts(models: Path, side_px: int = 64) -> tuple[str, ...]:
+    one = {"prompt": "a cup", "references": [{"images": [str(models / "cup.png")], "phrase": "cup"}]}
+    return (f"validation.prompts={json.dumps([one])}", f"validation.side_px={side_px}")
+
+
+def made(run: Path) -> dict[int, list[bytes]]:
+    return {step: [file.read_bytes() for file in sorted(folder.iterdir())] for step, folder in validation.steps(run)}
+
+
+@pytest.fixture(scope="module")
+def validated(models: Path, url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("validated") / "run"
+    more = ("validation.every=2", "validation.samples=2", "validation.seed=5", *prompts(models))
+    train(recipe("mip/sdxl", models, url, *RICH, *FAST, *more), run)
+    return run
+
+
+def test_validation_leaves_no_trace_in_what_is_trained(models: Path, url: str, validated: Path, tmp_path: Path) -> None:
+    train(recipe("mip/sdxl", models, url, *RICH), tmp_path / "run")
+    assert not (tmp_path / "run" / validation.FOLDER).exists()
+    for ours, theirs in zip(checkpoint.complete(validated), checkpoint.complete(tmp_path / "run"), strict=True):
+        for file in (f"{checkpoint.ADAPTER}/{weights.WEIGHTS_FILE}", checkpoint.OPTIMIZER, checkpoint.AVERAGE):
+            assert (ours.path / file).read_bytes() == (theirs.path / file).read_bytes(), file
+    for ours, theirs in zip(journal.read(validated), journal.read(tmp_path / "run"), strict=True):
+        assert ours["loss"] == theirs["loss"]
+
+
+def test_pictures_are_those_of_the_saved_adapter_and_change_with_it(models: Path, validated: Path) -> None:
+    pictures = made(validated)
+    assert list(pictures) == [0, 2, 4]
+    assert all(len(many) == 3 for many in pictures.values())
+    assert len({many[0] for many in pictures.values()}) == 3, "training makes a difference"
+    pipeline = ReferencePipeline.from_pretrained(
+        models / "sdxl", validated / checkpoint.ADAPTER, image_encoder=models / "clip"
+    )
+    pipeline.set_references([Reference(models / "cup.png", "cup")])
+    options = {"height": 64, "width": 64, "num_inference_steps": 2, "guidance_scale": 3.0, "seed": 5}
+    again = np.asarray(pipeline.generate("a cup", **options).images[0])
+    last = validated / validation.FOLDER / "step-000000004" / "0.png"
+    assert np.array_equal(np.asarray(Image.open(last)), again)  # of the averaged weights, which are what is exported
+    assert list(validated.rglob("events.out.tfevents.*"))
+
+
+def test_cases_are_of_the_validation_split_and_written_down(validated: Path) -> None:
+    folder = validated / validation.FOLDER
+    cases = json.loads((folder / validation.CASES).read_text())
+    assert [case["seed"] for case in cases] == [5, 6, 7]
+    held_out = [case["sample_id"] for case in cases[1:]]
+    assert cases[0]["sample_id"] is None
+    assert len(set(held_out)) == 2
+    assert set(held_out) <= {f"video/{number}" for number in range(12, 18)}
+    for case in cases:
+        files = [image for one in case["references"] for image in one["images"]]
+        files += [case["target"]] if case["target"] else []
+        assert files
+        assert all(Image.open(folder / file).size[0] > 0 for file in files)
+    assert [one["phrase"] for one in cases[0]["references"]] == ["cup"]
+
+
+def test_the_tracker_has_the_pictures(validated: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found: dict[str, list[int]] = {}
+    for file in validated.rglob("events.out.tfevents.*"):
+        events = EventAccumulator(str(file), size_guidance={"images": 0})
+        events.Reload()
+        for name in events.Tags()["images"]:
+            found.setdefault(name, []).extend(event.step for event in events.Images(name))
+    assert found == {f"validation/{at}": [0, 2, 4] for at in range(3)}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_method_makes_the_same_pictures_of_the_same_weights(
+    name: str, models: Path, url: str, tmp_path: Path
+) -> None:
+    side = 32 if name == "ezigen" else 64
+    more = ("steps=2", "log_every=1", "optimizer.lr=0", "validation.every=2", "validation.samples=1")
+    one = recipe(name, models, url, *more, *FAST, *prompts(models, side))
+    states = []
+    train(one, tmp_path / "run", show=lambda _: states.append(torch.random.get_rng_state()))
+    pictures = made(tmp_path / "run")
+    assert list(pictures) == [0, 2]
+    assert pictures[0] == pictures[2]
+    assert torch.equal(*states)
+    shown = np.asarray(Image.open(tmp_path / "run" / validation.FOLDER / "step-000000000" / "0.png"))
+    assert shown.shape == (side, side, 3)
+    assert shown.std() > 1
+
+
+def test_in_half_precision_stock_pipelines_get_a_vae_that_fits_and_training_keeps_its_own(
+    models: Path, url: str, tmp_path: Path
+) -> None:
+    more = ("steps=2", "log_every=1", "precision=bf16", "optimizer.lr=1e-3", "checkpoints.every=1")
+    train(recipe("ip_adapter", models, url, *more, *FAST, "validation.every=1", *prompts(models)), tmp_path / "run")
+    assert len(made(tmp_path / "run")) == 3
+    train(recipe("ip_adapter", models, url, *more), tmp_path / "without")
+    ours, theirs = (checkpoint.complete(tmp_path / name)[-1].path for name in ("run", "without"))
+    file = f"{checkpoint.ADAPTER}/{weights.WEIGHTS_FILE}"
+    assert (ours / file).read_bytes() == (theirs / file).read_bytes()
+
+
+def test_adapter_and_pipeline_are_as_before_even_if_a_picture_cannot_be_made() -> None:
+    adapter = ip_adapter(tiny.sdxl_pipe())
+    adapter.attach(tiny.sdxl_pipe()).train()
+    before = dict(vars(adapter.pipe))
+    with pytest.raises(ZeroDivisionError), validation.as_in_inference(adapter):
+        assert not adapter.training
+        assert not torch.is_grad_enabled()
+        adapter.pipe.scheduler.set_timesteps(3)
+        adapter.pipe._num_timesteps = 3
+        raise ZeroDivisionError
+    assert all(module.training for module in adapter.modules())
+    assert vars(adapter.pipe) == before
+    assert adapter.pipe.scheduler.num_inference_steps is None
+
+
+WRONG = {
+    "validation.every=1": "nothing to make pictures of",
+    "validation.samples=0 validation.every=0": "1 or more",
+    "validation.every=1 validation.samples=3 data.sources=TRAIN": "no samples of split 'validation'",
+    "validation.every=1 validation.prompts=[{prompt: x, references: [{images: [nowhere.jpg]}]}]": "nowhere.jpg",
+    "validation.every=1 validation.prompts=[{prompt: x, references: []}]": "has no references",
+    "validation.evry=1": "did you mean validation.every",
+}
+
+
+@pytest.mark.parametrize("setting", WRONG)
+def test_what_cannot_be_validated_is_refused_before_any_model_is_loaded(
+    setting: str, models: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(method, "load_frozen", lambda *_: pytest.fail("a model was loaded"))
+    train_only = write_videos(tmp_path / "train", 1) if "TRAIN" in setting else ""
+    overrides = setting.replace("TRAIN", f"[{{url: '{train_only}'}}]").replace(" data.", "\ndata.")
+    overrides = overrides.replace(" validation.", "\nvalidation.")
+    with pytest.raises(Refused, match=WRONG[setting]):
+        train(recipe("mip/sdxl", models, url, *overrides.splitlines()), tmp_path / "run")
+
+
+def test_a_resumed_run_drops_the_pictures_of_steps_it_does_again(
+    models: Path, url: str, validated: Path, tmp_path: Path
+) -> None:
+    more = ("validation.every=2", "validation.samples=2", "validation.seed=5", *prompts(models))
+    one, run = recipe("mip/sdxl", models, url, *RICH, *FAST, *more), tmp_path / "run"
+    train(one, run)
+    late = run / validation.FOLDER / "step-000000004" / "0.png"
+    late.write_bytes(b"of weights that are gone")
+    checkpoint_4 = checkpoint.complete(run)[-1]
+    assert checkpoint_4.step == 4
+    (checkpoint_4.path / "complete.json").unlink()
+    train(one, run, resume="latest")
+    assert made(run) == made(validated)
+
+
+def test_two_processes_share_the_cases_and_neither_waits_for_ever(
+    models: Path, url: str, validated: Path, tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    more = ("validation.every=2", "validation.samples=2", "validation.seed=5", *prompts(models), "batch.micro=2")
+    given = settings("mip/sdxl", models, url, *RICH, *FAST, *more, "trackers=[]")
+    command = [sys.executable, "-m", "training", "--config", "debug/mip/sdxl", "--out", str(tmp_path / "run")]
+    command += [part for one in given for part in ("--set", one)]
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    both = [
+        subprocess.Popen(command, env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(2)
+    ]
+    try:
+        assert [one.wait(timeout=300) for one in both] == [0, 0]
+    finally:
+        for one in both:
+            one.kill()
+    ours, theirs = made(tmp_path / "run"), made(validated)
+    assert list(ours) == list(theirs) == [0, 2, 4]
+    assert ours[0] == theirs[0], "the weights are the same yet"
+    assert [len(many) for many in ours.values()] == [3, 3, 3]

@@ -1,0 +1,150 @@
+"""How a run is spread over processes: one, several with whole weights each (DDP), or DeepSpeed's ZeRO (`zero`).
+
+`accelerate launch` decides; the loop is the same. Whatever the strategy, a checkpoint holds the same tensors by the
+same names, so a run goes on under another one.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+
+from training import optimizer
+from training.preflight import Outlook
+from training.recipes.recipe import Recipe
+
+
+def processes() -> int:
+    """Processes of this run; they meet here, so all of them call it."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available():
+        if _deepspeed():
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")
+            import deepspeed
+
+            # compiles for minutes, for a sum that only generation uses
+            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+            PartialState(backend="gloo")  # which accelerate does not choose by itself for DeepSpeed
+        else:
+            PartialState(cpu=True)  # several that no MPI started are otherwise taken for one
+    return int(PartialState().num_processes)
+
+
+def start(recipe: Recipe, outlook: Outlook, run: Path) -> "Strategy":
+    """The strategy that this run was launched with.
+
+    Args:
+        recipe: to train.
+        outlook: of the recipe.
+        run: its folder.
+
+    Raises:
+        Refused: the recipe, or the launcher's config, asks for what the strategy cannot do.
+    """
+    options: dict[str, Any] = {
+        "mixed_precision": recipe.precision,
+        "gradient_accumulation_steps": outlook.accumulation,
+        "log_with": list(recipe.trackers) or None,
+        "project_dir": run,
+    }
+    # of an earlier run in this process, perhaps of another precision; accelerate has no public way to begin anew
+    AcceleratorState._reset_state()
+    if not _deepspeed():
+        return Strategy(Accelerator(**options))
+    from accelerate import DeepSpeedPlugin
+    from transformers.integrations import deepspeed as transformers_deepspeed
+
+    from training.zero import Zero, settings
+
+    plugin = DeepSpeedPlugin(zero3_init_flag=False)
+    plugin.deepspeed_config.update(settings(recipe, outlook, plugin.deepspeed_config))
+    # autocast is DeepSpeed's own, around fp32 weights; accelerate would make the weights themselves bf16
+    accelerator = Accelerator(**{**options, "mixed_precision": "no"}, deepspeed_plugin=plugin)
+    forget: Any = transformers_deepspeed.unset_hf_deepspeed_config
+    forget()  # else transformers cuts up the frozen models, which are whole in each process
+    return Zero(accelerator)
+
+
+class Strategy:
+    """One process, or several with whole weights each.
+
+    Attributes:
+        accelerator: of the run.
+
+    Args:
+        accelerator: see there.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        self._whole: nn.Module = nn.Module()
+        self._named: dict[str, nn.Parameter] = {}
+        self._optimizer: Any = None
+
+    def prepare(self, step_of: Any, named: Mapping[str, nn.Parameter], adamw: torch.optim.Optimizer) -> tuple[Any, Any]:
+        """What is called in place of the training step and of its optimiser.
+
+        Args:
+            step_of: the training step, with what is trained.
+            named: what is trained, by name.
+            adamw: of `optimizer.build`.
+        """
+        self._whole, self._named, self._optimizer = step_of, dict(named), adamw
+        prepared: tuple[Any, Any] = self.accelerator.prepare(step_of, adamw)
+        return prepared
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Give the prepared optimiser what `state` returned, of this strategy or another.
+
+        Raises:
+            Refused: the state is of other parameters.
+        """
+        optimizer.load_state(self._optimizer, tensors)
+
+    def state(self) -> dict[str, Tensor]:
+        """The state of the optimiser by `<parameter>|<what>`, whole; called by all processes."""
+        return optimizer.state_tensors(self._optimizer)
+
+    def whole(self) -> AbstractContextManager[Any]:
+        """The adapter's weights are whole in each process, inside this block; entered by all of them."""
+        return nullcontext()
+
+    def clipped(self, limit: float | None) -> Tensor:
+        """Clip the gradients of a step, and make them nothing if any is not finite; called after `backward`.
+
+        Args:
+            limit: largest norm; None for no limit.
+
+        Returns:
+            Their norm before.
+        """
+        many = self._named.values()
+        return guard(many, self.accelerator.clip_grad_norm_(many, limit or float("inf")))
+
+
+def guard(parameters: Iterable[nn.Parameter], norm: Tensor) -> Tensor:
+    """Make gradients 0 if any of them is not finite, without waiting for the device to know.
+
+    The optimiser then moves weights by its momentum alone; NaN would never leave it again.
+
+    Args:
+        parameters: with gradients.
+        norm: of all gradients.
+
+    Returns:
+        The norm.
+    """
+    finite = norm.isfinite()
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad = torch.where(finite, parameter.grad, torch.zeros_like(parameter.grad))
+    return norm
+
+
+def _deepspeed() -> bool:
+    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
