@@ -149,12 +149,16 @@ def load_image_encoder(encoder: Any, *, dtype: torch.dtype | None = None) -> Cli
     place = locate(encoder, "image encoder")
     folder = place.path if place.local else fetch(place.name, _ENCODER_FILES)
     try:
-        with _quiet():
-            model = CLIPVisionModelWithProjection.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=dtype or "auto"
+        with _quiet(reports=False):
+            kind: Any = CLIPVisionModelWithProjection
+            model, found = kind.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, dtype=dtype or "auto", output_loading_info=True
             )
     except (OSError, ValueError, KeyError) as error:
         raise Refused(f"the image encoder {encoder} cannot be loaded: {str(error)[:300]}") from error
+    # a whole CLIP has more than its image encoder; one that has less would be filled up with random numbers
+    if missing := sorted(found["missing_keys"]):
+        raise Refused(f"the image encoder {encoder} lacks {len(missing)} weights, such as {missing[0]}: it is damaged")
     return ClipVision(model)
 
 
@@ -198,12 +202,20 @@ def checked(pipe: Any) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the libraries' own progress bars, and their word about an argument that older ones need."""
+def _quiet(*, reports: bool = True) -> Iterator[None]:
+    """Without the libraries' own progress bars, and their word about an argument that older ones need.
+
+    Args:
+        reports: let them say which weights did not fit.
+    """
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 
     shown = [library for library in (of_diffusers, of_transformers) if library.is_progress_bar_enabled()]
+    logs: Any = of_transformers
+    said = logs.get_verbosity()
+    if not reports:
+        logs.set_verbosity_error()
     for library in shown:
         library.disable_progress_bar()
     try:
@@ -211,5 +223,6 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
             yield
     finally:
+        logs.set_verbosity(said)
         for library in shown:
             library.enable_progress_bar()

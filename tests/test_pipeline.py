@@ -13,8 +13,9 @@ from editing import Loops, Prompted
 from modelhub import TOKEN, model_hub
 from PIL import Image
 
-from inference.adapters import published
+from inference.adapters import published, weights
 from inference.adapters.reference import Reference
+from inference.loading import load_image_encoder
 from inference.pipeline import Generated, ReferencePipeline, ReferenceWarning
 from schemas.errors import JobStopped, Refused
 
@@ -58,6 +59,16 @@ def reads(pipeline) -> list[int]:
         lambda _, args, kwargs, __: passes.append(len(kwargs.get("pixel_values", *args))), with_kwargs=True
     )
     return passes
+
+
+def test_an_image_encoder_that_lacks_weights_is_refused(shop, tmp_path):
+    shutil.copytree(shop / "encoder", tmp_path / "encoder")
+    file = tmp_path / "encoder" / "model.safetensors"
+    tensors = weights.read_safetensors(file)
+    lost = sorted(tensors)[0]
+    weights.write_safetensors(file, {key: tensor for key, tensor in tensors.items() if key != lost})
+    with pytest.raises(Refused, match=f"lacks 1 weights, such as {lost}"):
+        load_image_encoder(tmp_path / "encoder")
 
 
 @pytest.mark.parametrize("kind", MAKERS)
