@@ -96,7 +96,7 @@ class Encoders:
         """What `examples` says of a variant, but its place."""
         method, target = self._method, latents_key(digest(example.target))
         phrases = [reference.phrase for reference in example.references]
-        references: list[dict[str, Any]] = [
+        references: list[Row] = [
             {
                 "phrase": reference.phrase,
                 "boxes": None if reference.boxes is None else [list(box) for box in reference.boxes],
