@@ -78,9 +78,11 @@ def road(out: Path, method: str) -> Iterator[Step]:
         yield _trained([f"base/tiny/{name}", *data], run, _BASE_STEPS[name])
     models = [part for name, base in way.models.items() for part in ("--set", f"models.{name}={_adapter(bases[base])}")]
     run = out / "runs" / method
+    # both halves at one rate: a cosine would fall to 0 twice
+    rate = "optimizer.schedule=constant"
     every = [f"validation.every={way.steps // 2}", f"validation.samples={_HELD_OUT}", f"validation.steps={_DENOISING}"]
     words = [f"tiny/{way.recipe}", *data, *models]
-    words += [part for one in (*way.settings, *every) for part in ("--set", one)]
+    words += [part for one in (*way.settings, rate, *every) for part in ("--set", one)]
     preview = out / f"batches-{method}.html"
     yield Step(["train", "--config", *words, "--preview", str(preview)], preview.is_file())
     for steps in (way.steps // 2, way.steps):
