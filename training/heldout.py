@@ -24,7 +24,7 @@ from training.step import TrainingStep
 from training.views.example import Example
 from training.views.words import Dropout
 
-TIMESTEPS = (200, 400, 600, 800)
+TIMESTEPS = (500, 700, 850, 950)
 """Where references tell most: earlier there is little to guess, later little can be seen in the loss."""
 
 
