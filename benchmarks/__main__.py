@@ -21,6 +21,7 @@ NAMES = (
     "publish",
     "stages",
     "loader",
+    "trainer",
     "cache",
     "flops",
     "adapters",

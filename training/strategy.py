@@ -57,7 +57,7 @@ def start(recipe: Recipe, outlook: Outlook, run: Path) -> "Strategy":
     if not _deepspeed():
         return Strategy(Accelerator(**options))
     from accelerate import DeepSpeedPlugin
-    from transformers.integrations import deepspeed as transformers_deepspeed
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     from training.zero import Zero, settings
 
@@ -65,8 +65,8 @@ def start(recipe: Recipe, outlook: Outlook, run: Path) -> "Strategy":
     plugin.deepspeed_config.update(settings(recipe, outlook, plugin.deepspeed_config))
     # autocast is DeepSpeed's own, around fp32 weights; accelerate would make the weights themselves bf16
     accelerator = Accelerator(**{**options, "mixed_precision": "no"}, deepspeed_plugin=plugin)
-    forget: Any = transformers_deepspeed.unset_hf_deepspeed_config
-    forget()  # else transformers cuts up the frozen models, which are whole in each process
+    # else transformers cuts up the frozen models, which are whole in each process
+    unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]
     return Zero(accelerator)
 
 
