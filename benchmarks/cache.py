@@ -46,8 +46,8 @@ def run(quick: bool) -> Result:
         f"Batches of {smallbase.BATCH} at {smallbase.SIDE} px, fp32, one thread for models, forward, backward and "
         f"optimiser, loading included; CPU seconds, medians of {rounds} rounds in turn. UNet of widths "
         f"{smallbase.WIDTHS}, text states of SDXL's widths, a VAE and an image encoder of a few layers, random "
-        f"weights; what a real base gains depends on its UNet and encoders. {_VARIANTS} variants of {counts.kept} samples "
-        "of one picture and one caption, the same for all: texts are kept once a row group.",
+        f"weights; what a real base gains depends on its UNet and encoders. {_VARIANTS} variants of {counts.kept} "
+        "samples of one picture and one caption, the same for all: texts are kept once a row group.",
         [(f"{ratio:.2f} times the steps, asked {_ASKED}", ratio >= _ASKED)],
     )
 

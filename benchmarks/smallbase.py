@@ -39,7 +39,13 @@ def recipe(models: Path, url: str, *more: str, kept: Path | None = None) -> Reci
         "ip_adapter",
         [
             *(source, f"models.base={models / 'base'}", f"models.image_encoder={models / 'clip'}", "precision='no'"),
-            *(f"data.side_px={SIDE}", f"batch.samples={BATCH}", "data.threads=0", "view.random_crop=true"),
+            *(
+                f"data.side_px={SIDE}",
+                f"batch.samples={BATCH}",
+                f"batch.micro={BATCH}",
+                "data.threads=0",
+                "view.random_crop=true",
+            ),
             *(f"adapter.image_width={_VISION}", "adapter.resampler_width=256", "adapter.resampler_heads=4", *more),
         ],
     )
