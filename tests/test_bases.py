@@ -65,7 +65,7 @@ def test_what_is_saved_is_what_recipes_of_adapters_name(url: str, tmp_path: Path
     }.items():
         named = [f"models.{role}={saved[model]}" for role, model in models.items()]
         small = ("batch.samples=2", "batch.micro=1", "steps=1")
-        train(book.load(f"tiny/{name}", [sources, *small, *named]), tmp_path / f"adapter-{models['base']}-{len(named)}")
+        train(book.load(f"tiny/{name}", [sources, *small, *named]), tmp_path / "adapters" / name)
     pipe = load_base(saved["sdxl"])
     images = pipe("a cup", height=64, width=64, num_inference_steps=1, output_type="np").images
     assert images.shape == (1, 64, 64, 3)
