@@ -237,7 +237,7 @@ def test_a_sample_that_cannot_be_made_is_on_record_and_replaced(
     pixels = Sample.pixels
 
     def sometimes(self: Sample, picture: int) -> np.ndarray:
-        if self.row["sample_id"] == "video/1":
+        if self.row["sample_id"] == "video/test-1/0":
             raise Rejected("decode_error", "of this test")
         return pixels(self, picture)
 
@@ -248,13 +248,13 @@ def test_a_sample_that_cannot_be_made_is_on_record_and_replaced(
     (name,) = Folder(place).names("ledger/features")
     ledger = pq.read_table(io.BytesIO(Folder(place).read(f"ledger/features/{name}"))).to_pylist()
     assert [(row["item_id"], row["reason"], row["detail"]) for row in ledger] == [
-        ("video/1", "decode_error", "of this test")
+        ("video/test-1/0", "decode_error", "of this test")
     ]
     asked = one("mip/sdxl", models, url, kept=place)
     with Loader(asked.data.sources, asked.view, asked.loading, stores=known_features(asked)) as loader:
         shown = [example.sample_id for _ in range(4) for example in next(loader).examples]
-        assert {one.sample_id for one in loader.replaced} == {"video/1"}
-    assert set(shown) == {"video/0", "video/2"}
+        assert {one.sample_id for one in loader.replaced} == {"video/test-1/0"}
+    assert set(shown) == {"video/test-0/0", "video/test-2/0"}
 
 
 def test_tensors_keep_their_bits_and_fp32_its_size() -> None:

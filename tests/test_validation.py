@@ -91,7 +91,7 @@ def test_cases_are_of_the_validation_split_and_written_down(validated: Path) -> 
     held_out = [case["sample_id"] for case in cases[1:]]
     assert cases[0]["sample_id"] is None
     assert len(set(held_out)) == 2
-    assert set(held_out) <= {f"video/{number}" for number in range(12, 18)}
+    assert set(held_out) <= {f"video/test-{number}/0" for number in range(12, 18)}
     for case in cases:
         files = [image for one in case["references"] for image in one["images"]]
         files += [case["target"]] if case["target"] else []

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from inference.adapters.ms_diffusion import pooled_texts
 from inference.adapters.reference_unet import to_signed
+from inference.models.threads import one_thread
 from training.data.sample import Pixels
 from training.features.stored import BLANK, latents_key, phrase_key, picture_key, pooled_key, states_key
 from training.frozen import load_frozen
@@ -31,9 +33,12 @@ class Encoders:
 
     def __init__(self, recipe: Recipe, device: torch.device, batch: int) -> None:
         self._recipe, self._method, self._batch = recipe, METHODS[recipe.method], batch
+        # sums of several threads come out in another order, and bytes must not depend on the machine's cores
+        self._threads = one_thread if device.type == "cpu" else nullcontext
         self._pipe, self._vision = load_frozen(recipe, device, without=("unet",))
         self._pools = getattr(self._pipe, "text_encoder_2", None) is not None
-        self._blank = self._method.blank(recipe, self._vision) if self._method.reads_frozen else None
+        with self._threads():
+            self._blank = self._method.blank(recipe, self._vision) if self._method.reads_frozen else None
 
     def encode(self, examples: Sequence[Example], known: set[str]) -> tuple[list[Row], dict[str, Tensor]]:
         """Features of some examples, those of one sample.
@@ -45,6 +50,10 @@ class Encoders:
         Returns:
             A row of `examples` for each, without its place, and the new tensors by key.
         """
+        with self._threads():
+            return self._encode(examples, known)
+
+    def _encode(self, examples: Sequence[Example], known: set[str]) -> tuple[list[Row], dict[str, Tensor]]:
         rows = [self._row(example) for example in examples]
         wanted = {key for row in rows for key in row["tensors"]} - known
         tensors: dict[str, Tensor] = {}
