@@ -20,8 +20,8 @@ class PipelineSizes:
         unet_channels: of the three levels. Of sdxl the lower two attend, of sd the upper two.
         head_channels: of an attention's head.
         groups: of the group norms.
-        prediction: epsilon or v_prediction, of the UNet. Velocity asks for the picture where there is nothing but noise,
-            which is where captions and references are needed: few steps teach more with it.
+        prediction: epsilon or v_prediction, of the UNet. Velocity asks for the picture where there is nothing but
+            noise, which is where captions and references are needed: few steps teach more with it.
         side_px: of the pictures that the pipeline makes unless asked otherwise.
     """
 
