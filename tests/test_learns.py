@@ -1,7 +1,8 @@
 """It learns: an adapter trained for a minute predicts held-out pictures better with its own references than others'.
 
 Bases and adapters are trained on sample data of one seed, and looked at on that of another, in which every toy is one
-that training has not seen; the few real cut-outs are in both. Captions never say what tells two toys of a kind apart, so only references can.
+that training has not seen; the few real cut-outs are in both. Captions never say what tells two toys of a kind apart,
+so only references can.
 """
 
 from collections.abc import Iterator
