@@ -205,7 +205,8 @@ def test_two_processes_share_the_cases_and_neither_waits_for_ever(
     command = [sys.executable, "-m", "training", "--config", "debug/mip/sdxl", "--out", str(tmp_path / "run")]
     command += [part for one in given for part in ("--set", one)]
     shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    shared |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    # as many as here: with others sums have other last bits
+    shared |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": str(torch.get_num_threads())}
     both = [
         subprocess.Popen(command, env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(2)
