@@ -1,5 +1,7 @@
 """The held-out comparison: what is shuffled, what stays, and that equal references give equal losses."""
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ from traindata import recipe, write_models, write_videos
 from inference.adapters.reference import Reference
 from schemas.errors import Refused
 from training import heldout
-from training.heldout import compare, shuffled
+from training.heldout import compare, held_out, shuffled
 from training.loop import train
 from training.recipes import book
 from training.views.example import Drops, Example, SizeCondition
@@ -64,6 +66,17 @@ def test_equal_references_have_equal_losses_and_others_differ(tmp_path: Path, mo
     same = compare(one, adapter, timesteps=(500, 900))
     assert (same.difference, same.error) == (0, 0)
     assert same.right == found.right
+
+
+def test_datasets_that_use_the_same_ids_are_all_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_models(tmp_path)
+    one, other = (write_videos(tmp_path / name, units=1, rows=3) for name in ("one", "other"))
+    asked = recipe("ip_adapter", tmp_path, one)
+    both = tuple(replace(asked.data.sources[0], url=url) for url in (one, other))
+    monkeypatch.setattr(heldout, "SPLIT", "train")
+    found = held_out(replace(asked, data=replace(asked.data, sources=both)), 5)
+    assert len(found) == len({example.position for example in found}) == 5
+    assert sorted(Counter(example.sample_id for example in found).values()) == [1, 2, 2]
 
 
 def test_what_reads_no_references_is_refused(tmp_path: Path) -> None:

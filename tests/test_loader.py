@@ -42,7 +42,7 @@ def loader(url: str, *, rank: int = 0, world: int = 1, state: Any = None, **more
 def facts(batch: Batch, seed: int = 5) -> list[tuple[Any, ...]]:
     """All that a training step sees of each example, noise and timestep included."""
     noise = draws.noise(seed, batch.positions, (2, 4, 4))
-    steps = draws.timesteps(seed, batch.positions, 1000)
+    steps = draws.timesteps(seed, batch.positions, 0, 1000)
     return [
         (example.position, example.sample_id, example.caption, example.drops, example.sizes, batch.size)
         + (example.target.tobytes(), noise[at].tobytes(), int(steps[at]))
@@ -329,6 +329,6 @@ def test_noise_is_of_the_sample_and_not_of_its_place_in_the_batch() -> None:
     assert abs(many.mean()) < 0.02
     assert abs(many.std() - 1) < 0.02
     assert np.abs(np.triu(np.corrcoef(many), k=1)).max() < 0.4, "no two share anything"
-    steps = draws.timesteps(0, range(20000), 1000)
+    steps = draws.timesteps(0, range(20000), 0, 1000)
     assert (steps.min(), steps.max()) == (0, 999)
     assert abs(steps.mean() - 499.5) < 8

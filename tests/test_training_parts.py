@@ -11,6 +11,7 @@ from torch import nn
 from schemas.errors import Refused
 from training import checkpoint, optimizer
 from training.average import MovingAverage
+from training.data.draws import timesteps
 from training.objective import Diffusion, snr_weights
 from training.recipes.recipe import Checkpoints, Objective, Optimizer
 
@@ -31,6 +32,17 @@ def test_noise_and_what_is_predicted_are_the_schedulers(prediction: str) -> None
 def test_a_base_that_predicts_something_else_needs_to_be_told() -> None:
     with pytest.raises(Refused, match="set objective"):
         Diffusion(EulerDiscreteScheduler(prediction_type="sample"), Objective())
+
+
+def test_timesteps_are_drawn_from_those_that_are_asked_for() -> None:
+    asked = Diffusion(tiny.scheduler(), Objective(timesteps=(400, 402))).timesteps
+    drawn = timesteps(3, range(200), *asked)
+    assert set(drawn.tolist()) == {400, 401}
+    assert Diffusion(tiny.scheduler(), Objective()).timesteps == (0, 1000)
+    with pytest.raises(Refused, match="the base has 1000 timesteps"):
+        Diffusion(tiny.scheduler(), Objective(timesteps=(0, 1001)))
+    with pytest.raises(ValueError, match="a lowest one"):
+        Objective(timesteps=(5, 5))
 
 
 def test_min_snr_weighs_the_pictures_error_by_at_most_gamma() -> None:

@@ -29,14 +29,12 @@ class Road:
         recipe: under `tiny/`.
         models: recipe's models and the bases that they are.
         steps: of the adapter.
-        settings: of the recipe.
         generation: arguments of `refloom generate`.
     """
 
     recipe: str
     models: dict[str, str]
     steps: int = 80
-    settings: tuple[str, ...] = ()
     generation: tuple[str, ...] = ()
 
 
@@ -46,8 +44,7 @@ ROADS = {
     "ezigen": Road(recipe="ezigen", models={"base": "sd"}, steps=60, generation=("--set", "iterations=1")),
     "ip_adapter": Road(recipe="ip_adapter", models=_WITH_CLIP),
     "mip": Road(recipe="mip/sdxl", models=_WITH_CLIP),
-    # few videos, so pictures join in as their own references
-    "ms_diffusion": Road(recipe="ms_diffusion", models=_WITH_CLIP, settings=("view.same_picture=true",)),
+    "ms_diffusion": Road(recipe="ms_diffusion", models=_WITH_CLIP),
 }
 
 
@@ -82,7 +79,7 @@ def road(out: Path, method: str) -> Iterator[Step]:
     rate = "optimizer.schedule=constant"
     every = [f"validation.every={way.steps // 2}", f"validation.samples={_HELD_OUT}", f"validation.steps={_DENOISING}"]
     words = [f"tiny/{way.recipe}", *data, *models]
-    words += [part for one in (*way.settings, rate, *every) for part in ("--set", one)]
+    words += [part for one in (rate, *every) for part in ("--set", one)]
     preview = out / f"batches-{method}.html"
     yield Step(["train", "--config", *words, "--preview", str(preview)], preview.is_file())
     for steps in (way.steps // 2, way.steps):

@@ -101,13 +101,21 @@ def compare(
 
 
 def held_out(recipe: Recipe, samples: int) -> list[Example]:
-    """Examples of a recipe's sources, of different samples, with nothing dropped, those of one size together."""
+    """Examples of a recipe's sources, as many of each, with nothing dropped, those of one size together.
+
+    Each is of another sample; datasets may use the same ids. Positions, which noise belongs to, are all different.
+    """
     whole: Any = recipe.view
     view = replace(whole, dropout=Dropout(text=0, image=0, both=0, grounding=0))
-    with Loader(recipe.held_out(SPLIT).data.sources, view, replace(recipe.loading, global_batch=1)) as loader:
-        count = min(samples, sum(len(catalogue.rows) for catalogue in loader.catalogues))
-        examples = {example.sample_id: example for _ in range(count) for example in next(loader).examples}
-    return sorted(examples.values(), key=lambda example: (example.target.shape, example.position))
+    sources = recipe.held_out(SPLIT).data.sources
+    examples: list[Example] = []
+    for number, source in enumerate(sources):
+        with Loader([source], view, replace(recipe.loading, global_batch=1)) as loader:
+            share = samples // len(sources) + (number < samples % len(sources))
+            count = min(share, sum(len(catalogue.rows) for catalogue in loader.catalogues))
+            own = {example.sample_id: example for _ in range(count) for example in next(loader).examples}
+        examples += [replace(one, position=at) for at, one in enumerate(own.values(), start=len(examples))]
+    return sorted(examples, key=lambda example: (example.target.shape, example.position))
 
 
 def shuffled(examples: Sequence[Example]) -> list[Example]:

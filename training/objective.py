@@ -18,8 +18,11 @@ class Diffusion:
         scheduler: the base's, of any kind; its config has the schedule.
         objective: what is asked.
 
+    Attributes:
+        timesteps: the lowest, and the one above the highest, that training draws.
+
     Raises:
-        Refused: the base predicts something else than noise or velocity.
+        Refused: the base predicts something else than noise or velocity, or has fewer timesteps.
     """
 
     def __init__(self, scheduler: Any, objective: Objective) -> None:
@@ -31,7 +34,10 @@ class Diffusion:
                 f"{', '.join(PREDICTIONS)}, or take another base"
             )
         self.objective = objective
-        self.timesteps = int(self.scheduler.config.num_train_timesteps)
+        count = int(self.scheduler.config.num_train_timesteps)
+        self.timesteps = objective.timesteps or (0, count)
+        if self.timesteps[1] > count:
+            raise Refused(f"the base has {count} timesteps, so objective.timesteps ends at {count} at most")
         self._alphas: Tensor = self.scheduler.alphas_cumprod.double()
 
     def noisy(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ def draws(seed: int, examples: Sequence[Example], device: torch.device) -> Drawn
 
 def drawn_timesteps(diffusion: Diffusion, seed: int, examples: Sequence[Example]) -> Tensor:
     """(B,)."""
-    return torch.from_numpy(timesteps(seed, [example.position for example in examples], diffusion.timesteps))
+    return torch.from_numpy(timesteps(seed, [example.position for example in examples], *diffusion.timesteps))
 
 
 def pixels_of(examples: Sequence[Example]) -> Tensor:

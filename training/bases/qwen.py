@@ -1,9 +1,11 @@
-"""A tiny Qwen2-VL: it reads a picture as EasyRef's turn shows it, and says its caption."""
+"""A tiny Qwen2-VL: it reads a picture as EasyRef's turn shows it, and says its caption and its colours."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,6 +20,8 @@ from training.views.example import Example
 
 _IGNORED = -100
 _END = "<|im_end|>"
+_GRID = 3
+_LEVELS = 16
 
 
 class Qwen(Base):
@@ -41,7 +45,7 @@ class Qwen(Base):
 
 
 class QwenStep(nn.Module):
-    """Cross-entropy of the caption's tokens behind the picture.
+    """Cross-entropy of the description's tokens behind the picture.
 
     Args:
         trained: the model.
@@ -57,7 +61,7 @@ class QwenStep(nn.Module):
         model, tokenizer = self.trained.model, self.trained.tokenizer
         turns = chat_inputs([((example.target,), "") for example in examples], tokenizer, side=self._side)
         turns = turns.to(model.device)
-        said = tokenizer([example.caption + _END for example in examples], padding=True, padding_side="right")
+        said = tokenizer([described(example) + _END for example in examples], padding=True, padding_side="right")
         words, there = (torch.tensor(said[key], device=model.device) for key in ("input_ids", "attention_mask"))
         ids, present = torch.cat([turns.ids, words], dim=1), torch.cat([turns.present, there.bool()], dim=1)
         embedded = model.get_input_embeddings()(ids)
@@ -74,3 +78,17 @@ class QwenStep(nn.Module):
         logits = model.lm_head(states[:, -count - 1 : -1])
         wanted = words.masked_fill(~there.bool(), _IGNORED)
         return functional.cross_entropy(logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=_IGNORED)
+
+
+def described(example: Example) -> str:
+    """The colours of the target's parts and its caption: `#d92 #...: a bear on a table`.
+
+    Captions say of what kind things are, and never which one of the kind it is; colours tell that, and a model that
+    must say them keeps what references are read for.
+
+    Returns:
+        Red, green and blue of the parts of a 3 x 3 grid, row by row, each a hexadecimal digit, then the caption.
+    """
+    means = cv2.resize(example.target, (_GRID, _GRID), interpolation=cv2.INTER_AREA)
+    digits = (means.astype(np.uint16) * _LEVELS // 256).reshape(-1, 3)
+    return " ".join("#" + "".join(f"{digit:x}" for digit in part) for part in digits.tolist()) + ": " + example.caption

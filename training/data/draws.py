@@ -61,7 +61,7 @@ def noise(
     return out
 
 
-def timesteps(seed: int, positions: Sequence[int], count: int) -> npt.NDArray[np.int64]:
-    """A uniform timestep in 0..count-1 for each of the B samples, (B,)."""
-    drawn = [int(generator(seed, position, Purpose.TIMESTEP).integers(count)) for position in positions]
+def timesteps(seed: int, positions: Sequence[int], low: int, high: int) -> npt.NDArray[np.int64]:
+    """A uniform timestep in low..high-1 for each of the B samples, (B,)."""
+    drawn = [int(generator(seed, position, Purpose.TIMESTEP).integers(low, high)) for position in positions]
     return np.array(drawn, np.int64)

@@ -153,17 +153,22 @@ class Objective:
         prediction: epsilon or v_prediction; None for what the base's scheduler says.
         min_snr_gamma: weigh timesteps by min(SNR, gamma) (arXiv 2303.09556); None weighs all alike.
         noise_offset: share of a further noise that is one number for each channel.
+        timesteps: lowest, and the one above the highest, of those that are drawn, all alike; None for all. References
+            tell most where there is much noise.
     """
 
     prediction: str | None = None
     min_snr_gamma: float | None = None
     noise_offset: float = 0.0
+    timesteps: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.prediction is not None:
             _among("prediction", self.prediction, PREDICTIONS)
         if (self.min_snr_gamma is not None and self.min_snr_gamma <= 0) or self.noise_offset < 0:
             raise ValueError("min_snr_gamma is above 0 or null, noise_offset 0 or more")
+        if self.timesteps is not None and not 0 <= self.timesteps[0] < self.timesteps[1]:
+            raise ValueError("timesteps is null, or a lowest one, 0 or more, and a larger one")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
