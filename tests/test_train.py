@@ -111,11 +111,11 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_to_the_same_bits(
     assert list(run.rglob("events.out.tfevents.*"))
 
 
-def test_how_a_batch_is_cut_and_whether_activations_are_kept_does_not_matter(
-    models: Path, url: str, straight: Path, tmp_path: Path
+@pytest.mark.parametrize("more", [("batch.micro=4", "gradient_checkpointing=true"), ("channels_last=true",)])
+def test_how_a_batch_is_cut_what_is_kept_and_how_it_lies_does_not_matter(
+    more: tuple[str, ...], models: Path, url: str, straight: Path, tmp_path: Path
 ) -> None:
-    more = ("batch.micro=4", "gradient_checkpointing=true", "trackers=[]")
-    train(recipe("mip/sdxl", models, url, *RICH, *more), tmp_path / "run")
+    train(recipe("mip/sdxl", models, url, *RICH, *more, "trackers=[]"), tmp_path / "run")
     assert losses(tmp_path / "run") == pytest.approx(losses(straight), rel=1e-5)
     one, other = (tensors(folder / checkpoint.ADAPTER) for folder in (tmp_path / "run", straight))
     for key in one:

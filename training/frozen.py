@@ -49,6 +49,9 @@ def load_frozen(recipe: Recipe, device: torch.device, *, without: Sequence[str] 
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
+    if recipe.channels_last:
+        for part in {"unet", "vae"} - set(without):
+            getattr(pipe, part).to(memory_format=torch.channels_last)
     if recipe.gradient_checkpointing and "unet" not in without:
         pipe.unet.enable_gradient_checkpointing()
     if recipe.compile and "unet" not in without:

@@ -206,6 +206,7 @@ class Recipe:
         ema: decay of the moving average of the weights, which is then what is exported; None for none.
         gradient_checkpointing: compute activations twice to save memory.
         compile: compile the UNet's blocks.
+        channels_last: keep the UNet's and the VAE's convolutions in the layout that tensor cores read.
         log_every: steps between two lines of the log.
         max_bad_steps: steps without a finite gradient that are skipped before the run stops.
         trackers: of accelerate.
@@ -228,6 +229,7 @@ class Recipe:
     ema: float | None = None
     gradient_checkpointing: bool = False
     compile: bool = False
+    channels_last: bool = False
     log_every: int = 50
     max_bad_steps: int = 20
     trackers: tuple[str, ...] = ("tensorboard",)
