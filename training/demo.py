@@ -16,7 +16,7 @@ from pathlib import Path
 from inference import results
 from training import checkpoint, demopage, validation
 
-_BASE_STEPS = {"sdxl": 120, "sd": 120, "clip": 80, "qwen2vl": 40}
+_BASE_STEPS = {"sdxl": 120, "sd": 120, "clip": 80, "qwen2vl": 120}
 _HELD_OUT = 3
 _DENOISING = 20
 
