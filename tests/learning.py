@@ -1,10 +1,9 @@
-"""What the test of learning trains: sample data of two seeds, tiny bases, and an adapter of every recipe on them.
+"""What the test of learning trains: sample data of several seeds, tiny bases, and an adapter of every recipe on them.
 
 Everything is trained in two processes of one thread each, in which models as small as these take half as long as in
 one process of two.
 """
 
-import json
 import multiprocessing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 from helpers import HERE, ingest
+from traindata import sources
 
 from curation.config import Compose, Curation, Models, Split
 from curation.job import curate
@@ -42,12 +42,10 @@ class Lesson:
     Attributes:
         models: the role of each model, such as `base`, and the recipe of `base/tiny` that gives it.
         start: recipe whose adapter it starts from, as published.
-        settings: besides.
     """
 
     models: Mapping[str, str]
     start: str | None = None
-    settings: tuple[str, ...] = ()
 
 
 def write_world(root: Path, seed: int, images: int, videos: int, held_out: bool) -> str:
@@ -116,12 +114,10 @@ class School:
         """What references are worth to the adapter of a lesson, on subjects that it has not seen."""
         return self._once(f"{name} compared", look, f"tiny/{name}", self.adapter(name), self.unseen, *self._given(name))
 
-    def _given(self, name: str) -> list[Any]:
+    def _given(self, name: str) -> list[tuple[str, Future[Path]]]:
         lesson = self._lessons[name]
-        given: list[Any] = [*lesson.settings]
-        if lesson.start is not None:
-            given += [("models.start", self.adapter(lesson.start))]
-        return given + [(f"models.{role}", self.base(model)) for role, model in lesson.models.items()]
+        given = [(f"models.{role}", self.base(model)) for role, model in lesson.models.items()]
+        return given if lesson.start is None else [*given, ("models.start", self.adapter(lesson.start))]
 
     def _once(self, name: str, task: Callable[..., Any], *given: Any) -> Future[Any]:
         """The future of a task. Some arguments are futures of others, lists of them, or settings' names with one."""
@@ -132,19 +128,14 @@ class School:
         return self._futures[name]
 
 
-def sources(urls: Iterable[str]) -> str:
-    """The setting that names datasets."""
-    return f"data.sources={json.dumps([{'url': url} for url in urls])}"
-
-
 def learn(recipe: str, run: Path, urls: Sequence[str], *settings: str) -> Path:
     """Train a recipe; returns the folder of what was trained."""
-    return train(book.load(recipe, [sources(urls), *settings]), run)
+    return train(book.load(recipe, [sources(*urls), *settings]), run)
 
 
 def look(recipe: str, adapter: Path, urls: Sequence[str], *settings: str) -> Comparison:
     """Compare right with shuffled references."""
-    return compare(book.load(recipe, [sources(urls), *settings]), str(adapter), samples=160)
+    return compare(book.load(recipe, [sources(*urls), *settings]), str(adapter), samples=160)
 
 
 def _settled(one: Any) -> Any:

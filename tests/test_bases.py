@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from traindata import write_videos
+from traindata import sources, write_videos
 
 from inference.adapters import weights
 from inference.loading import load_base, load_image_encoder
@@ -23,7 +23,7 @@ SMALL = ("batch.samples=4", "batch.micro=4", "log_every=1", "checkpoints.every=1
 
 
 def recipe(name: str, url: str, *more: str) -> Recipe:
-    return book.load(f"base/tiny/{name}", [f"data.sources=[{{url: '{url}'}}]", *SMALL, *more])
+    return book.load(f"base/tiny/{name}", [sources(url), *SMALL, *more])
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
@@ -57,7 +57,6 @@ def test_all_of_a_base_is_trained_and_resumes_to_the_same_bits(name: str, url: s
 
 def test_what_is_saved_is_what_recipes_of_adapters_name(url: str, tmp_path: Path) -> None:
     saved = {name: train(recipe(name, url, "steps=1"), tmp_path / name) for name in NAMES}
-    sources = f"data.sources=[{{url: '{url}'}}]"
     for name, models in {
         "ip_adapter": {"base": "sdxl", "image_encoder": "clip"},
         "ezigen": {"base": "sd"},
@@ -65,7 +64,7 @@ def test_what_is_saved_is_what_recipes_of_adapters_name(url: str, tmp_path: Path
     }.items():
         named = [f"models.{role}={saved[model]}" for role, model in models.items()]
         small = ("batch.samples=2", "batch.micro=1", "steps=1")
-        train(book.load(f"tiny/{name}", [sources, *small, *named]), tmp_path / "adapters" / name)
+        train(book.load(f"tiny/{name}", [sources(url), *small, *named]), tmp_path / "adapters" / name)
     pipe = load_base(saved["sdxl"])
     images = pipe("a cup", height=64, width=64, num_inference_steps=1, output_type="np").images
     assert images.shape == (1, 64, 64, 3)

@@ -1,7 +1,6 @@
 """Pictures from fixed references while a run goes on, and the run's page: made as inference makes them, by all
 processes, and without a trace in what is trained."""
 
-import io
 import json
 import os
 import socket
@@ -21,6 +20,7 @@ from inference.adapters import weights
 from inference.adapters.reference import Reference
 from inference.pipeline import ReferencePipeline
 from schemas.errors import Refused
+from schemas.pictures import decode
 from training import checkpoint, journal, validation
 from training.loop import train
 from training.methods import method
@@ -49,11 +49,6 @@ def prompts(models: Path, side_px: int = 64) -> tuple[str, ...]:
 
 def made(run: Path) -> dict[int, list[bytes]]:
     return {step: [file.read_bytes() for file in sorted(folder.iterdir())] for step, folder in validation.steps(run)}
-
-
-def levels(png: bytes) -> np.ndarray:
-    """A picture's levels [height, width, 3], int16 in 0..255."""
-    return np.asarray(Image.open(io.BytesIO(png)), np.int16)
 
 
 @pytest.fixture(scope="module")
@@ -225,5 +220,5 @@ def test_two_processes_share_the_cases_and_neither_waits_for_ever(
     assert list(ours) == list(theirs) == [0, 2, 4]
     for one, other in zip(ours[0], theirs[0], strict=True):  # the weights are the same yet
         # the last bit of a product depends on the process: on its threads and where in memory its factors lie
-        assert np.abs(levels(one) - levels(other)).max() <= 2
+        assert np.abs(decode(one).astype(int) - decode(other)).max() <= 2
     assert [len(many) for many in ours.values()] == [3, 3, 3]

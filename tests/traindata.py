@@ -1,5 +1,6 @@
 """What tests of training share: samples that every view accepts, tiny models in folders, and recipes for them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,14 @@ def write_models(root: Path) -> None:
     tiny.qwen_tokenizer().save_pretrained(root / "qwen")
 
 
+def sources(*urls: str) -> str:
+    """The setting that names datasets."""
+    return f"data.sources={json.dumps([{'url': url} for url in urls])}"
+
+
 def settings(name: str, models: Path, url: str, *more: str) -> list[str]:
     """What a debug recipe needs to be told here."""
-    set_ = [f"data.sources=[{{url: '{url}'}}]", f"models.base={models / ('sd' if name == 'ezigen' else 'sdxl')}"]
+    set_ = [sources(url), f"models.base={models / ('sd' if name == 'ezigen' else 'sdxl')}"]
     if name in PAIRS:
         set_.append(f"models.image_encoder={models / 'clip'}")
     if name.startswith("easyref"):

@@ -101,7 +101,7 @@ def compare(
 
 
 def held_out(recipe: Recipe, samples: int) -> list[Example]:
-    """Examples of a recipe's sources, as many of each, with nothing dropped, those of one size together.
+    """Examples of a recipe's sources, as many of each if it has them; nothing is dropped, one size is together.
 
     Each is of another sample; datasets may use the same ids. Positions, which noise belongs to, are all different.
     """
@@ -112,7 +112,7 @@ def held_out(recipe: Recipe, samples: int) -> list[Example]:
     for number, source in enumerate(sources):
         with Loader([source], view, replace(recipe.loading, global_batch=1)) as loader:
             share = samples // len(sources) + (number < samples % len(sources))
-            count = min(share, sum(len(catalogue.rows) for catalogue in loader.catalogues))
+            count = min(share, len(loader.catalogues[0].rows))
             own = {example.sample_id: example for _ in range(count) for example in next(loader).examples}
         examples += [replace(one, position=at) for at, one in enumerate(own.values(), start=len(examples))]
     return sorted(examples, key=lambda example: (example.target.shape, example.position))

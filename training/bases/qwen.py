@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import cv2
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,7 +20,8 @@ from training.views.example import Example
 _IGNORED = -100
 _END = "<|im_end|>"
 _GRID = 3
-_LEVELS = 16
+_LEVEL = 16
+"""Of 256: one hexadecimal digit tells sixteen of them apart."""
 
 
 class Qwen(Base):
@@ -90,5 +90,5 @@ def described(example: Example) -> str:
         Red, green and blue of the parts of a 3 x 3 grid, row by row, each a hexadecimal digit, then the caption.
     """
     means = cv2.resize(example.target, (_GRID, _GRID), interpolation=cv2.INTER_AREA)
-    digits = (means.astype(np.uint16) * _LEVELS // 256).reshape(-1, 3)
-    return " ".join("#" + "".join(f"{digit:x}" for digit in part) for part in digits.tolist()) + ": " + example.caption
+    colours = (f"#{red:x}{green:x}{blue:x}" for red, green, blue in (means // _LEVEL).reshape(-1, 3).tolist())
+    return f"{' '.join(colours)}: {example.caption}"
