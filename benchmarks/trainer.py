@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks import smallbase
+from benchmarks.allocator import keep_memory
 from benchmarks.data import folder
 from benchmarks.table import Result
 from training import checkpoint, journal, optimizer
@@ -28,6 +29,7 @@ _LINE = 3
 def run(quick: bool) -> Result:
     """Wall time of a step of both, in turn, and bytes of a checkpoint."""
     rounds, steps = (1, 6) if quick else (5, 15)
+    kept = keep_memory()
     root = folder() / "cache"
     models, samples = smallbase.models(root / "models"), smallbase.samples(root / f"samples-{_ROWS}", _ROWS)
     settings = (f"steps={steps}", f"log_every={_LINE}", "checkpoints.every=1000000", "data.threads=1", "trackers=[]")
@@ -55,7 +57,9 @@ def run(quick: bool) -> Result:
         ("what", "value", "of the bare one"),
         table,
         f"Batches of {smallbase.BATCH} at {smallbase.SIDE} px, fp32, all cores; wall time, medians of {rounds} rounds "
-        "in turn, models loaded anew in each. The trainer loads, clips, guards, and writes its log and page every "
+        "in turn, models loaded anew in each"
+        + (", in a process that keeps the memory it has" if kept else "")
+        + ". The trainer loads, clips, guards, and writes its log and page every "
         f"{_LINE} steps; the bare loop has its batches in memory and does none of this.",
         [
             (f"{ratio:.3f} times the bare step, asked {_ASKED}", ratio <= _ASKED),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from traindata import RECIPES, recipe, write_models, write_videos
 
 from inference.adapters import kinds, weights
@@ -16,7 +17,7 @@ from training import checkpoint, journal, optimizer
 from training.loop import train
 from training.methods import method
 from training.objective import Diffusion
-from training.strategy import guard
+from training.strategy import Strategy
 
 RICH = (
     "steps=4",
@@ -156,14 +157,19 @@ def test_losses_that_are_not_finite_leave_the_weights_finite_and_stop_the_run(
     assert all(tensor.isfinite().all() for tensor in tensors(last.path / checkpoint.ADAPTER).values())
 
 
-def test_one_gradient_that_is_not_finite_makes_all_of_them_nothing() -> None:
-    parameters = [torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))]
-    parameters[0].grad, parameters[1].grad = torch.tensor([1.0, 2.0]), torch.tensor([float("inf"), 1.0])
-    guard(parameters, torch.nn.utils.get_total_norm([one.grad for one in parameters]))
-    assert [one.grad.tolist() for one in parameters] == [[0, 0], [0, 0]]
-    parameters[0].grad = torch.tensor([3.0, 4.0])
-    guard(parameters, torch.tensor(5.0))
-    assert parameters[0].grad.tolist() == [3, 4]
+@pytest.mark.parametrize("limit", [1.0, None])
+@pytest.mark.parametrize("bad", [float("inf"), -float("inf"), float("nan")])
+def test_one_gradient_that_is_not_finite_makes_all_of_them_nothing(limit: float | None, bad: float) -> None:
+    trained = torch.nn.ParameterDict({"a": torch.ones(2), "b": torch.ones(2), "untouched": torch.ones(2)})
+    adamw = torch.optim.AdamW(trained.parameters())
+    spread = Strategy(Accelerator(cpu=True))
+    spread.prepare(trained, dict(trained), adamw)
+    trained["a"].grad, trained["b"].grad = torch.tensor([3.0, 4.0]), torch.tensor([0.0, 12.0])
+    assert spread.clipped(limit) == 13
+    assert trained["a"].grad.tolist() == pytest.approx([3, 4] if limit is None else [3 / 13, 4 / 13], rel=1e-6)
+    trained["b"].grad = torch.tensor([bad, 1.0])
+    assert not spread.clipped(limit).isfinite()
+    assert [trained[name].grad.tolist() for name in "ab"] == [[0, 0], [0, 0]]
 
 
 WRONG = {

@@ -5,7 +5,7 @@ same names, so a run goes on under another one.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,10 @@ class Strategy:
         return nullcontext()
 
     def clipped(self, limit: float | None) -> Tensor:
-        """Clip the gradients of a step, and make them nothing if any is not finite; called after `backward`.
+        """Clip the gradients of a step, and make all of them 0 if any is not finite; called after `backward`.
+
+        The optimiser then moves weights by its momentum alone; NaN would never leave it again. Nothing waits for the
+        device.
 
         Args:
             limit: largest norm; None for no limit.
@@ -124,26 +127,12 @@ class Strategy:
             Their norm before.
         """
         many = self._named.values()
-        return guard(many, self.accelerator.clip_grad_norm_(many, limit or float("inf")))
-
-
-def guard(parameters: Iterable[nn.Parameter], norm: Tensor) -> Tensor:
-    """Make gradients 0 if any of them is not finite, without waiting for the device to know.
-
-    The optimiser then moves weights by its momentum alone; NaN would never leave it again.
-
-    Args:
-        parameters: with gradients.
-        norm: of all gradients.
-
-    Returns:
-        The norm.
-    """
-    finite = norm.isfinite()
-    for parameter in parameters:
-        if parameter.grad is not None:
-            parameter.grad = torch.where(finite, parameter.grad, torch.zeros_like(parameter.grad))
-    return norm
+        norm: Tensor = self.accelerator.clip_grad_norm_(many, limit or float("inf"))
+        # where the norm is not finite, clipping has multiplied all gradients by 0 or NaN: they are 0 or NaN now
+        for parameter in many:
+            if parameter.grad is not None:
+                parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
+        return norm
 
 
 def _deepspeed() -> bool:

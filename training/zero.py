@@ -1,7 +1,7 @@
 """DeepSpeed's ZeRO: optimiser states and gradients in parts, one in each process (stage 2), and weights too (stage 3).
 
 Trained weights are fp32, as without it, and forward passes run under autocast. DeepSpeed clips, and leaves a step out
-whose gradients are not finite, where `strategy.guard` would still move weights by their momentum.
+whose gradients are not finite, where `Strategy.clipped` would still move weights by their momentum.
 
 DeepSpeed's own checkpoints are pickles for one number of processes. Here the states of each parameter are put together
 instead and written as without it; every process needs room for one parameter more, and for the whole adapter under
