@@ -54,15 +54,16 @@ def add_commands(commands: Any, command: Command, add_pool: AddPool) -> None:
         "  refloom convert OUT_FOLDER ip.safetensors --format diffusers",
     )
     convert.add_argument("adapter", metavar="ADAPTER", help="published checkpoint, or a folder of refloom's")
-    convert.add_argument("out", metavar="OUT", help="new folder; with --format diffusers a new .safetensors file")
+    convert.add_argument("out", metavar="OUT", help="new folder; a .safetensors file with another --format")
     convert.add_argument("--kind", metavar="KIND", help=f"of a published checkpoint: {KINDS}")
     convert.add_argument("--base", metavar="BASE", help="it was trained for; only unet/config.json is read")
     convert.add_argument("--tokenizer", metavar="FOLDER", help="of its language model, to be kept with it")
     convert.add_argument(
         "--format",
-        choices=("refloom", "diffusers"),
+        choices=("refloom", "diffusers", "lora"),
         default="refloom",
-        help="diffusers: what `pipe.load_ip_adapter` reads, for plain IP-Adapters",
+        help="diffusers: what `pipe.load_ip_adapter` reads, for plain IP-Adapters; lora: EasyRef's LoRA alone, which "
+        "`pipe.load_lora_weights` reads",
     )
     convert.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), help="of the weights (default: as they are)")
     convert.add_argument("--replace", action="store_true", help="overwrite OUT")

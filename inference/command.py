@@ -50,21 +50,24 @@ def edit(options: argparse.Namespace) -> int:
 def convert(options: argparse.Namespace) -> int:
     """`refloom convert`: a checkpoint in another form, with a report of its keys."""
     from inference import loading
-    from inference.adapters import published
+    from inference.adapters import easyref_checkpoint, published
+    from inference.adapters.easyref import EasyRef
     from inference.adapters.ip_adapter import IPAdapter
 
     if options.kind is not None and options.base is None:
         raise Refused("--kind reads a published checkpoint, whose layers are those of its base: give --base too")
     out = Path(options.out)
-    file = options.format == "diffusers"
+    file = options.format != "refloom"
     if file and out.suffix != ".safetensors":
         raise Refused(f"{out} must end in .safetensors: diffusers reads one file")
     if not options.replace and (out.exists() if file else out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise Refused(f"{out} is there already: give another place, or --replace")
     unet = lambda: loading.load_unet_shapes(options.base)  # noqa: E731
     adapter = loading.load_adapter(options.adapter, kind=options.kind, unet=unet, dtype=torch_dtype(options.dtype))
-    if file and not isinstance(adapter, IPAdapter):
+    if options.format == "diffusers" and not isinstance(adapter, IPAdapter):
         raise Refused(f"diffusers reads plain IP-Adapters alone, not the kind {adapter.kind}: use --format refloom")
+    if options.format == "lora" and not (isinstance(adapter, EasyRef) and adapter.config.lora_rank):
+        raise Refused("only EasyRef has a LoRA, from its second stage on: use --format refloom")
     if options.tokenizer is not None:
         if not hasattr(adapter, "tokenizer"):
             raise Refused(f"the {adapter.kind} adapter has no language model: leave --tokenizer out")
@@ -75,9 +78,12 @@ def convert(options: argparse.Namespace) -> int:
     for name, counts in parts.items():
         print(f"{name:20} {len(counts):>5} tensors {sum(counts):>13,} numbers")
     print(f"{adapter.kind}: all keys fit, none is missing, unknown or of another shape")
-    if isinstance(adapter, IPAdapter) and file:
+    if file:
         out.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(adapter, IPAdapter) and file:
         published.write_ip_adapter(adapter, out)
+    elif isinstance(adapter, EasyRef) and file:
+        easyref_checkpoint.write_lora(adapter, out)
     else:
         adapter.save_pretrained(out)
     print(f"written: {out}")

@@ -8,7 +8,7 @@ import tinypipes as tiny
 import torch
 from adapting import conditioned, easyref_adapter, ip_adapter, references
 
-from inference.adapters import tokens, windows
+from inference.adapters import easyref_checkpoint, tokens, windows
 from inference.adapters.easyref import EasyRef
 from inference.adapters.guidance import reference_guidance
 from inference.adapters.reference import Reference
@@ -110,6 +110,22 @@ def test_fused_and_live_lora_are_the_same(pipe, adapter, size):
     hook.remove()
     torch.testing.assert_close(seen[0], seen[1], atol=1e-5, rtol=1e-5)
     assert (seen[0] - seen[2]).abs().max() > 1e-3
+
+
+def test_peft_makes_the_same_of_the_lora(pipe, adapter, tmp_path):
+    """References away, as published at scale 0: the LoRA alone acts, here and in the file that peft reads."""
+    plain = tiny.generate(pipe, num_inference_steps=1)
+    adapter.faithful, adapter.scale = True, 0.0
+    ours = conditioned(pipe, adapter, references(0), num_inference_steps=1)
+    file = tmp_path / "lora.safetensors"
+    easyref_checkpoint.write_lora(adapter, file)
+    other = tiny.sdxl_pipe()
+    assert np.array_equal(tiny.generate(other, num_inference_steps=1), plain)
+    other.load_lora_weights(str(tmp_path), weight_name=file.name)
+    theirs = tiny.generate(other, num_inference_steps=1)
+    np.testing.assert_allclose(theirs, ours, atol=1e-4)
+    assert np.abs(theirs - plain).max() > 1e-2
+    assert other.unet.peft_config
 
 
 def test_two_loras_add_up_in_any_order_and_leave_one_by_one(pipe, adapter):

@@ -176,6 +176,8 @@ def test_convert_reads_what_was_published_and_writes_what_diffusers_reads(call, 
     assert weights.read_safetensors(file).keys() == weights.read_safetensors(shop / "ip.safetensors").keys()
     code, _, error = call("convert", shop / "ms", tmp_path / "ms.safetensors", "--format", "diffusers")
     assert (code, "plain IP-Adapters alone" in error) == (2, True)
+    code, _, error = call("convert", shop / "ip", tmp_path / "lora.safetensors", "--format", "lora")
+    assert (code, "only EasyRef has a LoRA" in error) == (2, True)
     code, _, error = call("convert", shop / "ip.safetensors", tmp_path / "x", "--kind", "mip", "--base", shop / "base")
     assert (code, "text_to_weight" in error and "missing" in error) == (2, True)
     code, _, error = call("convert", shop / "ip.safetensors", tmp_path / "x", "--kind", "ip_adapter")

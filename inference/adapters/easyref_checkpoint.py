@@ -1,4 +1,4 @@
-"""EasyRef's checkpoints as its authors' code writes them, read strictly.
+"""EasyRef's checkpoints as its authors' code writes them, read strictly; its LoRA as diffusers reads one.
 
 | key | is |
 | --- | --- |
@@ -24,7 +24,7 @@ from torch import Tensor
 from inference.adapters.easyref import EasyRef, EasyRefConfig, config_values
 from inference.adapters.lora import PROJECTIONS
 from inference.adapters.qwen import QwenConfig
-from inference.adapters.weights import load_strict, read_pickled, read_safetensors
+from inference.adapters.weights import load_strict, read_pickled, read_safetensors, write_safetensors
 from schemas.errors import Refused
 
 _LORA = tuple(f"{name}_lora" for name in PROJECTIONS)
@@ -77,6 +77,21 @@ def read_easyref(
             raise Refused(f"{source} is damaged: {key} must repeat the tensor that is {name} here, and differs")
     adapter.tokenizer = tokenizer
     return adapter if dtype is None else adapter.to(dtype)
+
+
+def write_lora(adapter: EasyRef, file: str | Path) -> None:
+    """Write the UNet's LoRA as a safetensors file that `pipe.load_lora_weights` reads, which needs peft.
+
+    It is what EasyRef has learned besides its references; as published, its factor is 1 at any rank.
+    """
+    write_safetensors(Path(file), {_peft_key(key): tensor for key, tensor in adapter.lora.state_dict().items()})
+
+
+def _peft_key(key: str) -> str:
+    place, factor, weight = key.rsplit(".", 2)
+    if place.endswith(".to_out"):
+        place += ".0"
+    return f"unet.{place}.{'lora_A' if factor == 'down' else 'lora_B'}.{weight}"
 
 
 def own_key(key: str, path_of_number: Mapping[int, str]) -> str | None:

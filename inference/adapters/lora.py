@@ -3,6 +3,9 @@
 Two ways of applying them give the same result: *fused*, the sum W + s·BA laid into the projection while the adapter
 acts, which costs nothing in a step; and *live*, B(Ax) added to what the projection returns, for training, and for
 weights that cannot be summed: quantised, offloaded to the meta device, or fused by another adapter.
+
+peft is not used for it: it puts layers of its own in place of the UNet's, which renames the UNet's weights and makes
+what an adapter trains a part of what is frozen. `easyref_checkpoint.write_lora` writes what peft reads.
 """
 
 from collections.abc import Mapping
