@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import HERE, ingest, write_coco
 
-from curation.config import Curation
+from curation.config import Compose, Curation, Filter, Models, Select
 from curation.job import curate
 from ingest import sampledata
 from ingest.sources.coco import Coco
@@ -36,6 +36,14 @@ STAGES = (
     "balance",
     "compose",
 )
+
+SMALL = Curation(
+    models=Models(face="none", image_embedding="none"),
+    filter=Filter(min_area_px=100, min_area_share=0.01),
+    select=Select(min_area_share=0.03, min_short_side_px=12.0, min_quality=0.1),
+    compose=Compose(frames_per_sample=2, samples_per_video=1),
+)
+"""Bounds for the pictures of `small`, and no models."""
 
 
 def once(make: Callable[[pytest.TempPathFactory], Path]) -> Callable[[pytest.TempPathFactory], Path]:
@@ -110,6 +118,23 @@ def many_units(factory: pytest.TempPathFactory) -> Path:
     images, instances, captions = write_coco(root / "coco", MANY, objects=2, size=(96, 80))
     source = Coco(images=str(images), instances=str(instances), captions=str(captions), unit_size=1)
     return Path(ingest(source, root / "data").url)
+
+
+def small(root: Path, count: int = 6) -> Coco:
+    """Pictures of 96 x 80 with four objects each, in units of two."""
+    images, instances, captions = write_coco(root / "coco", count, objects=4, size=(96, 80))
+    return Coco(images=str(images), instances=str(instances), captions=str(captions), unit_size=2)
+
+
+def stamps(dataset: Path) -> dict[str, int]:
+    """When each file was written; runs/ has clocks and locks and does not count."""
+    files = [path for path in dataset.rglob("*") if path.is_file() and "runs" not in path.parts]
+    return {str(path.relative_to(dataset)): path.stat().st_mtime_ns for path in files}
+
+
+def rewritten(before: dict[str, int], after: dict[str, int], top: str) -> set[str]:
+    """Names of files below a folder that are new or were written again."""
+    return {path for path, stamp in after.items() if path.startswith(f"{top}/") and before.get(path) != stamp}
 
 
 def wait_for(dataset: Path, stage: str, process: subprocess.Popen[str], units: int = 1) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from traindata import recipe
+from traindata import RECIPES, recipe
 
 from schemas.errors import JobStopped, Refused
 from training import checkpoint, loop
@@ -30,10 +30,26 @@ SETTINGS = (
 )
 """Some weights frozen, two rates, gradients that are clipped, all that is drawn."""
 AVERAGE = "ema=0.9"
+EVERY = (
+    "steps=2",
+    "batch.samples=4",
+    "batch.micro=1",
+    "log_every=1",
+    "checkpoints.every=2",
+    "trackers=[]",
+    "view.dropout={text: 0.3, image: 0.4, both: 0.2}",
+)
+"""Many references are left out, so that a process may not need all that is trained."""
 
 
 def spread_recipe(work: Path, *more: str) -> Recipe:
     return recipe("mip/sdxl", work / "models", str(work / "samples"), *SETTINGS, *more)
+
+
+def every(work: Path, out: Path) -> None:
+    """A few steps of every recipe."""
+    for name in RECIPES:
+        train(recipe(name, work / "models", str(work / "samples"), *EVERY), out / name)
 
 
 class Seen:
@@ -96,4 +112,7 @@ def main(work: Path, out: Path, more: tuple[str, ...]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), tuple(sys.argv[3:]))
+    if "every" in sys.argv[3:]:
+        every(Path(sys.argv[1]), Path(sys.argv[2]))
+    else:
+        main(Path(sys.argv[1]), Path(sys.argv[2]), tuple(sys.argv[3:]))

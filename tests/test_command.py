@@ -15,6 +15,7 @@ from pathlib import Path
 
 import curatedata
 import pytest
+from curatedata import stamps
 from helpers import image_ids, write_coco, write_ytvis
 
 import refloom
@@ -119,12 +120,6 @@ def parsers(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[s
 def described(parser: argparse.ArgumentParser) -> list[str]:
     named = [action for action in parser._actions if action.dest != "help"]
     return [action.option_strings[-1] if action.option_strings else f"<{action.dest}>" for action in named]
-
-
-def stamps(root: Path) -> dict[Path, int]:
-    """When each file was written; runs/ keeps clocks and locks and does not count."""
-    files = [path for path in root.rglob("*") if path.is_file() and "runs" not in path.parts]
-    return {path: path.stat().st_mtime_ns for path in files}
 
 
 def everything(root: Path) -> dict[Path, int]:

@@ -13,32 +13,20 @@ import curatedata
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from conftest import gradient
-from helpers import HERE, image_ids, ingest, ledger, write_coco, write_ytvis
+from curatedata import SMALL, rewritten, small, stamps
+from helpers import HERE, ingest, write_ytvis
 
-from curation.config import Compose, Curation, Filter, Group, Models, Select
+from curation.config import Curation, Group, Select
 from curation.job import curate
 from ingest.engine import Pool
-from ingest.sources.coco import Coco
 from ingest.sources.ytvis import YouTubeVis
-from schemas import pictures, tables
+from schemas import tables
 from schemas.dataset import Dataset
 from schemas.errors import Refused
 from schemas.verify import verify
 
 REFLOOM = [sys.executable, str(Path(__file__).resolve().parents[1] / "refloom.py")]
-CONFIG = Curation(
-    models=Models(face="none", image_embedding="none"),
-    filter=Filter(min_area_px=100, min_area_share=0.01),
-    select=Select(min_area_share=0.03, min_short_side_px=12.0, min_quality=0.1),
-    compose=Compose(frames_per_sample=2, samples_per_video=1),
-)
 DONE = ("measure", "mask", "quality", "dedup", "select", "match", "group", "split", "balance", "compose")
-
-
-def source(root: Path, count: int = 6) -> Coco:
-    images, instances, captions = write_coco(root / "coco", count, objects=4, size=(96, 80))
-    return Coco(images=str(images), instances=str(instances), captions=str(captions), unit_size=2)
 
 
 def videos(root: Path) -> YouTubeVis:
@@ -50,7 +38,7 @@ def videos(root: Path) -> YouTubeVis:
 def raw(tmp_path_factory) -> Path:
     """Three units of two pictures and two of one video, not curated."""
     root = tmp_path_factory.mktemp("raw")
-    ingest(source(root), root / "data")
+    ingest(small(root), root / "data")
     ingest(videos(root), root / "data")
     return root / "data"
 
@@ -58,7 +46,7 @@ def raw(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def curated(raw, tmp_path_factory) -> Path:
     out = curatedata.copy(raw, tmp_path_factory.mktemp("curated"))
-    curate(str(out), CONFIG, HERE)
+    curate(str(out), SMALL, HERE)
     return out
 
 
@@ -69,18 +57,7 @@ def out(curated, tmp_path) -> Path:
 
 
 def selecting(**changes: Any) -> Curation:
-    return replace(CONFIG, select=replace(CONFIG.select, **changes))
-
-
-def stamps(dataset: Path) -> dict[str, int]:
-    """When each file was written; runs/ has clocks and locks and does not count."""
-    files = [path for path in dataset.rglob("*") if path.is_file() and "runs" not in path.parts]
-    return {str(path.relative_to(dataset)): path.stat().st_mtime_ns for path in files}
-
-
-def rewritten(before: dict[str, int], after: dict[str, int], top: str) -> set[str]:
-    """Names of files below a folder that are new or were written again."""
-    return {path for path, stamp in after.items() if path.startswith(f"{top}/") and before.get(path) != stamp}
+    return replace(SMALL, select=replace(SMALL.select, **changes))
 
 
 def done(dataset: Path) -> list[str]:
@@ -107,7 +84,7 @@ def test_a_dry_run_refuses_what_the_run_would_refuse(out):
 
 def test_settings_of_a_stage_that_is_not_asked_for_do_not_matter(out):
     before = stamps(out)
-    curate(str(out), replace(CONFIG, group=Group(min_members=3)), HERE, until="select")
+    curate(str(out), replace(SMALL, group=Group(min_members=3)), HERE, until="select")
     assert stamps(out) == before
 
 
@@ -130,7 +107,7 @@ def test_replace_redoes_the_stage_and_what_follows_and_leaves_what_is_before_unt
 
 def test_replace_of_the_last_stage_touches_the_last_stage_only(out):
     before = stamps(out)
-    curate(str(out), replace(CONFIG, compose=replace(CONFIG.compose, max_subjects=1)), HERE, replace=True)
+    curate(str(out), replace(SMALL, compose=replace(SMALL.compose, max_subjects=1)), HERE, replace=True)
     changed = {path.split("/")[0] for path in rewritten(before, stamps(out), "samples")}
     assert changed == {"samples"}
     for stage in DONE[:-1]:
@@ -141,7 +118,7 @@ def test_replace_of_the_last_stage_touches_the_last_stage_only(out):
 
 def test_replace_with_the_same_settings_does_nothing(out):
     before = stamps(out)
-    assert not any(curate(str(out), CONFIG, HERE, replace=True).due.values())
+    assert not any(curate(str(out), SMALL, HERE, replace=True).due.values())
     assert stamps(out) == before
 
 
@@ -208,10 +185,10 @@ def test_a_dataset_written_before_a_column_existed_says_so_and_is_mended_by_repl
     out = curatedata.copy(curated, tmp_path)
     without_columns(out, "groups", {"units", "pose_change", "sharpness_ratio"}, 1)
     with pytest.raises(Refused, match=r"group was done with other settings \(stage_version: 1 -> 2\).*--replace"):
-        curate(str(out), CONFIG, HERE)
+        curate(str(out), SMALL, HERE)
     groups = Dataset(str(out)).read("groups").to_pylist()
     assert {row["pose_change"] for row in groups} == {None}
-    curate(str(out), CONFIG, HERE, replace=True)
+    curate(str(out), SMALL, HERE, replace=True)
     assert curatedata.contents(out) == curatedata.contents(curated)
 
 
@@ -221,16 +198,16 @@ def test_a_dataset_written_before_a_column_existed_says_so_and_is_mended_by_repl
 @pytest.mark.parametrize(("until", "stages"), [("measure", DONE[:1]), ("select", DONE[:5]), ("compose", DONE)])
 def test_until_goes_up_to_and_with_a_stage_and_the_rest_can_follow(raw, curated, tmp_path, until, stages):
     out = curatedata.copy(raw, tmp_path)
-    curate(str(out), CONFIG, HERE, until=until)
+    curate(str(out), SMALL, HERE, until=until)
     assert done(out) == list(stages)
-    curate(str(out), CONFIG, HERE)
+    curate(str(out), SMALL, HERE)
     assert curatedata.contents(out) == curatedata.contents(curated)
 
 
 def test_only_does_one_stage_and_stage_by_stage_is_the_whole(raw, curated, tmp_path):
     out = curatedata.copy(raw, tmp_path)
     for number, stage in enumerate(DONE, 1):
-        curate(str(out), CONFIG, HERE, only=stage)
+        curate(str(out), SMALL, HERE, only=stage)
         assert done(out) == list(DONE[:number])
     assert curatedata.contents(out) == curatedata.contents(curated)
 
@@ -241,17 +218,17 @@ def test_an_unknown_stage_is_refused_with_the_known_ones(raw, option):
         Refused,
         match="tidy is no stage of curation; stages: measure, mask, face, embed, phrase, quality, dedup, select",
     ):
-        curate(str(raw), CONFIG, HERE, **{option: "tidy"})
+        curate(str(raw), SMALL, HERE, **{option: "tidy"})
 
 
 def test_a_dataset_without_pictures_is_refused(tmp_path):
     Dataset(str(tmp_path / "data"), create=True)
     with pytest.raises(Refused, match="holds no pictures yet"):
-        curate(str(tmp_path / "data"), CONFIG, HERE)
+        curate(str(tmp_path / "data"), SMALL, HERE)
 
 
 def test_a_stage_without_a_model_is_left_out_and_what_it_would_say_is_null(curated, raw, tmp_path):
-    outlook = curate(str(curatedata.copy(raw, tmp_path)), CONFIG, HERE)
+    outlook = curate(str(curatedata.copy(raw, tmp_path)), SMALL, HERE)
     assert outlook.without_model == ["face", "embed", "phrase"]
     assert set(outlook.models) == {"segmenter"}
     assert done(curated) == list(DONE)
@@ -287,12 +264,32 @@ def test_with_models_the_same_values_are_there(tmp_path_factory):
         assert len(subject["similarity"]) == count * (count - 1) // 2
 
 
+def test_a_stage_that_lacks_its_input_is_refused(raw, tmp_path):
+    out = curatedata.copy(raw, tmp_path)
+    with pytest.raises(Refused, match="quality"):
+        curate(str(out), SMALL, HERE, only="select")
+
+
+def test_manifests_name_settings_models_and_inputs(tmp_path_factory):
+    """What a later run needs to tell whether a unit is current, and nothing of this run: no clock, host or path."""
+    out = curatedata.curated(tmp_path_factory)
+    roles = {"mask": {"segmenter"}, "face": {"face"}, "embed": {"image_embedding"}, "dedup": {"image_embedding"}}
+    roles["match"] = {"face", "image_embedding"}
+    for stage in curatedata.STAGES:
+        for path in (out / "manifests" / stage).glob("*.json"):
+            text = path.read_text()
+            manifest = json.loads(text)
+            assert set(manifest["models"]) == roles.get(stage, set())
+            assert any(name.startswith(("images/", "objects/")) for name in manifest["inputs"])
+            assert str(out) not in text
+
+
 # -- again, later, killed, elsewhere -------------------------------------------------------------------------------
 
 
 def test_a_finished_curation_that_is_run_again_does_no_work_and_writes_no_file(out):
     before, contents, runs = stamps(out), curatedata.contents(out), sorted(os.listdir(out / "runs"))
-    outlook = curate(str(out), CONFIG, HERE)
+    outlook = curate(str(out), SMALL, HERE)
     assert not any(outlook.due.values())
     assert (stamps(out), curatedata.contents(out)) == (before, contents)
     assert sorted(os.listdir(out / "runs")) == runs, "no job was started"
@@ -300,11 +297,11 @@ def test_a_finished_curation_that_is_run_again_does_no_work_and_writes_no_file(o
 
 def test_pictures_that_come_later_cost_their_own_work_only(tmp_path):
     out = tmp_path / "data"
-    ingest(source(tmp_path), out)
-    curate(str(out), CONFIG, HERE)
+    ingest(small(tmp_path), out)
+    curate(str(out), SMALL, HERE)
     before = stamps(out)
     ingest(videos(tmp_path), out)
-    outlook = curate(str(out), CONFIG, HERE)
+    outlook = curate(str(out), SMALL, HERE)
     new = ["ytvis.instances-00000", "ytvis.instances-00001"]
     own = [
         stage for stage in DONE if stage not in ("dedup", "match", "split", "balance")
@@ -335,7 +332,7 @@ def test_a_kill_in_any_phase_costs_nothing_that_is_committed(tmp_path_factory, t
     committed = {path: stamp for path, stamp in manifests.items() if path.endswith(".json")}
     assert f"manifests/{stage}" in {path.rsplit("/", 1)[0] for path in committed}
     for dataset in (out, whole):
-        curate(str(dataset), Curation(models=CONFIG.models), HERE)
+        curate(str(dataset), Curation(models=SMALL.models), HERE)
     again = {path for path in committed if stamps(out)[path] != committed[path]}
     own = {path for path in again if path.split("/")[1] not in ("split", "balance")}  # these look at all units at once
     assert not own
@@ -357,96 +354,3 @@ def test_two_workers_with_real_models_write_the_bytes_of_none(ray_session, tmp_p
     out = curatedata.copy(curatedata.ingested(tmp_path_factory), tmp_path)
     curate(str(out), Curation(), Pool(workers=2))
     assert curatedata.contents(out) == curatedata.contents(curatedata.curated(tmp_path_factory))
-
-
-# -- linked pictures -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def linked(tmp_path) -> Path:
-    """Six linked pictures beside their COCO tree, not curated."""
-    return Path(ingest(source(tmp_path), tmp_path / "data", link=True).url)
-
-
-def change(root: Path, number: int) -> Path:
-    """Another picture of the same length in place of a linked one."""
-    path = root / f"coco/val2017/{number:012d}.jpg"
-    data = bytearray(path.read_bytes())
-    other = pictures.encode_jpeg(gradient(96, 80, 999), 60)
-    assert len(other) <= len(data)
-    path.write_bytes(other + bytes(len(data) - len(other)))
-    return path
-
-
-def test_samples_of_linked_pictures_hold_the_bytes_of_the_source(linked, tmp_path):
-    curate(str(linked), CONFIG, HERE)
-    dataset = Dataset(str(linked))
-    assert dataset.read("images", ["image"])["image"].null_count == 6
-    samples = dataset.read("samples").to_pylist()
-    assert samples
-    for sample in samples:
-        for picture, image in zip(sample["pictures"], sample["images"], strict=True):
-            name = picture["image_id"].removeprefix("coco/")
-            assert image["bytes"] == (tmp_path / f"coco/val2017/{name}.jpg").read_bytes()
-    assert verify(dataset).sound
-
-
-def test_a_linked_picture_that_changed_after_ingest_costs_itself_only(linked, tmp_path):
-    picture = tmp_path / "coco/val2017/000000000003.jpg"
-    original = picture.read_bytes()
-    change(tmp_path, 3)
-    curate(str(linked), CONFIG, HERE)
-    dataset = Dataset(str(linked))
-    assert ledger(dataset, "measure") == {("image", "coco/000000000003", 0): "source_changed"}
-    measured = dataset.read("image_scores", ["image_id"])["image_id"].to_pylist()
-    assert measured == [name for name in image_ids(dataset) if name != "coco/000000000003"]
-    assert dataset.counts("quality")["object"].failed == {"image_failed": 4}
-    shown = dataset.read("samples", ["sample_id"])["sample_id"].to_pylist()
-    assert "image/coco/000000000003" not in shown
-
-    picture.write_bytes(original)
-    before = stamps(linked)
-    curate(str(linked), CONFIG, HERE, retry_failed=True)
-    measured = Dataset(str(linked)).read("image_scores", ["image_id"])["image_id"].to_pylist()
-    assert measured == image_ids(dataset)
-    assert rewritten(before, stamps(linked), "manifests/measure") == {
-        "manifests/measure/coco.instances_val2017-00001.json"
-    }
-
-
-def test_no_sample_holds_other_bytes_than_those_that_were_measured(linked, tmp_path):
-    curate(str(linked), CONFIG, HERE, until="split")
-    path = change(tmp_path, 3)
-    curate(str(linked), CONFIG, HERE)
-    held = [image["bytes"] for row in Dataset(str(linked)).read("samples").to_pylist() for image in row["images"]]
-    assert path.read_bytes() not in held
-    assert ledger(Dataset(str(linked)), "compose")["image", "coco/000000000003", 0] == "source_changed"
-
-
-def test_objects_of_a_picture_that_failed_are_not_rejected(linked, tmp_path):
-    """A failure is of the run: the content is not to blame, and it is tried again."""
-    change(tmp_path, 3)
-    curate(str(linked), CONFIG, HERE)
-    counts = Dataset(str(linked)).counts("select")["object"]
-    assert "image_rejected" not in counts.rejected
-    assert counts.failed == {"image_failed": 4}
-
-
-def test_a_stage_that_lacks_its_input_is_refused(raw, tmp_path):
-    out = curatedata.copy(raw, tmp_path)
-    with pytest.raises(Refused, match="quality"):
-        curate(str(out), CONFIG, HERE, only="select")
-
-
-def test_manifests_name_settings_models_and_inputs(tmp_path_factory):
-    """What a later run needs to tell whether a unit is current, and nothing of this run: no clock, host or path."""
-    out = curatedata.curated(tmp_path_factory)
-    roles = {"mask": {"segmenter"}, "face": {"face"}, "embed": {"image_embedding"}, "dedup": {"image_embedding"}}
-    roles["match"] = {"face", "image_embedding"}
-    for stage in curatedata.STAGES:
-        for path in (out / "manifests" / stage).glob("*.json"):
-            text = path.read_text()
-            manifest = json.loads(text)
-            assert set(manifest["models"]) == roles.get(stage, set())
-            assert any(name.startswith(("images/", "objects/")) for name in manifest["inputs"])
-            assert str(out) not in text

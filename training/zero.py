@@ -28,8 +28,8 @@ from training.recipes.recipe import Recipe
 from training.strategy import Strategy
 
 STAGES = (2, 3)
-_BUCKET = 200_000_000
-"""Most numbers that are reduced at once."""
+_BUCKET, _ALIGNED = 200_000_000, 2
+"""Most numbers that are reduced at once, and what DeepSpeed wants them to be a multiple of."""
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -46,7 +46,7 @@ def settings(recipe: Recipe, outlook: Outlook, asked: Mapping[str, Any]) -> dict
     """
     zero = dict(asked.get("zero_optimization") or {})
     _check(recipe, zero, asked)
-    bucket = min(_BUCKET, outlook.trained)
+    bucket = min(_BUCKET, -(-outlook.trained // _ALIGNED) * _ALIGNED)
     ours: dict[str, Any] = {
         "train_batch_size": recipe.batch.samples,
         "train_micro_batch_size_per_gpu": recipe.batch.micro,
