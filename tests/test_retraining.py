@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
 
 import refloom
 from curation.config import Curation
@@ -81,3 +82,4 @@ def test_the_cluster_file_hangs_together() -> None:
     kinds = cluster["available_node_types"]
     assert cluster["head_node_type"] in kinds
     assert sum(kind.get("max_workers", 0) for kind in kinds.values()) == cluster["max_workers"]
+    validate_config(prepare_config(cluster))

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 from curating import LOOSE
 from helpers import HERE, ingest, sa1b_members, write_coco, write_tar
+from traindata import recipe, write_models, write_videos
 
 import refloom
 from curation.config import Curation, Models
 from curation.job import curate
 from curation.share.options import Publish
 from curation.share.publication import publish
+from inference.adapters import weights
 from ingest import job
 from ingest.engine import Pool, Status, Task
 from ingest.job import IngestJob
@@ -31,6 +33,8 @@ from schemas.errors import JobStopped, Refused, StoreDenied
 from schemas.lease import Lease, read_holder
 from schemas.storage import Folder
 from schemas.verify import verify
+from training.features import cache as features
+from training.loop import train
 
 pytest.importorskip("moto.server", reason="the S3 server of these tests is not installed")
 s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
@@ -288,6 +292,28 @@ def test_publishing_from_a_store_gives_the_same_files(local, stored, tmp_path):
 
 
 # -- when the store is not there -----------------------------------------------------------------------------------
+
+
+def test_training_from_a_store_is_that_from_a_disk(store, tmp_path):
+    """Samples and features lie on the store; the run itself is local."""
+    write_models(tmp_path / "models")
+    disk = write_videos(tmp_path / "samples", units=2, rows=3)
+    s3fs.S3FileSystem().put(f"{disk}/", f"{store}/samples", recursive=True)
+    made, trained = [], []
+    for number, (url, kept) in enumerate(
+        ((disk, str(tmp_path / "features")), (f"{store}/samples", f"{store}/features"))
+    ):
+        features.cache(recipe("mip/sdxl", tmp_path / "models", url), url, kept, features.Options(variants=2), HERE)
+        folder = Folder(kept)
+        made.append({name: folder.read(f"manifests/features/{name}") for name in folder.names("manifests/features")})
+        source = f"data.sources=[{{url: '{url}', features: '{kept}'}}]"
+        adapter = train(
+            recipe("mip/sdxl", tmp_path / "models", url, source, "steps=2", "trackers=[]"), tmp_path / str(number)
+        )
+        trained.append((adapter / weights.WEIGHTS_FILE).read_bytes())
+    assert len(made[0]) == 2
+    assert made[0] == made[1]
+    assert trained[0] == trained[1]
 
 
 def test_a_bucket_that_is_not_there_is_a_clear_refusal(tree, store, capsys):
