@@ -211,8 +211,14 @@ def finish(arguments: list[str]) -> None:
 
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
+    """A process that hears Ctrl-C; jobs that a shell starts in the background, as these tests may be, do not."""
     return subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
