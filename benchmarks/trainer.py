@@ -2,7 +2,9 @@
 
 import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,7 +29,12 @@ _LINE = 3
 
 
 def run(quick: bool) -> Result:
-    """Wall time of a step of both, in turn, and bytes of a checkpoint."""
+    """Wall time of a step of both, in turn, and bytes of a checkpoint; in a process of its own, for its allocator."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as apart:
+        return apart.submit(_run, quick).result()
+
+
+def _run(quick: bool) -> Result:
     rounds, steps = (1, 6) if quick else (5, 15)
     kept = keep_memory()
     root = folder() / "cache"

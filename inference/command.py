@@ -5,8 +5,9 @@ import json
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,9 +51,6 @@ def edit(options: argparse.Namespace) -> int:
 def convert(options: argparse.Namespace) -> int:
     """`refloom convert`: a checkpoint in another form, with a report of its keys."""
     from inference import loading
-    from inference.adapters import easyref_checkpoint, published
-    from inference.adapters.easyref import EasyRef
-    from inference.adapters.ip_adapter import IPAdapter
 
     if options.kind is not None and options.base is None:
         raise Refused("--kind reads a published checkpoint, whose layers are those of its base: give --base too")
@@ -64,10 +62,7 @@ def convert(options: argparse.Namespace) -> int:
         raise Refused(f"{out} is there already: give another place, or --replace")
     unet = lambda: loading.load_unet_shapes(options.base)  # noqa: E731
     adapter = loading.load_adapter(options.adapter, kind=options.kind, unet=unet, dtype=torch_dtype(options.dtype))
-    if options.format == "diffusers" and not isinstance(adapter, IPAdapter):
-        raise Refused(f"diffusers reads plain IP-Adapters alone, not the kind {adapter.kind}: use --format refloom")
-    if options.format == "lora" and not (isinstance(adapter, EasyRef) and adapter.config.lora_rank):
-        raise Refused("only EasyRef has a LoRA, from its second stage on: use --format refloom")
+    write = _writer(adapter, options.format)
     if options.tokenizer is not None:
         if not hasattr(adapter, "tokenizer"):
             raise Refused(f"the {adapter.kind} adapter has no language model: leave --tokenizer out")
@@ -78,16 +73,32 @@ def convert(options: argparse.Namespace) -> int:
     for name, counts in parts.items():
         print(f"{name:20} {len(counts):>5} tensors {sum(counts):>13,} numbers")
     print(f"{adapter.kind}: all keys fit, none is missing, unknown or of another shape")
-    if file:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(adapter, IPAdapter) and file:
-        published.write_ip_adapter(adapter, out)
-    elif isinstance(adapter, EasyRef) and file:
-        easyref_checkpoint.write_lora(adapter, out)
-    else:
-        adapter.save_pretrained(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write(out)
     print(f"written: {out}")
     return 0
+
+
+def _writer(adapter: Any, form: str) -> Callable[[Path], object]:
+    """What writes an adapter in a form of `convert`.
+
+    Raises:
+        Refused: its kind has no such form.
+    """
+    from inference.adapters import easyref_checkpoint, published
+    from inference.adapters.easyref import EasyRef
+    from inference.adapters.ip_adapter import IPAdapter
+
+    if form == "diffusers":
+        if not isinstance(adapter, IPAdapter):
+            raise Refused(f"diffusers reads plain IP-Adapters alone, not the kind {adapter.kind}: use --format refloom")
+        return partial(published.write_ip_adapter, adapter)
+    if form == "lora":
+        if not (isinstance(adapter, EasyRef) and adapter.config.lora_rank):
+            raise Refused("only EasyRef has a LoRA, from its second stage on: use --format refloom")
+        return partial(easyref_checkpoint.write_lora, adapter)
+    save: Callable[[Path], object] = adapter.save_pretrained
+    return save
 
 
 def ui(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What each of two processes does in the tests of training with several: `accelerate launch spreading.py WORK`."""
+"""What each of two processes does in tests of training with several: `accelerate launch spreading.py WHAT WORK OUT`."""
 
 import json
 import sys
@@ -99,7 +99,8 @@ def without_finite_losses(work: Path, run: Path, more: tuple[str, ...]) -> None:
         Diffusion.weights = found  # type: ignore[method-assign]
 
 
-def main(work: Path, out: Path, more: tuple[str, ...]) -> None:
+def whole(work: Path, out: Path, *more: str) -> None:
+    """A run, how it goes on, and how it ends when it must."""
     straight(work, out / "straight", more)
     half = checkpoint.complete(out / "straight")[0].path
     train(spread_recipe(work, *more), out / "again", resume=str(half))
@@ -112,7 +113,5 @@ def main(work: Path, out: Path, more: tuple[str, ...]) -> None:
 
 
 if __name__ == "__main__":
-    if "every" in sys.argv[3:]:
-        every(Path(sys.argv[1]), Path(sys.argv[2]))
-    else:
-        main(Path(sys.argv[1]), Path(sys.argv[2]), tuple(sys.argv[3:]))
+    what, work, out, *more = sys.argv[1:]
+    {"whole": whole, "every": every}[what](Path(work), Path(out), *more)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from traindata import recipe, settings, write_models, write_videos
+from traindata import recipe, settings, sources, write_models, write_videos
 
 import refloom
 from inference.adapters.vision import ClipVision
@@ -58,8 +58,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def one(name: str, models: Path, url: str, *more: str, kept: Path | str | None = None) -> Recipe:
-    source = f"data.sources=[{{url: '{url}'" + (f", features: '{kept}'}}]" if kept else "}]")
-    return recipe(name, models, url, source, *more)
+    return recipe(name, models, url, sources(url, features=kept), *more)
 
 
 def losses(asked: Recipe, steps: int = 8) -> np.ndarray:

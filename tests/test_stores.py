@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from curating import LOOSE
 from helpers import HERE, ingest, sa1b_members, write_coco, write_tar
-from traindata import recipe, write_models, write_videos
+from traindata import recipe, sources, write_models, write_videos
 
 import refloom
 from curation.config import Curation, Models
@@ -306,10 +306,8 @@ def test_training_from_a_store_is_that_from_a_disk(store, tmp_path):
         features.cache(recipe("mip/sdxl", tmp_path / "models", url), url, kept, features.Options(variants=2), HERE)
         folder = Folder(kept)
         made.append({name: folder.read(f"manifests/features/{name}") for name in folder.names("manifests/features")})
-        source = f"data.sources=[{{url: '{url}', features: '{kept}'}}]"
-        adapter = train(
-            recipe("mip/sdxl", tmp_path / "models", url, source, "steps=2", "trackers=[]"), tmp_path / str(number)
-        )
+        asked = recipe("mip/sdxl", tmp_path / "models", url, sources(url, features=kept), "steps=2", "trackers=[]")
+        adapter = train(asked, tmp_path / str(number))
         trained.append((adapter / weights.WEIGHTS_FILE).read_bytes())
     assert len(made[0]) == 2
     assert made[0] == made[1]

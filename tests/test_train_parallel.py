@@ -64,10 +64,10 @@ def apart(run: Path, other: Path, file: str = ADAPTER) -> float:
     return max(float((one[key] - two[key]).norm() / two[key].norm().clamp(min=1e-12)) for key in one)
 
 
-def launch(strategy: str, work: Path, out: Path, *more: str) -> None:
-    """Run `spreading` in two processes to its end."""
+def launch(strategy: str, what: str, work: Path, out: Path, *more: str) -> None:
+    """Run a function of `spreading` in two processes to its end."""
     starter = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config_file(f"{strategy}-cpu-x2")]
-    command = [*starter, "--main_process_port", free_port(), HERE / "spreading.py", work, out, *more]
+    command = [*starter, "--main_process_port", free_port(), HERE / "spreading.py", what, work, out, *more]
     done = subprocess.run(command, env=environment(), timeout=LONGEST_S, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
 
@@ -75,7 +75,7 @@ def launch(strategy: str, work: Path, out: Path, *more: str) -> None:
 @pytest.mark.parametrize("strategy", ["ddp", "zero2", "zero3"])
 def test_two_processes_train_and_go_on_as_one_does(strategy: str, work: Path, tmp_path: Path) -> None:
     average = () if strategy == "zero3" else (AVERAGE,)
-    launch(strategy, work, tmp_path, *average)
+    launch(strategy, "whole", work, tmp_path, *average)
     alone, two = work / "alone", tmp_path / "straight"
 
     shares = [json.loads((two / f"seen-{rank}.json").read_text("utf-8")) for rank in (0, 1)]
@@ -120,7 +120,7 @@ def every_alone(work: Path) -> Path:
 def test_every_recipe_trains_in_two_processes_as_in_one(
     strategy: str, work: Path, every_alone: Path, tmp_path: Path
 ) -> None:
-    launch(strategy, work, tmp_path, "every")
+    launch(strategy, "every", work, tmp_path)
     for name in RECIPES:
         for what in ("loss", "gradient_norm"):
             assert lines(tmp_path / name, what) == pytest.approx(lines(every_alone / name, what), rel=1e-5), name

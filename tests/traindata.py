@@ -56,9 +56,10 @@ def write_models(root: Path) -> None:
     tiny.qwen_tokenizer().save_pretrained(root / "qwen")
 
 
-def sources(*urls: str) -> str:
-    """The setting that names datasets."""
-    return f"data.sources={json.dumps([{'url': url} for url in urls])}"
+def sources(*urls: str, features: Path | str | None = None) -> str:
+    """The setting that names datasets, and the features of the samples of each."""
+    more = {"features": str(features)} if features else {}
+    return f"data.sources={json.dumps([{'url': url, **more} for url in urls])}"
 
 
 def settings(name: str, models: Path, url: str, *more: str) -> list[str]:
