@@ -18,7 +18,7 @@ import psutil
 import pytest
 from enginejobs import Odd
 from helpers import HERE, image_ids, ingest, ledger, write_coco
-from places import ROOT
+from places import ROOT, SUPPORT
 
 from curation.config import Curation, Dedup, Models
 from curation.job import curate
@@ -65,7 +65,7 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+        path = os.pathsep.join([str(ROOT), str(SUPPORT)])
         mine = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
         ray = {"RAY_TMPDIR": self.home, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
         return {**mine, **ray, "RAY_AUTH_TOKEN": self.token, "PYTHONPATH": path, **QUICK_DEATH}
