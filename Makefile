@@ -6,7 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 
-.PHONY: env demo test lint format bench clean
+# a worker of pytest for each core, at most four: each holds two gigabytes; a file's tests stay together
+WORKERS ?= logical
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# what is long by nature, and left to test-all
+LONG := learning or processes or cluster or store or kills or realsets or browser or compiled
+
+.PHONY: env demo test test-all lint format bench clean
 .DELETE_ON_ERROR:
 
 env: $(STAMP)
@@ -24,7 +30,10 @@ demo: $(STAMP)
 	$(BIN)/refloom demo $(DEMO)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(TESTS)
+	$(PYTEST) -m "not ($(LONG))" $(TESTS)
+
+test-all: $(STAMP)
+	$(PYTEST) --durations 25 $(TESTS)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

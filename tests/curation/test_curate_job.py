@@ -2,8 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from curatedata import SMALL, rewritten, small, stamps
 from helpers import HERE, ingest, write_ytvis
-from places import REFLOOM
+from killing import killed
 
 from curation.config import Curation, Group, Select
 from curation.job import curate
@@ -311,44 +309,43 @@ def test_pictures_that_come_later_cost_their_own_work_only(tmp_path):
     assert verify(Dataset(str(out))).sound
 
 
-def kill(arguments: list[str], out: Path, stage: str) -> None:
-    """Start a command, and kill its process group as soon as it has committed a unit of a stage."""
-    process = subprocess.Popen(
-        [*REFLOOM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    curatedata.wait_for(out, stage, process)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+@curatedata.once
+def many_curated(factory: pytest.TempPathFactory) -> Path:
+    """Many small units, curated without a break."""
+    out = curatedata.copy(curatedata.many_units(factory), factory.mktemp("many-curated"))
+    curate(str(out), Curation(models=SMALL.models), HERE)
+    return out
 
 
+@pytest.mark.kills
 @pytest.mark.parametrize("stage", ["split", "balance", "compose"])
 def test_a_kill_in_any_phase_costs_nothing_that_is_committed(tmp_path_factory, tmp_path, stage):
-    raw = curatedata.many_units(tmp_path_factory)
-    out, whole = curatedata.copy(raw, tmp_path), curatedata.copy(raw, tmp_path / "whole")
-    kill(["curate", str(out), *curatedata.NO_MODELS, "--workers", "0"], out, stage)
+    out, whole = curatedata.copy(curatedata.many_units(tmp_path_factory), tmp_path), many_curated(tmp_path_factory)
+    killed(stage, 2, "curate", str(out), *curatedata.NO_MODELS)
     # a manifest that was being written when the kill came has a temporary name yet, and is swept away
     manifests = {path: stamp for path, stamp in stamps(out).items() if path.startswith("manifests/")}
     committed = {path: stamp for path, stamp in manifests.items() if path.endswith(".json")}
     assert f"manifests/{stage}" in {path.rsplit("/", 1)[0] for path in committed}
-    for dataset in (out, whole):
-        curate(str(dataset), Curation(models=SMALL.models), HERE)
+    curate(str(out), Curation(models=SMALL.models), HERE)
     again = {path for path in committed if stamps(out)[path] != committed[path]}
     own = {path for path in again if path.split("/")[1] not in ("split", "balance")}  # these look at all units at once
     assert not own
     assert curatedata.contents(out) == curatedata.contents(whole)
 
 
+@pytest.mark.kills
 def test_killed_with_real_models_and_finished_by_one_worker_gives_the_same_bytes(
     ray_session, tmp_path_factory, tmp_path
 ):
     out = curatedata.copy(curatedata.ingested(tmp_path_factory), tmp_path)
-    kill(["curate", str(out), "--workers", "0"], out, "embed")
-    assert len(Dataset(str(out)).manifests("embed")) < 5
+    killed("embed", 2, "curate", str(out))
+    assert len(Dataset(str(out)).manifests("embed")) == 2
     curate(str(out), Curation(), Pool(workers=1))
     assert curatedata.contents(out) == curatedata.contents(curatedata.curated(tmp_path_factory))
     assert not list(out.rglob("*.partial"))
 
 
+@pytest.mark.processes
 def test_two_workers_with_real_models_write_the_bytes_of_none(ray_session, tmp_path_factory, tmp_path):
     out = curatedata.copy(curatedata.ingested(tmp_path_factory), tmp_path)
     curate(str(out), Curation(), Pool(workers=2))

@@ -46,6 +46,7 @@ from schemas.verify import verify
 
 pytestmark = [
     pytest.mark.shared,
+    pytest.mark.realsets,
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # of pycocotools
 ]
 

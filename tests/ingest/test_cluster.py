@@ -27,6 +27,8 @@ from ingest.sources.coco import Coco
 from schemas.dataset import STAGES, Dataset
 from schemas.verify import verify
 
+pytestmark = pytest.mark.cluster
+
 RAY = str(Path(sys.executable).with_name("ray"))
 IMAGES = 4
 ROLES = ("segmenter", "face", "image_embedding", "text_embedding", "captioner")

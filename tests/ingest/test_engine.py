@@ -166,6 +166,9 @@ def test_a_full_disk_seen_by_a_worker_stops_the_job(ray_session, trace, tmp_path
 
 # -- the whole job killed ------------------------------------------------------------------------------------------
 
+PATIENCE_S = 300
+"""The longest wait: this machine may have other work."""
+
 
 @pytest.fixture(scope="module")
 def big_coco(tmp_path_factory) -> Path:
@@ -221,20 +224,21 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
 
 
 def wait_for_units(process: subprocess.Popen[str], out: Path, stage: str, count: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while len(manifests(out, stage)) < count:
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, f"no unit of {stage} in a minute"
+        assert time.monotonic() < deadline, f"no unit of {stage} in {PATIENCE_S} s"
         time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(big_coco, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("uninterrupted") / "out"
-    finish(command("ingest", big_coco, out, 1))
+    finish(command("ingest", big_coco, out, 0))
     return out
 
 
+@pytest.mark.kills
 @pytest.mark.parametrize(("kind", "stage"), [("ingest", "ingest"), ("curate", "measure")])
 def test_three_kills_of_the_process_group_lose_nothing_and_double_nothing(
     big_coco, uninterrupted, tmp_path, kind, stage
@@ -243,7 +247,7 @@ def test_three_kills_of_the_process_group_lose_nothing_and_double_nothing(
     if kind == "curate":
         shutil.copytree(uninterrupted, out)
         shutil.copytree(uninterrupted, reference)
-        finish(command(kind, big_coco, reference, 1))
+        finish(command(kind, big_coco, reference, 0))
     else:
         reference = uninterrupted
     rng = random.Random(0)
@@ -266,23 +270,24 @@ def test_three_kills_of_the_process_group_lose_nothing_and_double_nothing(
     assert dataset.table_summary() == expected.table_summary()
     assert not list(out.rglob("*.partial"))
 
-    # a finished job: seconds, and not a row is read or written
+    # a finished job: no run begins, and not a row is read or written
     stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and "runs" not in path.parts}
-    began = time.monotonic()
+    runs = {path.name for path in (out / "runs").glob("2*")}
     finish(command(kind, big_coco, out, 2))
-    assert time.monotonic() - began < 10
+    assert {path.name for path in (out / "runs").glob("2*")} == runs
     assert stamps == {
         path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and "runs" not in path.parts
     }
 
 
+@pytest.mark.kills
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_leaves_a_resumable_dataset(big_coco, uninterrupted, tmp_path, stop):
     out = tmp_path / "out"
     process = start(command("ingest", big_coco, out, 2))
     wait_for_units(process, out, "ingest", 2)
     process.send_signal(stop)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 3
     assert "run the same command again to resume" in errors
     assert "Traceback" not in errors
@@ -291,6 +296,7 @@ def test_ctrl_c_leaves_a_resumable_dataset(big_coco, uninterrupted, tmp_path, st
     assert bytes_of(Dataset(str(out))) == bytes_of(Dataset(str(uninterrupted)))
 
 
+@pytest.mark.kills
 def test_a_second_writer_is_refused(big_coco, tmp_path):
     out = tmp_path / "out"
     first = start(command("ingest", big_coco, out, 1))

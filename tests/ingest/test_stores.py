@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from curating import LOOSE
 from helpers import HERE, ingest, sa1b_members, write_coco, write_tar
+from killing import killed
 from places import REFLOOM, SUPPORT
 from traindata import recipe, sources, write_models, write_videos
 
@@ -36,6 +37,8 @@ from schemas.storage import Folder
 from schemas.verify import verify
 from training.features import cache as features
 from training.loop import train
+
+pytestmark = pytest.mark.store
 
 pytest.importorskip("moto.server", reason="the S3 server of these tests is not installed")
 s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
@@ -191,12 +194,18 @@ def test_killed_jobs_resume_on_a_store(tree, store, tmp_path, workers):
         commands["measure"] = ["curate", url, *NO_MODELS, "--until", "measure"]
     fs = s3fs.S3FileSystem(use_listings_cache=False)
     for stage, command in commands.items():
-        process = subprocess.Popen(
-            [*REFLOOM, *command, "--workers", str(workers)], stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
-        wait_for(process, fs, f"{url}/manifests/{stage}", 2)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        if workers:
+            process = subprocess.Popen(
+                [*REFLOOM, *command, "--workers", str(workers)],
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+            wait_for(process, fs, f"{url}/manifests/{stage}", 2)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+        else:
+            killed(stage, 2, *command)
         before = written(fs, f"{url}/manifests/{stage}")
         assert 2 <= len(before) < PICTURES
         done = subprocess.run([*REFLOOM, *command, "--workers", "0"], capture_output=True, text=True, check=False)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -10,6 +11,7 @@ from functools import wraps
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from helpers import HERE, ingest, write_coco
 
 from curation.config import Compose, Curation, Filter, Models, Select
@@ -47,13 +49,19 @@ SMALL = Curation(
 
 
 def once(make: Callable[[pytest.TempPathFactory], Path]) -> Callable[[pytest.TempPathFactory], Path]:
-    """Make a thing the first time that a test of the session asks for it."""
+    """Make a thing the first time that a test of the session asks for it, for all workers of pytest-xdist together."""
     made: list[Path] = []
 
     @wraps(make)
     def get(factory: pytest.TempPathFactory) -> Path:
         if not made:
-            made.append(make(factory))
+            own = factory.getbasetemp()
+            place = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+            note = place / f"{make.__module__}.{make.__name__}.path"
+            with FileLock(f"{note}.lock"):
+                if not note.exists():
+                    note.write_text(str(make(factory)), "utf-8")
+                made.append(Path(note.read_text("utf-8")))
         return made[0]
 
     return get

@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -157,18 +155,18 @@ def test_a_finished_publication_is_left_alone(dataset, tmp_path):
 
 
 _CHILD = """
-import sys, time
+import os, signal, sys
 from curation.share import assembly, shards
 from curation.share.options import Publish
 from curation.share.publication import publish
 from schemas.dataset import Dataset
-write = shards.write
-def slowly(*arguments):
-    file = write(*arguments)
-    print(file.path, flush=True)
-    time.sleep(0.2)
-    return file
-shards.write = slowly
+write, written = shards.write, []
+def counting(*arguments):
+    written.append(write(*arguments))
+    if len(written) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return written[-1]
+shards.write = counting
 publish(Dataset(sys.argv[1]), sys.argv[2], Publish(tables=("all",), shard_bytes=int(sys.argv[3])))
 """
 
@@ -176,18 +174,8 @@ publish(Dataset(sys.argv[1]), sys.argv[2], Publish(tables=("all",), shard_bytes=
 def test_a_killed_publication_goes_on_where_it_was(dataset, tmp_path):
     target = 64 << 10
     options = Publish(tables=("all",), shard_bytes=target)
-    child = subprocess.Popen(
-        [sys.executable, "-c", _CHILD, dataset.url, str(tmp_path / "out"), str(target)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
-    for _ in range(4):
-        child.stdout.readline()
-    time.sleep(0.05)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
-    child.stdout.close()
+    command = [sys.executable, "-c", _CHILD, dataset.url, str(tmp_path / "out"), str(target)]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
     (tmp_path / "out/data/images").mkdir(exist_ok=True)
     (tmp_path / "out/data/images/train-00000-of-00001.parquet.123.partial").write_bytes(b"half")
     assert not (tmp_path / "out/MANIFEST.json").exists()
