@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-_START_S = 60.0
-_ANSWER_S = 30.0
+_START_S = 300.0
+_ANSWER_S = 120.0
+"""This machine may have other work."""
 
 
 class Tab:

@@ -85,6 +85,7 @@ def test_a_run_that_has_just_begun_has_a_page(run: Path, tmp_path: Path) -> None
     assert "No step has been logged yet" in page.write(fresh).read_text()
 
 
+@pytest.mark.browser
 @pytest.mark.parametrize(("width", "dark"), [(1400, False), (420, False), (1400, True)])
 def test_a_browser_shows_it_without_complaint(run: Path, width: int, dark: bool) -> None:
     file = page.write(run)

@@ -49,6 +49,7 @@ def test_every_example_is_shown_with_its_drops_and_its_losses(page: str) -> None
     assert "\x00" not in page
 
 
+@pytest.mark.browser
 def test_a_browser_shows_it_without_complaint(page: str, tmp_path: Path) -> None:
     file = tmp_path / "preview.html"
     file.write_text(page, "utf-8")

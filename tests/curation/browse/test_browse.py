@@ -307,6 +307,7 @@ def pixels(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.int16)
 
 
+@pytest.mark.browser
 def test_typing_shrinks_the_results_a_picture_opens_and_its_masks_are_seen(page, server):
     page.open(server.address)
     page.until("document.querySelectorAll('#results svg.shot').length >= 12")
@@ -339,6 +340,7 @@ def test_typing_shrinks_the_results_a_picture_opens_and_its_masks_are_seen(page,
     assert page.errors == []
 
 
+@pytest.mark.browser
 def test_keys_move_open_and_turn_pages(page, server):
     page.open(server.address)
     page.type("l")
@@ -363,6 +365,7 @@ def test_keys_move_open_and_turn_pages(page, server):
     assert page.errors == []
 
 
+@pytest.mark.browser
 def test_nothing_of_a_dataset_runs_and_nothing_is_loaded_from_elsewhere(page, server):
     for path in ("?view=objects", "?view=faces", "?view=groups", "?view=samples", "picture?id=coco/000000000002"):
         page.open(server.address + path)
@@ -373,6 +376,7 @@ def test_nothing_of_a_dataset_runs_and_nothing_is_loaded_from_elsewhere(page, se
     assert page.errors == []
 
 
+@pytest.mark.browser
 def test_filters_are_kept_in_the_address_and_narrow_pages_fit(page, server):
     page.open(server.address + "?view=objects")
     page.value(

@@ -9,6 +9,8 @@ from reporting import reported
 from curation.report import write_page
 from schemas.dataset import Dataset
 
+pytestmark = pytest.mark.browser
+
 WIDTHS = (360, 420, 1400)
 
 
