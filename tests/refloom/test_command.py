@@ -292,7 +292,7 @@ def test_a_stopped_job_is_3_and_resumes(call, tmp_path_factory, tmp_path):
     process = subprocess.Popen([*REFLOOM, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     curatedata.wait_for(out, "measure", process)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 3
     assert errors.splitlines()[-1] == "refloom: stopped; run the same command again to resume"
     assert "Traceback" not in errors

@@ -147,8 +147,8 @@ def rewritten(before: dict[str, int], after: dict[str, int], top: str) -> set[st
 
 def wait_for(dataset: Path, stage: str, process: subprocess.Popen[str], units: int = 1) -> None:
     """Wait until a process has committed some units of a stage."""
-    folder, deadline = dataset / "manifests" / stage, time.monotonic() + 120
+    folder, deadline = dataset / "manifests" / stage, time.monotonic() + 300
     while not folder.is_dir() or len(list(folder.glob("*.json"))) < units:
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, f"no unit of {stage} in two minutes"
+        assert time.monotonic() < deadline, f"no unit of {stage} in five minutes"
         time.sleep(0.002)
