@@ -112,7 +112,7 @@ class Zero(Strategy):
 
     def prepare(self, step_of: Any, named: Mapping[str, nn.Parameter], adamw: torch.optim.Optimizer) -> tuple[Any, Any]:
         """See `Strategy.prepare`."""
-        self._adapter, self._named = step_of.adapter, dict(named)
+        self._whole, self._named = step_of.adapter, dict(named)
         self._engine, self._optimizer = self.accelerator.prepare(Flat(step_of), adamw)
         self._begin_states()
         return self._engine, self._optimizer
