@@ -35,10 +35,12 @@ def train(options: argparse.Namespace) -> int:
 
 def heldout(options: argparse.Namespace) -> int:
     """`refloom heldout ADAPTER --config NAME`: 0."""
+    from inference.assembly import check_device
     from training.heldout import compare
 
     recipe = book.load(options.config, options.overrides)
-    found = compare(recipe, options.adapter, samples=options.samples)
+    device = check_device(options.device)
+    found = compare(recipe, options.adapter, samples=options.samples, device=device)
     print(
         f"{found.samples} samples: loss {found.right:.4f} with the right references, {found.shuffled:.4f} with those "
         f"of other samples: {found.difference:+.4f} ± {found.error:.4f}, {found.margin:+.1%}"
