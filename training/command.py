@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import Refused
-from schemas.storage import Folder, absolute_url, local_path
+from schemas.storage import Folder, absolute_url, full_disk_stops, local_path
 from training.recipes import book
 
 
@@ -22,7 +22,8 @@ def train(options: argparse.Namespace) -> int:
 
         page = local_path(options.preview, "the page of a preview")
         shown = preview(options.config, recipe.data.sources, recipe.view, recipe.loading)
-        page.write_text(render([shown]), "utf-8")
+        with full_disk_stops(str(page)):
+            page.write_text(render([shown]), "utf-8")
         print(page)
         return 0
     from training.loop import train as run

@@ -81,7 +81,7 @@ def train(
             return strategy.by_first(noticing)
 
         def take() -> Begun:
-            begun, lease = begin(recipe, run, resume, note, open_until_the_end)
+            begun, lease = begin(recipe, run, resume, outlook.names, note, open_until_the_end)
             leases.append(lease)
             return begun
 
@@ -173,6 +173,10 @@ def train(
 
                 by_first(keep)
 
+        def export() -> None:
+            leases[0].check(look=True)
+            _export(outlook, adapter, run)
+
         def tell(entry: Line, line: Line) -> None:
             leases[0].check()
             if journal:
@@ -227,7 +231,7 @@ def train(
                 raise JobStopped(f"stopped after step {step + 1} as asked, and saved: go on with --resume latest")
 
         with spread.whole(), average.in_place() if average else nullcontext():
-            by_first(partial(_export, outlook, adapter, run))
+            by_first(export)
         return run / checkpoint.ADAPTER
 
 

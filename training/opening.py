@@ -1,6 +1,6 @@
 """How a run begins or goes on: who trains in its folder, from which checkpoint, and what has changed since then."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from schemas.lease import Lease
 from schemas.manifest import differing, flatten
 from schemas.settings import to_dict
 from schemas.storage import Folder
-from training import branches, checkpoint
+from training import branches, checkpoint, optimizer
 from training.checkpoint import Checkpoint
 from training.recipes import book
 from training.recipes.recipe import Recipe
@@ -48,19 +48,22 @@ class Begun:
         return self.last.step if self.last else 0
 
 
-def begin(recipe: Recipe, run: Path, resume: str | None, note: Note, held: ExitStack) -> tuple[Begun, Lease]:
+def begin(
+    recipe: Recipe, run: Path, resume: str | None, trained: Collection[str], note: Note, held: ExitStack
+) -> tuple[Begun, Lease]:
     """Take the folder of a run and look where it is; nothing that is there changes yet. Called by the first process.
 
     Args:
         recipe: to train.
         run: folder of the run.
         resume: `latest` or a checkpoint's folder; None starts.
+        trained: names of the parameters that are trained.
         note: told what should be known.
         held: holds the folder until it is closed.
 
     Raises:
         Refused: another process trains there; the folder holds a run that nobody asked to go on with; or the checkpoint
-            is not there, damaged, or beyond the recipe's last step.
+            is not there, damaged, beyond the recipe's last step, or of other parameters.
     """
     lease = held.enter_context(Lease(Folder(str(run))))
     last = checkpoint.find(run, resume, note) if resume else None
@@ -77,6 +80,8 @@ def begin(recipe: Recipe, run: Path, resume: str | None, note: Note, held: ExitS
             f"{last.path} is of step {last.step:,}, beyond steps={recipe.steps}: set steps to {last.step} or more, or "
             "go on from an earlier checkpoint"
         )
+    listed = weights.safetensors_shapes(last.path / checkpoint.OPTIMIZER)
+    optimizer.check_names({key.rpartition("|")[0] for key in listed}, trained)
     for text in changed(recipe, last):
         note(text)
     _share_frozen(run, last)

@@ -60,9 +60,9 @@ def by_first(work: Callable[[], T]) -> T:
             if PartialState().num_processes == 1:
                 raise
             outcome[1] = error
-    made, error = broadcast_object_list(outcome)
-    if error is not None:
-        raise error
+    made, raised = broadcast_object_list(outcome)
+    if raised is not None:
+        raise raised
     result: T = made
     return result
 
