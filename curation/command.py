@@ -1,8 +1,6 @@
 """What `refloom curate` and `report` do, between the command line and the library."""
 
 import argparse
-import json
-import sys
 
 import yaml
 
@@ -10,6 +8,7 @@ from curation.config import Curation
 from curation.job import curate as run
 from ingest.command import pool, print_counts
 from ingest.progress import Progress
+from schemas import strict
 from schemas.dataset import Dataset
 from schemas.settings import load, to_dict
 from schemas.storage import absolute_url
@@ -68,8 +67,7 @@ def report(options: argparse.Namespace) -> int:
 
     dataset = Dataset(absolute_url(options.dataset))
     if options.json:
-        json.dump(figures(dataset), sys.stdout, indent=1)
-        print()
+        print(strict.dumps(figures(dataset), indent=1))
         return 0
     print(write_page(dataset, absolute_url(options.out) if options.out else None))
     return 0

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from ingest import sampledata
+from schemas.storage import local_path
 
 
 def commands(options: argparse.Namespace) -> list[list[str]]:
@@ -15,7 +16,7 @@ def commands(options: argparse.Namespace) -> list[list[str]]:
     Args:
         options: of `refloom demo`.
     """
-    sample, dataset = (str(Path(options.out) / name) for name in ("sample", "dataset"))
+    sample, dataset = (str(local_path(options.out, "the demo") / name) for name in ("sample", "dataset"))
     size = ["--images", str(options.images), "--videos", str(options.videos), "--seed", str(options.seed)]
     pool = ["--item-timeout", f"{options.item_timeout:g}"]
     pool += ["--workers", str(options.workers)] if options.workers is not None else []

@@ -13,7 +13,7 @@ from curation.waves.wave import Desk, fingerprint_of
 from curation.worker import CurateJob, Visit
 from inference.models import registry
 from ingest.engine import Crew, Pool, Status, Task
-from schemas import card
+from schemas import card, strict
 from schemas.dataset import Dataset
 from schemas.errors import Refused
 from schemas.lease import Lease
@@ -193,7 +193,7 @@ def _sum_up(command: str, notes: list[Folder], run: Folder) -> None:
     total = {name: sum(record[name] for record in records.values()) for name in ("seconds", "bytes", "restarts")}
     whole = last | total | {"command": command, "workers": max(record["workers"] for record in records.values())}
     whole["waves"] = {name: record["seconds"] for name, record in records.items()}
-    run.write("run.json", json.dumps(whole, indent=1).encode() + b"\n")
+    run.write("run.json", strict.dumps(whole, indent=1).encode() + b"\n")
 
 
 def _tasks(dataset: Dataset, phase: list[Stage], due: dict[str, list[str]]) -> list[Task]:

@@ -1,7 +1,6 @@
 """What the commands about models and pictures do, between the command line and the library."""
 
 import argparse
-import json
 import sys
 import threading
 import warnings
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from inference.assembly import Assembly, memory_suffices, torch_dtype
 from inference.models.entry import Entry
 from inference.models.registry import ENTRIES
+from schemas import strict
 from schemas.errors import Refused
-from schemas.storage import Folder, absolute_url
+from schemas.storage import Folder, absolute_url, full_disk_stops, local_path, make_folder
 
 if TYPE_CHECKING:
     from inference.pipeline import ReferencePipeline
@@ -25,8 +25,7 @@ def models(options: argparse.Namespace) -> int:
     """`refloom models`: every model that refloom knows, whether it is there, and how to get it."""
     roles = {role: [_row(entry) for entry in entries] for role, entries in ENTRIES.items()}
     if options.json:
-        json.dump(roles, sys.stdout, indent=1)
-        print()
+        print(strict.dumps(roles, indent=1))
         return 0
     for role, rows in roles.items():
         chosen = next((row["name"] for row in rows if row["absent"] is None), None)
@@ -54,7 +53,7 @@ def convert(options: argparse.Namespace) -> int:
 
     if options.kind is not None and options.base is None:
         raise Refused("--kind reads a published checkpoint, whose layers are those of its base: give --base too")
-    out = Path(options.out)
+    out = local_path(options.out, "a converted adapter")
     file = options.format != "refloom"
     if file and out.suffix != ".safetensors":
         raise Refused(f"{out} must end in .safetensors: diffusers reads one file")
@@ -73,8 +72,9 @@ def convert(options: argparse.Namespace) -> int:
     for name, counts in parts.items():
         print(f"{name:20} {len(counts):>5} tensors {sum(counts):>13,} numbers")
     print(f"{adapter.kind}: all keys fit, none is missing, unknown or of another shape")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write(out)
+    with full_disk_stops(str(out)):
+        make_folder(str(out.parent))
+        write(out)
     print(f"written: {out}")
     return 0
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import re
 import sys
 import time
@@ -15,6 +14,7 @@ from inference.adapters.reference import Reference
 from inference.contactsheet import contact_sheet
 from inference.pipeline import Generated
 from ingest.progress import duration
+from schemas import strict
 from schemas.errors import Refused
 from schemas.storage import Folder
 
@@ -70,7 +70,7 @@ def write(
         for at, (name, seed, image) in enumerate(zip(names, seeds, made.images, strict=True))
     ]
     written = {**settings, "references": [_described(reference) for reference in references], "images": images}
-    folder.write(SETTINGS, (json.dumps(written, indent=1, ensure_ascii=False) + "\n").encode())
+    folder.write(SETTINGS, (strict.dumps(written, indent=1, ensure_ascii=False) + "\n").encode())
     return names
 
 

@@ -1,11 +1,9 @@
 """What `refloom ingest`, `status`, `verify` and `sample-data` do, between the command line and the library."""
 
 import argparse
-import json
 import math
 import os
 import shutil
-import sys
 from typing import Any
 
 import pyarrow.compute as pc
@@ -13,6 +11,7 @@ import pyarrow.compute as pc
 from ingest import job, sources
 from ingest.engine import Pool
 from ingest.progress import Progress
+from schemas import strict
 from schemas.dataset import STAGES, Dataset, refuse_foreign
 from schemas.errors import Refused
 from schemas.storage import Folder, absolute_url
@@ -117,8 +116,7 @@ def status(options: argparse.Namespace) -> int:
     }
     summary = dataset.table_summary()
     if options.json:
-        json.dump({"tables": summary, "stages": stages}, sys.stdout, indent=1)
-        print()
+        print(strict.dumps({"tables": summary, "stages": stages}, indent=1))
     else:
         for name, entry in summary.items():
             print(f"{name:14} {entry['rows']:>12,} rows {entry['units']:>6} units  {entry['fingerprint'][:16]}")
@@ -144,8 +142,7 @@ def verify(options: argparse.Namespace) -> int:
     """`refloom verify`: 0 if everything holds, 1 otherwise."""
     findings = check(Dataset(absolute_url(options.dataset)), decode_per_unit=options.sample)
     if options.json:
-        json.dump(findings.to_json(), sys.stdout, indent=1)
-        print()
+        print(strict.dumps(findings.to_json(), indent=1))
     else:
         for line in findings.lines():
             print(line)

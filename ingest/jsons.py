@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from schemas import strict
 from schemas.errors import Refused
 from schemas.storage import Folder
 
@@ -96,7 +97,7 @@ def compact(value: Any) -> str:
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
     except TypeError:
-        return json.dumps(value, ensure_ascii=True, sort_keys=True)
+        return strict.dumps(value, sort_keys=True)
 
 
 def _inflated(data: bytes) -> bytes:

@@ -1,12 +1,12 @@
 """What a job is to the engine: tasks, the workers that do them, how many there are, and how far they have come."""
 
-import json
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ingest.watch import ITEM_TIMEOUT_S, Tally, Watch
+from schemas import strict
 from schemas.storage import Folder
 
 
@@ -95,4 +95,4 @@ def record(title: str, status: Status, workers: int, notes: Folder) -> None:
         "workers": workers,
         "restarts": status.restarts,
     }
-    notes.write("run.json", json.dumps(figures, indent=1).encode() + b"\n")
+    notes.write("run.json", strict.dumps(figures, indent=1).encode() + b"\n")

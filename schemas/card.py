@@ -1,12 +1,11 @@
 """The dataset card (README.md with the Hub's YAML) and croissant.json, both derived from the manifests."""
 
-import json
 from collections import Counter
 from typing import Any
 
 import yaml
 
-from schemas import tables
+from schemas import strict, tables
 from schemas.dataset import STAGES, Dataset
 from schemas.features import card_features
 from schemas.fields import metadata_of
@@ -24,7 +23,7 @@ _SIZES = (
 def write(dataset: Dataset) -> None:
     """Write README.md and croissant.json anew."""
     dataset.folder.write("README.md", readme(dataset).encode())
-    dataset.folder.write("croissant.json", json.dumps(croissant(dataset), indent=1, sort_keys=True).encode() + b"\n")
+    dataset.folder.write("croissant.json", strict.dumps(croissant(dataset), indent=1, sort_keys=True).encode() + b"\n")
 
 
 def readme(dataset: Dataset) -> str:

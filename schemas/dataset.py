@@ -20,7 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas import parquet, tables
+from schemas import parquet, strict, tables
 from schemas.errors import Failed, Refused
 from schemas.fields import VERSION
 from schemas.fingerprint import of_parts
@@ -323,4 +323,4 @@ def refuse_foreign(folder: Folder) -> None:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
+    return strict.dumps(value, indent=1, sort_keys=True).encode() + b"\n"

@@ -1,4 +1,4 @@
-"""One writer per dataset: a lease file with a heartbeat, taken over when its holder is dead or silent."""
+"""One writer per dataset or run: a lease file with a heartbeat, taken over when its holder is dead or silent."""
 
 import fcntl
 import json
@@ -9,12 +9,12 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
 from schemas.errors import JobStopped, Refused, StoreDenied
-from schemas.storage import Folder, is_denied, is_unavailable
+from schemas.storage import Folder, is_denied, is_unavailable, make_folder
 
 _PATH = "runs/lease.json"
 _HEARTBEAT_S = 10.0
@@ -24,7 +24,7 @@ _KEYS = {"id", "host", "pid", "started", "beat"}
 
 
 class Lease:
-    """Holds the dataset for one writer while the block runs.
+    """Holds the folder for one writer while the block runs.
 
     Raises on entering:
         Refused: another live process holds it; names host, process and since when.
@@ -78,9 +78,13 @@ class Lease:
         """Whether the lease file is still this lease's."""
         return holds(self._folder, self.id)
 
-    def check(self) -> None:
-        """Raise JobStopped if another writer took the dataset over while this one was silent."""
-        if self._lost.is_set():
+    def check(self, *, look: bool = False) -> None:
+        """Raise JobStopped if another writer took the dataset over while this one was silent.
+
+        Args:
+            look: into the file, now; else what the last heartbeat found is told.
+        """
+        if self._lost.is_set() or (look and not self.is_held()):
             raise JobStopped(
                 f"another writer took over {self._folder.url} while this one was stalled; run again to resume"
             )
@@ -95,8 +99,8 @@ class Lease:
             yield
             return
         path = self._folder.at(_PATH + ".lock")
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "w") as file:
+        make_folder(os.path.dirname(path))
+        with _writable(path) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -107,7 +111,10 @@ class Lease:
         if holder["host"] != socket.gethostname():
             return False
         try:
-            return bool(abs(psutil.Process(holder["pid"]).create_time() - holder["started"]) > 1.0)
+            process = psutil.Process(holder["pid"])
+            if process.status() == psutil.STATUS_ZOMBIE:  # dead, and nobody has asked yet how it ended
+                return True
+            return bool(abs(process.create_time() - holder["started"]) > 1.0)
         except psutil.NoSuchProcess:
             return True
         except psutil.AccessDenied:
@@ -124,6 +131,13 @@ class Lease:
                 if not _is_of_the_moment(error):
                     self._lost.set()
                     raise
+
+
+def _writable(path: str) -> IO[str]:
+    try:
+        return open(path, "w")
+    except PermissionError as error:
+        raise Refused(f"{path} cannot be written: give a folder that this user may write to") from error
 
 
 def _is_of_the_moment(error: Exception) -> bool:

@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from schemas import strict
 from schemas.errors import Refused
 from schemas.fields import VERSION
 from schemas.fingerprint import of_json, of_parts
@@ -119,7 +120,7 @@ class Manifest:
         """Canonical json, so that equal units have equal manifests."""
         value = asdict(self) | {"items": {kind: counts.to_json() for kind, counts in sorted(self.items.items())}}
         value["version"] = VERSION
-        return json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
+        return strict.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
 
     @classmethod
     def from_json(cls, data: bytes, path: str) -> "Manifest":

@@ -9,15 +9,17 @@ import errno
 import hashlib
 import os
 import posixpath
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from schemas.errors import JobStopped, Refused, StoreDenied, StoreUnavailable
+from schemas.errors import JobStopped, RefloomError, Refused, StoreDenied, StoreUnavailable
 
 TEMPORARY = ".partial"
 _READ_ONLY = {"hf", "http", "https"}
@@ -33,6 +35,35 @@ STORE_VARIABLES = ("AWS_", "AZURE_", "GOOGLE_", *("HTTP_PROXY", "HTTPS_PROXY", "
 _PASSING = {errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.EREMOTEIO, errno.ENETUNREACH, errno.EHOSTUNREACH}
 """What fsspec's stores make of "slow down", "service unavailable" and "internal error"."""
 _UNREACHABLE = (ConnectionRefusedError, ConnectionResetError, ConnectionAbortedError, TimeoutError)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?:/|:)")
+"""How a URL begins, also one whose slashes a `Path` has drawn together."""
+
+
+def local_path(path: str | os.PathLike[str], what: str) -> Path:
+    """A path on a disk of this machine, for what cannot write to a store.
+
+    Args:
+        path: as it was given; `file:` URLs are paths.
+        what: is written there, for messages.
+
+    Raises:
+        Refused: it is empty, or the URL of a store.
+    """
+    text = os.fspath(path)
+    if not text:
+        raise Refused(f"{what} is written to an empty path: give a local one")
+    found = _URL.match(text)
+    if found and found[1] in ("file", "local"):
+        return Path(re.sub(r"^\w+:/*(?=/)", "", text))
+    if found:
+        raise Refused(
+            f"{what} is written to a local disk, not to {text}: give a local path, or one where the store is mounted, "
+            "and copy it to the store when it is done"
+        )
+    return Path(text).expanduser()
 
 
 def absolute_url(path: str) -> str:
@@ -178,7 +209,7 @@ class Folder:
                     _abandon(upload)
                     raise
                 return
-            _make_folder(posixpath.dirname(target))
+            make_folder(posixpath.dirname(target))
             temporary = f"{target}.{os.getpid()}{TEMPORARY}"
             try:
                 with open(temporary, "wb") as raw:
@@ -215,7 +246,12 @@ def _abandon(upload: Any) -> None:
             raise
 
 
-def _make_folder(path: str) -> None:
+def make_folder(path: str) -> None:
+    """Make a local folder and those above it.
+
+    Raises:
+        Refused: it cannot be made.
+    """
     try:
         os.makedirs(path, exist_ok=True)
     except (FileExistsError, NotADirectoryError, PermissionError, FileNotFoundError) as error:
@@ -281,17 +317,32 @@ class HashingFile:
         return self._hash.hexdigest()
 
 
+RESUMES = "free some and run the same command again, it resumes"
+
+
 @contextmanager
-def full_disk_stops(where: str) -> Iterator[None]:
-    """Turn "no space left" into a stop that names the place and the remedy."""
+def full_disk_stops(where: str, remedy: str = RESUMES) -> Iterator[None]:
+    """Turn "no space left" and "over quota" into a stop that names the place and the remedy.
+
+    Args:
+        where: is written to.
+        remedy: what to do.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise JobStopped(
-                f"no space left for {where}: free some and run the same command again, it resumes"
-            ) from error
+    except Exception as error:
+        if is_full_disk(error):
+            raise JobStopped(f"no space left for {where}: {remedy}") from error
         raise
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether an error says that a disk or a quota is full; libraries in Rust say it in their text alone."""
+    if isinstance(error, RefloomError):
+        return False
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _FULL
+    return any(f"(os error {number})" in str(error) for number in _FULL)
 
 
 @contextmanager
@@ -315,10 +366,16 @@ def _denied(error: BaseException) -> StoreDenied:
 
 @contextmanager
 def store_errors_stop() -> Iterator[None]:
-    """Turn what a store raises into StoreDenied where it is shut, and StoreUnavailable where it is out of reach."""
+    """Turn what a store raises into StoreDenied where it is shut, and StoreUnavailable where it is out of reach.
+
+    A disk that is full stops as well, wherever that was not foreseen.
+    """
     try:
         yield
     except Exception as error:
+        if is_full_disk(error):
+            where = getattr(error, "filename", None) or "what is written"
+            raise JobStopped(f"no space left for {where}: {RESUMES}") from error
         if is_denied(error):
             raise _denied(error) from error
         if is_unavailable(error):

@@ -13,17 +13,19 @@ class MovingAverage:
     Args:
         named: what is trained, by name.
         decay: share of the average that stays in a step; lower at first, (1 + n) / (10 + n), so that it forgets where
-            training began.
+            it began.
+        since: steps that were done when it began.
     """
 
-    def __init__(self, named: Mapping[str, nn.Parameter], decay: float) -> None:
-        self._named, self._decay = dict(named), decay
+    def __init__(self, named: Mapping[str, nn.Parameter], decay: float, since: int = 0) -> None:
+        self._named, self._decay, self.since = dict(named), decay, since
         self.averages: dict[str, Tensor] = {name: one.detach().float().clone() for name, one in named.items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after a step, counted from 0."""
-        share = 1 - min(self._decay, (1 + step) / (10 + step))
+        """Take in the weights after a step of the run, counted from 0."""
+        counted = step - self.since
+        share = 1 - min(self._decay, (1 + counted) / (10 + counted))
         torch._foreach_lerp_(list(self.averages.values()), [one.detach() for one in self._named.values()], share)
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:

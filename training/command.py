@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import Refused
-from schemas.storage import Folder, absolute_url
+from schemas.storage import Folder, absolute_url, full_disk_stops, local_path
 from training.recipes import book
 
 
@@ -20,25 +20,28 @@ def train(options: argparse.Namespace) -> int:
     if options.preview:
         from training.preview import preview, render
 
-        page = Path(options.preview)
+        page = local_path(options.preview, "the page of a preview")
         shown = preview(options.config, recipe.data.sources, recipe.view, recipe.loading)
-        page.write_text(render([shown]), "utf-8")
+        with full_disk_stops(str(page)):
+            page.write_text(render([shown]), "utf-8")
         print(page)
         return 0
     from training.loop import train as run
 
-    out = Path(options.out or Path("runs") / Path(options.config).with_suffix(""))
-    adapter = run(recipe, out, resume=options.resume, show=_show(recipe.steps))
+    out = local_path(options.out or Path("runs") / Path(options.config).with_suffix(""), "a run of training")
+    adapter = run(recipe, out, resume=options.resume, show=_show(recipe.steps), note=_note)
     print(f"what was trained is in {adapter}")
     return 0
 
 
 def heldout(options: argparse.Namespace) -> int:
     """`refloom heldout ADAPTER --config NAME`: 0."""
+    from inference.assembly import check_device
     from training.heldout import compare
 
     recipe = book.load(options.config, options.overrides)
-    found = compare(recipe, options.adapter, samples=options.samples)
+    device = check_device(options.device)
+    found = compare(recipe, options.adapter, samples=options.samples, device=device)
     print(
         f"{found.samples} samples: loss {found.right:.4f} with the right references, {found.shuffled:.4f} with those "
         f"of other samples: {found.difference:+.4f} ± {found.error:.4f}, {found.margin:+.1%}"
@@ -90,6 +93,10 @@ def cache(options: argparse.Namespace) -> int:
     if counts.failed:
         print("some failed: the same command tries again")
     return 1 if counts.failed else 0
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def _slug(recipe: str) -> str:

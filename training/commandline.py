@@ -70,11 +70,16 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
         metavar="NAME",
         help=_RECIPES,
     )
-    train.add_argument("--out", metavar="RUN", help="folder of the run (default: runs/NAME)")
+    train.add_argument("--out", metavar="RUN", help="local folder of the run (default: runs/NAME)")
     train.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="e.g. optimizer.lr=2e-5"
     )
-    train.add_argument("--resume", metavar="WHERE", help="latest, or the folder of a checkpoint")
+    train.add_argument(
+        "--resume",
+        metavar="WHERE",
+        help="latest, or the folder of a checkpoint: what the run did after that one is set aside in RUN/aside, from "
+        "where it can be resumed too",
+    )
     train.add_argument("--print-config", action="store_true", help="print the whole recipe and stop")
     train.add_argument("--preview", metavar="FILE", help="write a page of the first batches and stop")
     heldout = command(
@@ -91,4 +96,5 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
     heldout.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="e.g. batch.micro=2"
     )
+    heldout.add_argument("--device", default="auto", help="to compute on: auto, cpu or cuda")
     heldout.add_argument("--samples", type=int, default=64, metavar="N", help="most that are looked at")

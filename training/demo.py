@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference import results
+from schemas.storage import local_path
 from training import checkpoint, demopage, validation
 
 _BASE_STEPS = {"sdxl": 120, "sd": 120, "clip": 80, "qwen2vl": 120}
@@ -98,7 +99,7 @@ def demo(options: argparse.Namespace) -> int:
         return 0
     from refloom import main  # the demo is a user of the command line
 
-    began, out = time.monotonic(), Path(options.out)
+    began, out = time.monotonic(), local_path(options.out, "the demo")
     for step in road(out, options.method):
         print(f"\n$ refloom {shlex.join(step.words)}", flush=True)
         if step.done:

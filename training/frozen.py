@@ -63,6 +63,13 @@ def load_frozen(recipe: Recipe, device: torch.device, *, without: Sequence[str] 
     return pipe, vision
 
 
+def hold_frozen(module: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Keep the parameters that are not trained in a precision; what is trained, and all buffers, stay as they are."""
+    for parameter in module.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)
+
+
 def read_encoder_widths(name: str) -> dict[str, int | None]:
     """Widths of an image encoder's `pooled` features and of its `patches`, by its config alone.
 

@@ -158,6 +158,7 @@ def _kind(example: Example) -> str:
     return example.sample_id.split("/")[0]
 
 
-def _subject(example: Example) -> str:
-    """Samples of one video show the same subjects."""
-    return example.sample_id.rpartition("/")[0] if _kind(example) == "video" else example.sample_id
+def _subject(example: Example) -> tuple[str, str]:
+    """Samples of one video of a dataset show the same subjects; other datasets may use the same ids for others."""
+    video = _kind(example) == "video"
+    return example.dataset, example.sample_id.rpartition("/")[0] if video else example.sample_id

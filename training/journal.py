@@ -1,6 +1,7 @@
 """What a run says of itself: a line of json for every few steps, the same to trackers and to whoever watches."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,10 @@ from typing import Any
 import psutil
 import torch
 
-FILE = "log.jsonl"
+from schemas import strict
+
+FILE, ODD = "log.jsonl", "not_finite"
+"""The log, and of a line what was no finite number, in words: json has none, so null stands in their place."""
 
 
 class Journal:
@@ -25,7 +29,9 @@ class Journal:
     def __init__(self, run: Path, done: int, show: Callable[[dict[str, Any]], None]) -> None:
         self._file, self._show = run / FILE, show
         kept = [line for line in read(run) if line["step"] <= done]
-        self._file.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
+        partial = self._file.with_name(f"{FILE}.partial")  # a full disk must not cost the lines that are there
+        partial.write_text("".join(map(_text, kept)), "utf-8")
+        partial.rename(self._file)
         self._since = time.monotonic()
 
     def seconds(self) -> float:
@@ -44,15 +50,25 @@ class Journal:
     def add(self, line: dict[str, Any]) -> None:
         """Write a line; it has a `step`."""
         with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(_text(line))
         self._show(line)
 
 
 def read(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log; a last line that was cut off is left out."""
+    """The lines of a run's log, with the numbers that were not finite; a last line that was cut off is left out."""
     file = run / FILE
     lines = file.read_text("utf-8").splitlines(keepends=True) if file.is_file() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    return [_line(line) for line in lines if line.endswith("\n")]
+
+
+def _text(line: dict[str, Any]) -> str:
+    odd = {key: str(value) for key, value in line.items() if isinstance(value, float) and not math.isfinite(value)}
+    return strict.dumps(line | ({ODD: odd} if odd else {})) + "\n"
+
+
+def _line(text: str) -> dict[str, Any]:
+    line: dict[str, Any] = json.loads(text)
+    return line | {key: float(word) for key, word in line.pop(ODD, {}).items()}
 
 
 def speed(seconds: float, samples: int, flops: int, peak: float | None) -> dict[str, float | None]:

@@ -7,59 +7,87 @@ generator: it goes on with the step, the weights, the optimiser and the place in
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from shutil import rmtree
+from typing import Any, TypeVar
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from torch import Tensor
 
 from inference.adapters import weights
-from schemas.errors import JobStopped, Refused
+from schemas.errors import JobStopped
+from schemas.lease import Lease
 from schemas.manifest import flatten
 from schemas.settings import to_dict
+from schemas.storage import full_disk_stops, local_path
 from training import checkpoint, flops, optimizer, page, strategy, validation
+from training import journal as journals
 from training.average import MovingAverage
-from training.checkpoint import Checkpoint
 from training.data.loader import Batch, Loader
 from training.frozen import DTYPES
 from training.journal import Journal, memory_bytes, speed
-from training.preflight import features, look
+from training.opening import Begun, Note, begin, enter
+from training.preflight import Outlook, features, look
 from training.recipes import book
 from training.recipes.recipe import Recipe
 from training.stopping import Stopping
 from training.validation import Validator
 
 Line = dict[str, Any]
+T = TypeVar("T")
 
 
 def train(
-    recipe: Recipe, run: Path, *, resume: str | None = None, show: Callable[[Line], None] = lambda line: None
+    recipe: Recipe,
+    run: Path,
+    *,
+    resume: str | None = None,
+    show: Callable[[Line], None] = lambda line: None,
+    note: Note = lambda text: None,
 ) -> Path:
     """Train an adapter, or a base.
 
     Args:
         recipe: what, on what and how.
         run: folder of the run; see `checkpoint`.
-        resume: `latest` or a checkpoint's folder, to go on from; None starts.
+        resume: `latest` or a checkpoint's folder, to go on from; None starts. What the run did after an earlier
+            checkpoint is set aside; see `branches`.
         show: told each line of the log, by the first process.
+        note: told what a user should know of how the run goes on, by the first process.
 
     Returns:
         The folder of what was trained.
 
     Raises:
         Refused: something does not fit together; said before models are loaded where that can be.
-        JobStopped: it was asked to stop, and has saved where it is; or the losses are not finite.
+        JobStopped: it was asked to stop, and has saved where it is; the losses are not finite; or the disk is full.
     """
+    run = local_path(run, "a run of training")
     outlook = look(recipe, strategy.processes())
-    spread = strategy.start(recipe, outlook, run)
-    accelerator = spread.accelerator
-    world, rank, device = accelerator.num_processes, accelerator.process_index, accelerator.device
-    stores = features(recipe)
-    begun = _begin(recipe, run, resume)
-    state = begun.state() if begun else {"loader": None}
-    start = recipe.starting_from(str(begun.path / checkpoint.ADAPTER)) if begun else recipe
-    with ExitStack() as open_until_the_end:
+    with full_disk_stops(str(run), checkpoint.AGAIN), ExitStack() as open_until_the_end:
+        spread = strategy.start(recipe, outlook, run)
+        accelerator = spread.accelerator
+        world, rank, device = accelerator.num_processes, accelerator.process_index, accelerator.device
+        stores = features(recipe)
+        leases: list[Lease] = []
+
+        def by_first(work: Callable[[], T]) -> T:
+            def noticing() -> T:
+                with full_disk_stops(str(run), checkpoint.AGAIN):
+                    return work()
+
+            return strategy.by_first(noticing)
+
+        def take() -> Begun:
+            begun, lease = begin(recipe, run, resume, outlook.names, note, open_until_the_end)
+            leases.append(lease)
+            return begun
+
+        begun = by_first(take)
+        last, state, done = begun.last, begun.state, begun.step
+        start = recipe.starting_from(str(last.path / checkpoint.ADAPTER)) if last else recipe
         loader = open_until_the_end.enter_context(
             Loader(
                 recipe.data.sources,
@@ -71,13 +99,12 @@ def train(
                 stores=stores,
             )
         )
-        validator = Validator(recipe, run, begun.step if begun else 0, rank=rank, world=world)
-        adapter = open_until_the_end.enter_context(outlook.task.ready(start, device))
+        validator = Validator(recipe, run, rank=rank, world=world)
+        frozen = run / weights.FROZEN_FILE if accelerator.is_main_process else None
+        adapter = open_until_the_end.enter_context(outlook.task.ready(start, device, frozen=frozen))
         named = optimizer.tune(adapter, recipe.tuned)
         adamw = optimizer.build(named, recipe.optimizer)
-        average = MovingAverage(named, recipe.ema) if recipe.ema else None
-        if begun and average:
-            average.load(weights.read_safetensors(begun.path / checkpoint.AVERAGE))
+        average = _average(recipe, named, begun)
         step_of = outlook.task.step(adapter, recipe)
         first = next(loader)
         # before weights are cut up among processes
@@ -86,10 +113,10 @@ def train(
                 step_of, next(first.parts(recipe.batch.micro)), named.values()
             )
         model, prepared = spread.prepare(step_of, named, adamw)
-        if begun:
-            spread.load(weights.read_safetensors(begun.path / checkpoint.OPTIMIZER))
-        if begun and accelerator.scaler is not None:
-            accelerator.scaler.load_state_dict(state["scaler"])
+        if last:
+            spread.load(weights.read_safetensors(last.path / checkpoint.OPTIMIZER))
+            if accelerator.scaler is not None and state["scaler"]:  # else it was trained in another precision
+                accelerator.scaler.load_state_dict(state["scaler"])
 
         def save(step: int, batch: Batch) -> None:
             states = spread.state()
@@ -97,22 +124,39 @@ def train(
             def fill(folder: Path) -> None:
                 outlook.task.save(adapter, folder / checkpoint.ADAPTER, run)
                 weights.write_safetensors(folder / checkpoint.OPTIMIZER, states)
+                (folder / checkpoint.RECIPE).write_text(book.dump(recipe), "utf-8")
                 if average:
                     weights.write_safetensors(folder / checkpoint.AVERAGE, average.averages)
                 scaler = None if accelerator.scaler is None else accelerator.scaler.state_dict()
-                checkpoint.write_state(folder, {"step": step, "loader": batch.state, "scaler": scaler})
+                since = {"average_since": average.since} if average and average.since else {}
+                checkpoint.write_state(folder, {"step": step, "loader": batch.state, "scaler": scaler, **since})
+
+            def write() -> None:
+                leases[0].check(look=True)
+                checkpoint.write(run, step, fill, recipe.checkpoints)
 
             with spread.whole():
-                if accelerator.is_main_process:
-                    checkpoint.write(run, step, fill, recipe.checkpoints)
-                accelerator.wait_for_everyone()
+                by_first(write)
 
-        done = begun.step if begun else 0
         meter = Meter(device)
-        journal = Journal(run, done, show) if accelerator.is_main_process else None
+        opened: list[Journal] = []
+
+        def open_folder() -> int:
+            shared = enter(recipe, run, begun, note)
+            validator.begin(done)
+            opened.append(Journal(run, done, show))
+            return shared
+
+        accelerator.wait_for_everyone()  # all have read the checkpoint, which may move now
+        shared = by_first(open_folder)
+        journal = opened[0] if opened else None
         if recipe.trackers:
-            accelerator.init_trackers("tracker", config=_flat(recipe))
+            # what an earlier process told it of later steps is hidden
+            options = {"tensorboard": {"purge_step": shared + 1}} if last else {}
+            accelerator.init_trackers("tracker", config=_flat(recipe), init_kwargs=options)
             open_until_the_end.callback(accelerator.end_training)
+            if journal:
+                _tell_again(accelerator, run, shared)
         stopping = open_until_the_end.enter_context(Stopping(world))
         rates = [group["lr"] for group in prepared.param_groups]
         shown, peak = 0, flops.peak(device, recipe.precision)
@@ -121,9 +165,25 @@ def train(
             with journal.apart() if journal else nullcontext():
                 with spread.whole(), average.in_place() if average else nullcontext():
                     made = validator.make(step, adapter)
-                if journal:
+
+                def keep() -> None:
+                    validator.write(step, made)
                     validation.track(accelerator.trackers, step, made)
                     page.write(run)
+
+                by_first(keep)
+
+        def export() -> None:
+            leases[0].check(look=True)
+            _export(outlook, adapter, run)
+
+        def tell(entry: Line, line: Line) -> None:
+            leases[0].check()
+            if journal:
+                journal.add(entry)
+            page.write(run)
+            if recipe.trackers:
+                accelerator.log(line, step=entry["step"])
 
         if done == 0 and validator.due(0):
             validate(0)
@@ -145,36 +205,33 @@ def train(
                     prepared.zero_grad()
             if average:
                 average.update(step)
-            last = step + 1 == recipe.steps
-            stop = stopping.asked() and not last
-            if (step + 1) % recipe.log_every == 0 or last or stop:
+            ends = step + 1 == recipe.steps
+            stop = stopping.asked() and not ends
+            if (step + 1) % recipe.log_every == 0 or ends or stop:
                 line = meter.read(accelerator) | {"lr": rates[0] * share}
+                entry: Line = {}
                 if journal:
                     seconds = journal.seconds() / line.pop("steps")
                     line |= speed(seconds, recipe.batch.samples, step_flops, peak)
                     line |= {"memory_bytes": memory_bytes(device), "replaced": len(loader.replaced)}
                     lost = [asdict(one) for one in loader.replaced[shown:]]
                     shown = len(loader.replaced)
-                    journal.add({"step": step + 1, "samples": (step + 1) * recipe.batch.samples, **line, "lost": lost})
-                    page.write(run)
-                if recipe.trackers:
-                    accelerator.log(line, step=step + 1)
+                    entry = {"step": step + 1, "samples": (step + 1) * recipe.batch.samples, **line, "lost": lost}
+                by_first(partial(tell, entry, line))
                 if line["bad_in_a_row"] >= recipe.max_bad_steps:
                     raise JobStopped(
                         f"{line['bad_in_a_row']} steps in a row had no finite gradient by step {step + 1}: lower "
                         "optimizer.lr or use precision=bf16, and go on from an earlier checkpoint"
                     )
-            if (step + 1) % recipe.checkpoints.every == 0 or last or stop:
+            if (step + 1) % recipe.checkpoints.every == 0 or ends or stop:
                 save(step + 1, batch)
-            if not stop and validator.due(step + 1, last=last):
+            if not stop and validator.due(step + 1, last=ends):
                 validate(step + 1)
             if stop:
                 raise JobStopped(f"stopped after step {step + 1} as asked, and saved: go on with --resume latest")
 
         with spread.whole(), average.in_place() if average else nullcontext():
-            if accelerator.is_main_process:
-                adapter.save_pretrained(run / checkpoint.ADAPTER)
-            accelerator.wait_for_everyone()
+            by_first(export)
         return run / checkpoint.ADAPTER
 
 
@@ -220,24 +277,41 @@ class Meter:
         }
 
 
-def _begin(recipe: Recipe, run: Path, resume: str | None) -> Checkpoint | None:
-    """The checkpoint to go on from; writes the recipe down.
+def _average(recipe: Recipe, named: dict[str, torch.nn.Parameter], begun: Begun) -> MovingAverage | None:
+    """The moving average as it goes on, or as it begins where the run had none."""
+    if not recipe.ema:
+        return None
+    kept = begun.last.path / checkpoint.AVERAGE if begun.last else None
+    if kept is None or not kept.is_file():
+        return MovingAverage(named, recipe.ema, begun.step)
+    average = MovingAverage(named, recipe.ema, begun.state.get("average_since", 0))
+    average.load(weights.read_safetensors(kept))
+    return average
 
-    Raises:
-        Refused: the folder holds a run that nobody asked to go on with.
-    """
-    begun = checkpoint.find(run, resume) if resume else None
-    if begun is None and checkpoint.complete(run):
-        raise Refused(f"{run} holds a run with checkpoints: give --resume latest to go on with it, or another --out")
-    state = PartialState()
-    state.wait_for_everyone()
-    if state.is_main_process:
-        run.mkdir(parents=True, exist_ok=True)
-        if begun is None:
-            (run / weights.FROZEN_FILE).unlink(missing_ok=True)
-        (run / "recipe.yaml").write_text(book.dump(recipe), "utf-8")
-    state.wait_for_everyone()
-    return begun
+
+def _export(outlook: Outlook, adapter: Any, run: Path) -> None:
+    """Write what was trained beside an earlier one, and then in its place."""
+    place = run / checkpoint.ADAPTER
+    partly = place.with_name(f"{place.name}.partial")
+    rmtree(partly, ignore_errors=True)
+    try:
+        outlook.task.export(adapter, partly, run)
+    except BaseException:
+        rmtree(partly, ignore_errors=True)
+        raise
+    rmtree(place, ignore_errors=True)
+    partly.rename(place)
+
+
+def _tell_again(accelerator: Accelerator, run: Path, shared: int) -> None:
+    """Tell trackers what the run did after some steps on a branch that they knew as another one."""
+    for line in journals.read(run):
+        if line["step"] > shared:
+            numbers = {key: value for key, value in line.items() if key not in ("step", "samples", "lost")}
+            accelerator.log(numbers, step=line["step"])
+    for step, folder in validation.steps(run):
+        if step > shared:
+            validation.track(accelerator.trackers, step, validation.pictures_of(folder))
 
 
 def _flat(recipe: Recipe) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import difflib
 import importlib.util
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -133,12 +133,16 @@ def load_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) 
     for key, tensor in tensors.items():
         name, _, what = key.rpartition("|")
         states.setdefault(name, {})[what] = tensor
-    if sorted(states) != sorted(ordered):
-        odd = sorted(set(states) ^ set(ordered))
-        raise Refused(f"the checkpoint's optimiser is of other parameters: {', '.join(odd[:3])}; set `tuned` back")
+    check_names(states, ordered)
     whole = optimizer.state_dict()
     whole["state"] = {number: states[name] for number, name in enumerate(ordered) if _UNTOUCHED not in states[name]}
     optimizer.load_state_dict(whole)
+
+
+def check_names(saved: Collection[str], trained: Collection[str]) -> None:
+    """Refuse the state of an optimiser of other parameters than those that are trained."""
+    if odd := sorted(set(saved) ^ set(trained)):
+        raise Refused(f"the checkpoint's optimiser is of other parameters: {', '.join(odd[:3])}; set `tuned` back")
 
 
 def _names(optimizer: torch.optim.Optimizer) -> list[str]:

@@ -221,13 +221,21 @@ def _lost(lines: Sequence[Line]) -> Html | None:
     if not lost:
         return None
     rows = [
-        (foreign(one["sample_id"]), foreign(one["by"]), foreign(one["reason"]), wording.count(step))
+        (
+            foreign(one["sample_id"]),
+            foreign(one["by"]),
+            foreign(one["reason"]),
+            foreign(one.get("dataset", "")),
+            wording.count(step),
+        )
         for step, one in lost[:LOST_SHOWN]
     ]
     lead = "Damaged rows, and the rows that were taken in their place, as the first process met them."
     if len(lost) > LOST_SHOWN:
         lead += f" The first {LOST_SHOWN} of {wording.count(len(lost))}."
-    return section("replaced", "Replaced rows", lead, table(("sample", "replaced by", "why", "by step"), rows, words=3))
+    return section(
+        "replaced", "Replaced rows", lead, table(("sample", "replaced by", "why", "dataset", "by step"), rows, words=4)
+    )
 
 
 def evenly(many: Sequence[Any], most: int) -> list[Any]:

@@ -27,12 +27,14 @@ class Outlook:
         accumulation: forward passes of each process in an optimiser step.
         trained: numbers that are trained.
         whole: numbers of the module that is saved.
+        names: of the parameters that are trained.
     """
 
     task: Task
     accumulation: int
     trained: int
     whole: int
+    names: frozenset[str] = frozenset()
 
 
 def look(recipe: Recipe, world: int) -> Outlook:
@@ -62,8 +64,8 @@ def look(recipe: Recipe, world: int) -> Outlook:
     module = task.shapes(recipe)
     named = optimizer.tune(module, recipe.tuned)
     optimizer.groups(named, recipe.optimizer)
-    sizes = [sum(one.numel() for one in many) for many in (named.values(), module.parameters())]
-    return Outlook(task, accumulation, *sizes)
+    trained, whole = (sum(one.numel() for one in many) for many in (named.values(), module.parameters()))
+    return Outlook(task, accumulation, trained, whole, frozenset(named))
 
 
 def features(recipe: Recipe) -> list[Store] | None:

@@ -7,7 +7,6 @@ conditions are dropped.
 import base64
 import hashlib
 import html
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import cv2
 import numpy as np
 
 from inference.adapters.reference import Reference
-from schemas import pictures
+from schemas import pictures, strict
 from training.data.loader import Batch, Loader, Loading, Source
 from training.data.sample import Pixels
 from training.views.example import Example, Mask
@@ -97,7 +96,7 @@ def render(previews: Sequence[Preview]) -> str:
 
 def _recipe(shown: Preview) -> str:
     left_out = "; ".join(f"{reason}: {count}" for reason, count in sorted(shown.reasons.items())) or "nothing"
-    settings = json.dumps({key: value for key, value in shown.settings.items() if key != "view"}, indent=1)
+    settings = strict.dumps({key: value for key, value in shown.settings.items() if key != "view"}, indent=1)
     replaced = [one for batch in shown.batches for one in batch.replaced]
     damaged = "".join(f"<p>{_text(one.sample_id)} is damaged ({_text(one.reason)})</p>" for one in replaced)
     return "\n".join(

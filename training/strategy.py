@@ -5,16 +5,18 @@ same names, so a run goes on under another one.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
+from schemas.errors import RefloomError
 from training import optimizer
 from training.preflight import Outlook
 from training.recipes.recipe import Recipe
@@ -33,6 +35,36 @@ def processes() -> int:
         else:
             PartialState(cpu=True)  # several that no MPI started are otherwise taken for one
     return int(PartialState().num_processes)
+
+
+T = TypeVar("T")
+
+
+def by_first(work: Callable[[], T]) -> T:
+    """Let the first process do something that all of them depend on; called by all.
+
+    Args:
+        work: is done; what it returns or raises on purpose can be pickled.
+
+    Returns:
+        What it returned, in all processes.
+
+    Raises:
+        RefloomError: that it raised, in all processes, so that all of them end alike.
+    """
+    outcome: list[Any] = [None, None]
+    if PartialState().is_main_process:
+        try:
+            outcome[0] = work()
+        except RefloomError as error:
+            if PartialState().num_processes == 1:
+                raise
+            outcome[1] = error
+    made, raised = broadcast_object_list(outcome)
+    if raised is not None:
+        raise raised
+    result: T = made
+    return result
 
 
 def start(recipe: Recipe, outlook: Outlook, run: Path) -> "Strategy":

@@ -8,7 +8,6 @@ RUN/validation/
 
 import copy
 import io
-import json
 import re
 import shutil
 import warnings
@@ -27,7 +26,7 @@ from PIL import Image
 from inference.adapters.reading import Pixels
 from inference.adapters.reference import Reference
 from inference.pipeline import ReferencePipeline, ReferenceWarning
-from schemas import pictures
+from schemas import pictures, strict
 from schemas.errors import Refused
 from training.data.buckets import Size
 from training.heldout import held_out
@@ -99,33 +98,38 @@ class Validator:
     Args:
         recipe: of the run.
         run: its folder.
-        done: steps that were done before; what later ones left, of a run that was cut off, is removed.
         rank, world: number of this process, and of all; each must make one.
 
     Raises:
         Refused: see `cases`.
     """
 
-    def __init__(self, recipe: Recipe, run: Path, done: int, *, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, recipe: Recipe, run: Path, *, rank: int = 0, world: int = 1) -> None:
         self.cases = cases(recipe)
         self._asked, self._folder = recipe.validation, run / FOLDER
         self._rank, self._world = rank, world
         # over the hosts: results need no place on a GPU, and waiting for them has no watchdog
         self._group: Any = dist.new_group(backend="gloo", timeout=_PATIENCE) if world > 1 and self.cases else None
-        if rank == 0:
-            for folder in self._folder.glob("step-*"):
-                match = _STEP.fullmatch(folder.name)
-                if not match or int(match[1]) > done:
-                    shutil.rmtree(folder)
-            if self.cases:
-                _write_cases(self._folder, self.cases)
+
+    def begin(self, done: int) -> None:
+        """Write the cases down; called by the first process.
+
+        Args:
+            done: steps that were done before; what later ones left, of a run that was cut off, is removed.
+        """
+        for folder in self._folder.glob("step-*"):
+            match = _STEP.fullmatch(folder.name)
+            if not match or int(match[1]) > done:
+                shutil.rmtree(folder)
+        if self.cases:
+            _write_cases(self._folder, self.cases)
 
     def due(self, step: int, *, last: bool = False) -> bool:
         """Whether pictures are to be made after so many steps."""
         return bool(self.cases) and self._asked.due(step, last=last)
 
     def make(self, step: int, adapter: Any) -> list[Pixels]:
-        """Make the pictures with the weights as they are, and write them; all processes call it.
+        """Make the pictures with the weights as they are; all processes call it.
 
         Adapter, pipeline and random generators are as they were afterwards.
 
@@ -145,9 +149,7 @@ class Validator:
             made = {at: pixels for part in every or () for at, pixels in part.items()}
         if self._rank != 0:
             return []
-        shown = [made[at] for at in range(len(self.cases))]
-        self._write(step, shown)
-        return shown
+        return [made[at] for at in range(len(self.cases))]
 
     def _picture(self, case: Case, adapter: Any) -> Pixels:
         height, width = case.size
@@ -169,16 +171,21 @@ class Validator:
             )
         return np.asarray(made.images[0].convert("RGB"))
 
-    def _write(self, step: int, shown: Sequence[Pixels]) -> None:
+    def write(self, step: int, shown: Sequence[Pixels]) -> None:
+        """Write the pictures of a step; called by the first process."""
         folder = self._folder / f"step-{step:09d}"
         partial = folder.with_name(f"{folder.name}.partial")
         for leftover in (partial, folder):
             shutil.rmtree(leftover, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for at, pixels in enumerate(shown):
-            file = io.BytesIO()
-            Image.fromarray(pixels).save(file, "PNG")
-            (partial / f"{at}.png").write_bytes(file.getvalue())
+        try:
+            partial.mkdir(parents=True)
+            for at, pixels in enumerate(shown):
+                file = io.BytesIO()
+                Image.fromarray(pixels).save(file, "PNG")
+                (partial / f"{at}.png").write_bytes(file.getvalue())
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         partial.rename(folder)
 
 
@@ -187,15 +194,19 @@ def as_in_inference(adapter: Any) -> Iterator[None]:
     """Adapter and pipeline as inference has them, inside this block; afterwards they are exactly as before.
 
     The pipeline gets a scheduler of its own, and where training keeps the VAE in fp32 beside a UNet in half precision,
-    a VAE of the UNet's precision, as stock pipelines need it.
+    a VAE of the UNet's precision, as stock pipelines need it. Adapters are in fp32 as they are exported, also what of
+    them training keeps in half precision.
 
     Args:
         adapter: on a pipeline.
     """
     pipe = adapter.pipe
     kept, modes = dict(vars(pipe)), [(module, module.training) for module in adapter.modules()]
+    halves = [(one, one.data) for one in adapter.parameters() if one.dtype != torch.float32]
     try:
         adapter.eval()
+        for one, half in halves:
+            one.data = half.float()
         pipe.scheduler = copy.deepcopy(pipe.scheduler)
         if pipe.vae.dtype != pipe.unet.dtype:
             pipe.vae = copy.deepcopy(pipe.vae).to(pipe.unet.dtype)
@@ -205,6 +216,8 @@ def as_in_inference(adapter: Any) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+        for one, half in halves:
+            one.data = half
         # a run leaves its steps and scales on the pipeline, and adapters read them
         vars(pipe).clear()
         vars(pipe).update(kept)
@@ -229,6 +242,12 @@ def steps(run: Path) -> list[tuple[int, Path]]:
     """Steps of a run after which pictures were made, oldest first, with the folders of these."""
     found = [(match, folder) for folder in (run / FOLDER).glob("step-*") if (match := _STEP.fullmatch(folder.name))]
     return sorted((int(match[1]), folder) for match, folder in found)
+
+
+def pictures_of(folder: Path) -> list[Pixels]:
+    """What was made after some steps, by case: (H, W, 3) uint8 each."""
+    files = sorted(folder.glob("*.png"), key=lambda file: int(file.stem))
+    return [np.asarray(Image.open(file).convert("RGB")) for file in files]
 
 
 def _write_cases(folder: Path, many: Sequence[Case]) -> None:
@@ -261,4 +280,4 @@ def _write_cases(folder: Path, many: Sequence[Case]) -> None:
                 ],
             }
         )
-    (folder / CASES).write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    (folder / CASES).write_text(strict.dumps(written, indent=1, ensure_ascii=False) + "\n", "utf-8")

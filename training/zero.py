@@ -85,11 +85,11 @@ def _check(recipe: Recipe, zero: Mapping[str, Any], asked: Mapping[str, Any]) ->
 
 
 class Flat(nn.Module):
-    """A training step as one module, with all of the adapter's parameters and nothing inside.
+    """A training step as one module, with all of the adapter's parameters in fp32 and nothing inside.
 
     Stage 3 gathers weights module by module and expects each process to call the same ones in the same order. Which
     parts of an adapter are called depends on the samples, and the UNet's attention uses weights without their modules.
-    So weights are gathered for the whole step.
+    So weights are gathered for the whole step. What is frozen in half precision is whole in each process.
 
     Args:
         step_of: the training step.
@@ -99,7 +99,8 @@ class Flat(nn.Module):
         super().__init__()
         self._inside = (step_of,)  # so that it is not a part
         for name, parameter in step_of.adapter.named_parameters():
-            self.register_parameter(name.replace(".", "/"), parameter)
+            if parameter.dtype == torch.float32:
+                self.register_parameter(name.replace(".", "/"), parameter)
 
     def forward(self, *arguments: Any) -> Tensor:
         """See `TrainingStep.forward`."""
@@ -112,7 +113,7 @@ class Zero(Strategy):
 
     def prepare(self, step_of: Any, named: Mapping[str, nn.Parameter], adamw: torch.optim.Optimizer) -> tuple[Any, Any]:
         """See `Strategy.prepare`."""
-        self._adapter, self._named = step_of.adapter, dict(named)
+        self._whole, self._named = step_of.adapter, dict(named)
         self._engine, self._optimizer = self.accelerator.prepare(Flat(step_of), adamw)
         self._begin_states()
         return self._engine, self._optimizer

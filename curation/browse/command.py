@@ -1,9 +1,9 @@
 """What `refloom inspect` and `refloom browse` do, between the command line and the library."""
 
 import argparse
-import json
 import sys
 
+from schemas import strict
 from schemas.dataset import Dataset
 from schemas.errors import Refused
 from schemas.storage import Folder, absolute_url
@@ -20,8 +20,7 @@ def inspect(options: argparse.Namespace) -> int:
     sizes = inspection.sizes(dataset)
     found = inspection.find(dataset, options.id, options.table)
     if options.json:
-        json.dump({"tables": sizes, **inspection.as_json(found)}, sys.stdout, indent=1)
-        print()
+        print(strict.dumps({"tables": sizes, **inspection.as_json(found)}, indent=1))
     else:
         for line in [*inspection.size_lines(sizes), "", *inspection.row_lines(found)]:
             print(line)

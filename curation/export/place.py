@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from schemas import strict
 from schemas.errors import Refused
 from schemas.storage import Folder, HashingFile
 
@@ -100,7 +101,7 @@ class Place:
 
 
 def _text(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
+    return strict.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
 
 
 class _Either:

@@ -10,6 +10,7 @@ from curation.share.shards import Provider, Shard
 from curation.share.spill import Spill
 from curation.share.workbench import MANIFEST, Workbench
 from ingest.engine import Status
+from schemas import strict
 from schemas.fields import VERSION
 from schemas.fingerprint import of_parts
 from schemas.parquet import File
@@ -115,13 +116,13 @@ def _describe(
     described = []
     for path, text in (
         ("README.md", publishcard.readme(about, data)),
-        ("croissant.json", json.dumps(croissant.document(about, data), indent=1, ensure_ascii=False) + "\n"),
+        ("croissant.json", strict.dumps(croissant.document(about, data), indent=1, ensure_ascii=False) + "\n"),
     ):
         with bench.folder.create(path) as sink:
             sink.write(text.encode())
             described.append((path, sink))
     others = [{"path": path, "bytes": sink.size, "sha256": sink.sha256} for path, sink in described]
     manifest = about | {"files": [*data, *others]}
-    bench.folder.write(MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode() + b"\n")
+    bench.folder.write(MANIFEST, strict.dumps(manifest, indent=1, sort_keys=True).encode() + b"\n")
     bench.clean(again=bool(missing))
     return manifest

@@ -17,6 +17,7 @@ import pyarrow as pa
 from curation.share.addresses import PICTURES_FIELD
 from curation.share.origin import key_of, spill_schema
 from curation.share.sizes import row_sizes
+from schemas import strict
 from schemas.storage import full_disk_stops
 
 Int64 = npt.NDArray[np.int64]
@@ -137,7 +138,7 @@ def save_json(path: Path, value: Any) -> None:
     """Write json whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     partial.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", "utf-8")
+    partial.write_text(strict.dumps(value, indent=1, sort_keys=True) + "\n", "utf-8")
     os.replace(partial, path)
 
 

@@ -235,16 +235,28 @@ class Adapter(nn.Module, ABC):
                 a link to it, so that each is whole and costs what is trained.
         """
         values = {"kind": self.kind, "format": FORMAT, **dataclasses.asdict(self.config)}
-        tensors = self.state_dict()
-        apart = set(tensors) - {name for name, one in self.named_parameters() if one.requires_grad}
+        tensors, apart = self.state_dict(), self._apart()
         if frozen is None or not apart:
             weights.write_folder(Path(folder), values, tensors)
             (Path(folder) / weights.FROZEN_FILE).unlink(missing_ok=True)
             return
-        if not frozen.is_file():
-            weights.write_safetensors(frozen, {name: tensors[name] for name in apart})
+        self.save_frozen(frozen)
         weights.write_folder(Path(folder), values, {name: tensors[name] for name in tensors if name not in apart})
         weights.share(frozen, Path(folder) / weights.FROZEN_FILE)
+
+    def save_frozen(self, file: Path) -> None:
+        """Write what is not trained, as it is now, into a file for the checkpoints of one run, unless it is there.
+
+        Args:
+            file: of `save_pretrained`.
+        """
+        if (apart := self._apart()) and not file.is_file():
+            tensors = self.state_dict()
+            weights.write_safetensors(file, {name: tensors[name] for name in apart})
+
+    def _apart(self) -> set[str]:
+        """Names of what is not trained."""
+        return set(self.state_dict()) - {name for name, one in self.named_parameters() if one.requires_grad}
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, dtype: torch.dtype | None = None) -> Self:

@@ -176,6 +176,8 @@ class ReferenceReader(nn.Module):
             raise Refused(f"the tokenizer gives ids up to {highest}, the model knows {known}: it is another model's")
         features = self.see(inputs) if features is None else features
         embedded = self.trunk.embed_tokens(inputs.ids)
+        if torch.is_autocast_enabled(embedded.device.type):
+            embedded = embedded.float()  # what layers add up stays whole where only their weights are in half
         of_pictures = (inputs.ids == inputs.image_id)[..., None].expand_as(embedded)
         embedded = embedded.masked_scatter(of_pictures, features.to(embedded.dtype))
         tokens = self.final.reference_tokens

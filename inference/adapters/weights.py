@@ -17,7 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from schemas import strict
 from schemas.errors import Refused
+from schemas.storage import full_disk_stops
 
 WEIGHTS_FILE = "adapter.safetensors"
 FROZEN_FILE = "frozen.safetensors"
@@ -129,9 +131,9 @@ def write_folder(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, 
     """Write `config.json` and `adapter.safetensors`; each appears whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     write_safetensors(folder / WEIGHTS_FILE, tensors)
-    text = json.dumps(config, indent=2) + "\n"
     temporary = folder / f"{CONFIG_FILE}.part"
-    temporary.write_text(text, encoding="utf-8")
+    with full_disk_stops(str(folder)):
+        temporary.write_text(strict.dumps(config, indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, folder / CONFIG_FILE)
 
 
@@ -150,6 +152,13 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def join(folder: Path) -> None:
+    """Put what an adapter's folder has in two files into one, so that it can be given away."""
+    if (folder / FROZEN_FILE).is_file():
+        write_safetensors(folder / WEIGHTS_FILE, read_folder(folder))
+        (folder / FROZEN_FILE).unlink()
+
+
 def share(file: Path, place: Path) -> None:
     """Put a file into another place of the same run: by a hard link, or a copy where the store has none."""
     place.unlink(missing_ok=True)
@@ -160,9 +169,18 @@ def share(file: Path, place: Path) -> None:
 
 
 def write_safetensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write one safetensors file; it appears whole or not at all."""
+    """Write one safetensors file; it appears whole or not at all.
+
+    Raises:
+        JobStopped: the disk is full.
+    """
     temporary = file.with_name(f"{file.name}.part")
-    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, temporary)
+    try:
+        with full_disk_stops(str(file)):
+            save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, temporary)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     os.replace(temporary, file)
 
 

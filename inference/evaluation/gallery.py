@@ -22,6 +22,7 @@ from PIL import Image
 
 from inference.adapters.reading import Pixels, read_picture
 from inference.evaluation.cases import Case
+from schemas import strict
 from schemas.errors import Refused
 from schemas.manifest import differing, flatten
 from schemas.storage import Folder
@@ -130,4 +131,4 @@ def chunks(exhibits: Sequence[Exhibit], size: int) -> dict[str, tuple[Exhibit, .
 
 
 def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+    return (strict.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()

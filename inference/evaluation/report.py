@@ -1,6 +1,5 @@
 """The outcome as json and Markdown, and the page beside them."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
@@ -10,6 +9,7 @@ from inference.evaluation.gallery import Exhibit
 from inference.evaluation.metrics import BY_NAME
 from inference.evaluation.outcome import Outcome, Published
 from inference.evaluation.page import page
+from schemas import strict
 from schemas.storage import Folder
 
 NAMES = ("results.json", "results.md", "results.html")
@@ -50,7 +50,7 @@ def as_json(benchmark: Benchmark, found: Outcome, tables: Sequence[Published]) -
         "failures": found.failures,
         "notes": list(benchmark.notes),
     }
-    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    return strict.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
 
 def as_markdown(benchmark: Benchmark, found: Outcome, tables: Sequence[Published]) -> str:

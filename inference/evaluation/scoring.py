@@ -1,6 +1,7 @@
 """Scores of the pictures of a benchmark: a job of the engine whose unit is some cases, one set of encoders a worker."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -16,6 +17,7 @@ from inference.evaluation.gallery import Exhibit
 from inference.evaluation.metrics import Floats, Metric, Score
 from ingest.watch import Watch
 from ingest.work import Task
+from schemas import strict
 from schemas.errors import Failed, JobStopped, Refused, StoreDenied
 from schemas.fingerprint import of_json
 from schemas.lease import holds
@@ -129,7 +131,7 @@ class ScoreWorker:
                 watch.verdict("picture", "failed")
             rows.append(row)
         key = unit_key(self._folder, self._job.chosen, self._job.names, task.payload)
-        self._folder.write(path_of(task.unit), json.dumps({"key": key, "rows": rows}, indent=1).encode() + b"\n")
+        self._folder.write(path_of(task.unit), strict.dumps({"key": key, "rows": rows}, indent=1).encode() + b"\n")
 
 
 class Measurer:
@@ -153,11 +155,17 @@ class Measurer:
             picture: (H, W, 3) uint8.
 
         Raises:
-            Refused: a photograph of the case cannot be read.
+            Refused: a photograph of the case cannot be read, or a score is not finite.
         """
         wanted = [metric for metric in self._wanted if metrics.applies(metric, case)]
         look = _Look(self._encoders, case, picture)
-        return {metric.name: self._score(metric, look) for metric in wanted}
+        found = {metric.name: self._score(metric, look) for metric in wanted}
+        for name, score in found.items():
+            if score is not None and not math.isfinite(score[0]):
+                raise Refused(
+                    f"its {name} is {score[0]}, no number to average: look at the picture, or leave the metric out"
+                )
+        return found
 
     def _score(self, metric: Metric, look: "_Look") -> Score | None:
         case, kind = look.case, metric.encoder

@@ -49,8 +49,8 @@ class Base(Task):
         return self.new(recipe).to("meta")
 
     @contextmanager
-    def ready(self, recipe: Recipe, device: torch.device) -> Iterator[Any]:
-        """See `Task.ready`."""
+    def ready(self, recipe: Recipe, device: torch.device, *, frozen: Path | None = None) -> Iterator[Any]:
+        """See `Task.ready`; nothing of it is frozen."""
         start = recipe.models.start
         made = self.new(recipe) if start is None else self.load(_folder(start, self.kind))
         if start is not None and _sizes(made) != _sizes(self.new(recipe)):

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas import tables
+from schemas import strict, tables
 from schemas.errors import Refused
 from schemas.fingerprint import of_json
+from schemas.storage import full_disk_stops, local_path
 from training.data.index import Index
 from training.views.view import View
 
@@ -84,7 +85,7 @@ def catalogue(
         Refused: the view accepts no row; says why not.
     """
     key = of_json([VERSION, index.fingerprint, view.settings(), None if kinds is None else sorted(kinds)])
-    place = None if cache is None else Path(cache) / key
+    place = None if cache is None else local_path(cache, "what a view accepts (data.cache)") / key
     result = _load(place) if place is not None and place.is_dir() else _look(index, view, kinds, show)
     if place is not None and not place.is_dir():
         _save(result, place)
@@ -134,16 +135,25 @@ def _look(index: Index, view: View, kinds: Collection[str] | None, show: Callabl
 def _save(result: Catalogue, place: Path) -> None:
     """Under a temporary name first: another rank may be saving the same."""
     partial = place.with_name(f"{place.name}.{uuid.uuid4().hex}.partial")
-    partial.mkdir(parents=True)
-    for name in _ARRAYS:
-        np.save(partial / f"{name}.npy", getattr(result, name), allow_pickle=False)
-    (partial / _COUNTS_FILE).write_text(json.dumps(result.reasons, sort_keys=True))
+    try:
+        with full_disk_stops(str(place.parent)):
+            _fill(partial, result)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     try:
         partial.rename(place)
     except OSError:
         shutil.rmtree(partial)
         if not place.is_dir():  # else the other was first, with the same content
             raise
+
+
+def _fill(partial: Path, result: Catalogue) -> None:
+    partial.mkdir(parents=True)
+    for name in _ARRAYS:
+        np.save(partial / f"{name}.npy", getattr(result, name), allow_pickle=False)
+    (partial / _COUNTS_FILE).write_text(strict.dumps(result.reasons, sort_keys=True))
 
 
 def _load(place: Path) -> Catalogue:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 
 from schemas.errors import JobStopped, Refused, Rejected
+from schemas.storage import absolute_url
 from training.data.buckets import Buckets, Size
 from training.data.catalogue import Catalogue, catalogue
 from training.data.groups import Result, RowGroups, Rows, Wanted
@@ -86,11 +87,12 @@ class Loading:
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """A row that did not decode, the one that took its place, and why."""
+    """A row that did not decode, the one that took its place, why, and the dataset that both are of."""
 
     sample_id: str
     by: str
     reason: str
+    dataset: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,6 +171,7 @@ class Loader:
         if loading.threads < 0:
             raise Refused(f"threads is {loading.threads}: give 0 or more")
         self._view, self._rank, self._world = view, rank, world
+        self._datasets = [absolute_url(source.url) for source in sources]
         indexes = [Index(source.url, source.split) for source in sources]
         self.catalogues: list[Catalogue] = [
             catalogue(index, view, source.kinds, loading.cache, show)
@@ -269,8 +272,8 @@ class Loader:
             except Rejected as problem:
                 lost.append((rows.sample_id(place.row), str(problem)))
                 continue
-            by = example.sample_id
-            return example, [Replaced(one, by, reason) for one, reason in lost]
+            by, dataset = example.sample_id, self._datasets[draw.place.source]
+            return replace(example, dataset=dataset), [Replaced(one, by, reason, dataset) for one, reason in lost]
         raise JobStopped(
             f"none of the {len(rows)} rows of a row group can be used; the first: {lost[0][0]} ({lost[0][1]}). "
             "Find out what is damaged with `refloom verify`"

@@ -7,6 +7,7 @@ from typing import Any
 
 from ingest import engine
 from ingest.engine import Pool, Status, Task
+from schemas import strict
 from schemas.errors import Refused
 from schemas.lease import Lease
 from schemas.manifest import Counts, Manifest, differing, flatten
@@ -133,7 +134,7 @@ def cache(
     with Lease(folder) as lease:
         if left.due or left.gone:
             folder.remove(FEATURES)
-        claim = json.dumps(settings | {"variants": options.variants}, indent=1, sort_keys=True)
+        claim = strict.dumps(settings | {"variants": options.variants}, indent=1, sort_keys=True)
         folder.write(CLAIM, claim.encode() + b"\n")
         for unit in left.gone:
             drop_unit(folder, STAGE, unit)

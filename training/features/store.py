@@ -11,7 +11,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from inference.adapters.reference import Reference
-from schemas import ids, parquet
+from schemas import ids, parquet, strict
 from schemas.errors import Refused, Rejected
 from schemas.manifest import Manifest, differing, flatten
 from schemas.storage import Folder
@@ -52,7 +52,7 @@ class Summary:
     def to_json(self) -> bytes:
         """For the file."""
         value = {name: getattr(self, name) for name in self.__slots__}
-        return json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
+        return strict.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
 
 
 class Store:

@@ -15,7 +15,8 @@ from inference.adapters.adapter import Adapter
 from inference.adapters.reference import Pixels
 from inference.loading import load_adapter, load_unet_shapes
 from schemas.errors import Refused
-from training.frozen import ENCODERS, load_frozen, read_encoder_widths
+from training import optimizer
+from training.frozen import DTYPES, ENCODERS, hold_frozen, load_frozen, read_encoder_widths
 from training.methods.task import Task
 from training.objective import Diffusion
 from training.recipes.recipe import Recipe
@@ -78,13 +79,22 @@ class Method(Task):
         return made
 
     @contextmanager
-    def ready(self, recipe: Recipe, device: torch.device) -> Iterator[Adapter]:
-        """See `Task.ready`: the adapter, on the base's pipeline."""
+    def ready(self, recipe: Recipe, device: torch.device, *, frozen: Path | None = None) -> Iterator[Adapter]:
+        """See `Task.ready`: the adapter, on the base's pipeline.
+
+        What of it is not trained is in the recipe's precision, as autocast would make it in every step, and whole in
+        the run's file; what is trained is in fp32.
+        """
         # pictures of a validation are made with all of the pipeline
         spared = ENCODERS if recipe.stored and recipe.validation.every is None else ()
         pipe, vision = load_frozen(recipe, device, without=spared)
-        adapter: Any = self.make(recipe, pipe).to(device)
+        adapter: Any = self.make(recipe, pipe)
         try:
+            optimizer.tune(adapter, recipe.tuned)
+            if frozen is not None:
+                adapter.save_frozen(frozen)
+            hold_frozen(adapter, DTYPES[recipe.precision])
+            adapter.to(device)
             adapter.image_encoder = vision
             yield adapter
         finally:
@@ -97,6 +107,11 @@ class Method(Task):
     def save(self, trained: Adapter, folder: Path, run: Path) -> None:
         """See `Task.save`; a language model that is not trained lies there once for all checkpoints."""
         trained.save_pretrained(folder, frozen=run / weights.FROZEN_FILE)
+
+    def export(self, trained: Adapter, folder: Path, run: Path) -> None:
+        """See `Task.export`; what is not trained is the run's file, which is whole."""
+        self.save(trained, folder, run)
+        weights.join(folder)
 
     @abstractmethod
     def config(self, recipe: Recipe, unet: Any) -> Any:

@@ -37,7 +37,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def ready(self, recipe: Recipe, device: torch.device) -> AbstractContextManager[Any]:
+    def ready(self, recipe: Recipe, device: torch.device, *, frozen: Path | None = None) -> AbstractContextManager[Any]:
         """What is trained, for as long as the run lasts: a module with `save_pretrained(folder)`.
 
         Its new weights depend on the recipe's seed alone.
@@ -45,6 +45,7 @@ class Task(ABC):
         Args:
             recipe: to train; `models.start` names what to go on from.
             device: to train on.
+            frozen: file of the run for what of it is not trained, written unless it is there; None writes nothing.
 
         Raises:
             Refused: a model is not there or does not fit.
@@ -68,3 +69,7 @@ class Task(ABC):
             run: folder of the run, whose checkpoints may share what does not change.
         """
         trained.save_pretrained(folder)
+
+    def export(self, trained: Any, folder: Path, run: Path) -> None:
+        """Write what is trained as it is given away; arguments as of `save`."""
+        self.save(trained, folder, run)

@@ -62,6 +62,7 @@ class Example:
         sizes: SDXL's micro-conditioning.
         position: in the stream: what noise and timestep are drawn from.
         stored: what frozen models make of it, where that was computed before.
+        dataset: that the sample is of: several may use the same ids.
     """
 
     sample_id: str
@@ -73,6 +74,7 @@ class Example:
     sizes: SizeCondition
     position: int = -1
     stored: Stored | None = None
+    dataset: str = ""
 
     @property
     def nbytes(self) -> int:
