@@ -46,8 +46,8 @@ def check_conditions(conditioning: Any, prompts: int) -> None:
     """
     if len(conditioning.strengths) not in (1, prompts):
         raise Refused(
-            f"conditions of {len(conditioning.strengths)} prompts for {prompts} prompts: encode references once for all "
-            "prompts, or stack one encoding for each"
+            f"conditions of {len(conditioning.strengths)} prompts for {prompts} prompts: encode references once for "
+            "all prompts, or stack one encoding for each"
         )
 
 

@@ -300,7 +300,7 @@ class MSDiffusion(TokenAdapter):
         if not self.faithful:
             return super().phrase_spans(prompt, named)
         found = phrases.published_spans(self.pipe.tokenizer, prompt, named)
-        return [span if span != phrases.NOWHERE else None for span in found]
+        return [span if span != phrases.NOWHERE and span[0] < _CONTEXT else None for span in found]
 
     @contextmanager
     def generation(

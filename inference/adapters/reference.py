@@ -15,7 +15,7 @@ __all__ = ["FULL_PICTURE", "Box", "Crop", "Pixels", "Reference"]
 Box = tuple[float, float, float, float]
 Crop = Literal["face"]
 FULL_PICTURE: Box = (0.0, 0.0, 1.0, 1.0)
-_MASK_SIDE = 4096
+_MASK_SIDE = 2048
 
 
 @dataclass(frozen=True, slots=True, eq=False, init=False)
@@ -109,7 +109,7 @@ class Reference:
 
     @property
     def mask(self) -> Mask | None:
-        """All masks as one, as large as the largest but at most 4,096 pixels a side; None without."""
+        """All masks as one, as large as the largest but at most 2,048 pixels a side; None without."""
         if self.masks is None:
             return None
         if len(self.masks) == 1:

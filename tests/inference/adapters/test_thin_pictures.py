@@ -77,7 +77,7 @@ def test_a_tall_mask_and_a_wide_one_are_one_place():
     tall, wide = np.zeros((20_000, 2), bool), np.zeros((2, 20_000), bool)
     tall[10_001, 1], wide[1, 5_000] = True, True
     reference = Reference((tiny.picture(0),), masks=[tall, wide])
-    assert max(reference.mask.shape) <= 4096
+    assert max(reference.mask.shape) <= 2048
     assert reference.hull == pytest.approx((0.25, 0.5, 1.0, 1.0), abs=1e-3)
     small = Reference(
         (tiny.picture(0),), masks=[tall[10_000:10_002], np.zeros((2, 4), bool) | [True, False, False, False]]
