@@ -18,7 +18,7 @@ from curation.spread import pair_similarities
 from schemas.errors import Rejected
 from schemas.ids import image_of
 
-VERSION = 3
+VERSION = 4
 
 Row = dict[str, Any]
 Seen = dict[str, list[tuple[int, Row]]]

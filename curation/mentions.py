@@ -1,7 +1,8 @@
 """Where captions name a subject: character spans of its phrase, of its plural, or of a common other word for it."""
 
 import re
-from functools import lru_cache
+
+from schemas.words import Span, occurrences, plural
 
 _OTHER_WORDS: dict[str, tuple[str, ...]] = {
     "person": ("man", "woman", "boy", "girl", "child", "kid", "lady", "guy", "player", "rider", "skier", "surfer"),
@@ -25,23 +26,6 @@ _OTHER_WORDS: dict[str, tuple[str, ...]] = {
     "cow": ("bull", "cattle"),
     "laptop": ("computer",),
 }
-_IRREGULAR = {
-    "person": "people",
-    "man": "men",
-    "woman": "women",
-    "child": "children",
-    "mouse": "mice",
-    "knife": "knives",
-    "sheep": "sheep",
-    "skis": "skis",
-    "scissors": "scissors",
-    "fish": "fish",
-    "foot": "feet",
-    "tooth": "teeth",
-    "goose": "geese",
-    "leaf": "leaves",
-    "shelf": "shelves",
-}
 _HEADS = re.compile(
     "(bath|bed|bowl|collar|depot|feeder|food|garage|house|kennel|lane|path|platform|rack|road|shelter|stable|station|"
     "storage|terminal|track|tunnel|yard)s?"
@@ -56,9 +40,9 @@ _OTHER_THING_AFTER: dict[str, tuple[str, ...]] = {"dog": ("hot",), "bear": ("ted
 def spans(caption: str, phrase: str) -> list[tuple[int, int]]:
     """Where a caption names a phrase.
 
-    The phrase itself wins; only where it does not occur are other common words for it looked for. Matching ignores
-    case and takes whole words, singular or plural; hyphens and underscores count as spaces. A name that only says what
-    the noun after it is for is none: `train tracks`, `bus stop`.
+    The phrase itself wins; only where it does not occur are other common words for it looked for. What is one is
+    `schemas.words`' rule: whole words, singular or plural, in any case and script. A name that only says what the noun
+    after it is for is none: `train tracks`, `bus stop`.
 
     Args:
         caption: any text.
@@ -72,10 +56,10 @@ def spans(caption: str, phrase: str) -> list[tuple[int, int]]:
         return []
     for words in ((name,), _OTHER_WORDS.get(name, ())):
         found = sorted(
-            match.span()
+            span
             for word in words
-            for match in _pattern(word).finditer(caption)
-            if not _is_modifier(caption, match, word)
+            for span in occurrences(caption, word)
+            if not _is_other_thing(caption, span, word) and not _is_modifier(caption, span, word)
         )
         if found:
             return [span for span in found if not any(_inside(span, other) for other in found)]
@@ -86,43 +70,29 @@ def _inside(span: tuple[int, int], other: tuple[int, int]) -> bool:
     return other[0] <= span[0] and span[1] <= other[1] and span != other
 
 
-@lru_cache(maxsize=4096)
-def _pattern(words: str) -> re.Pattern[str]:
-    *front, last = words.split(" ")
-    ends = "|".join(re.escape(form) for form in sorted({last, plural(last)}, key=len, reverse=True))
-    body = r"[\s_-]+".join([*(re.escape(word) for word in front), f"(?:{ends})"])
-    other = "".join(rf"(?<!\b{word}[\s_-])" for word in _OTHER_THING_AFTER.get(words, ()))
-    return re.compile(rf"(?<!\w){other}{body}(?!\w)", re.IGNORECASE)
+def _is_other_thing(caption: str, span: Span, words: str) -> bool:
+    """Whether the word before a name makes it another thing: `hot dog`."""
+    others = _OTHER_THING_AFTER.get(words)
+    return others is not None and re.search(rf"\b({'|'.join(others)})[\s_-]$", caption[: span[0]], re.I) is not None
 
 
-def _is_modifier(caption: str, match: re.Match[str], words: str) -> bool:
+def _is_modifier(caption: str, span: Span, words: str) -> bool:
     """Whether a name only says what the noun after it is for: `train tracks`, `bus stop`, `two bus stops`.
 
     Stop and stand are verbs too: `men stand`, `the bus stops`. After a plural, and as `stops` after a singular that no
     number comes before, they are taken for verbs.
     """
-    after = re.match(r"[\s_-]+(\w+)", caption[match.end() :])
+    after = re.match(r"[\s_-]+(\w+)", caption[span[1] :])
     if after is None:
         return False
     head = after.group(1).lower()
     if _HEADS.fullmatch(head):
         return True
-    if match.group().lower().endswith(plural(words.split(" ")[-1])):
+    if caption[slice(*span)].lower().endswith(plural(words.split(" ")[-1])):
         return False
-    before = re.search(r"(\w+)[\s_-]+$", caption[: match.start()])
+    before = re.search(r"(\w+)[\s_-]+$", caption[: span[0]])
     counted = before is not None and _MANY.fullmatch(before.group(1).lower()) is not None
     return head in ("stop", "stand") or (counted and head in ("stops", "stands"))
-
-
-def plural(noun: str) -> str:
-    """The plural of an English noun, by the regular rules and a few exceptions."""
-    if noun in _IRREGULAR:
-        return _IRREGULAR[noun]
-    if re.search(r"(s|x|z|ch|sh)$", noun):
-        return noun + "es"
-    if re.search(r"[^aeiou]y$", noun):
-        return noun[:-1] + "ies"
-    return noun + "s"
 
 
 def readable(name: str) -> str:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from inference.adapters import phrases
 from inference.adapters.adapter import Adapter
 from inference.adapters.guidance import reference_guidance
 from inference.adapters.reading import Source, read_mask, read_picture
@@ -334,12 +333,14 @@ class ReferencePipeline:
             raise Refused("no references were set: call set_references([Reference(...)]) first")
         if "phrase" in self.adapter.reads:
             named = [one.phrase for one in self._references if one.phrase]
-            for prompt, phrase in ((prompt, phrase) for prompt in prompts for phrase in named):
-                if not phrases.contains(prompt, phrase):
-                    _warn(
-                        f"the prompt {prompt!r} does not have the words {phrase!r} of a reference: use its words",
-                        callers=4,
-                    )
+            for prompt in prompts:
+                for phrase, span in zip(named, self.adapter.phrase_spans(prompt, named), strict=True):
+                    if span is None:
+                        _warn(
+                            f"the prompt {prompt!r} does not have the words {phrase!r} of a reference, or not as often "
+                            "as there are references of that name: use its words",
+                            callers=4,
+                        )
         if "prompt" in self.adapter.reads:
             return self._for_each(prompts or (None,))
         return self.adapter.for_prompts(self._encoded[None], self._references, prompts)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from inference.adapters.counts import check_generators, for_each, for_pictures
 from schemas.errors import Refused
 
 Callback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
@@ -18,6 +19,10 @@ Generators = torch.Generator | list[torch.Generator]
 _SEEDS = 1 << 32
 _WITHHELD = frozenset({"self", "conditioning", "source", "mask", "return_dict"})
 """Names that a method has for what the caller does not give by name."""
+_TEXTS = ("negative_prompt", "prompt_2", "negative_prompt_2")
+"""What stock pipelines take once for all prompts or once for each; they differ in what they make of other numbers."""
+_PICTURES = frozenset({"image", "mask_image"})
+"""What img2img and inpainting take likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +62,8 @@ class Request:
                 f"with guidance_scale {self.guidance_scale} nothing is guided, so reference_guidance_scale has no "
                 "effect: give a guidance_scale above 1, or leave it out"
             )
-        if not isinstance(self.negative_prompt, str | None) and len(self.negative_prompt) != len(self.prompts):
-            given = f"{len(self.negative_prompt)} negative prompts for {len(self.prompts)} prompts"
-            raise Refused(f"{given}: give one for all, or one each")
+        for name, given in self._texts().items():
+            for_each(given, self._prompt_count, name.removesuffix("_2").replace("_", " "))
         if self.seed is not None and self.generator is not None:
             raise Refused("seed and generator are two ways to say the same: give one of them")
         for seed in () if self.seed is None else [self.seed] if isinstance(self.seed, int) else self.seed:
@@ -67,8 +71,7 @@ class Request:
                 raise Refused(f"a seed is a whole number from 0 to {_SEEDS - 1}, not {seed!r}")
         if isinstance(self.seed, Sequence) and len(self.seed) != self.count:
             raise Refused(f"{len(self.seed)} seeds for {self.count} pictures: give the first one, or one each")
-        if isinstance(self.generator, list) and len(self.generator) != self.count:
-            raise Refused(f"{len(self.generator)} generators for {self.count} pictures: give one, or one each")
+        check_generators(self.generator, self.count)
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -80,8 +83,16 @@ class Request:
     @property
     def count(self) -> int:
         """Number of pictures."""
-        prompts = len(self.prompts) or len(self.options["prompt_embeds"])
-        return prompts * self.num_images_per_prompt
+        return self._prompt_count * self.num_images_per_prompt
+
+    @property
+    def _prompt_count(self) -> int:
+        return len(self.prompts) or len(self.options["prompt_embeds"])
+
+    def _texts(self) -> dict[str, str | Sequence[str]]:
+        """Those of `_TEXTS` that were given."""
+        given = {"negative_prompt": self.negative_prompt, **self.options}
+        return {name: given[name] for name in _TEXTS if given.get(name) is not None}
 
     def seeds(self) -> tuple[int, ...] | None:
         """Of each picture; drawn anew at each call where none is given; None where generators are."""
@@ -104,8 +115,8 @@ class Request:
         """
         parameters = inspect.signature(method).parameters
         names, passes_on = set(parameters), any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        if passes_on:
-            names |= set(inspect.signature(type(pipe).__call__).parameters)
+        of_pipe = set(inspect.signature(type(pipe).__call__).parameters) if passes_on else set()
+        names |= of_pipe
         given = {
             "prompt": None
             if self.prompt is None
@@ -126,9 +137,13 @@ class Request:
         owner = type(pipe).__name__ if passes_on else f"the adapter's own {method.__name__}"
         check_names(owner, given, names - _WITHHELD)
         self._check_size(getattr(pipe, "vae_scale_factor", 8))
-        # stock pipelines differ in whether one negative prompt serves several prompts
-        if passes_on and isinstance(self.negative_prompt, str) and isinstance(given.get("prompt"), list):
-            given["negative_prompt"] = [self.negative_prompt] * len(self.prompts)
+        for name, text in self._texts().items():
+            each = for_each(text, self._prompt_count, name)
+            given[name] = each[0] if isinstance(self.prompt, str) else each
+        if "strength" in of_pipe:  # it starts from pictures; those of a ControlNet are laid out well
+            for name in _PICTURES & set(given):
+                what = name.replace("_", " ")
+                given[name] = for_pictures(given[name], self._prompt_count, self.num_images_per_prompt, what)
         return given
 
     def _check_size(self, multiple: int) -> None:

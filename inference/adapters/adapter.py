@@ -11,8 +11,9 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from inference.adapters import guidance, weights
+from inference.adapters import guidance, phrases, weights
 from inference.adapters.calls import Call, Generation, Half
+from inference.adapters.counts import check_conditions
 from inference.adapters.reading import Mask, Pixels
 from inference.adapters.reference import Reference
 from inference.adapters.windows import StepWindow, Window
@@ -85,6 +86,15 @@ class Adapter(nn.Module, ABC):
         """
         return conditioning
 
+    def phrase_spans(self, prompt: str, named: Sequence[str]) -> list[phrases.Span | None]:
+        """Where the adapter finds each phrase in a prompt, in tokens; None where it does not. See `phrases.spans`.
+
+        Args:
+            prompt: the whole prompt.
+            named: one phrase of each subject.
+        """
+        return phrases.spans(self.pipe.tokenizer, prompt, named)
+
     def generate(self, conditioning: Any, *arguments: Any, **options: Any) -> Any:
         """One run of the pipeline with these conditions; an adapter with a loop of its own has it here.
 
@@ -96,7 +106,13 @@ class Adapter(nn.Module, ABC):
 
         Returns:
             An object with `images`, as the pipeline returns it.
+
+        Raises:
+            Refused: the conditions are of another number of prompts.
         """
+        prompt = options.get("prompt", arguments[0] if arguments else None)
+        if prompt is not None:
+            check_conditions(conditioning, 1 if isinstance(prompt, str) else len(prompt))
         with self.generation(conditioning):
             return self.pipe(*arguments, **options)
 

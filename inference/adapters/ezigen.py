@@ -150,8 +150,9 @@ class EZIGen(Adapter):
     is what the frozen UNet is told of them; places are not read. A reference's `scale` is a factor of the attention
     that it gets; where all are 0, nothing of the method is left.
 
-    With `faithful`, the published code's defects are reproduced: subjects are squashed to squares, dropped subjects
-    stay as zeros, and what `transfer` and `splits` name.
+    With `faithful`, to be set before `encode`, the published code's ways are reproduced: subjects are squashed to
+    squares, a phrase is the whole text that the frozen UNet is told, dropped subjects stay as zeros, and what
+    `transfer` and `splits` name.
 
     Attributes:
         in_negative: give the negative half the subjects too, as the method does: guidance then strengthens the text
@@ -198,7 +199,7 @@ class EZIGen(Adapter):
             generator = torch.Generator().manual_seed(0)
         pixels = subject_pixels([image for image, _ in pictures], self.config.resolution, squash=self.faithful)
         latents = vae_latents(pipe, pixels, generator)
-        texts = [subject_text(reference.phrase) for _, reference in pictures]
+        texts = [subject_text(reference.phrase, verbatim=self.faithful) for _, reference in pictures]
         text_states = pipe.encode_prompt(texts, pipe._execution_device, 1, False)[0]
         strengths = torch.tensor([[reference.scale for _, reference in pictures]])
         return self.condition(latents[None], text_states[None], strengths=strengths, generator=generator)
@@ -210,6 +211,7 @@ class EZIGen(Adapter):
         *,
         strengths: Tensor | None = None,
         generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
     ) -> EZIGenConditioning:
         """Conditions from what VAE and text encoder made, for training from caches.
 
@@ -218,6 +220,7 @@ class EZIGen(Adapter):
             text_states: (Q, N, S, context width).
             strengths: (Q, N) >= 0; None for 1. 0 hides a picture, so that prompts may have different numbers.
             generator: of the noise, which is one for all pictures; None takes torch's own.
+            noise: (Q, 4, h, w), one for all pictures of each prompt; None draws it.
 
         Raises:
             Refused: the adapter is inside a generation or on no pipeline, or a strength is below 0.
@@ -229,12 +232,13 @@ class EZIGen(Adapter):
         strengths = torch.ones(latents.shape[:2]) if strengths is None else strengths.float().cpu()
         if bool((strengths < 0).any()):
             raise Refused("a reference's scale is the share of attention that it gets here: 0 or more")
-        device = generator.device if generator is not None else latents.device
-        noise = torch.randn(latents[:1, 0].shape, generator=generator, device=device, dtype=latents.dtype)
+        if noise is None:
+            device = generator.device if generator is not None else latents.device
+            noise = torch.randn(latents[:1, 0].shape, generator=generator, device=device, dtype=latents.dtype)
         timestep = torch.tensor([self.config.subject_timestep], device=latents.device)
-        flat, noise = latents.flatten(0, 1), noise.to(latents.device)
+        flat, noise = latents.flatten(0, 1), noise[:, None].to(latents).expand_as(latents).flatten(0, 1)
         schedule = ancestral(getattr(self._site.pipe, "scheduler", None))
-        noisy = schedule.add_noise(flat, noise.expand_as(flat), timestep.expand(len(flat)))
+        noisy = schedule.add_noise(flat, noise, timestep.expand(len(flat)))
         seen = features(self._site.unet, noisy, self.config.subject_timestep, text_states.flatten(0, 1))
         return EZIGenConditioning(
             features={path: value.reshape(*latents.shape[:2], *value.shape[1:]) for path, value in seen.items()},
@@ -360,10 +364,15 @@ def config_values(unet: Any) -> dict[str, Any]:
     return {"layers": {path: block.attn1.inner_dim for path, block in transformer_blocks(unet).items()}}
 
 
-def subject_text(phrase: str | None) -> str:
-    """What the frozen UNet is told of a subject, in training and after it (spec A.2.4)."""
-    if not phrase:
-        return ""
+def subject_text(phrase: str | None, *, verbatim: bool = False) -> str:
+    """What the frozen UNet is told of a subject, in training and after it (spec A.2.4).
+
+    Args:
+        phrase: its name.
+        verbatim: the phrase is the text, as the published script's `--subject_prompt` (spec A.4.4).
+    """
+    if not phrase or verbatim:
+        return phrase or ""
     return f"a photo of {phrase}." if phrase.lower().startswith(_ARTICLES) else f"a photo of a {phrase}."
 
 

@@ -90,7 +90,9 @@ class MIPAdapter(HeadAdapter):
     """MIP-Adapter on a stock pipeline, `plain` for the published sdxl and `plus` for sdxl_plus; spec B1.
 
     With `faithful`, phrases are empty in the negative half, as in the published inference but not in its training; by
-    default both halves have the real ones.
+    default both halves have the real ones. The two differ only where references differ in `scale`: in the negative half
+    all have the same null tokens, so with one strength s for all the sum over references of weight x s x attention is
+    s x attention, whatever the weights are, because these sum to 1. The published code has one strength for all.
     """
 
     kind = "mip"

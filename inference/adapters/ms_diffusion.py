@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from inference.adapters import layout, merge, phrases
 from inference.adapters.attention import Acting
 from inference.adapters.calls import GUIDED, UNGUIDED, Call, Half, row_index
+from inference.adapters.counts import for_each
 from inference.adapters.grounding import GroundingResampler
 from inference.adapters.heads import strengths
 from inference.adapters.reference import FULL_PICTURE, Box, Pixels, Reference
@@ -200,7 +201,7 @@ class MSDiffusion(TokenAdapter):
         """
         if not references:
             raise Refused("there are no references: give at least one, or use the pipeline without an adapter")
-        dropped = _flags(drop_images, len(references))
+        dropped = _flags(drop_images, len(references), "drop_images")
         if known is None:
             features, counts = self._features(references, dropped)
             pooled = self.pooled_phrases(references)
@@ -215,7 +216,7 @@ class MSDiffusion(TokenAdapter):
         weight = self.image_proj.proj_in.weight
         hulls = torch.tensor([reference.hull or (0.0,) * 4 for reference in references])
         placed = torch.tensor([self.faithful or reference.hull is not None for reference in references])
-        grounded = placed & ~_flags(drop_grounding_tokens, len(counts))
+        grounded = placed & ~_flags(drop_grounding_tokens, len(counts), "drop_grounding_tokens")
         queries = self.image_proj.queries(
             pooled.to(weight.device, weight.dtype),
             self._rounded(hulls).to(weight.device),
@@ -282,12 +283,10 @@ class MSDiffusion(TokenAdapter):
             Refused: the prompt does not contain a phrase.
         """
         named = [reference.phrase or "" for reference in references]
-        if self.faithful:
-            found: Sequence[phrases.Span | None] = phrases.published_spans(self.pipe.tokenizer, prompt, named)
-        else:
-            found = phrases.spans(self.pipe.tokenizer, prompt, named)
         weights = torch.zeros(len(named), _CONTEXT)
-        for row, name, span in zip(weights, named, found, strict=True):
+        for row, name, span in zip(weights, named, self.phrase_spans(prompt, named), strict=True):
+            if span is None and self.faithful:
+                continue
             if span is None:
                 raise Refused(
                     f"auto layout looks for {name!r}, which the prompt {prompt!r} does not contain as often as there "
@@ -295,6 +294,13 @@ class MSDiffusion(TokenAdapter):
                 )
             row[span[0] : span[1]] = 1 / max(span[1] - span[0], 1)
         return weights
+
+    def phrase_spans(self, prompt: str, named: Sequence[str]) -> list[phrases.Span | None]:
+        """See `Adapter.phrase_spans`."""
+        if not self.faithful:
+            return super().phrase_spans(prompt, named)
+        found = phrases.published_spans(self.pipe.tokenizer, prompt, named)
+        return [span if span != phrases.NOWHERE and span[0] < _CONTEXT else None for span in found]
 
     @contextmanager
     def generation(
@@ -420,9 +426,9 @@ def config_values(unet: Any) -> dict[str, Any]:
     return {"context_width": int(unet.config.cross_attention_dim), "layers": layers_of(unet)}
 
 
-def _flags(given: bool | Sequence[bool], count: int) -> Tensor:
+def _flags(given: bool | Sequence[bool], count: int, name: str) -> Tensor:
     """(count,) boolean; one for all is one for each."""
-    return torch.tensor([given] * count if isinstance(given, bool) else list(given))
+    return torch.tensor(for_each(given, count, f"{name} flag", "reference"))
 
 
 def _fine_masks(references: Sequence[Reference]) -> Tensor:

@@ -1,26 +1,28 @@
 """Where a phrase stands in a prompt, in tokens, by the tokenizer's own offsets.
 
-Case, punctuation, hyphens and leading articles do not matter, words do. Spans are half-open and count the start token.
+What counts as the phrase is `schemas.words`' rule. Spans are half-open and count the start token.
 """
 
-import re
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 from schemas.errors import Refused
+from schemas.words import is_plural, occurrences, words_of
 
 Span = tuple[int, int]
 
-_ARTICLES = ("a", "an", "the")
+NOWHERE: Span = (0, 0)
+"""What the published code has for a phrase that it does not find."""
+
 _TRAILING = ".!?,:"
 
 
 def spans(tokenizer: Any, prompt: str, phrases: Sequence[str]) -> list[Span | None]:
     """The tokens of each phrase in the prompt.
 
-    Two equal phrases get two occurrences, in order. Longer phrases choose first, so that `dog` is not found in
-    `hot dog` if both are asked for.
+    Two equal phrases get two occurrences, in order; a plural is an occurrence of all that are left. Longer phrases
+    choose first, so that `dog` is not found in `hot dog` if both are asked for.
 
     Args:
         tokenizer: a CLIP tokenizer of transformers, with offsets.
@@ -32,20 +34,27 @@ def spans(tokenizer: Any, prompt: str, phrases: Sequence[str]) -> list[Span | No
     """
     prompt = unicodedata.normalize("NFC", prompt)
     offsets = _offsets(tokenizer, prompt)
+    found = (None if place is None else _tokens(offsets, *place) for place in _places(prompt, phrases))
+    return list(found)
+
+
+def _places(prompt: str, phrases: Sequence[str]) -> list[Span | None]:
+    """The characters of each phrase in the prompt."""
     found: list[Span | None] = [None] * len(phrases)
-    taken: list[tuple[int, int]] = []
-    for index in sorted(range(len(phrases)), key=lambda index: -len(words_of(phrases[index]))):
-        for start, stop in _occurrences(prompt, phrases[index]):
-            if all(stop <= first or start >= last for first, last in taken):
-                taken.append((start, stop))
-                found[index] = _tokens(offsets, start, stop)
-                break
+    taken: dict[Span, list[str]] = {}
+    words = [words_of(phrase) for phrase in phrases]
+    for index in sorted(range(len(phrases)), key=lambda index: (-len(words[index]), -len("".join(words[index])))):
+        places = occurrences(prompt, phrases[index])
+        free = [(a, b) for a, b in places if all(b <= start or a >= stop for start, stop in taken)]
+        shared = [
+            place
+            for place in places
+            if taken.get(place) == words[index] and is_plural(prompt[slice(*place)], phrases[index])
+        ]
+        place = next(iter(free + shared), None)
+        if place is not None:
+            found[index], taken[place] = place, words[index]
     return found
-
-
-def contains(prompt: str, phrase: str) -> bool:
-    """Whether the prompt has the words of the phrase, in order and in one clause."""
-    return bool(_occurrences(unicodedata.normalize("NFC", prompt), phrase))
 
 
 def published_spans(tokenizer: Any, prompt: str, phrases: Sequence[str]) -> list[Span]:
@@ -72,21 +81,6 @@ def phrase_length(tokenizer: Any, phrase: str) -> int:
     return min(len(tokenizer(phrase).input_ids), int(tokenizer.model_max_length)) - 2
 
 
-def words_of(phrase: str) -> list[str]:
-    """The words that must be found, lower case, without a leading article."""
-    words = re.findall(r"\w+", unicodedata.normalize("NFC", phrase).lower())
-    return words[1:] if len(words) > 1 and words[0] in _ARTICLES else words
-
-
-def _occurrences(prompt: str, phrase: str) -> list[tuple[int, int]]:
-    words = words_of(phrase)
-    if not words:
-        return []
-    # what stands between two words of a phrase may be spaces and hyphens, but no end of a clause
-    pattern = r"(?<!\w)" + r"[^\w.,;:!?]+".join(map(re.escape, words)) + r"(?!\w)"
-    return [match.span() for match in re.finditer(pattern, prompt, re.IGNORECASE)]
-
-
 def _offsets(tokenizer: Any, prompt: str) -> list[tuple[int, int]]:
     encoded = tokenizer(prompt, return_offsets_mapping=True, truncation=True, max_length=tokenizer.model_max_length)
     return [(int(start), int(stop)) for start, stop in encoded["offset_mapping"]]
@@ -110,7 +104,7 @@ def _published_span(tokenizer: Any, words: list[str], wanted: list[str], skip: i
             skip -= 1
         else:
             position += _count(tokenizer, word)
-    return 0, 0
+    return NOWHERE
 
 
 def _published_match(word: str, wanted: str) -> bool:

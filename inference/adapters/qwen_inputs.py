@@ -145,7 +145,7 @@ def fitted(height: int, width: int, smallest: int, largest: int) -> tuple[int, i
         Refused: the aspect is beyond 1 : 200.
     """
     if max(height, width) > _LARGEST_ASPECT * min(height, width):
-        raise Refused(f"a reference is {width} x {height} pixels: thinner than 1 : {_LARGEST_ASPECT}")
+        raise Refused(f"a reference is {width} x {height} pixels: thinner than 1 : {_LARGEST_ASPECT}, crop it")
     rows, columns = max(1, round(height / CELL)), max(1, round(width / CELL))
     area = height * width
     if rows * columns * CELL**2 > largest:

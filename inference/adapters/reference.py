@@ -15,6 +15,7 @@ __all__ = ["FULL_PICTURE", "Box", "Crop", "Pixels", "Reference"]
 Box = tuple[float, float, float, float]
 Crop = Literal["face"]
 FULL_PICTURE: Box = (0.0, 0.0, 1.0, 1.0)
+_MASK_SIDE = 2048
 
 
 @dataclass(frozen=True, slots=True, eq=False, init=False)
@@ -108,17 +109,18 @@ class Reference:
 
     @property
     def mask(self) -> Mask | None:
-        """All masks as one, as large as the largest; None without."""
+        """All masks as one, as large as the largest but at most 2,048 pixels a side; None without."""
         if self.masks is None:
             return None
         if len(self.masks) == 1:
             return self.masks[0]
-        height, width = (max(sides) for sides in zip(*(mask.shape for mask in self.masks), strict=True))
+        # of a tall mask and a wide one, all would be as large as both are long
+        height, width = (
+            min(max(sides), _MASK_SIDE) for sides in zip(*(mask.shape for mask in self.masks), strict=True)
+        )
         whole = np.zeros((height, width), np.bool_)
         for mask in self.masks:
-            rows = np.arange(height) * mask.shape[0] // height
-            columns = np.arange(width) * mask.shape[1] // width
-            whole |= mask[np.ix_(rows, columns)]
+            whole |= _stretched(_stretched(mask, height, 0), width, 1)
         return whole
 
     @property
@@ -138,6 +140,14 @@ class Reference:
             float((columns[-1] + 1) / width),
             float((rows[-1] + 1) / height),
         )
+
+
+def _stretched(mask: Mask, size: int, axis: int) -> Mask:
+    """A mask of another size along an axis; a smaller one is set where anything of the larger one is."""
+    have = mask.shape[axis]
+    if have > size:
+        return np.asarray(np.logical_or.reduceat(mask, np.arange(size) * have // size, axis=axis))
+    return np.asarray(mask.take(np.arange(size) * have // size, axis=axis))
 
 
 def _boxes(boxes: Sequence[float] | Sequence[Sequence[float]], name: str) -> tuple[Box, ...]:

@@ -17,6 +17,8 @@ from inference.adapters.reference import Pixels
 from schemas.errors import Refused
 
 _WHITE = 255
+_WIDEST = 8
+"""Sides of a square, in which a picture is laid on white before it is resized to one."""
 _STABLE_DIFFUSION = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 _ANCESTRAL = {"timestep_spacing": "leading", "steps_offset": 1, "clip_sample": False, "variance_type": "fixed_small"}
 
@@ -87,16 +89,22 @@ def subject_pixels(images: Sequence[Pixels], side: int, *, squash: bool = False)
     Returns:
         (N, 3, side, side) fp32 in -1..1.
     """
-    squares = []
-    for image in images:
-        height, width = image.shape[:2]
-        if not squash and height != width:
-            top, left = (max(height, width) - height) // 2, (max(height, width) - width) // 2
-            square = np.full((max(height, width),) * 2 + (3,), _WHITE, np.uint8)
-            square[top : top + height, left : left + width] = image
-            image = square
-        squares.append(resized(image, (side, side)))
-    return to_signed(squares)
+    return to_signed([resized(image if squash else _on_white(image, _WIDEST * side), (side, side)) for image in images])
+
+
+def _on_white(image: Pixels, most: int) -> Pixels:
+    """A picture in the middle of a white square; what is longer than `most` pixels is shrunk first."""
+    height, width = image.shape[:2]
+    longest = max(height, width)
+    if height == width:
+        return image
+    if longest > most:  # a whole square around a panorama would take gigabytes
+        height, width = (max(1, round(length * most / longest)) for length in (height, width))
+        image, longest = resized(image, (height, width)), most
+    top, left = (longest - height) // 2, (longest - width) // 2
+    square = np.full((longest, longest, 3), _WHITE, np.uint8)
+    square[top : top + height, left : left + width] = image
+    return square
 
 
 def to_signed(images: Sequence[Pixels]) -> Tensor:

@@ -5,7 +5,7 @@ divided as `splits` tells, loops take their noise from torch's own generator, so
 pictures stay as VAE and blending made them, in the size that they were worked on in.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from inference.adapters.counts import check_conditions, check_generators, for_each
 from inference.adapters.editing import checked_mask, latent_mask, pasted, working_size
 from inference.adapters.inversion import inverse_scheduler, invert
 from inference.adapters.reference import Pixels
@@ -60,7 +61,7 @@ def generate(
     conditioning: "EZIGenConditioning",
     prompt: str | list[str],
     *,
-    negative_prompt: str | None = None,
+    negative_prompt: str | Sequence[str] | None = None,
     height: int | None = None,
     width: int | None = None,
     num_images_per_prompt: int = 1,
@@ -78,7 +79,8 @@ def generate(
         adapter: on a `StableDiffusionPipeline`.
         conditioning: what its `encode` made.
         prompt: one or more.
-        negative_prompt: of all passes; None takes the method's for the first and none for the loops.
+        negative_prompt: of all passes, one for all prompts or one for each; None takes the method's for the first and
+            none for the loops.
         height, width: in pixels, multiples of 8; None is the base's own size.
         num_images_per_prompt: pictures of each prompt.
         num_inference_steps: of the whole schedule.
@@ -92,19 +94,22 @@ def generate(
         callback_on_step_end: as stock pipelines take it; steps start again with each loop.
 
     Raises:
-        Refused: the adapter is on another pipeline, there is no encoder to stop by, or the split is none.
+        Refused: the adapter is on another pipeline, there is no encoder to stop by, the split is none, or there are
+            more or fewer negative prompts, conditions or generators than there are prompts and pictures.
     """
     pipe, vision = _ready(adapter, iterations)
+    negatives = _negatives(prompt, negative_prompt)
+    _check_counts(prompt, conditioning, generator, num_images_per_prompt)
     # the published loops draw from torch's own generator, whatever the seed
     loop_generator = None if adapter.faithful else generator
     with _sampler(pipe) as scheduler:
         part = _split(scheduler, num_inference_steps, split_ratio, adapter.faithful)
 
-        def run(text: str, window: Window, **options: Any) -> list[Pixels]:
+        def run(default: str, window: Window, **options: Any) -> list[Pixels]:
             with _window(adapter, window), adapter.generation(conditioning):
                 images = pipe(
                     prompt,
-                    negative_prompt=_negative(prompt, negative_prompt, text),
+                    negative_prompt=negatives(default),
                     num_images_per_prompt=num_images_per_prompt,
                     guidance_scale=guidance_scale,
                     generator=generator,
@@ -136,7 +141,7 @@ def edit(
     mask: npt.NDArray[Any],
     prompt: str | list[str],
     *,
-    negative_prompt: str | None = None,
+    negative_prompt: str | Sequence[str] | None = None,
     height: int | None = None,
     width: int | None = None,
     num_images_per_prompt: int = 1,
@@ -156,16 +161,18 @@ def edit(
     Args:
         adapter, conditioning, negative_prompt, num_images_per_prompt, num_inference_steps, guidance_scale,
         split_ratio, sim_threshold, iterations, generator, callback_on_step_end: as for `generate`.
-        source: (H, W, 3) uint8, any size.
+        source: (H, W, 3) uint8, any size; one side at most 4 times the other, unless height and width are given.
         mask: (H, W) boolean, or float in 0..1 with soft edges; where it is set the picture may change.
         prompt: what the edited picture shows.
         height, width: in which the picture is worked on; None gives its short side the size of subjects. The result
             has the size of the source.
 
     Raises:
-        Refused: as for `generate`, or the mask does not fit.
+        Refused: as for `generate`, the mask does not fit, or the picture is too thin.
     """
     pipe, vision = _ready(adapter, iterations)
+    negatives = _negatives(prompt, negative_prompt)
+    _check_counts(prompt, conditioning, generator, num_images_per_prompt)
     wanted = checked_mask(source, mask)
     faithful, side = adapter.faithful, adapter.config.resolution
     at = working_size(source.shape[:2], height, width, side, 1 if faithful else pipe.vae_scale_factor)
@@ -196,7 +203,7 @@ def edit(
             with _window(adapter, StepWindow()), adapter.generation(conditioning):
                 images = pipe(
                     prompt,
-                    negative_prompt=_negative(prompt, negative_prompt, ""),
+                    negative_prompt=negatives(""),
                     num_images_per_prompt=num_images_per_prompt,
                     guidance_scale=guidance_scale,
                     generator=generator,
@@ -243,7 +250,8 @@ def _iterate(
 
 
 def _similarity(vision: ClipVision, before: list[Pixels], after: list[Pixels]) -> list[float]:
-    a, b = (vision.pooled(clip_pixels(pictures, vision.side)).float() for pictures in (before, after))
+    # OpenAI's own crop, to the pixel: the rule to stop by was published with it
+    a, b = (vision.pooled(clip_pixels(pictures, vision.side, rounded=True)).float() for pictures in (before, after))
     return functional.cosine_similarity(a, b).tolist()
 
 
@@ -291,7 +299,26 @@ def _window(adapter: "EZIGen", window: Window) -> Iterator[None]:
         adapter.window = own
 
 
-def _negative(prompt: str | list[str], given: str | None, default: str) -> str | list[str]:
-    """A negative prompt as pipelines want it: a list where the prompts are one."""
-    text = default if given is None else given
-    return text if isinstance(prompt, str) else [text] * len(prompt)
+def _negatives(prompt: str | list[str], given: str | Sequence[str] | None) -> Callable[[str], str | list[str]]:
+    """What pipelines take as the negative prompts of a pass, by what is said where none are given: a list for a list.
+
+    Raises:
+        Refused: they are more or fewer than the prompts.
+    """
+    count = 1 if isinstance(prompt, str) else len(prompt)
+    each = None if given is None else for_each(given, count, "negative prompt")
+
+    def of_pass(default: str) -> str | list[str]:
+        texts = [default] * count if each is None else each
+        return texts[0] if isinstance(prompt, str) else texts
+
+    return of_pass
+
+
+def _check_counts(prompt: str | list[str], conditioning: "EZIGenConditioning", generator: Generator, each: int) -> None:
+    """Refuse conditions and generators of another number of prompts, and of `each` pictures of them."""
+    prompts = 1 if isinstance(prompt, str) else len(prompt)
+    if not prompts:
+        raise Refused("there is no prompt: give one, or a list of at least one")
+    check_conditions(conditioning, prompts)
+    check_generators(generator, prompts * each)

@@ -9,6 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from inference.adapters.reference import Pixels
+from inference.adapters.reference_unet import resized
+from inference.centrecrops import centre_crop
 from schemas.errors import Refused
 
 # of RGB in 0–1, OpenAI CLIP and all of OpenCLIP's that adapters use
@@ -16,28 +18,21 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
 
-def clip_pixels(images: Sequence[Pixels], side: int, *, squash: int | None = None) -> Tensor:
+def clip_pixels(images: Sequence[Pixels], side: int, *, squash: int | None = None, rounded: bool = False) -> Tensor:
     """Pictures as CLIP sees them: short side to `side` (bicubic, 8 bits), centre crop, normalised.
 
     Args:
         images: (H, W, 3) uint8 each.
         side: of the crop.
         squash: first resize to a square of this side, whatever the aspect, as MS-Diffusion does.
+        rounded: see `centre_crop`; what was published with OpenAI's own code needs it.
 
     Returns:
         (B, 3, side, side) fp32.
     """
-    crops = []
-    for image in images:
-        picture = Image.fromarray(np.ascontiguousarray(image))
-        if squash is not None:
-            picture = picture.resize((squash, squash), Image.Resampling.BICUBIC)
-        width, height = picture.size
-        short = min(width, height)
-        width, height = int(side * width / short), int(side * height / short)
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-        left, top = (width - side) // 2, (height - side) // 2
-        crops.append(np.asarray(picture.crop((left, top, left + side, top + side))))
+    if squash is not None:
+        images = [resized(image, (squash, squash), Image.Resampling.BICUBIC) for image in images]
+    crops = [centre_crop(image, side, side, rounded=rounded) for image in images]
     pixels = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
     return (pixels - torch.tensor(MEAN).reshape(3, 1, 1)) / torch.tensor(DEVIATION).reshape(3, 1, 1)
 

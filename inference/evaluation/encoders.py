@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from inference.adapters.reading import Mask, Pixels
+from inference.centrecrops import centre_crop
 from inference.evaluation.metrics import Floats, Metric
 from inference.models.crops import cut_out
 from inference.models.entry import Entry
@@ -148,12 +148,8 @@ def crop(picture: Pixels, kind: str, side: int) -> Pixels:
     The short side becomes `side` for CLIP, 8/7 of it for DINO (256 for 224), bicubic on 8 bits with antialiasing; the
     middle is cut out. Rounding is torchvision's, with which the papers' were made.
     """
-    height, width = picture.shape[:2]
     short = side if kind == "clip" else round(side * 8 / 7)
-    scaled = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
-    image = Image.fromarray(np.ascontiguousarray(picture)).resize(scaled, Image.Resampling.BICUBIC)
-    left, top = round((scaled[0] - side) / 2), round((scaled[1] - side) / 2)
-    return np.asarray(image.crop((left, top, left + side, top + side)))
+    return centre_crop(picture, short, side, rounded=True)
 
 
 def without(picture: Pixels, area: Mask) -> Pixels:

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from curation.compose import Shelf, image_sample, video_sample
 from curation.config import Compose
-from curation.mentions import plural, readable, spans, template
+from curation.mentions import readable, spans, template
+from schemas.words import plural
 
 
 def said(caption: str, phrase: str) -> list[str]:

@@ -27,6 +27,7 @@ class Purpose(IntEnum):
     OFFSET = 8
     VARIANT = 9
     CHOICE = 10
+    SUBJECT_NOISE = 11
 
 
 def generator(seed: int, number: int, purpose: Purpose, *, stream: int = 0, part: int = 0) -> np.random.Generator:

@@ -11,7 +11,7 @@ from inference.adapters import ezigen
 from inference.adapters.ezigen import EZIGenConditioning, EZIGenConfig, subject_text
 from inference.adapters.reference import Pixels
 from inference.adapters.reference_unet import subject_pixels
-from training.data.draws import Purpose, generator
+from training.data.draws import Purpose, generator, noise
 from training.latents import latents_of, posterior_of, sampled, states_of, stored_pictures
 from training.methods.method import Method
 from training.recipes.recipe import Recipe
@@ -19,7 +19,7 @@ from training.views.example import Example
 
 
 class EZIGen(Method):
-    """See `Method`. Dropped subjects are not seen, or are zeros as published (`faithful`)."""
+    """See `Method`. With `faithful`, dropped subjects are zeros, and the noise of subjects is fresh, as published."""
 
     kind = "ezigen"
     # to go on until the picture stands still takes an encoder that training lacks
@@ -52,7 +52,11 @@ class EZIGen(Method):
         adapter.faithful = recipe.adapter.faithful
 
     def conditions(self, adapter: ezigen.EZIGen, examples: Sequence[Example], seed: int) -> EZIGenConditioning:
-        """See `Method.conditions`. The noise of the subjects is that of generation, one for all."""
+        """See `Method.conditions`.
+
+        The noise of the subjects is the same in every step. With `faithful` each example has its own, fresh in every
+        step and one for all its subjects, as published (spec A.1.3-3).
+        """
         pipe = adapter.pipe
         counts = [len(example.references) for example in examples]
         owners = [example for example in examples for _ in example.references]
@@ -71,7 +75,9 @@ class EZIGen(Method):
             latents = sampled(torch.cat(kept).to(pipe.unet.device), draws)
         laid = [_laid(values, counts) for values in (latents, states_of(pipe, texts, owners))]
         strengths = _laid(torch.ones(sum(counts)), counts)
-        conditions = adapter.condition(*laid, strengths=strengths, generator=torch.Generator().manual_seed(0))
+        fresh = _fresh(examples, latents.shape[1:], seed) if adapter.faithful else None
+        fixed = torch.Generator().manual_seed(0)
+        conditions = adapter.condition(*laid, strengths=strengths, generator=fixed, noise=fresh)
         return adapter.without_subjects(conditions, torch.tensor([example.drops.image for example in examples]))
 
 
@@ -83,6 +89,11 @@ def _draws(examples: Sequence[Example], shape: Sequence[int], seed: int) -> Tens
         for at in range(len(example.references))
     ]
     return torch.from_numpy(np.stack(drawn))
+
+
+def _fresh(examples: Sequence[Example], shape: Sequence[int], seed: int) -> Tensor:
+    """Noise for the subjects of each example, (B, *shape)."""
+    return torch.from_numpy(noise(seed, [example.position for example in examples], shape, Purpose.SUBJECT_NOISE))
 
 
 def _laid(values: Tensor, counts: Sequence[int]) -> Tensor:

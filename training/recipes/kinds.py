@@ -68,7 +68,8 @@ class SubjectSizes:
 
     Attributes:
         resolution: of the squares that subjects are read in, pixels.
-        faithful: dropped subjects stay as zeros, and are squashed to squares, as published.
+        faithful: dropped subjects stay as zeros, subjects are squashed to squares, and their noise is fresh in every
+            step, as published.
     """
 
     resolution: int = 512

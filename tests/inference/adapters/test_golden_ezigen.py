@@ -72,7 +72,7 @@ def adapter(golden):
 
 def encoded(adapter, golden, seed):
     """As the published code reads the subject: with torch's own generator, which then goes on in the loops."""
-    subject = Reference((golden["input.subject"].numpy(),), "dog")
+    subject = Reference((golden["input.subject"].numpy(),), "a photo of a dog.")
     return adapter.encode([subject], generator=torch.default_generator.manual_seed(seed))
 
 

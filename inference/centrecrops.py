@@ -1,0 +1,41 @@
+"""The square in the middle of a picture that image encoders see. Pure functions."""
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+Pixels = npt.NDArray[np.uint8]
+
+_LARGEST_ASPECT = 64
+"""Longer pictures are cut before they are resized: whole, a strip of 20,000 x 1 would take gigabytes."""
+
+
+def centre_crop(picture: Pixels, short: int, side: int, *, rounded: bool = False) -> Pixels:
+    """The middle of a picture whose short side is resized first, bicubic on 8 bits with antialiasing.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        short: what the short side becomes, pixels; the long one is rounded down, as torchvision and transformers do.
+        side: of the square, at most `short`.
+        rounded: where the middle lies between two pixels, round to even, as torchvision does (OpenAI's CLIP, DINO);
+            otherwise down, as transformers does.
+
+    Returns:
+        (side, side, 3) uint8.
+    """
+    picture = _shortened(picture)
+    height, width = picture.shape[:2]
+    scaled = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    if scaled != image.size:
+        image = image.resize(scaled, Image.Resampling.BICUBIC)
+    left, top = ((round(gap / 2) if rounded else gap // 2) for gap in (scaled[0] - side, scaled[1] - side))
+    return np.asarray(image.crop((left, top, left + side, top + side)))
+
+
+def _shortened(picture: Pixels) -> Pixels:
+    """The middle of a strip, still much longer than what is seen of it; other pictures as they are."""
+    height, width = picture.shape[:2]
+    most = _LARGEST_ASPECT * min(height, width)
+    top, left = max(0, height - most) // 2, max(0, width - most) // 2
+    return picture[top : top + min(height, most), left : left + min(width, most)]
