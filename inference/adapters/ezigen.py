@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor, nn
 from torch.nn import functional
 
 from inference.adapters import merge, transfer
 from inference.adapters.adapter import Adapter
 from inference.adapters.attention import Acting, split_heads
-from inference.adapters.calls import Call
+from inference.adapters.calls import Call, bare
 from inference.adapters.reference import Reference
 from inference.adapters.reference_unet import ancestral, features, subject_pixels, transformer_blocks, vae_latents
 from inference.adapters.tokens import Rows, rows_of, tree
@@ -171,6 +172,7 @@ class EZIGen(Adapter):
         self.image_encoder: ClipVision | None = None
         self._acting = Acting()
         self._slots: dict[str, FeatureSlot] = {}
+        self._seats: list[tuple[str, Any, FeatureSlot]] = []  # path, block, slot
         self._bound: tuple[Any, ...] | None = None
 
     def layer(self, path: str) -> Any:
@@ -224,8 +226,7 @@ class EZIGen(Adapter):
         """
         if self._generation is not None:
             raise Refused("the ezigen adapter cannot read references inside a generation: encode them before")
-        if self._site is None:
-            raise Refused(f"the {self.kind} adapter is on no pipeline: call attach(pipe) first")
+        site = self._attached_site()
         strengths = torch.ones(latents.shape[:2]) if strengths is None else strengths.float().cpu()
         if bool((strengths < 0).any()):
             raise Refused("a reference's scale is the share of attention that it gets here: 0 or more")
@@ -233,9 +234,9 @@ class EZIGen(Adapter):
         noise = torch.randn(latents[:1, 0].shape, generator=generator, device=device, dtype=latents.dtype)
         timestep = torch.tensor([self.config.subject_timestep], device=latents.device)
         flat, noise = latents.flatten(0, 1), noise.to(latents.device)
-        schedule = ancestral(getattr(self._site.pipe, "scheduler", None))
+        schedule = ancestral(getattr(site.pipe, "scheduler", None))
         noisy = schedule.add_noise(flat, noise.expand_as(flat), timestep.expand(len(flat)))
-        seen = features(self._site.unet, noisy, self.config.subject_timestep, text_states.flatten(0, 1))
+        seen = features(site.unet, noisy, self.config.subject_timestep, text_states.flatten(0, 1))
         return EZIGenConditioning(
             features={path: value.reshape(*latents.shape[:2], *value.shape[1:]) for path, value in seen.items()},
             strengths=strengths,
@@ -263,7 +264,6 @@ class EZIGen(Adapter):
     def install(self, unet: Any) -> None:
         """See `Adapter.install`."""
         blocks = transformer_blocks(unet)
-        base = getattr(unet, "_orig_mod", unet)
         if unet.config.in_channels != _LATENT_CHANNELS:
             raise Refused(f"this UNet takes {unet.config.in_channels} channels, as inpainting does: use a plain base")
         for path in sorted(set(self.config.layers) ^ set(blocks)):
@@ -278,24 +278,40 @@ class EZIGen(Adapter):
                 )
             if isinstance(getattr(block, "fuser", None), nn.Module):
                 raise Refused(f"{path} is GLIGEN's, whose place EZIGen needs: use a base without it")
+            if not isinstance(getattr(block, "fuser", Fuser()), Fuser):
+                raise Refused(f"{path} has a fuser of another kind, a {type(block.fuser).__name__}: take it off first")
+            _check_block(path, bare(block))
         for path, block in blocks.items():
             if not hasattr(block, "fuser"):
                 block.fuser = Fuser()
             self._slots[path] = FeatureSlot(self._acting, self.layer(path), block.attn1.heads)
             block.fuser.slots.append(self._slots[path])
-        base.position_net = _no_objects
+        bare(unet).position_net = _no_objects
+        self._seats = [(path, bare(block), self._slots[path]) for path, block in blocks.items()]
+
+    def check(self, unet: Any, *, first: bool) -> None:
+        """See `Adapter.check`."""
+        for path, block, slot in self._seats:
+            fuser = getattr(block, "fuser", None)
+            if type(fuser) is not Fuser or slot not in fuser.slots:
+                raise Refused(_lost(f"{path}.fuser", fuser))
+            _check_block(path, block)
+        if getattr(unet, "position_net", None) is not _no_objects:
+            raise Refused(_lost("the UNet's position_net", getattr(unet, "position_net", None)))
 
     def uninstall(self, unet: Any) -> None:
-        """See `Adapter.uninstall`."""
-        blocks = transformer_blocks(unet)
-        for path, slot in self._slots.items():
-            block = blocks[path]
-            block.fuser.slots.remove(slot)
-            if not block.fuser.slots:
-                del block.fuser
-        if not any(hasattr(block, "fuser") for block in blocks.values()):
-            del getattr(unet, "_orig_mod", unet).position_net
-        self._slots = {}
+        """See `Adapter.uninstall`. What others have put in place of the adapter's stays."""
+        base, left = bare(unet), False
+        for _, block, slot in self._seats:
+            fuser = getattr(block, "fuser", None)
+            if isinstance(fuser, Fuser):
+                fuser.slots = [other for other in fuser.slots if other is not slot]
+                if not fuser.slots:
+                    del block.fuser
+                left = left or bool(fuser.slots)
+        if not left and getattr(base, "position_net", None) is _no_objects:
+            del base.position_net
+        self._slots, self._seats = {}, []
         self.after()
 
     def before(self, call: Call, conditioning: EZIGenConditioning, *, acts: bool) -> None:
@@ -370,6 +386,27 @@ def subject_text(phrase: str | None) -> str:
 def _laid(rows: Rows, values: Tensor) -> Tensor:
     """What each row has of values per prompt; a view where all prompts share them, because these are large."""
     return values.expand(len(rows.prompt), *values.shape[1:]) if len(values) == 1 else rows.pick(values)
+
+
+def _check_block(path: str, block: Any) -> None:
+    """Refuse a block that may not call its fuser.
+
+    Raises:
+        Refused: its class has another way of computing than diffusers' own.
+    """
+    if type(block).forward is not BasicTransformerBlock.forward:
+        raise Refused(
+            f"{path} was made a {type(block).__qualname__} of {type(block).__module__}, which does not call what EZIGen "
+            "puts into blocks: take off what patched it, such as token merging"
+        )
+
+
+def _lost(place: str, found: Any) -> str:
+    now = "is gone" if found is None else f"is a {type(found).__name__} of another's now"
+    return (
+        f"{place}, by which the ezigen adapter acts, {now}, so that references would have no effect: call detach(), and "
+        "attach(pipe) again"
+    )
 
 
 def _no_objects() -> None:
