@@ -192,7 +192,8 @@ class Adapter(nn.Module, ABC):
                 "generation(), or call detach() first"
             )
         self.install(unet)
-        hook = unet.register_forward_pre_hook(self._before, with_kwargs=True)
+        # where the UNet is compiled from now on the hook breaks the graph, instead of being compiled for every step
+        hook = unet.register_forward_pre_hook(torch.compiler.disable(self._before), with_kwargs=True)
         self._site = Site(pipe, unet, hook)
         return self
 

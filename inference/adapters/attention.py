@@ -251,8 +251,8 @@ def keep_in(path: str, attn: Any, slot: Slot, *, kind: str) -> None:
         return
     if not _computes_stock(attn, processor):
         raise Refused(
-            f"{path} has a {_name(processor)} in place of the {kind} adapter's processor, so that references would have "
-            f"no effect: {_remedy(attn)}, or take the adapter off with detach()"
+            f"{path} has a {_name(processor)} in place of the {kind} adapter's processor, so that references would "
+            f"have no effect: {_remedy(attn)}, or take the adapter off with detach()"
         )
     if not isinstance(processor, CrossAttention):
         processor = CrossAttention(processor)

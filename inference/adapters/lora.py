@@ -154,7 +154,7 @@ class LowRankSwitch:
                 self._places.append(_Place(owner, own, addition))
         # sums stay for one run, so that what is done to the UNet between two runs is done to its own weights
         self._last = False
-        self._run_ends = unet.register_forward_hook(self._rest)
+        self._run_ends = unet.register_forward_hook(torch.compiler.disable(self._rest))
 
     @property
     def fused(self) -> int:
