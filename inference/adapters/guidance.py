@@ -46,6 +46,11 @@ def reference_guidance(pipe: Any, scale: float) -> Iterator[None]:
     unet: Any = getattr(pipe, "unet", None)
     if unet is None:
         raise Refused(f"reference guidance needs the pipeline that runs, not a {type(pipe).__name__}")
+    if hasattr(type(pipe), "do_perturbed_attention_guidance"):
+        raise Refused(
+            f"references and perturbed attention cannot both guide: a {type(pipe).__name__} cannot be guided by "
+            "references, the pipeline without PAG can"
+        )
     # adapters and this may be on either of a compiled UNet and what it was compiled from
     core = bare(unet)
     if core in _GUIDED:
@@ -56,8 +61,6 @@ def reference_guidance(pipe: Any, scale: float) -> Iterator[None]:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         if not getattr(pipe, "do_classifier_free_guidance", False):
             return None
-        if getattr(pipe, "do_perturbed_attention_guidance", False):
-            raise Refused("references and perturbed attention cannot both guide: give pag_scale=0")
         rows = (args[0] if args else kwargs["sample"]).shape[0]
         _WIDENED[core] = _THREE
         return _widened(args, rows), _widened(kwargs, rows)

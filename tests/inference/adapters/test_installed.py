@@ -66,12 +66,19 @@ def made(base):
     return out
 
 
+@pytest.fixture(autouse=True)
+def detached(made):
+    """What one test leaves attached is not the next one's fault."""
+    yield
+    for adapter, *_ in made.values():
+        adapter.detach()
+
+
 @pytest.fixture
 def attached(pipe, made, kind):
     adapter, *rest = made[kind]
-    yield adapter.attach(pipe), *rest
     adapter.scale = 1.0
-    adapter.detach()
+    return adapter.attach(pipe), *rest
 
 
 def picture(pipe, **options) -> np.ndarray:
@@ -173,6 +180,7 @@ def test_between_two_runs_of_one_generation_processors_are_taken_in_or_refused(p
         on_cross_attentions(pipe, Mine)
         with pytest.raises(Refused, match="has a Mine in place of the mip adapter's processor"):
             picture(pipe)
+    on_cross_attentions(pipe, AttnProcessor2_0)
     with pytest.raises(Refused, match="another UNet"), adapter.generation(conditions):
         pipe.unet = copy.deepcopy(pipe.unet)
         picture(pipe)
@@ -373,8 +381,8 @@ def test_perturbed_attention_guidance_has_the_positive_half_twice(pipe, attached
     np.testing.assert_allclose(guided[:1], alone, atol=1e-3)
     assert np.abs(guided - unguided).max() > 1e-3
     assert np.abs(guided - picture(pag, pag_scale=3.0, **pair)).max() > 1e-2
-    with pytest.raises(Refused, match="pag_scale=0"), adapter.generation(conditions), reference_guidance(pag, 2.0):
-        picture(pag, pag_scale=3.0)
+    with pytest.raises(Refused, match="pipeline without PAG can"), reference_guidance(pag, 2.0):
+        pass
     assert np.array_equal(picture(pipe), plain)
 
 
