@@ -15,6 +15,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
 
 from inference.adapters.attention import attentions, check_projections
 from inference.adapters.tokens import tree
@@ -152,9 +153,7 @@ class LowRankSwitch:
                 addition: Any = layers.get_submodule(f"{path}.{name}")
                 owner, own = (attn.to_out, "0") if name == "to_out" else (attn, name)
                 self._places.append(_Place(owner, own, addition))
-        # sums stay for one run, so that what is done to the UNet between two runs is done to its own weights
-        self._last = False
-        self._run_ends = unet.register_forward_hook(torch.compiler.disable(self._rest))
+        self._run_ends: RemovableHandle | None = None
 
     @property
     def fused(self) -> int:
@@ -188,7 +187,12 @@ class LowRankSwitch:
             fuse: sum them with the weights where that is possible.
             last: the sums are taken out after the call of the UNet that follows.
         """
-        self._last = last
+        self._apply(strength, fuse=fuse)
+        # so that what is done to the UNet between two runs is done to its own weights
+        if last and self.fused and self._run_ends is None:
+            self._run_ends = self._unet.register_forward_hook(self._rest)
+
+    def _apply(self, strength: float, *, fuse: bool) -> None:
         if self._asked == (strength, fuse):
             return
         self.off()
@@ -203,19 +207,20 @@ class LowRankSwitch:
                 place.live = True
 
     def _rest(self, *_: Any) -> None:
-        if self._last and self.fused:
-            self.off()
+        self.off()
 
     def off(self) -> None:
         """Add nothing to any projection."""
         self._asked = None
+        if self._run_ends is not None:
+            self._run_ends.remove()
+            self._run_ends = None
         for place in self._places:
             place.off()
 
     def remove(self) -> None:
         """Turn off, and leave the UNet."""
         self.off()
-        self._run_ends.remove()
         for place in self._places:
             place.hook.remove()
         self._places = []

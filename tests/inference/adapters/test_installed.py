@@ -22,6 +22,7 @@ from peft import LoraConfig
 from inference.adapters.attention import CrossAttention, cross_attentions
 from inference.adapters.guidance import reference_guidance
 from inference.adapters.ip_adapter import IPAdapter
+from inference.adapters.windows import StepWindow
 from inference.pipeline import ReferencePipeline
 from schemas.errors import Refused
 
@@ -72,12 +73,12 @@ def detached(made):
     yield
     for adapter, *_ in made.values():
         adapter.detach()
+        adapter.scale, adapter.window = 1.0, StepWindow()
 
 
 @pytest.fixture
 def attached(pipe, made, kind):
     adapter, *rest = made[kind]
-    adapter.scale = 1.0
     return adapter.attach(pipe), *rest
 
 
