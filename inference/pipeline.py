@@ -210,7 +210,8 @@ class ReferencePipeline:
             options: whatever else the pipeline takes, such as `image`, or an adapter with a loop of its own.
 
         Raises:
-            Refused: no references were set, or an argument is out of range, unknown, or does not go with the others.
+            Refused: no references were set; an argument is out of range, unknown, or does not go with the others; or
+                something has displaced the adapter, see `Adapter.check_installed`.
         """
         request = Request(
             prompt=prompt,
@@ -314,6 +315,12 @@ class ReferencePipeline:
             )
 
     def _make(self, method: Callable[..., Any], request: Request, *pictures: Any) -> Generated:
+        # before anything is computed for it
+        if self.adapter.attached and self.adapter.pipe is not self.pipe:
+            raise Refused(
+                f"the {self.adapter.kind} adapter was put on another pipeline: make a ReferencePipeline of that one"
+            )
+        self.adapter.check_installed()
         arguments, seeds = request.arguments(method, self.pipe), request.seeds()
         arguments["generator"] = request.generator if seeds is None else generators(seeds)
         with self._guided(request.reference_guidance_scale):

@@ -20,11 +20,14 @@ inpainting and offloading are the stock ones. Rows of a batch are half-major, th
 as stock pipelines order them. The hook lies outside what `unet.compile_repeated_blocks()` compiles, and outside
 `torch.compile(unet)` if the adapter is attached to the compiled module; in the other order it breaks the graph once.
 
+What `install` put in is looked at when a generation begins and in every call of the UNet (`Adapter.check`): stock
+processors that displaced ours are taken in, what would leave references without effect is refused.
+
 `guidance.reference_guidance` gives references a guidance scale of their own, beside the pipeline's for the text.
 
-Adapters of another kind override `Adapter.install`, `uninstall` and `before`: `before` sees every UNet call and may
-change its keyword arguments, which is enough for EZIGen's features of the frozen UNet (through the blocks' GLIGEN
-hook), LoRA weights switched with the adapter, tokens in a transformer's sequence, or modulation.
+Adapters of another kind override `Adapter.install`, `check`, `uninstall` and `before`: `before` sees every UNet call
+and may change its keyword arguments, which is enough for EZIGen's features of the frozen UNet (through the blocks'
+GLIGEN hook), LoRA weights switched with the adapter, tokens in a transformer's sequence, or modulation.
 
 `inference.pipeline.ReferencePipeline` asks an adapter, whatever its kind: `reads` says what changes its conditions,
 `for_prompts` fits them to prompts, and `generate` and `edit` run; an adapter with loops of its own overrides these two.

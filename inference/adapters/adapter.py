@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from inference.adapters import guidance, phrases, weights
-from inference.adapters.calls import Call, Generation, Half
+from inference.adapters.calls import Call, Generation, Half, bare, running_pipeline
 from inference.adapters.counts import check_conditions
 from inference.adapters.reading import Mask, Pixels
 from inference.adapters.reference import Reference
@@ -148,6 +148,19 @@ class Adapter(nn.Module, ABC):
     def uninstall(self, unet: Any) -> None:
         """Take out what `install` put in, and put the stock objects back."""
 
+    def check(self, unet: Any, *, first: bool) -> None:
+        """See that what `install` put in is still there, and put it back where that changes nothing else.
+
+        It is called before every call of the UNet in which the adapter has a strength, and must not wait for a device.
+
+        Args:
+            unet: that the adapter is on.
+            first: whether a generation starts here, or a run of the pipeline inside one.
+
+        Raises:
+            Refused: something has displaced or removed it; the message says what, where, and the remedy.
+        """
+
     @abstractmethod
     def before(self, call: Call, conditioning: Any, *, acts: bool) -> None:
         """Get ready for one call of the UNet.
@@ -168,9 +181,7 @@ class Adapter(nn.Module, ABC):
         Raises:
             Refused: it is attached to none.
         """
-        if self._site is None:
-            raise Refused(f"the {self.kind} adapter is on no pipeline: call attach(pipe) first")
-        return self._site.pipe
+        return self._attached_site().pipe
 
     @property
     def attached(self) -> bool:
@@ -188,11 +199,17 @@ class Adapter(nn.Module, ABC):
         """
         unet = getattr(pipe, "unet", pipe)
         if self._site is not None:
-            if self._site.pipe is pipe and self._site.unet is unet:
+            if bare(self._site.unet) is not bare(unet):
+                raise Refused(f"this {self.kind} adapter is on another pipeline: call detach() first")
+            if self._site.pipe is pipe:
                 return self
-            raise Refused(f"this {self.kind} adapter is on another pipeline: call detach() first")
+            raise Refused(
+                f"this {self.kind} adapter is on the same UNet through another pipeline: call either of them inside "
+                "generation(), or call detach() first"
+            )
         self.install(unet)
-        hook = unet.register_forward_pre_hook(self._before, with_kwargs=True)
+        # where the UNet is compiled from now on the hook breaks the graph, instead of being compiled for every step
+        hook = unet.register_forward_pre_hook(torch.compiler.disable(self._before), with_kwargs=True)
         self._site = Site(pipe, unet, hook)
         return self
 
@@ -204,6 +221,46 @@ class Adapter(nn.Module, ABC):
             self._site = None
         return self
 
+    def check_installed(self, pipe: Any = None) -> None:
+        """See that the adapter is on the pipeline as `attach` left it, which every generation begins with.
+
+        What displaces it without changing what it computes, such as attention slicing, is taken in.
+
+        Args:
+            pipe: that will run; None for the one that the adapter is attached to.
+
+        Raises:
+            Refused: references would have no effect, or not the whole; the message names what has displaced the
+                adapter, where, and the remedy. `detach` works all the same.
+        """
+        site = self._attached_site()
+        self._check_site(site.pipe if pipe is None else pipe)
+        if self._has_strength:
+            self.check(site.unet, first=True)
+
+    def _check_site(self, pipe: Any) -> None:
+        site = self._attached_site()
+        unet = getattr(pipe, "unet", pipe)
+        if bare(unet) is not bare(site.unet):
+            raise Refused(
+                f"the {type(pipe).__name__} has another UNet than the one that the {self.kind} adapter is on: call "
+                "detach(), and attach(pipe) to the pipeline as it is now"
+            )
+        if site.hook.id not in site.unet._forward_pre_hooks:
+            raise Refused(
+                f"the hook of the {self.kind} adapter was taken off the UNet: call detach(), and attach(pipe) again"
+            )
+
+    def _attached_site(self) -> Site:
+        if self._site is None:
+            raise Refused(f"the {self.kind} adapter is on no pipeline: call attach(pipe) first")
+        return self._site
+
+    @property
+    def _has_strength(self) -> bool:
+        """Whether it may change anything. If not, it may as well have been displaced."""
+        return self.scale != 0 or self.faithful
+
     @contextmanager
     def generation(
         self, conditioning: Any, *, pipe: Any = None, halves: tuple[Half, ...] | None = None
@@ -214,19 +271,23 @@ class Adapter(nn.Module, ABC):
 
         Args:
             conditioning: what `encode` made.
-            pipe: the pipeline that runs, if it is another around the same UNet, such as img2img.
+            pipe: the pipeline that runs, if it is another around the same UNet, such as img2img. A diffusers pipeline
+                is recognised without it.
             halves: parts of the batch, in order; None asks the pipeline, and without one all rows are positive.
 
         Raises:
-            Refused: the adapter is on no pipeline, or inside a generation already.
+            Refused: the adapter is on no pipeline, or inside a generation already, or see `check_installed`.
         """
-        if self._site is None:
-            raise Refused(f"the {self.kind} adapter is on no pipeline: call attach(pipe) first")
+        site = self._attached_site()
         if self._generation is not None:
             raise Refused(f"the {self.kind} adapter is inside a generation already")
-        self._generation = Generation(conditioning, pipe if pipe is not None else self._site.pipe, halves)
+        pipe = pipe if pipe is not None else site.pipe
+        self.check_installed(pipe)
+        self._generation = Generation(conditioning, pipe, halves)
         try:
             yield
+            # the UNet was exchanged inside: what another one made has no references in it
+            self._check_site(pipe)
         finally:
             self._generation = None
             self.after()
@@ -237,7 +298,9 @@ class Adapter(nn.Module, ABC):
         generation = self._generation
         if generation is None:
             return None
-        call = generation.read(args, dict(kwargs), guidance.halves_of(unet))
+        call = generation.read(args, dict(kwargs), guidance.halves_of(unet), running_pipeline(unet))
+        if self._has_strength:
+            self.check(unet, first=call.step == 0)
         acts = self.scale != 0 and call.step in self.window.resolve(call.steps)
         self.before(call, generation.conditioning, acts=acts)
         return args, call.kwargs

@@ -8,6 +8,9 @@ import torch
 from diffusers.models.attention_processor import (
     AttnProcessor,
     AttnProcessor2_0,
+    FusedAttnProcessor2_0,
+    PAGCFGIdentitySelfAttnProcessor2_0,
+    PAGIdentitySelfAttnProcessor2_0,
     SlicedAttnProcessor,
     XFormersAttnProcessor,
 )
@@ -16,8 +19,13 @@ from torch import Tensor
 from inference.adapters import merge
 from schemas.errors import Refused
 
-# what all of these compute is what `CrossAttention` computes for the text
+# what all of these compute is what `CrossAttention` computes for the text, by the layer's own projections
 _STOCK = (AttnProcessor2_0, AttnProcessor, SlicedAttnProcessor, XFormersAttnProcessor)
+
+# a pipeline of perturbed attention guidance puts these in while it runs; they use the layer's own projections, too
+_PERTURBED = (PAGCFGIdentitySelfAttnProcessor2_0, PAGIdentitySelfAttnProcessor2_0)
+
+_PLAIN = "pipe.unet.set_attn_processor(AttnProcessor2_0()), of diffusers.models.attention_processor"
 
 
 class Acting:
@@ -38,6 +46,8 @@ class Slot(ABC):
 
     def __init__(self, acting: Acting) -> None:
         self.acting = acting
+        # all slots of the cross-attention, this one among them: whatever processor runs them has this very list
+        self.beside: list[Slot] = []
 
     @abstractmethod
     def add(self, attn: Any, query: Tensor, text_key: Tensor, text: Tensor) -> Tensor:
@@ -58,11 +68,12 @@ class CrossAttention:
     """A cross-attention processor: the stock one where no adapter acts, else text attention plus what slots add.
 
     Args:
-        stock: the processor that was there; it is kept, called and put back.
+        stock: the processor that was there; it is kept, called and put back. None for diffusers' own, because
+            `unload_ip_adapter` makes processors of the classes that it finds, without arguments.
     """
 
-    def __init__(self, stock: Any) -> None:
-        self.stock = stock
+    def __init__(self, stock: Any = None) -> None:
+        self.stock = AttnProcessor2_0() if stock is None else stock
         self.slots: list[Slot] = []
 
     def __call__(
@@ -86,12 +97,14 @@ class CrossAttention:
             Of the shape of `hidden_states`.
         """
         if encoder_hidden_states is None or not any(slot.acting.acts for slot in self.slots):
+            # the sliced processor knows no temb, which transformer blocks do not give either
+            options = {} if temb is None else {"temb": temb}
             return self.stock(  # type: ignore[no-any-return]
                 attn,
                 hidden_states,
                 encoder_hidden_states=encoder_hidden_states,
                 attention_mask=attention_mask,
-                temb=temb,
+                **options,
             )
         residual = hidden_states
         if attn.spatial_norm is not None:
@@ -105,7 +118,8 @@ class CrossAttention:
             attention_mask = attention_mask.view(rows, attn.heads, -1, attention_mask.shape[-1])
         if attn.group_norm is not None:
             hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
-        query, key, value = queries(attn, hidden_states), *text_keys_values(attn, encoder_hidden_states)
+        fused = type(self.stock) is FusedAttnProcessor2_0
+        query, key, value = queries(attn, hidden_states), *text_keys_values(attn, encoder_hidden_states, fused=fused)
         text = merge.attend(query, key, value, attention_mask).to(query.dtype)
         out = text
         for slot in self.slots:
@@ -128,11 +142,18 @@ def queries(attn: Any, hidden_states: Tensor) -> Tensor:
     return query if attn.norm_q is None else attn.norm_q(query)
 
 
-def text_keys_values(attn: Any, states: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys and values of text states (B, S, text width) by the layer's own projections, (B, H, S, D) each."""
+def text_keys_values(attn: Any, states: Tensor, *, fused: bool = False) -> tuple[Tensor, Tensor]:
+    """Keys and values of text states (B, S, text width) by the layer's own projections, (B, H, S, D) each.
+
+    Args:
+        attn: diffusers' `Attention`.
+        states: of the text.
+        fused: by the one projection that `fuse_qkv_projections` has made of both.
+    """
     if attn.norm_cross:
         states = attn.norm_encoder_hidden_states(states)
-    key, value = split_heads(attn.to_k(states), attn.heads), split_heads(attn.to_v(states), attn.heads)
+    both = attn.to_kv(states).chunk(2, dim=-1) if fused else (attn.to_k(states), attn.to_v(states))
+    key, value = (split_heads(one, attn.heads) for one in both)
     return (key if attn.norm_k is None else attn.norm_k(key)), value
 
 
@@ -168,21 +189,37 @@ def cross_attentions(unet: Any) -> dict[str, Any]:
     return {path: attn for path, attn in attentions(unet).items() if getattr(attn, "is_cross_attention", False)}
 
 
-def check_stock(modules: Mapping[str, Any]) -> None:
+def check_stock(modules: Mapping[str, Any], *, kind: str = "adapter") -> None:
     """Refuse attentions that compute something else than the stock ones.
 
     Args:
         modules: of `attentions` or `cross_attentions`.
+        kind: of the adapter, for the message.
+
+    Raises:
+        Refused: another kind of processor is installed, and the remedy.
+    """
+    for path, attn in modules.items():
+        if not _computes_stock(attn, attn.processor):
+            raise Refused(f"{path} has a {_name(attn.processor)}, which {kind} would displace: {_remedy(attn)}")
+
+
+def check_projections(modules: Mapping[str, Any], *, kind: str) -> None:
+    """Refuse attentions that do not compute by their own `to_q`, `to_k`, `to_v` and `to_out`, to which a LoRA adds.
+
+    Args:
+        modules: of `attentions`.
+        kind: of the adapter, for the message.
 
     Raises:
         Refused: another kind of processor is installed, and the remedy.
     """
     for path, attn in modules.items():
         processor = attn.processor
-        if not isinstance(processor, CrossAttention) and type(processor) not in _STOCK:
+        processor = processor.stock if isinstance(processor, CrossAttention) else processor
+        if type(processor) not in _STOCK and type(processor) not in _PERTURBED:
             raise Refused(
-                f"{path} has a {type(processor).__name__}, which an adapter would displace: unload what installed it "
-                "(pipe.unload_ip_adapter(), pipe.unfuse_qkv_projections() or unet.set_default_attn_processor())"
+                f"{path} has a {_name(processor)}, which the LoRA of {kind} has no effect beside: {_remedy(attn)}"
             )
 
 
@@ -190,13 +227,74 @@ def put_in(attn: Any, slot: Slot) -> None:
     """Add a slot to a cross-attention, and the shared processor if it is the first."""
     if not isinstance(attn.processor, CrossAttention):
         attn.set_processor(CrossAttention(attn.processor))
-    attn.processor.slots.append(slot)
+    slot.beside = attn.processor.slots
+    slot.beside.append(slot)
+
+
+def keep_in(path: str, attn: Any, slot: Slot, *, kind: str) -> None:
+    """See that a slot is still where `put_in` put it; put it back where a stock processor has displaced it.
+
+    Attention slicing, xformers, fused projections and what turns them off put in stock processors, which compute what
+    the shared one computes for the text, so that it can take them for its own.
+
+    Args:
+        path: of the cross-attention, for the message.
+        attn: diffusers' `Attention`.
+        slot: that was put in.
+        kind: of the adapter, for the message.
+
+    Raises:
+        Refused: another kind of processor has displaced it, and the remedy.
+    """
+    processor = attn.processor
+    if type(processor) is CrossAttention and processor.slots is slot.beside:
+        return
+    if not _computes_stock(attn, processor):
+        raise Refused(
+            f"{path} has a {_name(processor)} in place of the {kind} adapter's processor, so that references would "
+            f"have no effect: {_remedy(attn)}, or take the adapter off with detach()"
+        )
+    if not isinstance(processor, CrossAttention):
+        processor = CrossAttention(processor)
+        attn.set_processor(processor)
+    # adapters that were attached meanwhile have slots there already
+    slot.beside += [other for other in processor.slots if other not in slot.beside]
+    for other in slot.beside:
+        other.beside = slot.beside
+    processor.slots = slot.beside
 
 
 def take_out(attn: Any, slot: Slot) -> None:
-    """Remove a slot; with the last one the stock processor is put back. Nothing if someone else displaced it."""
+    """Remove a slot; with the last one the stock processor is put back. Others' processors stay where they are."""
+    if slot in slot.beside:
+        slot.beside.remove(slot)
+    if isinstance(attn.processor, CrossAttention) and not attn.processor.slots:
+        attn.set_processor(attn.processor.stock)
+
+
+def forget(unet: Any) -> None:
+    """Take processors without slots out of what `unfuse_qkv_projections` would put back."""
+    kept = getattr(unet, "original_attn_processors", None)
+    for name, processor in (kept or {}).items():
+        if isinstance(processor, CrossAttention) and not processor.slots:
+            kept[name] = processor.stock
+
+
+def _computes_stock(attn: Any, processor: Any) -> bool:
+    if isinstance(processor, CrossAttention):
+        return True
+    return type(processor) in _STOCK or (type(processor) is FusedAttnProcessor2_0 and hasattr(attn, "to_kv"))
+
+
+def _name(processor: Any) -> str:
+    return type(processor).__name__
+
+
+def _remedy(attn: Any) -> str:
     processor = attn.processor
-    if isinstance(processor, CrossAttention) and slot in processor.slots:
-        processor.slots.remove(slot)
-        if not processor.slots:
-            attn.set_processor(processor.stock)
+    processor = processor.stock if isinstance(processor, CrossAttention) else processor
+    if _name(processor).startswith("IPAdapter"):
+        return "call pipe.unload_ip_adapter()"
+    if type(processor) is FusedAttnProcessor2_0 and hasattr(attn, "to_kv" if attn.is_cross_attention else "to_qkv"):
+        return "call pipe.unet.unfuse_qkv_projections()"
+    return f"call {_PLAIN}"

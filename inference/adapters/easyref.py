@@ -168,6 +168,12 @@ class EasyRef(TokenAdapter):
                 super().uninstall(unet)
                 raise
 
+    def check(self, unet: Any, *, first: bool) -> None:
+        """See `Adapter.check`."""
+        super().check(unet, first=first)
+        if self._switch is not None and first:
+            self._switch.check(f"the {self.kind} adapter")
+
     def uninstall(self, unet: Any) -> None:
         """See `Adapter.uninstall`."""
         if self._switch is not None:
@@ -277,7 +283,8 @@ class EasyRef(TokenAdapter):
             strength = self.lora_scale if call.step in self.window.resolve(call.steps) else 0.0
         else:
             strength = self.lora_scale * self.scale if acts else 0.0
-        self._switch.set(strength, fuse=self.fuse_lora and not torch.is_grad_enabled())
+        last = call.steps is not None and call.step == call.steps - 1
+        self._switch.set(strength, fuse=self.fuse_lora and not torch.is_grad_enabled(), last=last)
 
     def after(self) -> None:
         """See `Adapter.after`."""

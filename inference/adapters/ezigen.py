@@ -1,6 +1,6 @@
 """EZIGen (Duan et al. 2024, arXiv 2409.08091): subjects as features of the frozen UNet, with an attention of their own.
 
-It lies between self- and cross-attention, where diffusers has a place for GLIGEN.
+It lies between self- and cross-attention (`fuser`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from inference.adapters import merge, transfer
+from inference.adapters import transfer
 from inference.adapters.adapter import Adapter
 from inference.adapters.attention import Acting, split_heads
-from inference.adapters.calls import Call
+from inference.adapters.calls import Call, bare
+from inference.adapters.fuser import FeatureSlot, Fuser, check_block, lost, no_objects, project
 from inference.adapters.reference import Reference
 from inference.adapters.reference_unet import ancestral, features, subject_pixels, transformer_blocks, vae_latents
 from inference.adapters.tokens import Rows, rows_of, tree
@@ -83,66 +83,6 @@ class SubjectLayer(nn.Module):
         self.adapter_norm = nn.LayerNorm(width)
 
 
-class FeatureSlot:
-    """One EZIGen adapter's place in one transformer block. A plain object: it stays out of the UNet's state dict.
-
-    Attributes:
-        layer: the adapter's weights in this block.
-        heads: of the block's own self-attention.
-        key, value: (R, H, S, D) each, of the subjects, once bound.
-        bias: (R, 1, 1, S), logarithm of the strengths; None if all are 1.
-        amount: (R, 1, 1), factor of all that is added; None if it is 1.
-    """
-
-    def __init__(self, acting: Acting, layer: Any, heads: int) -> None:
-        self.acting, self.layer, self.heads = acting, layer, heads
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget a generation."""
-        self.key: Tensor | None = None
-        self.value: Tensor | None = None
-        self.bias: Tensor | None = None
-        self.amount: Tensor | None = None
-
-    def add(self, hidden_states: Tensor) -> Tensor:
-        """The residual stream after the adapter, spec A.1.4; the norm's output is a second residual there.
-
-        Args:
-            hidden_states: (M, T, C), after self-attention.
-        """
-        start, adapter = self.acting.start, self.layer.adapter
-        if self.key is None or self.value is None:
-            raise RuntimeError("a slot acts before it was bound")
-        stream = hidden_states[start:]
-        norm = self.layer.adapter_norm
-        own = functional.layer_norm(
-            stream, norm.normalized_shape, _like(norm.weight, stream), _like(norm.bias, stream), norm.eps
-        )
-        query = split_heads(_project(adapter.to_q, own), self.heads)
-        key = torch.cat([split_heads(_project(adapter.to_k, own), self.heads), self.key.to(query.dtype)], dim=2)
-        value = torch.cat([split_heads(_project(adapter.to_v, own), self.heads), self.value.to(query.dtype)], dim=2)
-        bias = None if self.bias is None else functional.pad(self.bias, (own.shape[1], 0)).to(query.dtype)
-        added = _project(adapter.to_out[0], merge.attend(query, key, value, bias)) + own
-        if self.amount is not None:
-            added = added * self.amount.to(added.dtype)
-        return torch.cat([hidden_states[:start], stream + added]) if start else stream + added
-
-
-class Fuser:
-    """What a block calls between self- and cross-attention, which is diffusers' place for GLIGEN. A plain object."""
-
-    def __init__(self) -> None:
-        self.slots: list[FeatureSlot] = []
-
-    def __call__(self, hidden_states: Tensor, objs: None) -> Tensor:
-        """See diffusers' `BasicTransformerBlock`."""
-        for slot in self.slots:
-            if slot.acting.acts:
-                hidden_states = slot.add(hidden_states)
-        return hidden_states
-
-
 class EZIGen(Adapter):
     """EZIGen on a stock Stable Diffusion 1 or 2 pipeline; spec A.
 
@@ -172,6 +112,7 @@ class EZIGen(Adapter):
         self.image_encoder: ClipVision | None = None
         self._acting = Acting()
         self._slots: dict[str, FeatureSlot] = {}
+        self._seats: list[tuple[str, Any, FeatureSlot]] = []  # path, block, slot
         self._bound: tuple[Any, ...] | None = None
 
     def layer(self, path: str) -> Any:
@@ -227,8 +168,7 @@ class EZIGen(Adapter):
         """
         if self._generation is not None:
             raise Refused("the ezigen adapter cannot read references inside a generation: encode them before")
-        if self._site is None:
-            raise Refused(f"the {self.kind} adapter is on no pipeline: call attach(pipe) first")
+        site = self._attached_site()
         strengths = torch.ones(latents.shape[:2]) if strengths is None else strengths.float().cpu()
         if bool((strengths < 0).any()):
             raise Refused("a reference's scale is the share of attention that it gets here: 0 or more")
@@ -237,9 +177,9 @@ class EZIGen(Adapter):
             noise = torch.randn(latents[:1, 0].shape, generator=generator, device=device, dtype=latents.dtype)
         timestep = torch.tensor([self.config.subject_timestep], device=latents.device)
         flat, noise = latents.flatten(0, 1), noise[:, None].to(latents).expand_as(latents).flatten(0, 1)
-        schedule = ancestral(getattr(self._site.pipe, "scheduler", None))
+        schedule = ancestral(getattr(site.pipe, "scheduler", None))
         noisy = schedule.add_noise(flat, noise, timestep.expand(len(flat)))
-        seen = features(self._site.unet, noisy, self.config.subject_timestep, text_states.flatten(0, 1))
+        seen = features(site.unet, noisy, self.config.subject_timestep, text_states.flatten(0, 1))
         return EZIGenConditioning(
             features={path: value.reshape(*latents.shape[:2], *value.shape[1:]) for path, value in seen.items()},
             strengths=strengths,
@@ -267,7 +207,6 @@ class EZIGen(Adapter):
     def install(self, unet: Any) -> None:
         """See `Adapter.install`."""
         blocks = transformer_blocks(unet)
-        base = getattr(unet, "_orig_mod", unet)
         if unet.config.in_channels != _LATENT_CHANNELS:
             raise Refused(f"this UNet takes {unet.config.in_channels} channels, as inpainting does: use a plain base")
         for path in sorted(set(self.config.layers) ^ set(blocks)):
@@ -282,24 +221,40 @@ class EZIGen(Adapter):
                 )
             if isinstance(getattr(block, "fuser", None), nn.Module):
                 raise Refused(f"{path} is GLIGEN's, whose place EZIGen needs: use a base without it")
+            if not isinstance(getattr(block, "fuser", Fuser()), Fuser):
+                raise Refused(f"{path} has a fuser of another kind, a {type(block.fuser).__name__}: take it off first")
+            check_block(path, bare(block))
         for path, block in blocks.items():
             if not hasattr(block, "fuser"):
                 block.fuser = Fuser()
             self._slots[path] = FeatureSlot(self._acting, self.layer(path), block.attn1.heads)
             block.fuser.slots.append(self._slots[path])
-        base.position_net = _no_objects
+        bare(unet).position_net = no_objects
+        self._seats = [(path, bare(block), self._slots[path]) for path, block in blocks.items()]
+
+    def check(self, unet: Any, *, first: bool) -> None:
+        """See `Adapter.check`."""
+        for path, block, slot in self._seats:
+            fuser = getattr(block, "fuser", None)
+            if type(fuser) is not Fuser or slot not in fuser.slots:
+                raise Refused(lost(f"{path}.fuser", fuser))
+            check_block(path, block)
+        if getattr(unet, "position_net", None) is not no_objects:
+            raise Refused(lost("the UNet's position_net", getattr(unet, "position_net", None)))
 
     def uninstall(self, unet: Any) -> None:
-        """See `Adapter.uninstall`."""
-        blocks = transformer_blocks(unet)
-        for path, slot in self._slots.items():
-            block = blocks[path]
-            block.fuser.slots.remove(slot)
-            if not block.fuser.slots:
-                del block.fuser
-        if not any(hasattr(block, "fuser") for block in blocks.values()):
-            del getattr(unet, "_orig_mod", unet).position_net
-        self._slots = {}
+        """See `Adapter.uninstall`. What others have put in place of the adapter's stays."""
+        base, left = bare(unet), False
+        for _, block, slot in self._seats:
+            fuser = getattr(block, "fuser", None)
+            if isinstance(fuser, Fuser):
+                fuser.slots = [other for other in fuser.slots if other is not slot]
+                if not fuser.slots:
+                    del block.fuser
+                left = left or bool(fuser.slots)
+        if not left and getattr(base, "position_net", None) is no_objects:
+            del base.position_net
+        self._slots, self._seats = {}, []
         self.after()
 
     def before(self, call: Call, conditioning: EZIGenConditioning, *, acts: bool) -> None:
@@ -338,7 +293,7 @@ class EZIGen(Adapter):
         for at, (path, slot) in enumerate(self._slots.items()):
             seen = conditioning.features[path].to(call.device)
             weighted = (seen * self.learnable_weights[at].to(seen.dtype)).flatten(1, 2).to(call.dtype)
-            key, value = _project(slot.layer.adapter.to_k, weighted), _project(slot.layer.adapter.to_v, weighted)
+            key, value = project(slot.layer.adapter.to_k, weighted), project(slot.layer.adapter.to_v, weighted)
             slot.key, slot.value = (_laid(rows, split_heads(states, slot.heads)) for states in (key, value))
             slot.amount = amount if changed else None
             slot.bias = None
@@ -379,17 +334,3 @@ def subject_text(phrase: str | None, *, verbatim: bool = False) -> str:
 def _laid(rows: Rows, values: Tensor) -> Tensor:
     """What each row has of values per prompt; a view where all prompts share them, because these are large."""
     return values.expand(len(rows.prompt), *values.shape[1:]) if len(values) == 1 else rows.pick(values)
-
-
-def _no_objects() -> None:
-    """In place of GLIGEN's network of boxes."""
-
-
-def _like(parameter: Tensor, states: Tensor) -> Tensor:
-    return parameter.to(states.dtype)
-
-
-def _project(linear: Any, states: Tensor) -> Tensor:
-    """A linear layer in the precision of the states, which may be lower than the adapter's."""
-    bias = None if linear.bias is None else _like(linear.bias, states)
-    return functional.linear(states, _like(linear.weight, states), bias)

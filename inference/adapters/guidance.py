@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from inference.adapters.calls import Half
+from inference.adapters.calls import Half, bare
 from schemas.errors import Refused
 
 _THREE: tuple[Half, ...] = ("negative", "references", "positive")
@@ -27,7 +27,7 @@ _GUIDED: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 def halves_of(unet: nn.Module) -> tuple[Half, ...] | None:
     """Parts of the batch of a UNet's present call, if it is widened."""
-    return _WIDENED.get(unet)
+    return _WIDENED.get(bare(unet))
 
 
 @contextmanager
@@ -46,7 +46,14 @@ def reference_guidance(pipe: Any, scale: float) -> Iterator[None]:
     unet: Any = getattr(pipe, "unet", None)
     if unet is None:
         raise Refused(f"reference guidance needs the pipeline that runs, not a {type(pipe).__name__}")
-    if unet in _GUIDED:
+    if hasattr(type(pipe), "do_perturbed_attention_guidance"):
+        raise Refused(
+            f"references and perturbed attention cannot both guide: a {type(pipe).__name__} cannot be guided by "
+            "references, the pipeline without PAG can"
+        )
+    # adapters and this may be on either of a compiled UNet and what it was compiled from
+    core = bare(unet)
+    if core in _GUIDED:
         raise Refused("the pipeline is guided by references already: there is one scale for all of them")
 
     def widen(
@@ -55,18 +62,18 @@ def reference_guidance(pipe: Any, scale: float) -> Iterator[None]:
         if not getattr(pipe, "do_classifier_free_guidance", False):
             return None
         rows = (args[0] if args else kwargs["sample"]).shape[0]
-        _WIDENED[unet] = _THREE
+        _WIDENED[core] = _THREE
         return _widened(args, rows), _widened(kwargs, rows)
 
     def join(_: nn.Module, args: tuple[Any, ...], out: Any) -> Any:
-        if _WIDENED.pop(unet, None) is None:
+        if _WIDENED.pop(core, None) is None:
             return None
         neither, references, both = out[0].chunk(3)
         pushed = (scale - 1) * (references - neither)
         sample = torch.cat([references + pushed, both + pushed])
         return (sample, *out[1:]) if isinstance(out, tuple) else type(out)(sample=sample)
 
-    _GUIDED[unet] = True
+    _GUIDED[core] = True
     # first: adapters must see the widened batch
     hooks = [unet.register_forward_pre_hook(widen, with_kwargs=True, prepend=True), unet.register_forward_hook(join)]
     try:
@@ -74,8 +81,8 @@ def reference_guidance(pipe: Any, scale: float) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-        _GUIDED.pop(unet)
-        _WIDENED.pop(unet, None)
+        _GUIDED.pop(core)
+        _WIDENED.pop(core, None)
 
 
 def _widened(value: Any, rows: int) -> Any:

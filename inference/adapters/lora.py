@@ -15,8 +15,9 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
 
-from inference.adapters.attention import attentions, check_stock
+from inference.adapters.attention import attentions, check_projections
 from inference.adapters.tokens import tree
 from schemas.errors import Refused
 
@@ -68,17 +69,33 @@ class _Place:
     """One projection, and what is added to it now.
 
     Attributes:
+        owner, name: the module that has the projection, and by which name.
+        linear: the projection itself.
         live: whether the addition is computed beside it.
         strength: factor of the addition.
         stock: its own weights while a sum is in their place.
     """
 
-    def __init__(self, linear: Any, addition: LowRank) -> None:
-        self.linear, self.addition = linear, addition
+    def __init__(self, owner: nn.Module, name: str, addition: LowRank) -> None:
+        self.owner, self.name, self.addition = owner, name, addition
         self.live, self.strength = False, 0.0
         self.stock: Tensor | None = None
+        self.linear: Any = None
+        self.take()
+
+    def take(self) -> None:
+        """Be at the projection that is there now."""
+        self.linear = self.owner._modules[self.name]
         # always there, because compiled code does not notice hooks that come later
-        self.hook = linear.register_forward_hook(self._add)
+        self.hook = self.linear.register_forward_hook(self._add)
+
+    @property
+    def there(self) -> bool:
+        """Whether the owner computes by this projection and its hook, be it inside a layer of another LoRA."""
+        at: Any = self.owner._modules[self.name]
+        while at is not self.linear and at is not None:
+            at = at._modules.get("base_layer")
+        return at is not None and self.hook.id in self.linear._forward_hooks
 
     def _add(self, _: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor | None:
         return out + self.strength * self.addition(args[0]) if self.live else None
@@ -122,31 +139,60 @@ class LowRankSwitch:
 
     def __init__(self, unet: Any, layers: nn.Module, widths: Mapping[str, int]) -> None:
         modules = attentions(unet)
-        check_stock(modules)
+        check_projections(modules, kind="the adapter")
         for path, width in widths.items():
             if path not in modules or modules[path].inner_dim != width:
                 raise Refused(f"the LoRA is made for another base: {path} is not {width} wide in this UNet")
         self._unet = unet
         self._asked: tuple[float, bool] | None = None
+        self._modules = {path: modules[path] for path in widths}
         self._places: list[_Place] = []
         for path in widths:
             for name in PROJECTIONS:
-                linear = getattr(modules[path], name)
+                attn = modules[path]
                 addition: Any = layers.get_submodule(f"{path}.{name}")
-                self._places.append(_Place(linear[0] if name == "to_out" else linear, addition))
+                owner, own = (attn.to_out, "0") if name == "to_out" else (attn, name)
+                self._places.append(_Place(owner, own, addition))
+        self._run_ends: RemovableHandle | None = None
 
     @property
     def fused(self) -> int:
         """How many projections hold sums at the moment."""
         return sum(place.stock is not None for place in self._places)
 
-    def set(self, strength: float, *, fuse: bool) -> None:
+    def check(self, kind: str) -> None:
+        """See that all projections are those that the attentions compute by; follow them where they were exchanged.
+
+        Layers of other LoRAs come between and go away with them: these additions are to what is there at the moment.
+
+        Args:
+            kind: of the adapter, for the message.
+
+        Raises:
+            Refused: an attention does not compute by its projections.
+        """
+        check_projections(self._modules, kind=kind)
+        for place in self._places:
+            if not place.there:
+                place.off()
+                place.hook.remove()
+                place.take()
+                self._asked = None
+
+    def set(self, strength: float, *, fuse: bool, last: bool = False) -> None:
         """Apply the additions with this strength, 0 for not at all.
 
         Args:
             strength: factor of BA.
             fuse: sum them with the weights where that is possible.
+            last: the sums are taken out after the call of the UNet that follows.
         """
+        self._apply(strength, fuse=fuse)
+        # so that what is done to the UNet between two runs is done to its own weights
+        if last and self.fused and self._run_ends is None:
+            self._run_ends = self._unet.register_forward_hook(self._rest)
+
+    def _apply(self, strength: float, *, fuse: bool) -> None:
         if self._asked == (strength, fuse):
             return
         self.off()
@@ -160,9 +206,15 @@ class LowRankSwitch:
             else:
                 place.live = True
 
+    def _rest(self, *_: Any) -> None:
+        self.off()
+
     def off(self) -> None:
         """Add nothing to any projection."""
         self._asked = None
+        if self._run_ends is not None:
+            self._run_ends.remove()
+            self._run_ends = None
         for place in self._places:
             place.off()
 

@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from inference.adapters import layout, merge, phrases
 from inference.adapters.attention import Acting
-from inference.adapters.calls import GUIDED, UNGUIDED, Call, Half, row_index
+from inference.adapters.calls import UNGUIDED, Call, Half, pipeline_halves, row_index
 from inference.adapters.counts import for_each
 from inference.adapters.grounding import GroundingResampler
 from inference.adapters.heads import strengths
@@ -382,10 +382,10 @@ class MSDiffusion(TokenAdapter):
             if self.scale == 0:
                 return None
             states = kwargs["encoder_hidden_states"]
-            guided = pipe.do_classifier_free_guidance and not kwargs.get("guess_mode")
-            of_half, of_prompt = row_index(len(states), GUIDED if guided else UNGUIDED, len(tokens))
+            halves = UNGUIDED if kwargs.get("guess_mode") else pipeline_halves(pipe)
+            of_half, of_prompt = row_index(len(states), halves, len(tokens))
             appended = tokens[of_prompt].to(states)
-            appended[: of_half.index(1) if guided else 0] = 0
+            appended[: of_half.index(1) if "negative" in halves else 0] = 0
             return args, kwargs | {"encoder_hidden_states": torch.cat([states, appended], dim=1)}
 
         nets = getattr(controlnet, "nets", [controlnet])

@@ -13,6 +13,7 @@ from diffusers import DDPMScheduler
 from PIL import Image
 from torch import Tensor
 
+from inference.adapters.calls import bare
 from inference.adapters.reference import Pixels
 from schemas.errors import Refused
 
@@ -31,7 +32,7 @@ def transformer_blocks(unet: Any) -> dict[str, Any]:
     Raises:
         Refused: this is no UNet of Stable Diffusion 1 or 2.
     """
-    unet = getattr(unet, "_orig_mod", unet)
+    unet = bare(unet)
     if not hasattr(unet, "down_blocks") or getattr(unet.config, "addition_embed_type", None) is not None:
         raise Refused(f"a {type(unet).__name__} of this shape is none of Stable Diffusion 1 or 2, which EZIGen needs")
     parts = [(f"down_blocks.{at}", block) for at, block in enumerate(unet.down_blocks)]

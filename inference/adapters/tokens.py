@@ -15,6 +15,8 @@ from inference.adapters.attention import (
     Slot,
     check_stock,
     cross_attentions,
+    forget,
+    keep_in,
     put_in,
     split_heads,
     take_out,
@@ -206,6 +208,8 @@ class TokenAdapter(Adapter):
         self.layers = tree({path: self.make_layer(width) for path, width in config.layers.items()})
         self._acting = Acting()
         self._slots: dict[str, Any] = {}  # of what `make_slot` makes
+        # path, attention, slot: looking the attentions up again takes longer than all that is done with them
+        self._seats: list[tuple[str, Any, TokenSlot]] = []
         self._bound: tuple[Any, ...] | None = None
 
     def make_layer(self, width: int) -> nn.Module:
@@ -228,18 +232,24 @@ class TokenAdapter(Adapter):
     def install(self, unet: Any) -> None:
         """See `Adapter.install`."""
         modules = cross_attentions(unet)
-        check_stock(modules)
+        check_stock(modules, kind=f"the {self.kind} adapter")
         check_layers(self.kind, self.config.layers, self.config.context_width, modules)
         self._slots = {path: self.make_slot(attn, self.layer(path)) for path, attn in modules.items()}
         for path, attn in modules.items():
             put_in(attn, self._slots[path])
+        self._seats = [(path, attn, self._slots[path]) for path, attn in modules.items()]
+
+    def check(self, unet: Any, *, first: bool) -> None:
+        """See `Adapter.check`."""
+        for path, attn, slot in self._seats:
+            keep_in(path, attn, slot, kind=self.kind)
 
     def uninstall(self, unet: Any) -> None:
         """See `Adapter.uninstall`."""
-        for path, attn in cross_attentions(unet).items():
-            if path in self._slots:
-                take_out(attn, self._slots[path])
-        self._slots = {}
+        for _, attn, slot in self._seats:
+            take_out(attn, slot)
+        forget(unet)
+        self._slots, self._seats = {}, []
         self.after()
 
     def before(self, call: Call, conditioning: TokenConditioning, *, acts: bool) -> None:

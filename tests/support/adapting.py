@@ -4,7 +4,7 @@ import numpy as np
 import tinypipes as tiny
 import torch
 
-from inference.adapters import easyref, ezigen, heads, ms_diffusion
+from inference.adapters import easyref, ezigen, heads, ms_diffusion, published
 from inference.adapters.easyref import EasyRef, EasyRefConfig
 from inference.adapters.ezigen import EZIGen, EZIGenConfig
 from inference.adapters.heads import HeadConfig
@@ -60,6 +60,19 @@ def easyref_adapter(pipe, seed=3, **options) -> EasyRef:
 def ezigen_adapter(pipe, seed=3) -> EZIGen:
     """For SD-shaped pipelines; subjects are read at 32 px, which are latents of 16."""
     return _ready(EZIGen(EZIGenConfig(**ezigen.config_values(pipe.unet), resolution=32)), seed)
+
+
+def nested(adapter) -> dict:
+    """An adapter as the authors would have saved it: nested mappings under their keys."""
+    parts: dict = {}
+    for key, tensor in published.published_keys(adapter).items():
+        name, dot, rest = key.partition(".")
+        name = "ms_adapter" if name == "ip_adapter" and adapter.kind == "ms_diffusion" else name
+        if dot:
+            parts.setdefault(name, {})[rest] = tensor
+        else:
+            parts[name] = tensor
+    return parts
 
 
 def references(*seeds, phrases=("dog", "cat", "lantern"), **options) -> list[Reference]:

@@ -3,7 +3,7 @@
 import pytest
 import tinypipes as tiny
 import torch
-from adapting import ip_adapter, mip_adapter, ms_adapter, references
+from adapting import ip_adapter, mip_adapter, ms_adapter, nested, references
 from diffusers import UNet2DConditionModel
 
 from inference.adapters import heads, kinds, ms_diffusion, published, tokens
@@ -47,19 +47,6 @@ def sdxl() -> UNet2DConditionModel:
 
 def count(module: torch.nn.Module, only: str = "") -> int:
     return sum(parameter.numel() for name, parameter in module.named_parameters() if only in name)
-
-
-def nested(adapter) -> dict:
-    """An adapter as the authors would have saved it: nested mappings under their keys."""
-    parts: dict = {}
-    for key, tensor in published.published_keys(adapter).items():
-        name, dot, rest = key.partition(".")
-        name = "ms_adapter" if name == "ip_adapter" and adapter.kind == "ms_diffusion" else name
-        if dot:
-            parts.setdefault(name, {})[rest] = tensor
-        else:
-            parts[name] = tensor
-    return parts
 
 
 def test_in_their_true_size_they_have_the_published_numbers_of_parameters(sdxl):
