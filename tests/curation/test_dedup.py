@@ -75,9 +75,7 @@ def tables(found: list[dict[str, Any]], on: list[dict[str, Any]]) -> Rows:
         "objects": [
             ids | {"kind": row["kind"], "box": box.tolist()} for (ids, row), box in zip(own, boxes, strict=True)
         ],
-        "object_scores": [
-            ids | {"quality": row.get("quality", by_id[ids["image_id"]]["quality"])} for ids, row in own
-        ],
+        "object_scores": [ids | {"quality": row.get("quality", by_id[ids["image_id"]]["quality"])} for ids, row in own],
         "embeddings": [
             ids | {"embedding": row["vector"] / np.linalg.norm(row["vector"])}
             for ids, row in own

@@ -44,10 +44,8 @@ def face(name: str, vector: np.ndarray, **given: Any) -> dict[str, Any]:
 
 def tables(rows: list[dict[str, Any]], tracks: dict[str, set[str]] | None = None) -> Rows:
     """What the stages before match say of faces, of tracks that are seen on further pictures, and of a bare picture."""
-    images = {row["image"]: {"image_id": row["image"], "sha256": digest(row["image"])} for row in rows}
-    images |= {row["image"]: images[row["image"]] | {"video_id": row["video"]} for row in rows}
-    more = sorted({name for seen in (tracks or {}).values() for name in seen} - images.keys())
-    images |= {name: {"image_id": name, "sha256": digest(name), "video_id": "v" if name in more else None} for name in [*more, "bare"]}
+    video_of: dict[str, str | None] = {name: "v" for seen in (tracks or {}).values() for name in sorted(seen)}
+    video_of |= {row["image"]: row["video"] for row in rows} | {"bare": None}
     held = [(row, {"image_id": row["image"], "object_id": f"{row['image']}#{row['at'] + 1}"}) for row in rows]
     unseen = [
         {"image_id": name, "object_id": f"{name}#{track}", "track_id": track}
@@ -55,7 +53,7 @@ def tables(rows: list[dict[str, Any]], tracks: dict[str, set[str]] | None = None
         for name in sorted(seen)
     ]
     return {
-        "images": list(images.values()),
+        "images": [{"image_id": name, "sha256": digest(name), "video_id": video} for name, video in video_of.items()],
         "objects": [own | {"track_id": row["track"], "area": row["area"]} for row, own in held] + unseen,
         "object_scores": [own | {"quality": row["quality"]} for row, own in held],
         "selection": [{"object_id": own["object_id"], "verdict": row["verdict"]} for row, own in held],

@@ -118,7 +118,9 @@ def test_what_the_source_groups_already_is_not_grouped_again():
 def test_what_was_not_kept_has_no_embedding_or_holds_a_face_is_no_member():
     known = tables([sight(name, view(thing(1), n)) for n, name in enumerate("abcde")])
     changed = {
-        "selection": [row | {"verdict": "reject" if row["object_id"] == "c#1" else "keep"} for row in known["selection"]],
+        "selection": [
+            row | {"verdict": "reject" if row["object_id"] == "c#1" else "keep"} for row in known["selection"]
+        ],
         "embeddings": [row for row in known["embeddings"] if row["object_id"] != "d#1"],
         "faces": [{"face_id": "e@0", "image_id": "e", "object_id": "e#1"}],
     }

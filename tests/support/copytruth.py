@@ -17,9 +17,7 @@ Copy = tuple[str, str, float]
 """Of what, by what, how alike."""
 
 
-def copies(
-    dataset: Dataset, config: Dedup, near_copy: float | None, evaluation: Evaluation | None = None
-) -> list[Row]:
+def copies(dataset: Dataset, config: Dedup, near_copy: float | None, evaluation: Evaluation | None = None) -> list[Row]:
     """Rows of `duplicates`, by id; `near_copy` of None compares no embeddings."""
     pictures, objects = _pictures(dataset), _objects(dataset)
     judged = _judged(evaluation)
@@ -28,7 +26,9 @@ def copies(
     if near_copy is not None and "embedding" in config.by:
         lower = config.min_cosine or near_copy
         there = [row for row in objects.values() if row["vector"] is not None and row["image_id"] not in images]
-        _copied_objects([row for row in judged if row["vector"] is not None], there, pictures, config, lower, images, things)
+        _copied_objects(
+            [row for row in judged if row["vector"] is not None], there, pictures, config, lower, images, things
+        )
     on = defaultdict(list)
     for row in objects.values():
         on[row["image_id"]].append(row)
@@ -40,7 +40,9 @@ def copies(
         own, copy = objects.get(name), images.get(image_of(name))
         if own is None or copy is None or copy[1] == "leak":
             return copy if own else None
-        same = [(-_iou(row["share"], own["share"]), row["object_id"]) for row in on[copy[0]] if row["kind"] == own["kind"]]
+        same = [
+            (-_iou(row["share"], own["share"]), row["object_id"]) for row in on[copy[0]] if row["kind"] == own["kind"]
+        ]
         overlap, there = min(same, default=(0.0, ""))
         return (there, *copy[1:]) if overlap <= -0.5 else copy
 
