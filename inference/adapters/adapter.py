@@ -156,11 +156,6 @@ class Adapter(nn.Module, ABC):
             raise Refused(f"the {self.kind} adapter is on no pipeline: call attach(pipe) first")
         return self._site.pipe
 
-    @property
-    def attached(self) -> bool:
-        """Whether the adapter is on a pipeline."""
-        return self._site is not None
-
     def attach(self, pipe: Any) -> Self:
         """Put the adapter on a pipeline, or on a UNet alone. Nothing moves between devices.
 
