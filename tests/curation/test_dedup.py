@@ -12,7 +12,7 @@ from copytruth import copies
 from helpers import HERE, ingest, ledger
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maderows import FINE, Rows, digest, made, rows_after, rows_of, scattered
+from maderows import FINE, Rows, digest, made, rows_after, rows_of, scattered, together
 
 from curation.config import Curation, Models
 from curation.dedup import Dedup
@@ -209,6 +209,27 @@ def test_a_whole_picture_takes_its_picture_along_where_the_hashes_allow_it():
     }
     sitting = hashed(*range(0, 24, 2))
     assert judge([picture("a", phash=hashed()), picture("b", phash=sitting)], on) == {}
+
+
+@pytest.mark.parametrize("unit_of", [together, lambda image: image["image_id"]], ids=["together", "apart"])
+def test_a_copy_of_what_goes_later_is_a_copy_of_what_stays_through_units(unit_of: Any):
+    wide = {"kind": "whole", "box": (0, 0, 1, 1)}
+    found = [
+        picture("a", phash=hashed(), quality=0.9),
+        picture("b", phash=hashed(0, 1, 2, 3, 4, 5), quality=0.7, sha="x"),  # goes by its look, after c by its bytes
+        picture("c", phash=hashed(0, 1, 2, 3, 4, 5), quality=0.5, sha="x"),
+    ]
+    on = [thing(f"{name}#{what}", **more) for name in "abc" for what, more in (("whole", wide), ("1", {}))]
+    alike = [row | {"vector": np.array([1.0, 0, 0])} if row["kind"] == "whole" else row for row in on]
+    rows = rows_of("dedup", tables(found, alike), replace(config_of(), grain=FINE), unit_of)
+    assert gone(rows) == {
+        "b": ("a", "embedding"),
+        "b#whole": ("a#whole", "embedding"),
+        "b#1": ("a#1", "embedding"),
+        "c": ("a", "bytes"),
+        "c#whole": ("a#whole", "bytes"),
+        "c#1": ("a#1", "bytes"),
+    }
 
 
 def test_leaks_go_first_and_nobody_is_a_copy_of_them(jpeg: Any, tmp_path: Path):
