@@ -32,12 +32,10 @@ def run(quick: bool) -> Result:
         ("area + box, all at once", lambda: (masks.areas(found), masks.tight_boxes(found)), len(found)),
         ("check, all at once", lambda: masks.check(found), len(found)),
         ("IoU of 60 x 60", lambda: masks.iou(found[:60], found[:60]), 1),
-        ("merge of two", lambda: masks.merge(found[:2]), 1),
         ("decode, whole picture", lambda: [masks.decode(mask) for mask in found[:60]], 60),
         ("decode, inside the box", lambda: masks.decode_boxes(found[:60], [tuple(box) for box in boxes[:60]]), 60),
         ("crop to the box", lambda: [masks.crop(mask, tuple(box)) for mask, box in zip(found[:60], boxes)], 60),  # noqa: B905
         ("resize to half", lambda: [masks.resize(mask, 360, 640) for mask in found[:60]], 60),
-        ("fill holes", lambda: [masks.fill_holes(mask) for mask in found[:60]], 60),
     ]
     rows = [[name, f"{_milliseconds(what) / count:.4f}"] for name, what, count in timed]
     rows += [["bytes, compressed RLE", f"{texts:.0f}"], ["bytes, in Parquet (zstd)", f"{stored:.0f}"]]

@@ -8,30 +8,43 @@ N^1.5; for N = 5e7, K = 40,000, at the bound of near-copies (look groups visit t
   GFLOP/s in placing and 32 in comparing, with thresholds and gathering; at 40 it is 28 core hours: half an hour on 64
   cores, seven minutes on a GPU that keeps up 10 TFLOP/s (`blocks` takes its matrix product).
 - fitting: 640,000 sampled vectors, 6 rounds: 1.6e14 operations, three quarters of an hour, once, on one thread.
-- memory: vectors 102 GB, in one file that workers map, each cell reading its own rows. The plan holds 16 bytes a
-  visit, at most 26 GB, on the machine that plans. A cell has about 1,250 residents and, where all rows visit 32 cells,
-  40,000 visitors: 84 MB, in blocks of 64 MB.
+- memory: vectors 102 GB, in slabs out of which each task reads its own rows. The slabs hold 8 bytes a visit, at most
+  13 GB. A cell has about 1,250 residents and, where all rows visit 32 cells, 40,000 visitors: 84 MB, in blocks of
+  64 MB.
 - all with all, as IndexFlat does it: 2.5e15 products, 600 times as many.
 """
 
 import math
+import shutil
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.data import folder
 from benchmarks.table import Result
+from curation.config import Curation
 from curation.looks import Looks
-from curation.neighbours import plan as planning
+from curation.neighbours.cells import keys_of, lowest
+from curation.neighbours.pairs import Floats, Indices, Pairs
 from curation.neighbours.phash import hamming_pairs
-from curation.neighbours.search import Bounds, merge, pairs_of_cell, recall
+from curation.neighbours.plan import NEAR_CELLS, Cell
+from curation.neighbours.search import Bounds, pairs_of_cell
+from curation.stages import BY_NAME, Recipe
+from curation.waves.scratch import part_of
+from curation.waves.search import Search, begin, found, marks_of, search_waves
+from curation.waves.wave import Desk
+from ingest.watch import Watch
+from schemas.dataset import Dataset
 
 _WIDTH = 512
 _QUERIES = 256
 _RECALL_QUERIES = {"clustered": 256, "uniform": 4096}
 """Of uniform vectors one row in five has a pair at all."""
 _CHUNK = 50_000
-_BOUNDS = {0.93: planning.NEAR_CELLS, 0.65: Looks().near_cells}
+_BOUNDS = {0.93: NEAR_CELLS, 0.65: Looks().near_cells}
 """`near_copy` and `similar` of the packaged embedder, and the near cells that dedup and look groups search."""
 
 
@@ -85,21 +98,12 @@ def run(quick: bool) -> Result:
 def measure(kind: str, size: int) -> Iterator[tuple[float, list[str], tuple[int, float]]]:
     """For each bound: it, the cells of a row of the table, products and recall."""
     ids = [f"{number:09d}" for number in range(size)]
-    centroids = None
-    fitting = 0.0
+    vectors = None
     for bound, near_cells in _BOUNDS.items():
-        if centroids is None or kind == "uniform":
+        if vectors is None or kind == "uniform":
             vectors = clustered(size) if kind == "clustered" else uniform(size, bound)
-            start = time.process_time()
-            centroids = planning.fit(ids, vectors, planning.cell_count(size))
-            fitting = time.process_time() - start
-        bounds = Bounds(lower=bound)
-        start = time.process_time()
-        plan = planning.plan(vectors, centroids, lower=bound, near_cells=near_cells)
-        planned = time.process_time()
-        found = merge((pairs_of_cell(vectors, cell, bounds) for cell in plan.cells), bounds)
-        searched = time.process_time()
-        hit, true = recall(ids, vectors, found, bounds, _RECALL_QUERIES[kind])
+        done = searched(ids, vectors, bound, near_cells)
+        hit, true = recall(ids, vectors, done.pairs, Bounds(lower=bound), _RECALL_QUERIES[kind])
         share = hit / max(1, true)
         yield (
             bound,
@@ -107,18 +111,77 @@ def measure(kind: str, size: int) -> Iterator[tuple[float, list[str], tuple[int,
                 kind,
                 f"{size:,}",
                 f"{bound}",
-                f"{len(centroids):,}",
-                f"{fitting:.0f}",
-                f"{planned - start:.0f}",
-                f"{searched - planned:.0f}",
-                f"{plan.comparisons / size**2:.4f}",
-                f"{plan.cut_share:.2f}",
-                f"{len(found):,}",
+                f"{done.cells:,}",
+                *(f"{done.seconds[name]:.0f}" for name in ("centroids", "place", "compare")),
+                f"{done.products / size**2:.4f}",
+                f"{done.cut / size:.2f}",
+                f"{len(done.pairs):,}",
                 f"{share:.4f} of {true:,}",
                 _flat(vectors, bound),
             ],
-            (plan.comparisons, share),
+            (done.products, share),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What a search in this process took and found.
+
+    Attributes:
+        seconds: of CPU, by wave.
+        cells: of centroids.
+        products: inner products of rows with rows and with centroids.
+        cut: rows that wanted to visit more cells than they may.
+        pairs: by row.
+    """
+
+    seconds: dict[str, float]
+    cells: int
+    products: int
+    cut: int
+    pairs: Pairs
+
+
+def searched(ids: Sequence[str], vectors: Floats, bound: float, near_cells: int) -> Searched:
+    """The waves of a search, one task after another."""
+    url = str(folder() / "neighbours")
+    shutil.rmtree(url, ignore_errors=True)
+    desk = Desk(Dataset(url, create=True), Recipe(Curation(), {}, ()), BY_NAME["dedup"], "state")
+    search = Search("vectors", Bounds(lower=bound), near_cells, exact_below=0)
+    receipt = begin(desk.scratch, search.name, 0, [(marks_of(list(ids), part=0), vectors)])
+    desk.scratch.sign("begin", "part", dict(receipt))
+    seconds: dict[str, float] = defaultdict(float)
+    for wave in search_waves(lambda desk: [search], ("begin",)):
+        start = time.process_time()
+        for order in wave.plan(desk):
+            done = wave.work(desk, order.args, Watch(order.name, timeout_s=0))
+            desk.scratch.sign(wave.name, order.name, done or {})
+        seconds[wave.name] += time.process_time() - start
+    rows, pairs, _ = found(desk, search)
+    cells = desk.scratch.receipt("centroids", search.name)["cells"]
+    chunks = desk.scratch.receipt("chunk", search.name)["chunks"]
+    products = len(ids) * cells + sum(chunk[-1] for chunk in chunks)
+    cut = sum(receipt["cut"] for receipt in desk.scratch.receipts("place").values())
+    shutil.rmtree(url)
+    return Searched(dict(seconds), cells, products, cut, by_row(rows, pairs, len(ids)))
+
+
+def by_row(rows: Indices, pairs: Pairs, part_rows: int) -> Pairs:
+    """Pairs that a search has found as pairs of rows of the whole, given how many rows a part has."""
+    place = part_of(rows) * part_rows + (rows & 0xFFFFFFFF)
+    i, j = place[pairs.i], place[pairs.j]
+    return Pairs(np.minimum(i, j), np.maximum(i, j), pairs.cosine).sorted()
+
+
+def recall(
+    ids: Sequence[str], vectors: Floats, pairs: Pairs, bounds: Bounds, queries: int = _QUERIES
+) -> tuple[int, int]:
+    """Of the pairs of a sample of rows, how many a search has found, and how many brute force finds."""
+    chosen = np.sort(lowest(keys_of(ids, seed=1), queries))
+    asked = np.zeros(len(vectors), bool)
+    asked[chosen] = True
+    true = pairs_of_cell(vectors, Cell("queries", chosen, np.flatnonzero(~asked)), bounds)
+    return int((asked[pairs.i] | asked[pairs.j]).sum()), len(true)
 
 
 def _flat(vectors: np.ndarray, bound: float) -> str:

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks.data import folder
-from benchmarks.neighbours import clustered
+from benchmarks.neighbours import by_row, clustered, recall
 from benchmarks.table import Result
 from curation.config import Curation
 from curation.neighbours.pairs import Pairs
 from curation.neighbours.plan import EXACT_BELOW, NEAR_CELLS
-from curation.neighbours.search import Bounds, recall
+from curation.neighbours.search import Bounds
 from curation.objectcopies import MOST_COPIES
 from curation.stages import BY_NAME, Recipe
 from curation.waves.grain import Grain
-from curation.waves.scratch import Receipt, part_of
+from curation.waves.scratch import Receipt
 from curation.waves.search import Search, begin, found, marks_of, search_waves
 from curation.waves.wave import Desk, Order, Wave
 from ingest.engine import Crew, Pool, Task, connect
@@ -119,14 +119,12 @@ def _searched(ids: list[str], vectors: np.ndarray, workers: int, grain: Grain) -
         for wave in _WAVES
     }
     rows, pairs, _ = found(desk, _SEARCH)
-    place = part_of(rows) * _PART_ROWS + (rows & 0xFFFFFFFF)
-    i, j = place[pairs.i], place[pairs.j]
     done = _Done(
         seconds,
         peaks,
         desk.scratch.receipt("centroids", _SEARCH.name)["cells"],
         len(desk.scratch.receipt("chunk", _SEARCH.name)["chunks"]),
-        Pairs(np.minimum(i, j), np.maximum(i, j), pairs.cosine).sorted(),
+        by_row(rows, pairs, _PART_ROWS),
     )
     shutil.rmtree(url)
     return done

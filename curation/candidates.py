@@ -2,14 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from curation.neighbours.pairs import Floats, Indices
-from curation.neighbours.vectors import matrix, vectors_of
+from curation.neighbours.vectors import matrix
 from curation.objects import float_array
 from schemas.dataset import Dataset
 
@@ -40,19 +40,6 @@ class Pictures:
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    def joined(self, other: "Pictures") -> "Pictures":
-        """These, then others."""
-        return Pictures(
-            self.ids + other.ids,
-            self.sha256 + other.sha256,
-            np.concatenate([self.sizes, other.sizes]),
-            np.concatenate([self.phash, other.phash]),
-            np.concatenate([self.light, other.light]),
-            np.concatenate([self.quality, other.quality]),
-            self.videos + other.videos,
-            self.groups + other.groups,
-        )
 
     def take(self, rows: Indices) -> "Pictures":
         """Some of them."""
@@ -127,8 +114,6 @@ class Things:
         kinds: object, whole or face.
         boxes: (M, 4) xyxy, as shares of the picture's sides.
         quality: (M,) NaN where there is none.
-        rows: (M,) rows in `vectors`, -1 for objects without an embedding.
-        vectors: (R, D) float32, unit length.
     """
 
     ids: list[str]
@@ -136,31 +121,6 @@ class Things:
     kinds: list[str]
     boxes: Floats
     quality: npt.NDArray[np.float64]
-    rows: Indices
-    vectors: Floats
-
-
-def read_items(dataset: Dataset) -> tuple[Pictures, Things]:
-    """Columns of all pictures and objects, without bytes and masks, for what fits into memory.
-
-    Args:
-        dataset: with `measure`, and `embed` and `quality` as far as there are models.
-    """
-    pictures, things = read_columns(dataset, dataset.units())
-    groups = source_groups(dataset, set(pictures.ids))
-    names, parts = [], [np.zeros((0, 0), np.float32)]
-    for found, vectors in vectors_of(dataset, "embeddings", "object_id", dataset.units(), set(things.ids)):
-        names += found
-        parts.append(vectors)
-    row = {name: number for number, name in enumerate(names)}
-    return (
-        replace(pictures, groups=[groups.get(name, frozenset()) for name in pictures.ids]),
-        replace(
-            things,
-            rows=np.array([row.get(name, -1) for name in things.ids], np.int64),
-            vectors=np.concatenate(parts[1:] or parts),
-        ),
-    )
 
 
 def read_columns(dataset: Dataset, units: Sequence[str]) -> tuple[Pictures, Things]:
@@ -218,6 +178,4 @@ def _things(dataset: Dataset, units: Sequence[str], place: dict[str, int], sizes
         objects["kind"].to_pylist(),
         (boxes / np.tile(sizes[images], 2)).astype(np.float32),
         np.array([quality.get(name, np.nan) for name in names], np.float64),
-        np.full(len(names), -1, np.int64),
-        np.zeros((0, 0), np.float32),
     )

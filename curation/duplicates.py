@@ -9,12 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from curation.candidates import Pictures, Things
-from curation.dedup import Copy, Dedup
-from curation.evaluation import Evaluation
-from curation.imagecopies import image_copies
-from curation.neighbours.search import Codes, codes_of, cosine_pairs
-from curation.objectcopies import EVALUATION, MOST_COPIES, candidates_of, judges, object_copies
+from curation.candidates import Things
+from curation.dedup import Copy
 from schemas import boxes
 from schemas.boxes import Boxes
 from schemas.ids import image_of
@@ -110,49 +106,6 @@ def seen(things: Things, images: Iterable[int]) -> dict[int, Seen]:
                 [things.ids[row] for row in rows], [things.kinds[row] for row in rows], things.boxes[rows]
             )
     return found
-
-
-def duplicates(
-    pictures: Pictures, things: Things, config: Dedup, near_copy: float | None, evaluation: Evaluation | None = None
-) -> list[Row]:
-    """Rows of the table `duplicates`, by id, for what fits into memory; `waves` does the same part by part.
-
-    Args:
-        pictures, things: of the dataset, in any order.
-        config: settings.
-        near_copy: cosine of near-copies of the embedding model; None compares no embeddings.
-        evaluation: what must not leak.
-    """
-    judged = len(evaluation.pictures) if evaluation else 0
-    every = evaluation.pictures.joined(pictures) if evaluation else pictures
-    images = {every.ids[row]: copy for row, copy in image_copies(every, judged, config).items()}
-    objects: dict[str, Copy] = {}
-    if near_copy is not None and "embedding" in config.by:
-        rows = np.array(
-            [row for row in np.flatnonzero(things.rows >= 0) if pictures.ids[things.images[row]] not in images],
-            np.int64,
-        )
-        candidates, vectors = candidates_of(pictures, things, rows), things.vectors[things.rows[rows]]
-        taken_at = pictures.places()
-        names, places = candidates.ids, [taken_at[image] for image in things.images[rows]]
-        if evaluation and evaluation.ids:
-            candidates = judges(evaluation.ids).joined(candidates)
-            vectors = np.concatenate([evaluation.vectors, vectors])
-            names = [EVALUATION + name for name in evaluation.ids] + names
-            places = [EVALUATION] * len(evaluation.ids) + places
-        pairs = cosine_pairs(
-            names,
-            vectors,
-            config.min_cosine or near_copy,
-            codes=Codes(apart=codes_of(places)),
-            near_cells=config.near_cells,
-            exact_below=config.exact_below,
-            most=MOST_COPIES,
-        )
-        objects, with_wholes = object_copies(candidates, pairs, config)
-        images |= with_wholes
-    on = {pictures.ids[place]: there for place, there in seen(things, range(len(pictures))).items()}
-    return sorted(Gone(images, objects, on).rows(pictures.ids, things.ids), key=lambda row: str(row["id"]))
 
 
 def write_duplicates(images: list[str], objects: list[str], gone: Gone, out: UnitWriter) -> None:

@@ -20,13 +20,11 @@ import numpy.typing as npt
 from curation.neighbours.clusters import mean_link, thinned, within_sigma
 from curation.neighbours.pairs import Floats, Pairs
 from curation.neighbours.plan import EXACT_BELOW, NEAR_CELLS
-from curation.neighbours.search import cosine_pairs
 from curation.neighbours.vectors import matrix
 from curation.objects import float_array
 from curation.spread import spread
 from schemas.dataset import Dataset
 
-VERSION = 1
 MOST_NEIGHBOURS = 64
 """Pairs of one face or track that are kept, the strongest."""
 
@@ -113,29 +111,6 @@ class Nodes:
     faces: list[list[int]]
     vectors: Floats
     places: list[frozenset[str]]
-
-
-def identity_groups(faces: Portraits, config: Identities, same_identity: float) -> list[Row]:
-    """Rows of `groups`, by id, for what fits into memory; `waves` does the same part by part.
-
-    Args:
-        faces: in any order.
-        config: settings.
-        same_identity: the face model's threshold.
-    """
-    lower = config.lower(same_identity)
-    nodes = nodes_of(faces, config, lower)
-    if len(nodes.names) < 2:
-        return []
-    pairs = cosine_pairs(
-        nodes.names,
-        nodes.vectors,
-        lower,
-        near_cells=config.near_cells,
-        exact_below=config.exact_below,
-        most=MOST_NEIGHBOURS,
-    )
-    return joined(faces, nodes, pairs, config, lower)
 
 
 def joined(faces: Portraits, nodes: Nodes, pairs: Pairs, config: Identities, lower: float) -> list[Row]:
@@ -249,12 +224,12 @@ def _group(faces: Portraits, nodes: list[list[int]], config: Identities) -> Row 
 # -- reading -----------------------------------------------------------------------------------------------------
 
 
-def read_portraits(dataset: Dataset, units: Sequence[str] | None = None) -> Portraits:
-    """The faces of a dataset that was selected from, without crops, of some units or of all; unit by unit."""
+def read_portraits(dataset: Dataset, units: Sequence[str]) -> Portraits:
+    """The faces of some units of a dataset that was selected from, without crops; unit by unit."""
     columns: dict[str, list[Any]] = defaultdict(list)
     parts: list[Floats] = []
     track_images: dict[str, set[str]] = defaultdict(set)
-    for unit in dataset.units() if units is None else units:
+    for unit in units:
         faces = dataset.read("faces", ["face_id", "image_id", "object_id", "box", "embedding"], unit=unit)
         faces = faces.filter(faces["embedding"].is_valid())
         if not len(faces):

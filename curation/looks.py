@@ -3,28 +3,25 @@
 Cosines lie between the model's `similar` and `near_copy`: less is another thing, more is the same picture again and
 teaches copy-paste. Objects are joined by average linkage; two of one picture or one video are never in one group (a
 track is a group of its own), nor two of different classes where both are named. The group is checked for outliers and
-limited in size. Groups whose pictures lie in one source group say nothing new and are left out.
+limited in size. Whether it says more than the source does is asked in `matching`.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from curation.candidates import source_groups
 from curation.neighbours.clusters import mean_link, thinned, within_sigma
 from curation.neighbours.pairs import Floats, Pairs
 from curation.neighbours.plan import EXACT_BELOW, NEAR_CELLS
-from curation.neighbours.search import Codes, codes_of, cosine_pairs
-from curation.neighbours.vectors import vectors_of
+from curation.neighbours.search import codes_of
 from curation.objects import float_array, read_objects
 from curation.spread import spread
 from schemas.dataset import Dataset
 
-VERSION = 1
 MOST_NEIGHBOURS = 64
 """Pairs of one object that are kept, the strongest."""
 
@@ -86,7 +83,6 @@ class Sights:
         images: image ids.
         videos: of frames, else None.
         categories: the source's class, or None.
-        source_groups: that its picture is in.
         quality: (N,) NaN where there is none.
         areas: (N,) pixels of the mask, NaN where there is none.
         vectors: (N, D) float32, unit length.
@@ -96,7 +92,6 @@ class Sights:
     images: list[str]
     videos: list[str | None]
     categories: list[str | None]
-    source_groups: list[frozenset[str]]
     quality: npt.NDArray[np.float64]
     areas: npt.NDArray[np.float64]
     vectors: Floats
@@ -116,31 +111,6 @@ class Sights:
     def kinds(self) -> list[str | None]:
         """Their classes as sources agree on them."""
         return [_word(category) for category in self.categories]
-
-
-def look_groups(objects: Sights, config: Looks, similar: float, near_copy: float) -> list[Row]:
-    """Rows of `groups`, by id, for what fits into memory; `waves` does the same part by part.
-
-    Args:
-        objects: in any order.
-        config: settings.
-        similar, near_copy: the embedding model's thresholds.
-    """
-    lower, upper = config.lower(similar, near_copy), config.upper(near_copy)
-    objects = objects.take(sorted(usable(objects, config), key=objects.ids.__getitem__))
-    if len(objects.ids) < 2:
-        return []
-    pairs = cosine_pairs(
-        objects.ids,
-        objects.vectors,
-        lower,
-        upper,
-        codes=Codes(apart=codes_of(objects.places()), kinds=codes_of(objects.kinds())),
-        near_cells=config.near_cells,
-        exact_below=config.exact_below,
-        most=MOST_NEIGHBOURS,
-    )
-    return joined(objects, pairs, config, lower, upper)
 
 
 def usable(objects: Sights, config: Looks) -> list[int]:
@@ -175,7 +145,7 @@ def _group(objects: Sights, found: list[int], config: Looks, upper: float) -> Ro
     left.sort(key=lambda row: (-np.nan_to_num(objects.quality[row], nan=-1.0), objects.ids[row]))
     stay = thinned(objects.vectors[left], range(len(left)), upper, config.max_members)
     chosen = sorted((left[place] for place in stay), key=objects.ids.__getitem__)
-    if len(chosen) < config.min_members or frozenset.intersection(*(objects.source_groups[row] for row in chosen)):
+    if len(chosen) < config.min_members:
         return None
     measured = spread(objects.vectors[chosen], objects.areas[chosen])
     members = [objects.ids[row] for row in chosen]
@@ -192,22 +162,8 @@ def _group(objects: Sights, found: list[int], config: Looks, upper: float) -> Ro
     }
 
 
-def read_sights(dataset: Dataset) -> Sights:
-    """The kept objects of a dataset that have embeddings and hold no face, for what fits into memory."""
-    sights = read_columns(dataset, dataset.units())
-    row = {name: number for number, name in enumerate(sights.ids)}
-    names: list[str] = []
-    parts = [sights.vectors]
-    for found, vectors in vectors_of(dataset, "embeddings", "object_id", dataset.units(), row):
-        names += found
-        parts.append(vectors)
-    sights = replace(sights.take([row[name] for name in names]), vectors=np.concatenate(parts[1:] or parts))
-    groups = source_groups(dataset, set(sights.images))
-    return replace(sights, source_groups=[groups.get(image, frozenset()) for image in sights.images])
-
-
 def read_columns(dataset: Dataset, units: Sequence[str]) -> Sights:
-    """The kept objects of some units that hold no face, without source groups and vectors."""
+    """The kept objects of some units that hold no face, without vectors."""
     columns: dict[str, list[Any]] = defaultdict(list)
     for unit in units:
         verdicts = dataset.read("selection", ["object_id", "verdict"], unit=unit).to_pylist()
@@ -237,7 +193,6 @@ def read_columns(dataset: Dataset, units: Sequence[str]) -> Sights:
         columns["images"],
         columns["videos"],
         columns["categories"],
-        [frozenset()] * count,
         np.array(columns["quality"], np.float64),
         np.array(columns["areas"], np.float64),
         np.zeros((count, 0), np.float32),

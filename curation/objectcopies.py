@@ -1,8 +1,7 @@
 """Copies of objects by their embeddings, and the pictures that go with them. Pure functions: columns in, copies out."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -49,14 +48,6 @@ class Candidates:
     phash: npt.NDArray[np.uint64]
     contrast: npt.NDArray[np.float64]
     groups: list[frozenset[str]]
-
-    def joined(self, other: "Candidates") -> "Candidates":
-        """These, then others."""
-        joined: dict[str, Any] = {}
-        for field in fields(self):
-            one, two = getattr(self, field.name), getattr(other, field.name)
-            joined[field.name] = one + two if isinstance(one, list) else np.concatenate([one, two])
-        return Candidates(**joined)
 
     def table(self) -> pa.Table:
         """As a table without groups, which may reach beyond the part that was read."""

@@ -16,20 +16,6 @@ EDGE_TOLERANCE_SHARE = 0.05
 AREA_TOLERANCE_SHARE = 0.15
 
 
-def from_xywh(xywh: npt.ArrayLike) -> Boxes:
-    """COCO's (x, y, width, height), shape (N, 4), to xyxy."""
-    boxes = np.array(xywh, dtype=np.float32).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    return boxes
-
-
-def to_xywh(boxes: npt.ArrayLike) -> Boxes:
-    """xyxy, shape (N, 4), to COCO's (x, y, width, height)."""
-    out = np.array(boxes, dtype=np.float32).reshape(-1, 4)
-    out[:, 2:] -= out[:, :2]
-    return out
-
-
 def clip(boxes: Boxes, width: int, height: int) -> tuple[Boxes, npt.NDArray[np.bool_]]:
     """Clip boxes that leave the picture by at most `CLIP_PX`.
 

@@ -88,13 +88,6 @@ def _string_bytes(array: pa.Array) -> memoryview:
     return memoryview(data or b"")[offsets[0] : offsets[-1]]
 
 
-def of_table(table: pa.Table) -> str:
-    """Fingerprint of a whole table."""
-    running = Fingerprint()
-    running.update(table)
-    return running.hexdigest()
-
-
 def of_parts(parts: dict[str, str]) -> str:
     """Fingerprint of named fingerprints, for example of a table from those of its units."""
     return of_json(dict(sorted(parts.items())))

@@ -15,7 +15,6 @@ import unicodedata
 _RESERVED = re.compile("[%#@\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 _NOT_UNIT = re.compile(r"[^a-z0-9._-]+")
 _FOUND = re.compile(r"sam\d+")
-UNIT_NAME = re.compile(r"[a-z0-9._-]{1,80}")
 
 
 def encode(text: str) -> str:

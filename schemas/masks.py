@@ -171,11 +171,6 @@ def iou(a: Sequence[Mask], b: Sequence[Mask]) -> npt.NDArray[np.float64]:
     return np.asarray(coco.iou(list(a), list(b), [0] * len(b)))
 
 
-def merge(masks: Sequence[Mask], *, intersect: bool = False) -> Mask:
-    """Union (or intersection) of sound masks of one size."""
-    return _text(coco.merge(list(masks), intersect))
-
-
 def check(masks: Sequence[Mask]) -> list[str | None]:
     """What is wrong with each mask, or None: for masks that come from a file rather than from `read`."""
     _, problems = runs.parse([mask["counts"] for mask in masks], [mask["size"] for mask in masks] or np.zeros((0, 2)))
@@ -289,16 +284,6 @@ def resize(mask: Mask, height: int, width: int) -> Mask:
             pixels, to_source, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
         )
     return encode_box(covered >= 0.5, target, height, width)
-
-
-def fill_holes(mask: Mask) -> Mask:
-    """A mask with everything set that its outer outlines enclose."""
-    height, width = mask["size"]
-    box = _outer_box(mask)
-    pixels = decode_box(mask, box)
-    outlines, _ = cv2.findContours(pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    filled = cv2.drawContours(np.zeros_like(pixels), outlines, -1, 1, thickness=cv2.FILLED)
-    return encode_box(filled | pixels, box, height, width)
 
 
 def orient(mask: Mask, orientation: int) -> Mask:

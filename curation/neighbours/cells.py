@@ -36,16 +36,11 @@ def lowest(keys: Keys, count: int) -> Indices:
     return places[np.argsort(keys[places], kind="stable")][:count].astype(np.int64)
 
 
-def sample(ids: Sequence[str], count: int, seed: int = 0) -> Indices:
-    """Places of the `count` ids that hash lowest, by hash; all of them where there are fewer."""
-    return lowest(keys_of(ids, seed), count)
-
-
 def fit(vectors: Floats, count: int, rounds: int = 6) -> Floats:
     """Centroids by spherical k-means (Dhillon and Modha 2001) from the first `count` distinct vectors.
 
     Args:
-        vectors: (S, D) unit length, in an order that does not depend on how the data lies, as `sample` gives it.
+        vectors: (S, D) unit length, in an order that does not depend on how the data lies, as `lowest` gives it.
         count: K, of centroids; fewer if there are fewer distinct vectors.
         rounds: of assigning and averaging.
 

@@ -1,4 +1,4 @@
-"""The plan of a neighbour search: which rows are compared with which, in cells that can be done anywhere, in any order.
+"""Where rows meet in a neighbour search: which are compared with which, in cells that can be done in any order.
 
 Why no pair is missed. Let x live in cell A and y in cell B, so that the great sphere halfway between the centroids a
 and b has x on one side and y on the other. Then angle(x, y) is at least the angle of x to it plus that of y, and if
@@ -7,11 +7,11 @@ margin <= sin(t / 2) = sqrt((1 - cos t) / 2). So x visits every cell with a marg
 a cell that one of them lives in (the ClusterJoin of Das Sarma et al., PVLDB 2014, on the sphere).
 
 Where vectors fill the sphere evenly the bound spares nothing. So a vector visits at most its `near_cells` nearest
-cells; `Plan.cut_share` says how many wanted to visit more. Where it is 0 the search is exact, else recall is measured.
+cells; `Visits.cut` says how many wanted to visit more. Where it is 0 the search is exact, else recall was 1 at a bound
+of 0.93 and, with 96 near cells, 0.99 at 0.65 (benchmarks/neighbours.py has more).
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,6 @@ SAMPLE_PER_CELL = 16
 EXACT_BELOW = 20_000
 """Fewer rows are one cell: every pair is compared, which then costs less than fitting."""
 MOST_CELLS = 32_768
-_MAX_ROWS = 4096
 _TABLE_CELLS = 4096
 """Up to so many, the distances between all centroids are held: 64 MiB."""
 
@@ -37,7 +36,7 @@ class Cell:
     """One piece of work: `rows` are compared with each other and with `others`.
 
     Attributes:
-        name: `<cell>/<part>`; a cell with many residents comes in parts.
+        name: of the cell.
         rows: (R,) row numbers, rising.
         others: (O,) row numbers, rising, none of them in `rows`.
         inside: whether rows meet each other too, or the others only.
@@ -55,71 +54,12 @@ class Cell:
         return own + len(self.rows) * len(self.others)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Plan:
-    """Cells, and what is known of the search before it runs.
-
-    Attributes:
-        cells: each a piece of work; together they compare every pair that can be within the bound, see `cut_share`.
-        centroids: (K, D); (0, D) where all is one cell.
-        cut_share: share of the rows that wanted to visit more than `near_cells` cells; 0 means an exact search.
-        rows: N.
-    """
-
-    cells: list[Cell]
-    centroids: Floats
-    cut_share: float
-    rows: int
-
-    @property
-    def comparisons(self) -> int:
-        """Inner products between rows, and between rows and centroids."""
-        return sum(cell.comparisons for cell in self.cells) + self.rows * len(self.centroids)
-
-
 def cell_count(rows: int, near_cells: int = NEAR_CELLS) -> int:
     """Cells for N rows: sqrt(N near_cells), which balances comparing with centroids and with rows; a multiple of 8.
 
     No more than `MOST_CELLS`: one thread fits them, in time that grows with their square.
     """
     return min(MOST_CELLS, max(8, round(math.sqrt(rows * near_cells) / 8) * 8))
-
-
-def fit(ids: Sequence[str], vectors: Floats, count: int) -> Floats:
-    """Centroids of `count` cells from a fixed sample of the vectors; see `cells`.
-
-    Args:
-        ids: N names that decide which vectors are in the sample.
-        vectors: (N, D) float32, unit length.
-        count: K.
-    """
-    return cells.fit(np.asarray(vectors[cells.sample(ids, SAMPLE_PER_CELL * count)], np.float32), count)
-
-
-def plan(
-    vectors: Floats,
-    centroids: Floats | None,
-    *,
-    lower: float,
-    near_cells: int = NEAR_CELLS,
-    max_rows: int = _MAX_ROWS,
-) -> Plan:
-    """Which rows meet where.
-
-    Args:
-        vectors: (N, D) float32, unit length, in memory or memory-mapped.
-        centroids: from `fit`, or None to compare every pair.
-        lower: smallest cosine of interest, below 1.
-        near_cells: cells that a row visits at most besides its own.
-        max_rows: rows of a piece; larger cells are cut.
-    """
-    if centroids is None or len(centroids) < 2:
-        rows = np.arange(len(vectors), dtype=np.int64)
-        empty = np.zeros((0, vectors.shape[1]), np.float32)
-        return Plan(_pieces("all", rows, rows[:0], max_rows), empty, 0.0, len(vectors))
-    found = visits(vectors, centroids, lower=lower, near_cells=near_cells)
-    pieces = _gather(found.home, found.guest, found.visited, len(centroids), max_rows)
-    return Plan(pieces, centroids, found.cut / max(1, len(vectors)), len(vectors))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,7 +87,8 @@ def visits(
     Args:
         vectors: (N, D) float32, unit length.
         centroids: (K, D), K at least 2.
-        lower, near_cells: as for `plan`.
+        lower: smallest cosine of interest, below 1.
+        near_cells: cells that a row visits at most besides its own.
         widest: of `widest_reach`, where it is known.
     """
     count = len(centroids)
@@ -192,26 +133,3 @@ def _reaches(centroids: Floats, near: Indices) -> Floats:
     """(R, C) distances between the first and all of the C cells near each of R rows."""
     own = centroids[near[:, 0]]
     return _reach(np.stack([(own * centroids[column]).sum(axis=1) for column in near.T], axis=1))
-
-
-def _gather(home: Indices, guest: Indices, visited: Indices, count: int, max_rows: int) -> list[Cell]:
-    by_home, by_visit = np.argsort(home, kind="stable"), np.argsort(visited, kind="stable")
-    numbers = np.arange(count + 1)
-    homes, visits = np.searchsorted(home[by_home], numbers), np.searchsorted(visited[by_visit], numbers)
-    out = []
-    for cell in range(count):
-        residents = by_home[homes[cell] : homes[cell + 1]]
-        others = guest[by_visit[visits[cell] : visits[cell + 1]]]
-        out += _pieces(str(cell), residents, others, max_rows)
-    return out
-
-
-def _pieces(name: str, residents: Indices, guests: Indices, max_rows: int) -> list[Cell]:
-    """A cell in parts of at most `max_rows` residents, each against those after it and the guests."""
-    out = []
-    for part, start in enumerate(range(0, len(residents), max_rows)):
-        rows, rest = residents[start : start + max_rows], residents[start + max_rows :]
-        others = np.sort(np.concatenate([rest, guests])) if len(rest) else guests
-        if len(rows) > 1 or len(others):
-            out.append(Cell(f"{name}/{part}", rows, others))
-    return out

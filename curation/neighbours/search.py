@@ -1,22 +1,21 @@
-"""The neighbour search: pairs of unit vectors whose cosine lies between two bounds, cell by cell in bounded memory.
+"""Pairs of unit vectors whose cosine lies between two bounds, in one cell, in bounded memory; `waves.search` does all.
 
 Blocks are compared by matrix products, whose last bits depend on shapes and threads; so a block only proposes, with
 some slack, and `pairs.cosines` decides. The same pairs and bits come out for any size of blocks, number of workers and
 order of rows.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from curation.neighbours import pairs
 from curation.neighbours.blocks import Blocks, numpy_blocks
-from curation.neighbours.cells import keys_of, sample
+from curation.neighbours.cells import keys_of
 from curation.neighbours.pairs import Floats, Indices, Keys, Pairs
-from curation.neighbours.plan import EXACT_BELOW, NEAR_CELLS, Cell, Plan, cell_count, fit, plan
+from curation.neighbours.plan import Cell
 
 _UNIT_TOLERANCE = 1e-2
 _ROWS = 1024
@@ -90,20 +89,6 @@ class Codes:
             free &= (one == other) | (one < 0) | (other < 0)
         return free
 
-    def take(self, order: Indices) -> "Codes":
-        """The codes of rows in another order."""
-        return Codes(
-            apart=None if self.apart is None else np.asarray(self.apart, np.int64)[order],
-            kinds=None if self.kinds is None else np.asarray(self.kinds, np.int64)[order],
-        )
-
-    def check(self, rows: int) -> None:
-        """Refuse codes of another number of rows."""
-        for name in ("apart", "kinds"):
-            codes = getattr(self, name)
-            if codes is not None and len(codes) != rows:
-                raise ValueError(f"{len(codes)} codes in `{name}` for {rows} rows: one for each")
-
 
 _FREE = Codes()
 
@@ -128,7 +113,7 @@ def pairs_of_cell(
 
     Args:
         vectors: (N, D) float32, unit length, in memory or memory-mapped: only the cell's rows are read.
-        cell: from `plan`.
+        cell: whose rows meet.
         bounds: what is looked for.
         codes: of rows that can be no pair.
         blocks: what multiplies blocks; numpy by default.
@@ -167,111 +152,3 @@ def pairs_of_cell(
                 held = len(found[0])
     whole = pairs.union(found)
     return whole if bounds.most is None else whole.strongest(bounds.most, keys)
-
-
-def merge(parts: Iterable[Pairs], bounds: Bounds, keys: Keys | None = None) -> Pairs:
-    """What cells found, as one: by i and j, each pair once; keys as for `pairs_of_cell`."""
-    whole = pairs.union(parts)
-    return whole if bounds.most is None else whole.strongest(bounds.most, keys)
-
-
-Mapper = Callable[[Callable[[Cell], Pairs], list[Cell]], Iterable[Pairs]]
-"""Maps a function over cells, in any order, anywhere."""
-
-
-def _here(work: Callable[[Cell], Pairs], pieces: list[Cell]) -> Iterable[Pairs]:
-    return map(work, pieces)
-
-
-def plan_for(
-    ids: Sequence[str],
-    vectors: Floats,
-    lower: float,
-    *,
-    near_cells: int = NEAR_CELLS,
-    cells: int | None = None,
-    exact_below: int = EXACT_BELOW,
-) -> Plan:
-    """The plan for some vectors: fit and place; arguments as for `cosine_pairs`. To be done once, by one thread."""
-    few = len(vectors) < (exact_below if cells is None else 2)
-    centroids = None if few else fit(ids, vectors, cells or cell_count(len(vectors), near_cells))
-    return plan(vectors, centroids, lower=lower, near_cells=near_cells)
-
-
-def cosine_pairs(
-    ids: Sequence[str],
-    vectors: Floats,
-    lower: float,
-    upper: float | None = None,
-    *,
-    codes: Codes = _FREE,
-    near_cells: int = NEAR_CELLS,
-    cells: int | None = None,
-    most: int | None = None,
-    block_mb: float = 64.0,
-    exact_below: int = EXACT_BELOW,
-    mapper: Mapper = _here,
-    blocks: Blocks | None = None,
-) -> Pairs:
-    """All pairs with lower <= cosine < upper.
-
-    Exact for fewer than `exact_below` rows, and wherever no row wants to visit more than `near_cells` cells; otherwise
-    recall was 1 at a bound of 0.93 and, with 96 near cells, 0.99 at 0.65 (benchmarks/neighbours.py has more).
-
-    Args:
-        ids: N distinct names.
-        vectors: (N, D) float32, unit length.
-        lower, upper, most, block_mb: see `Bounds`.
-        codes: of rows that can be no pair.
-        near_cells: cells that a row visits at most besides its own.
-        cells: how many; by default 1 below `exact_below` rows, else about sqrt(N near_cells).
-        exact_below: see `cells`.
-        mapper: runs the cells; here, one after another, by default.
-        blocks: a faster matrix product, e.g. of faiss or a GPU; it only proposes pairs, so the result is the same.
-
-    Returns:
-        Row numbers into `ids`, i < j, by i and j.
-
-    Raises:
-        ValueError: ids repeat, lengths differ, vectors are not unit length, or bounds make no sense.
-    """
-    bounds = Bounds(lower=lower, upper=upper, most=most, block_mb=block_mb)
-    if len(ids) != len(vectors):
-        raise ValueError(f"{len(ids)} ids, {len(vectors)} vectors: one vector for each id")
-    codes.check(len(ids))
-    check_unit(vectors)
-    order = np.array(sorted(range(len(ids)), key=ids.__getitem__), np.int64)
-    names = [ids[place] for place in order]
-    if any(one == other for one, other in pairwise(names)):
-        raise ValueError("ids repeat: every vector needs a name of its own")
-    is_sorted = bool((order[1:] > order[:-1]).all())
-    rows = vectors if is_sorted else vectors[order]
-    own = codes.take(order)
-    made = plan_for(names, rows, lower, near_cells=near_cells, cells=cells, exact_below=exact_below)
-    keys = None if most is None else keys_of(names)
-
-    def work(cell: Cell) -> Pairs:
-        return pairs_of_cell(rows, cell, bounds, own, blocks, keys)
-
-    found = merge(mapper(work, made.cells), bounds, keys)
-    if is_sorted:
-        return found
-    i, j = order[found.i], order[found.j]
-    return Pairs(np.minimum(i, j), np.maximum(i, j), found.cosine).sorted()
-
-
-def recall(ids: Sequence[str], vectors: Floats, found: Pairs, bounds: Bounds, queries: int = 256) -> tuple[int, int]:
-    """Measure a search: pairs of a sample of rows that it found, and those that brute force finds.
-
-    Args:
-        ids, vectors: as searched.
-        found: its result, without `most` and `codes`.
-        bounds: its bounds.
-        queries: rows to compare with all others: those whose ids hash lowest.
-    """
-    chosen = np.sort(sample(ids, queries, seed=1))
-    asked = np.zeros(len(vectors), bool)
-    asked[chosen] = True
-    others = np.flatnonzero(~asked)
-    true = pairs_of_cell(vectors, Cell("queries", chosen, others), bounds)
-    return int((asked[found.i] | asked[found.j]).sum()), len(true)

@@ -101,11 +101,6 @@ class Spill:
     def __len__(self) -> int:
         return len(self._batch)
 
-    @staticmethod
-    def is_there(folder: Path, table: str, split: str) -> bool:
-        """Whether a spill was finished."""
-        return (folder / f"{table}.{split}.npz").exists()
-
     def take(self, start: int, stop: int) -> pa.Table:
         """Rows `start` to `stop` in order, in memory of their own."""
         batches, rows = self._batch[start:stop], self._row[start:stop]

@@ -254,7 +254,6 @@ def _join_looks(desk: Desk, rows: Indices, table: pa.Table, vectors: Floats, pai
         table["image"].to_pylist(),
         table["video"].to_pylist(),
         table["category"].to_pylist(),
-        [frozenset()] * table.num_rows,  # `settle` looks at these
         table["quality"].to_numpy(),
         table["area"].to_numpy(),
         vectors,

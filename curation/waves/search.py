@@ -6,7 +6,8 @@
     compare     per chunk: reads its residents and those who visit them out of all slabs, finds pairs
 
 Whoever begins a search leaves `<search>/vectors/<part>.bin`, `<search>/marks/<part>.bin` and says in its receipt, under
-the search's name, how many rows there are and how wide. The pairs are those of `neighbours.search.cosine_pairs`.
+the search's name, how many rows there are and how wide. Exact for fewer than `exact_below` rows, and wherever no row
+wants to visit more than `near_cells` cells; see `neighbours.plan`.
 """
 
 from collections.abc import Callable, Iterable
@@ -31,12 +32,13 @@ from schemas.errors import Refused
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What is looked for; see `neighbours.search.cosine_pairs`.
+    """What is looked for.
 
     Attributes:
         name: its folder.
         bounds: of the cosine.
-        near_cells, exact_below: see there.
+        near_cells: cells that a row visits at most besides its own.
+        exact_below: fewer rows are one cell; of more there are about sqrt(N near_cells).
     """
 
     name: str

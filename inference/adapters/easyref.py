@@ -132,22 +132,14 @@ class EasyRef(TokenAdapter):
         """Width by path of every attention that has a LoRA."""
         return {**self.config.self_layers, **self.config.layers} if self.config.lora_rank else {}
 
-    @classmethod
-    def from_base(cls, model: Any, unet: Any, tokenizer: Any, **options: Any) -> Self:
-        """The adapter that training starts with (spec A1.1).
+    def start_from_model(self, model: Any, unet: Any, tokenizer: Any) -> None:
+        """Take the weights that training starts with (spec A1.1).
 
         Args:
             model: transformers' `Qwen2VLForConditionalGeneration`; its weights are copied.
             unet: whose text keys and values are copied.
             tokenizer: of the model.
-            options: of `EasyRefConfig`.
         """
-        adapter = cls(EasyRefConfig(**config_values(unet), qwen=QwenConfig.of(model.config), **options))
-        adapter.start_from_model(model, unet, tokenizer)
-        return adapter
-
-    def start_from_model(self, model: Any, unet: Any, tokenizer: Any) -> None:
-        """Take the weights that training starts with; arguments as of `from_base`."""
         tensors = reader_keys(model.state_dict(), self.config.qwen.layers)
         tensors["final.reference_tokens"] = self.reader.final.reference_tokens.detach()
         load_strict(self.reader, tensors, "the language model", "only Qwen2-VL fits")

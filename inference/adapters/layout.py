@@ -4,8 +4,6 @@ Boxes are xyxy in 0–1 of the target picture. A token belongs to a box or mask 
 are (height, width), tokens row by row.
 """
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -51,11 +49,6 @@ def picture_masks(masks: Tensor, grid: Grid) -> Tensor:
     return (pooled > 0).reshape(*masks.shape[:-2], grid[0] * grid[1])
 
 
-def background(masks: Tensor) -> Tensor:
-    """Tokens that no reference covers: (..., K, P) gives (..., P)."""
-    return ~masks.any(dim=-2)
-
-
 def pseudo_masks(maps: Tensor, threshold: float) -> Tensor:
     """Where a phrase draws attention above a threshold (MS-Diffusion, spec B.4.3).
 
@@ -68,14 +61,3 @@ def pseudo_masks(maps: Tensor, threshold: float) -> Tensor:
     """
     low, high = maps.amin(dim=-1, keepdim=True), maps.amax(dim=-1, keepdim=True)
     return (maps - low) / (high - low + 1e-5) > threshold
-
-
-def grid_of(tokens: int, known: Mapping[int, Grid]) -> Grid:
-    """The grid of a layer with this many tokens.
-
-    Raises:
-        ValueError: the latents have no such grid.
-    """
-    if tokens not in known:
-        raise ValueError(f"{tokens} tokens are no grid of these latents; known: {dict(known)}")
-    return known[tokens]

@@ -36,11 +36,6 @@ class ShareWindow:
             raise ValueError(f"{self.start} to {self.stop} is no part of a schedule: 0 <= start <= stop <= 1")
 
     @classmethod
-    def between(cls, start: float, stop: float) -> "ShareWindow":
-        """From and to decimal shares: 0.3 is three tenths, not its nearest float."""
-        return cls(_exact(start), _exact(stop))
-
-    @classmethod
     def last(cls, share: float) -> "ShareWindow":
         """The last `share` of the schedule."""
         return cls(1 - _exact(share), Fraction(1))

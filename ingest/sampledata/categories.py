@@ -4,8 +4,6 @@ from typing import Any
 
 from ingest.sampledata import photos
 
-FIRST_OF_OURS = {"coco": 101, "ytvis": 41}
-
 
 def _data() -> dict[str, Any]:
     data: dict[str, Any] = photos.data("categories.json")

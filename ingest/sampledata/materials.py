@@ -12,15 +12,6 @@ import numpy.typing as npt
 
 from ingest.sampledata.solids import Buffer, Floats, Pose, Vector, rotation
 
-IDENTITY_WORDS = frozenset({
-    "red", "orange", "yellow", "green", "blue", "purple", "violet", "pink", "brown", "black", "white", "grey",
-    "gray", "gold", "golden", "silver", "beige", "turquoise", "colorful", "colourful", "bright", "dark", "pale",
-    "stripe", "stripes", "striped", "band", "bands", "banded", "dot", "dots", "dotted", "spot", "spots", "spotted",
-    "check", "checks", "checked", "checkered", "marble", "marbled", "patch", "patches", "patched", "ring", "rings",
-    "ringed", "swirl", "sector", "sectors", "plain",
-})  # fmt: skip
-"""Words that would give a subject's identity away."""
-
 
 @dataclass(frozen=True, slots=True)
 class Light:

@@ -1,19 +1,23 @@
 """The neighbour search: equal to brute force, and to itself however it is cut; clusters and their purity."""
 
 from itertools import combinations
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from searching import all_pairs, pairs_between, searched
 
 from curation.neighbours import cells, clusters, pairs
-from curation.neighbours import plan as planning
 from curation.neighbours.pairs import Pairs
 from curation.neighbours.phash import equal_places, hamming_pairs, mirrored
-from curation.neighbours.search import Bounds, Codes, cosine_pairs, merge, pairs_of_cell, plan_for, recall
+from curation.neighbours.plan import Cell, visits
+from curation.neighbours.search import Bounds, check_unit, pairs_of_cell
+from curation.waves.grain import Grain
+from curation.waves.scratch import Scratch
+from curation.waves.search import begin, marks_of
+from schemas.storage import Folder
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -42,13 +46,6 @@ def names(rows: int) -> list[str]:
     return [f"p{number:06d}" for number in range(rows)]
 
 
-def brute(vectors: np.ndarray, lower: float, upper: float | None = None) -> dict[tuple[int, int], np.float32]:
-    i, j = np.triu_indices(len(vectors), 1)
-    cosine = pairs.cosines(vectors, i, j)
-    inside = (cosine >= np.float32(lower)) & (cosine < np.float32(upper if upper is not None else 2))
-    return dict(zip(zip(i[inside].tolist(), j[inside].tolist(), strict=True), cosine[inside], strict=True))
-
-
 def found(result: Pairs) -> dict[tuple[int, int], np.float32]:
     keys = list(zip(result.i.tolist(), result.j.tolist(), strict=True))
     assert keys == sorted(set(keys))
@@ -60,150 +57,160 @@ def same(one: Pairs, other: Pairs) -> bool:
     return all(getattr(one, name).tobytes() == getattr(other, name).tobytes() for name in ("i", "j", "cosine"))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     rows=st.integers(2, 300),
     width=st.sampled_from([2, 3, 16, 64]),
     seed=st.integers(0, 1000),
     lower=st.floats(0.2, 0.99),
-    count=st.sampled_from([2, 8, 40]),
+    near_cells=st.sampled_from([8, 40, 300]),
 )
-def test_pairs_equal_brute_force_wherever_no_row_is_cut(rows: int, width: int, seed: int, lower: float, count: int):
-    vectors = clustered(rows, width, seed)
-    result = cosine_pairs(names(rows), vectors, lower, cells=count, near_cells=count)
-    assert found(result) == brute(vectors, lower)
+def test_pairs_equal_brute_force_wherever_no_row_is_cut(
+    rows: int, width: int, seed: int, lower: float, near_cells: int
+):
+    vectors, bounds = clustered(rows, width, seed), Bounds(lower=lower)
+    result = searched(names(rows), vectors, bounds, near_cells=near_cells, exact_below=2)
+    true = all_pairs(names(rows), vectors, bounds)
+    assert result.pairs.items() <= true.items()
+    assert result.cut or result.pairs == true
+    assert result.cut == 0 or near_cells < 300
 
 
-@settings(max_examples=12, deadline=None)
-@given(rows=st.integers(2, 200), seed=st.integers(0, 1000), count=st.sampled_from([None, 16]))
-def test_the_order_of_rows_does_not_matter(rows: int, seed: int, count: int | None):
-    vectors, ids = clustered(rows, 16, seed), names(rows)
-    expected = found(cosine_pairs(ids, vectors, 0.8, cells=count, near_cells=3))
+@settings(max_examples=6, deadline=None)
+@given(rows=st.integers(20, 200), seed=st.integers(0, 1000), exact_below=st.sampled_from([2, 10_000]))
+def test_the_order_of_rows_does_not_matter(rows: int, seed: int, exact_below: int):
+    vectors, ids, bounds = clustered(rows, 16, seed), names(rows), Bounds(lower=0.8)
+    expected = searched(ids, vectors, bounds, near_cells=3, exact_below=exact_below)
     order = np.random.default_rng(seed).permutation(rows)
-    shuffled = found(cosine_pairs([ids[row] for row in order], vectors[order], 0.8, cells=count, near_cells=3))
-    back = {tuple(sorted((int(order[i]), int(order[j])))): cosine for (i, j), cosine in shuffled.items()}
-    assert back == expected
+    moved = [ids[row] for row in order]
+    assert searched(moved, vectors[order], bounds, near_cells=3, exact_below=exact_below).pairs == expected.pairs
 
 
-def test_blocks_workers_and_pieces_change_no_bit():
+def test_blocks_chunks_and_the_order_of_tasks_change_no_bit():
     vectors, ids = clustered(1500, 32, 1), names(1500)
-    expected = cosine_pairs(ids, vectors, 0.7, 0.98, cells=24, near_cells=4)
-    assert len(expected) > 500
+    expected = searched(ids, vectors, Bounds(lower=0.7, upper=0.98), near_cells=4, exact_below=2)
+    assert len(expected.pairs) > 500
     for megabytes in (0.01, 0.5, 5.0):
-        assert same(cosine_pairs(ids, vectors, 0.7, 0.98, cells=24, near_cells=4, block_mb=megabytes), expected)
-    made, bounds = plan_for(ids, vectors, 0.7, near_cells=4, cells=24), Bounds(lower=0.7, upper=0.98)
-    with ThreadPool(3) as pool:
-        parts = list(pool.imap_unordered(lambda cell: pairs_of_cell(vectors, cell, bounds), made.cells[::-1]))
-    assert same(merge(parts, bounds), expected)
-    small = planning.plan(vectors, made.centroids, lower=0.7, near_cells=4, max_rows=17)
-    assert max(len(cell.rows) for cell in small.cells) == 17
-    assert same(merge((pairs_of_cell(vectors, cell, bounds) for cell in small.cells), bounds), expected)
+        bounds = Bounds(lower=0.7, upper=0.98, block_mb=megabytes)
+        assert searched(ids, vectors, bounds, near_cells=4, exact_below=2).pairs == expected.pairs
+    fine = Grain(slab_mb=0.05, chunk_mb=0.03, chunk_gflop=1e-4)
+    cut = searched(ids, vectors, bounds, near_cells=4, exact_below=2, grain=fine, edges=(700,), backwards=True)
+    assert len(cut.chunks) > 4 * len(expected.chunks)
+    assert cut.pairs == expected.pairs
 
 
 def test_another_matrix_product_only_proposes():
-    faiss = pytest.importorskip("faiss")
-    vectors, ids = clustered(2000, 32, 2), names(2000)
+    vectors = clustered(2000, 32, 2)
+    every, bounds = Cell("all", np.arange(2000), np.arange(0)), Bounds(lower=0.85)
 
     def multiply(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        return -faiss.pairwise_distances(left, right, faiss.METRIC_L2) / 2 + 1
+        """By distances, in another precision and another order."""
+        apart = (left.astype(np.float64) ** 2).sum(1)[:, None] + (right.astype(np.float64) ** 2).sum(1)
+        return (1 - (apart - 2 * left.astype(np.float64) @ right.T) / 2).astype(np.float32)
 
-    expected = cosine_pairs(ids, vectors, 0.85)
-    assert same(cosine_pairs(ids, vectors, 0.85, blocks=multiply), expected)
+    expected = pairs_of_cell(vectors, every, bounds)
+    assert len(expected) > 500
+    assert same(pairs_of_cell(vectors, every, bounds, blocks=multiply), expected)
 
 
 def test_vectors_may_lie_in_a_file(tmp_path: Path):
-    vectors = clustered(500, 16, 3)
+    vectors, every = clustered(500, 16, 3), Cell("all", np.arange(500), np.arange(0))
     np.save(tmp_path / "vectors.npy", vectors)
     mapped = np.load(tmp_path / "vectors.npy", mmap_mode="r")
-    assert same(cosine_pairs(names(500), mapped, 0.8, cells=8), cosine_pairs(names(500), vectors, 0.8, cells=8))
+    assert same(*(pairs_of_cell(these, every, Bounds(lower=0.8)) for these in (mapped, vectors)))
 
 
 @pytest.mark.parametrize(("kind", "lower"), [("clustered", 0.93), ("clustered", 0.65), ("uniform", 0.93)])
 def test_recall_is_at_least_99_percent_at_the_thresholds_used(kind: str, lower: float):
     rows = 3000
     vectors = clustered(rows, 256, 4, per=20) if kind == "clustered" else planted(rows, 256, lower, 4)
-    made, bounds = plan_for(names(rows), vectors, lower, exact_below=0), Bounds(lower=lower)
-    assert made.comparisons < rows**2
-    result = merge((pairs_of_cell(vectors, cell, bounds) for cell in made.cells), bounds)
-    hit, true = recall(names(rows), vectors, result, bounds, queries=rows)
-    assert true == len(cosine_pairs(names(rows), vectors, lower)) > 500
-    assert hit >= 0.99 * true
+    result = searched(names(rows), vectors, Bounds(lower=lower), exact_below=2)
+    assert result.products < rows**2
+    true = searched(names(rows), vectors, Bounds(lower=lower))  # all with all
+    assert len(true.pairs) > 500
+    assert result.pairs.items() <= true.pairs.items()
+    assert len(result.pairs) >= 0.99 * len(true.pairs)
 
 
 def test_a_row_that_visits_too_few_cells_is_counted_as_cut():
     vectors = planted(1500, 64, 0.5, 5)
-    made = plan_for(names(1500), vectors, 0.5, near_cells=1, cells=64)
-    assert made.cut_share > 0.9
-    assert plan_for(names(1500), vectors, 0.5, near_cells=64, cells=64).cut_share == 0
+    centroids = cells.fit(vectors[:1024], 64)
+    assert visits(vectors, centroids, lower=0.5, near_cells=1).cut > 0.9 * len(vectors)
+    assert visits(vectors, centroids, lower=0.5, near_cells=64).cut == 0
 
 
 def test_products_grow_less_than_quadratically():
     least = {}
     for rows in (3000, 12000):
         vectors = planted(rows, 32, 0.93, 6)  # the worst case: every row visits all the cells that it may
-        least[rows] = plan_for(names(rows), vectors, 0.93, near_cells=8, exact_below=0).comparisons
+        least[rows] = searched(names(rows), vectors, Bounds(lower=0.93), near_cells=8, exact_below=2).products
     assert least[12000] < 4**1.75 * least[3000]
 
 
 def test_codes_keep_rows_apart():
     vectors = unit(np.ones((6, 4)) + 0.01 * np.arange(24).reshape(6, 4))
-    apart, kinds = np.array([0, 0, 1, -1, -1, 2]), np.array([0, 1, 1, -1, 1, 0])
-    result = found(cosine_pairs(names(6), vectors, 0.5, codes=Codes(apart=apart, kinds=kinds)))
+    places, kinds = ["a", "a", "b", None, None, "c"], ["x", "y", "y", None, "y", "x"]
+    result = searched(names(6), vectors, Bounds(lower=0.5), places=places, kinds=kinds)
     allowed = {
-        (i, j)
+        (names(6)[i], names(6)[j])
         for i, j in combinations(range(6), 2)
-        if (apart[i] != apart[j] or apart[i] < 0) and (kinds[i] == kinds[j] or min(kinds[i], kinds[j]) < 0)
+        if (places[i] != places[j] or places[i] is None) and (kinds[i] == kinds[j] or None in (kinds[i], kinds[j]))
     }
-    assert set(result) == allowed
+    assert set(result.pairs) == allowed
 
 
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 1000), most=st.integers(1, 5), count=st.sampled_from([None, 8]))
-def test_the_strongest_of_parts_are_the_strongest_of_all(seed: int, most: int, count: int | None):
-    vectors = clustered(150, 8, seed)
-    every = cosine_pairs(names(150), vectors, 0.5)
-    result = cosine_pairs(names(150), vectors, 0.5, most=most, cells=count, near_cells=8)
-    assert same(result, every.strongest(most))
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 1000), most=st.integers(1, 5), exact_below=st.sampled_from([2, 10_000]))
+def test_the_strongest_of_parts_are_the_strongest_of_all(seed: int, most: int, exact_below: int):
+    vectors, bounds = clustered(150, 8, seed), Bounds(lower=0.5, most=most)
+    fine = Grain(slab_mb=0.001, chunk_mb=0.001, chunk_gflop=1e-5)
+    result = searched(names(150), vectors, bounds, near_cells=150, exact_below=exact_below, edges=(60, 90), grain=fine)
+    assert result.pairs == all_pairs(names(150), vectors, bounds)
+    every = pairs_between(vectors, 0.5)
     ranked: dict[int, list[tuple[float, int]]] = {}
     for (i, j), cosine in found(every).items():
         ranked.setdefault(i, []).append((-cosine, j))
         ranked.setdefault(j, []).append((-cosine, i))
     kept = {(min(i, j), max(i, j)) for i, near in ranked.items() for _, j in sorted(near)[:most]}
-    assert set(found(result)) == kept
+    assert set(found(every.strongest(most))) == kept
 
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (lambda ids, vectors: cosine_pairs(ids[:-1], vectors, 0.5), "one vector for each id"),
-        (lambda ids, vectors: cosine_pairs(ids, vectors * 2, 0.5), "row 0 has length 2"),
-        (lambda ids, vectors: cosine_pairs(ids, vectors * np.float32(np.nan), 0.5), "length nan"),
-        (lambda ids, vectors: cosine_pairs(ids, vectors.astype(np.float64), 0.5), "float32"),
-        (lambda ids, vectors: cosine_pairs(["a"] * 4, vectors, 0.5), "ids repeat"),
-        (lambda ids, vectors: cosine_pairs(ids, vectors, 0.5, 0.4), "upper"),
-        (lambda ids, vectors: cosine_pairs(ids, vectors, 1.5), "lower"),
-        (lambda ids, vectors: cosine_pairs(ids, vectors, 0.5, codes=Codes(apart=np.zeros(3))), "3 codes"),
+        (lambda vectors: check_unit(vectors * 2), "row 0 has length 2"),
+        (lambda vectors: check_unit(vectors * np.float32(np.nan)), "length nan"),
+        (lambda vectors: check_unit(vectors.astype(np.float64)), "float32"),
+        (lambda vectors: Bounds(lower=0.5, upper=0.4), "upper"),
+        (lambda vectors: Bounds(lower=1.5), "lower"),
     ],
 )
 def test_nonsense_is_refused(wrong, said: str):
     with pytest.raises(ValueError, match=said):
-        wrong(names(4), clustered(4, 8, 0))
+        wrong(clustered(4, 8, 0))
+
+
+def test_a_part_begins_no_search_with_vectors_that_are_not_of_unit_length(tmp_path: Path):
+    scratch, ids = Scratch(Folder(str(tmp_path)), "dedup", "state"), names(4)
+    with pytest.raises(ValueError, match="row 0 has length 2"):
+        begin(scratch, "things", 0, [(marks_of(ids, part=0), 2 * clustered(4, 8, 0))])
 
 
 def test_no_and_one_vector_have_no_pairs():
     for rows in (0, 1):
-        assert len(cosine_pairs(names(rows), np.ones((rows, 1), np.float32), 0.5)) == 0
-        assert len(cosine_pairs(names(rows), np.ones((rows, 1), np.float32), 0.5, cells=8)) == 0
+        for exact_below in (0, 10_000):
+            vectors = np.ones((rows, 1), np.float32)
+            assert searched(names(rows), vectors, Bounds(lower=0.5), exact_below=exact_below).pairs == {}
 
 
 def test_the_sample_depends_on_the_set_of_ids_alone():
+    def sample(ids: list[str]) -> list[str]:
+        return [ids[place] for place in cells.lowest(cells.keys_of(ids), 50)]
+
     ids = names(1000)
-    chosen = {ids[place] for place in cells.sample(ids, 50)}
-    shuffled = [ids[place] for place in np.random.default_rng(0).permutation(1000)]
-    assert [shuffled[place] for place in cells.sample(shuffled, 50)] == [ids[place] for place in cells.sample(ids, 50)]
-    assert len(chosen & {name for name in ids[:900] if name in chosen}) == len(
-        chosen & {ids[:900][place] for place in cells.sample(ids[:900], 50)}
-    )
+    chosen = set(sample(ids))
+    assert sample([ids[place] for place in np.random.default_rng(0).permutation(1000)]) == sample(ids)
+    assert {name for name in ids[:900] if name in chosen} <= set(sample(ids[:900]))
 
 
 def test_nearest_centroids_are_those_of_a_full_sort():
@@ -250,10 +257,6 @@ def test_equal_hashes_share_a_place_and_may_not_repeat():
 # -- clusters ----------------------------------------------------------------------------------------------------
 
 
-def pairs_above(vectors: np.ndarray, lower: float) -> Pairs:
-    return cosine_pairs(names(len(vectors)), vectors, lower)
-
-
 def nowhere(rows: int) -> list[frozenset[int]]:
     return [frozenset((row,)) for row in range(rows)]
 
@@ -274,7 +277,7 @@ def test_copies_are_direct_neighbours_of_what_stays():
 @given(seed=st.integers(0, 1000))
 def test_what_copies_stay_of_always_stays_and_nothing_alike_is_left(seed: int):
     vectors = clustered(60, 4, seed)
-    near = pairs_above(vectors, 0.95)
+    near = pairs_between(vectors, 0.95)
     rank = np.random.default_rng(seed).permutation(60)
     gone = clusters.copies(rank, near)
     for row, (of, _) in gone.items():
@@ -290,7 +293,7 @@ def test_a_bridge_does_not_join_two_clusters():
     group = [left + 0.02 * rng.standard_normal(3) for _ in range(3)]
     group += [right + 0.02 * rng.standard_normal(3) for _ in range(3)]
     vectors = unit(np.array([*group, bridge]))
-    near = pairs_above(vectors, 0.8)  # the bridge is within 30 degrees (0.87) of both
+    near = pairs_between(vectors, 0.8)  # the bridge is within 30 degrees (0.87) of both
     assert len(set(clusters.components(7, near).tolist())) == 1
     joined = clusters.mean_link(vectors, near, 0.8, nowhere(7))
     assert len(joined) == 2
@@ -299,7 +302,7 @@ def test_a_bridge_does_not_join_two_clusters():
 
 def test_rows_of_one_place_or_two_kinds_are_never_joined():
     vectors = unit(np.ones((4, 3)) + 0.01 * np.arange(12).reshape(4, 3))
-    near = pairs_above(vectors, 0.9)
+    near = pairs_between(vectors, 0.9)
     assert clusters.mean_link(vectors, near, 0.9, nowhere(4)) == [[0, 1, 2, 3]]
     places = [frozenset((0,)), frozenset((1,)), frozenset((0, 2)), frozenset((2,))]
     for cluster in clusters.mean_link(vectors, near, 0.9, places):
@@ -317,7 +320,7 @@ def test_rows_of_one_place_or_two_kinds_are_never_joined():
 @given(seed=st.integers(0, 1000))
 def test_mean_link_clusters_are_disjoint_and_alike(seed: int):
     vectors = clustered(80, 6, seed)
-    joined = clusters.mean_link(vectors, pairs_above(vectors, 0.85), 0.85, nowhere(80))
+    joined = clusters.mean_link(vectors, pairs_between(vectors, 0.85), 0.85, nowhere(80))
     members = [row for cluster in joined for row in cluster]
     assert len(members) == len(set(members))
     for cluster in joined:

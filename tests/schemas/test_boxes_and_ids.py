@@ -1,5 +1,7 @@
 """Boxes in the upright picture, and ids that survive any name."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -44,12 +46,6 @@ def test_areas_agree_within_fifteen_percent_and_half_the_outline():
     assert boxes.areas_agree([100, 130, 1000, np.nan], [100, 100, 100, 100], box).tolist() == [True, True, False, True]
 
 
-def test_xywh_and_back():
-    given_ = [[1, 2, 3, 4], [0.5, 0.5, 10, 20]]
-    assert np.allclose(boxes.to_xywh(boxes.from_xywh(given_)), given_)
-    assert boxes.from_xywh([]).shape == (0, 4)
-
-
 def test_iou_of_every_pair():
     a = np.array([[0, 0, 2, 2], [5, 5, 6, 6]], np.float32)
     b = np.array([[1, 0, 3, 2]], np.float32)
@@ -83,7 +79,7 @@ def test_an_id_is_always_text_and_its_parts_come_apart_again(name):
 
 @given(st.text(max_size=120))
 def test_every_unit_name_is_legal(text):
-    assert ids.UNIT_NAME.fullmatch(f"{ids.unit_key(text)}-00000")
+    assert re.fullmatch(r"[a-z0-9._-]{1,80}", f"{ids.unit_key(text)}-00000")
 
 
 def test_keys_that_lose_characters_stay_apart():

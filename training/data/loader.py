@@ -111,11 +111,6 @@ class Batch:
     state: dict[str, Any]
     replaced: tuple[Replaced, ...]
 
-    @property
-    def positions(self) -> tuple[int, ...]:
-        """Of the examples in the stream, for `draws.noise` and `draws.timesteps`."""
-        return tuple(example.position for example in self.examples)
-
     def parts(self, micro_batch: int) -> Iterator[tuple[Example, ...]]:
         """The examples in micro-batches, the last of which may be smaller."""
         for start in range(0, len(self.examples), micro_batch):

@@ -129,8 +129,3 @@ class Plan:
         waiting[bucket] = []
         after = State(state.samples + self.global_batch, position, tuple(map(tuple, waiting)))
         return PlannedBatch(draws, self.buckets.sizes[bucket], after)
-
-    def epochs(self, state: State) -> list[float]:
-        """How often the rows of each dataset were drawn by now, on average."""
-        share = state.position / sum(self._mixture.quotas)
-        return [share * quota / order.rows for quota, order in zip(self._mixture.quotas, self._orders, strict=True)]

@@ -9,7 +9,7 @@ from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from inference.adapters import qwen_inputs
-from inference.adapters.easyref import EasyRef
+from inference.adapters.easyref import EasyRef, EasyRefConfig, config_values
 from inference.adapters.qwen import QwenConfig, ReferenceReader, attention_mask
 from inference.adapters.qwen_inputs import INSTRUCTION, chat_inputs
 from schemas.errors import Refused
@@ -167,8 +167,10 @@ def test_training_starts_with_the_language_models_own_weights(tmp_path):
     torch.manual_seed(0)
     model = Qwen2VLForConditionalGeneration(Qwen2VLConfig(**config.to_dict())).eval().requires_grad_(False)
     tiny.randomise(model, 4, 0.3)
-    adapter = EasyRef.from_base(model, pipe.unet, tiny.qwen_tokenizer(), tokens=4, lora_rank=3, side=56)
-    assert adapter.config.qwen == TINY_QWEN == QwenConfig.of(model.config)
+    sizes = config_values(pipe.unet) | {"tokens": 4, "lora_rank": 3, "side": 56}
+    adapter = EasyRef(EasyRefConfig(**sizes, qwen=QwenConfig.of(model.config)))
+    adapter.start_from_model(model, pipe.unet, tiny.qwen_tokenizer())
+    assert adapter.config.qwen == TINY_QWEN
     inputs = chat_inputs([(pictures(0, 1), "dog")], tiny.qwen_tokenizer(), side=56)
     embedded = model.model.language_model.embed_tokens(inputs.ids)
     features = model.model.visual(inputs.patches, grid_thw=inputs.grids).pooler_output

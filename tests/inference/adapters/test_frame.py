@@ -1,6 +1,7 @@
 """An adapter's life on a stock pipeline: on, off, two at once, in which rows and in which steps it acts."""
 
 import shutil
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -154,7 +155,8 @@ def test_windows_split_a_schedule_exactly():
     for share, first in ((0.2, 40), (0.4, 30), (0.5, 25), (0.7, 15), (0.8, 10), (0.9, 5), (1.0, 0)):
         late = windows.ShareWindow.last(share).resolve(50)
         assert (late.start, late.stop) == (first, 50)
-    early, late = windows.ShareWindow.between(0, 0.3).resolve(7), windows.ShareWindow.between(0.3, 1).resolve(7)
+    part = Fraction(3, 10)
+    early, late = windows.ShareWindow(stop=part).resolve(7), windows.ShareWindow(start=part).resolve(7)
     assert [(step in early) + (step in late) for step in range(7)] == [1] * 7
 
 

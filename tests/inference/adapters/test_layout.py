@@ -49,7 +49,6 @@ def test_pseudo_masks_follow_each_maps_own_range_and_an_absent_phrase_covers_not
     maps = torch.tensor([[0.0, 1e-4, 2e-2, 3e-2], [0.5, 0.5, 0.9, 0.6], [0.0, 0.0, 0.0, 0.0]])
     masks = layout.pseudo_masks(maps, 0.5)
     assert masks.tolist() == [[False, False, True, True], [False, False, True, False], [False] * 4]
-    assert layout.background(masks).tolist() == [True, True, False, False]
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,9 @@ def loader(url: str, *, rank: int = 0, world: int = 1, state: Any = None, **more
 
 def facts(batch: Batch, seed: int = 5) -> list[tuple[Any, ...]]:
     """All that a training step sees of each example, noise and timestep included."""
-    noise = draws.noise(seed, batch.positions, (2, 4, 4))
-    steps = draws.timesteps(seed, batch.positions, 0, 1000)
+    positions = [example.position for example in batch.examples]
+    noise = draws.noise(seed, positions, (2, 4, 4))
+    steps = draws.timesteps(seed, positions, 0, 1000)
     return [
         (example.position, example.sample_id, example.caption, example.drops, example.sizes, batch.size)
         + (example.target.tobytes(), noise[at].tobytes(), int(steps[at]))

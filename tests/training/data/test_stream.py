@@ -132,4 +132,3 @@ def test_global_batches_have_one_bucket_and_take_their_samples_in_order() -> Non
     left = [position for waiting in state.waiting for position in waiting]
     assert sorted(taken + left) == list(range(state.position)), "no sample is lost or taken twice"
     assert state.samples == 640
-    assert plan.epochs(state) == [pytest.approx(state.position / 300)]
