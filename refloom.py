@@ -11,7 +11,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from refloom_pictures import add_commands
+from refloom_pictures import PORT, add_commands
+from schemas.errors import RefloomError
+from schemas.ranges import ITEM_TIMEOUT, WORKERS, option
 from training.commandline import add_commands as add_training
 
 __version__ = "0.1.0"
@@ -47,13 +49,20 @@ def _command(commands: Any, name: str, handler: str, summary: str, examples: str
 def _add_pool(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("workers")
     group.add_argument(
-        "--workers", type=int, metavar="N", help="processes; 0 runs in this one without Ray (default: all cores)"
+        "--workers",
+        type=option("--workers", WORKERS),
+        metavar="N",
+        help="processes; 0 runs in this one without Ray (default: all cores)",
     )
     group.add_argument(
         "--address", metavar="ADDR", help="of a Ray cluster, e.g. auto or ray://head:10001 (default: this machine)"
     )
     group.add_argument(
-        "--item-timeout", type=float, default=300.0, metavar="S", help="longest time for one item, seconds"
+        "--item-timeout",
+        type=option("--item-timeout", ITEM_TIMEOUT),
+        default=300.0,
+        metavar="S",
+        help="longest time for one item, seconds",
     )
 
 
@@ -243,7 +252,7 @@ def _add_dataset_commands(commands: Any) -> None:
     )
     browse.add_argument("dataset", metavar="DATASET")
     browse.add_argument("--host", default="127.0.0.1", help="to listen on; anything else shows the dataset to others")
-    browse.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    browse.add_argument("--port", type=option("--port", PORT), default=0, help="0 takes a free one")
 
     models = _command(
         commands,
@@ -370,8 +379,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    options = build_parser().parse_args(arguments)
-    from schemas.errors import RefloomError
+    try:
+        options = build_parser().parse_args(arguments)
+    except RefloomError as error:
+        print(f"refloom: {error}", file=sys.stderr)
+        return error.exit_code
     from schemas.storage import store_errors_stop
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job manager's stop is a Ctrl-C

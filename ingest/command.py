@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 import os
 import shutil
 import sys
@@ -14,7 +13,6 @@ from ingest import job, sources
 from ingest.engine import Pool
 from ingest.progress import Progress
 from schemas.dataset import STAGES, Dataset, refuse_foreign
-from schemas.errors import Refused
 from schemas.storage import Folder, absolute_url
 from schemas.verify import verify as check
 
@@ -24,10 +22,6 @@ _NAMED = 3
 
 def pool(options: argparse.Namespace) -> Pool:
     """The workers that the options ask for."""
-    if options.workers is not None and options.workers < 0:
-        raise Refused("--workers must be 0 or more")
-    if not (math.isfinite(options.item_timeout) and options.item_timeout > 0):
-        raise Refused("--item-timeout must be above 0 seconds")
     return Pool(workers=options.workers, address=options.address, item_timeout_s=options.item_timeout)
 
 

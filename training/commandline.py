@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from schemas.ranges import Whole, option
+
 Command = Callable[[Any, str, str, str, str], argparse.ArgumentParser]
 
 
@@ -39,7 +41,7 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
     )
     cache.add_argument(
         "--variants",
-        type=int,
+        type=option("--variants", Whole(1, 4096)),
         default=4,
         metavar="K",
         help="of each target: crops, flips, references and captions that training draws among",
@@ -47,7 +49,13 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
     cache.add_argument("--out", metavar="FEATURES", help="folder or URL (default: DATASET/features/NAME)")
     cache.add_argument("--split", choices=("train", "validation"), default="train", help="of the samples")
     cache.add_argument("--device", default="auto", help="of the models: auto, cpu or cuda")
-    cache.add_argument("--batch", type=int, default=8, metavar="N", help="pictures that go through a model at once")
+    cache.add_argument(
+        "--batch",
+        type=option("--batch", Whole(1)),
+        default=8,
+        metavar="N",
+        help="pictures that go through a model at once",
+    )
     cache.add_argument("--replace", action="store_true", help="make features anew that are of other settings or models")
     cache.add_argument("--dry-run", action="store_true", help="say what would be done")
     add_pool(cache)
@@ -91,4 +99,10 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
     heldout.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="e.g. batch.micro=2"
     )
-    heldout.add_argument("--samples", type=int, default=64, metavar="N", help="most that are looked at")
+    heldout.add_argument(
+        "--samples",
+        type=option("--samples", Whole(2, remedy="each is shown the references of another")),
+        default=64,
+        metavar="N",
+        help="most that are looked at",
+    )

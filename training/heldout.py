@@ -16,6 +16,7 @@ from torch import Tensor
 
 from inference.adapters.reference import Reference
 from schemas.errors import Refused
+from schemas.ranges import Several, Whole, check
 from training.data.loader import Loader
 from training.frozen import DTYPES
 from training.methods.known import METHODS
@@ -29,6 +30,7 @@ TIMESTEPS = (500, 700, 850, 950)
 
 
 SPLIT = "validation"
+SAMPLES = Whole(2, remedy="each is shown the references of another")
 _FAR = 1 << 40
 """No stream comes so far, so positions beyond it have noise of their own."""
 
@@ -76,6 +78,8 @@ def compare(
     Raises:
         Refused: the recipe trains no adapter, or there are not two samples of different subjects.
     """
+    check("samples", samples, SAMPLES)
+    check("timesteps", list(timesteps), Several(Whole(0)))
     method = METHODS.get(recipe.method)
     if method is None:
         raise Refused(f"{recipe.method} reads no references: compare adapters")

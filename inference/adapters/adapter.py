@@ -16,6 +16,7 @@ from inference.adapters.calls import Call, Generation, Half
 from inference.adapters.reading import Mask, Pixels
 from inference.adapters.reference import Reference
 from inference.adapters.windows import StepWindow, Window
+from inference.ranges import check_adapter
 from schemas import settings
 from schemas.errors import Refused
 
@@ -208,6 +209,7 @@ class Adapter(nn.Module, ABC):
             raise Refused(f"the {self.kind} adapter is on no pipeline: call attach(pipe) first")
         if self._generation is not None:
             raise Refused(f"the {self.kind} adapter is inside a generation already")
+        check_adapter(self)
         self._generation = Generation(conditioning, pipe if pipe is not None else self._site.pipe, halves)
         try:
             yield

@@ -6,7 +6,7 @@ through `schemas.pictures.decode`: transparent pixels lie on white, EXIF orienta
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,23 @@ def read_mask(source: Source) -> Mask:
     )
 
 
+def read_edit(source: Source, mask: Source) -> tuple[Pixels, Mask]:
+    """A picture that is to be edited, and where it may change.
+
+    Raises:
+        Refused: as `read_picture` and `read_mask`, or the two do not go together.
+    """
+    picture, where = read_picture(source), read_mask(mask)
+    if where.shape != picture.shape[:2]:
+        raise Refused(
+            f"the mask is {where.shape[1]}x{where.shape[0]}, the picture {picture.shape[1]}x{picture.shape[0]} "
+            "(upright): resize the mask to the picture"
+        )
+    if not where.any():
+        raise Refused("the mask has nothing set: it is white where the picture may change")
+    return picture, where
+
+
 def several(given: Source | Sequence[Source]) -> Sequence[Source]:
     """One thing, or a sequence of them, as a list. A folder stands for its files in the order of their names."""
     if isinstance(given, str | os.PathLike):
@@ -92,6 +109,8 @@ def several(given: Source | Sequence[Source]) -> Sequence[Source]:
         return [given]
     if isinstance(given, bytes | Image.Image | np.ndarray):
         return [given]
+    if not isinstance(given, Iterable):
+        raise Refused(f"a picture is a file, bytes, a Pillow picture or an array, not a {type(given).__name__}")
     return list(given)
 
 

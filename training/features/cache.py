@@ -3,13 +3,14 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from ingest import engine
 from ingest.engine import Pool, Status, Task
 from schemas.errors import Refused
 from schemas.lease import Lease
 from schemas.manifest import Counts, Manifest, differing, flatten
+from schemas.ranges import Whole, check_fields
 from schemas.storage import TEMPORARY, Folder
 from schemas.unit import drop_unit
 from training.data.index import Index, RowGroupKey
@@ -34,14 +35,13 @@ class Options:
     """
 
     split: str = "train"
-    variants: int = 4
-    batch: int = 8
+    variants: Annotated[int, Whole(1, 4096)] = 4
+    batch: Annotated[int, Whole(1)] = 8
     device: str = "cpu"
     replace: bool = False
 
     def __post_init__(self) -> None:
-        if self.variants < 1 or self.batch < 1:
-            raise Refused("--variants and --batch are numbers from 1")
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True)
