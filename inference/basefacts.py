@@ -57,13 +57,12 @@ class BaseFacts:
         pipeline = getattr(diffusers, str(index.get("_class_name")), None)
         if not isinstance(pipeline, type):
             return None
-        channels = _json(folder / "vae" / "config.json").get("block_out_channels")
         layers = [_json(folder / name / "config.json").get("num_hidden_layers") for name in _ENCODERS]
         return cls(
             pipeline,
-            2 ** (len(channels) - 1) if isinstance(channels, list) and channels else _NEAREST,
+            vae_factor(folder / "vae"),
             min((int(one) for one in layers if isinstance(one, int)), default=None),
-            _json(folder / "scheduler" / "scheduler_config.json"),
+            read_scheduler(folder),
         )
 
     @property
@@ -109,6 +108,17 @@ class BaseFacts:
                 f"step, so nothing would happen; give num_inference_steps from {math.ceil(1 / strength)}, or a larger "
                 "strength"
             )
+
+
+def read_scheduler(base: Path) -> dict[str, Any]:
+    """Config of the scheduler of a base that lies in a folder."""
+    return _json(base / "scheduler" / "scheduler_config.json")
+
+
+def vae_factor(folder: Path) -> int:
+    """Pixels of a latent of the VAE in a folder, by its config; 8 where it does not say."""
+    channels = _json(folder / "config.json").get("block_out_channels")
+    return 2 ** (len(channels) - 1) if isinstance(channels, list) and channels else _NEAREST
 
 
 def check_side(name: str, side: Any, factor: int) -> None:

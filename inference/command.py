@@ -16,9 +16,13 @@ from inference.models.entry import Entry
 from inference.models.registry import ENTRIES
 from schemas.errors import Refused
 from schemas.storage import Folder, absolute_url
+from schemas.swap import replacing
 
 if TYPE_CHECKING:
     from inference.pipeline import ReferencePipeline
+
+_ADAPTER_FILES = ("config.json", "adapter.safetensors", "frozen.safetensors")
+_TOKENIZER = "tokenizer"
 
 
 def models(options: argparse.Namespace) -> int:
@@ -60,6 +64,11 @@ def convert(options: argparse.Namespace) -> int:
         raise Refused(f"{out} must end in .safetensors: diffusers reads one file")
     if not options.replace and (out.exists() if file else out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise Refused(f"{out} is there already: give another place, or --replace")
+    if out.exists() and out.is_dir() == file:
+        raise Refused(f"{out} is a {'folder' if file else 'file'}: give a place for a {'file' if file else 'folder'}")
+    foreign = [] if file or not out.exists() else sorted(one.name for one in out.iterdir() if one.is_dir())
+    if set(foreign) - {_TOKENIZER}:
+        raise Refused(f"{out} holds {foreign[0]}, which is no adapter's: give another place")
     _check_form(foresight.kind_of_adapter(options.adapter, options.kind), options)
     unet = lambda: loading.load_unet_shapes(options.base)  # noqa: E731
     adapter = loading.load_adapter(options.adapter, kind=options.kind, unet=unet, dtype=torch_dtype(options.dtype))
@@ -73,7 +82,11 @@ def convert(options: argparse.Namespace) -> int:
         print(f"{name:20} {len(counts):>5} tensors {sum(counts):>13,} numbers")
     print(f"{adapter.kind}: all keys fit, none is missing, unknown or of another shape")
     out.parent.mkdir(parents=True, exist_ok=True)
-    write(out)
+    if file:
+        write(out)
+    else:
+        with replacing(out, keep=lambda name: name not in _ADAPTER_FILES) as fresh:
+            write(fresh)
     print(f"written: {out}")
     return 0
 

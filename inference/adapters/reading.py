@@ -121,6 +121,12 @@ def _bytes(source: str | os.PathLike[str] | bytes | Image.Image) -> tuple[str, b
     if isinstance(source, Image.Image):
         if source.width * source.height > MAX_PIXELS:
             raise Refused(f"a picture of {source.width}x{source.height} is too large: {_REMEDIES['too_many_pixels']}")
+        if not source.width or not source.height:
+            raise Refused(f"a picture of {source.width}x{source.height} has no pixels: give another")
+        if source.mode == "I" and not _in_sixteen_bits(source):
+            raise Refused(
+                "a picture of Pillow's mode I has values outside 0 to 65535: scale them to 8 or 16 bits first"
+            )
         return "the picture", _lossless(source)
     if not isinstance(source, str | os.PathLike):
         raise Refused(f"a picture is a file, bytes, a Pillow picture or an array, not a {type(source).__name__}")
@@ -131,11 +137,32 @@ def _bytes(source: str | os.PathLike[str] | bytes | Image.Image) -> tuple[str, b
         raise Refused(f"the picture {file} cannot be read: {error.strerror or error}") from error
 
 
+def _in_sixteen_bits(image: Image.Image) -> bool:
+    low, high = image.getextrema()
+    return bool(low >= 0 and high <= 0xFFFF)  # type: ignore[operator]
+
+
+def _converted(image: Image.Image) -> Image.Image:
+    """A Pillow picture of a mode that no file has, in one that a file has.
+
+    Raises:
+        Refused: Pillow can make nothing of it.
+    """
+    if image.mode in ("La", "RGBa", "PA"):
+        return pictures.straight(image)
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(np.asarray(image).astype("<u2"))
+    try:
+        return image.convert("RGB")
+    except ValueError as error:
+        raise Refused(f"a picture of Pillow's mode {image.mode} cannot be read: convert it to RGB first") from error
+
+
 def _lossless(image: Image.Image) -> bytes:
     """A Pillow picture as a file that holds all of it, upright."""
     image = ImageOps.exif_transpose(image)
     if image.mode not in _PNG_MODES + _TIFF_MODES:
-        image = image.convert("RGBA" if image.mode in ("La", "RGBa", "PA") else "RGB")
+        image = _converted(image)
     file = io.BytesIO()
     if image.mode in _TIFF_MODES:
         image.save(file, "TIFF")

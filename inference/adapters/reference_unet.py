@@ -17,6 +17,8 @@ from inference.adapters.reference import Pixels
 from schemas.errors import Refused
 
 _WHITE = 255
+_LARGE_PX = 8192
+"""Longer side from which a square around a picture would take hundreds of megabytes."""
 _STABLE_DIFFUSION = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 _ANCESTRAL = {"timestep_spacing": "leading", "steps_offset": 1, "clip_sample": False, "variance_type": "fixed_small"}
 
@@ -90,6 +92,10 @@ def subject_pixels(images: Sequence[Pixels], side: int, *, squash: bool = False)
     squares = []
     for image in images:
         height, width = image.shape[:2]
+        if not squash and max(height, width) > _LARGE_PX:  # shrunk before it is padded
+            share = _LARGE_PX / max(height, width)
+            height, width = max(1, round(height * share)), max(1, round(width * share))
+            image = resized(image, (height, width))
         if not squash and height != width:
             top, left = (max(height, width) - height) // 2, (max(height, width) - width) // 2
             square = np.full((max(height, width),) * 2 + (3,), _WHITE, np.uint8)

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from inference.adapters.reference import Pixels
+from inference.models.crops import middle
 from schemas.errors import Refused
 
 # of RGB in 0–1, OpenAI CLIP and all of OpenCLIP's that adapters use
@@ -29,7 +30,7 @@ def clip_pixels(images: Sequence[Pixels], side: int, *, squash: int | None = Non
     """
     crops = []
     for image in images:
-        picture = Image.fromarray(np.ascontiguousarray(image))
+        picture = Image.fromarray(np.ascontiguousarray(image if squash is not None else middle(image)))
         if squash is not None:
             picture = picture.resize((squash, squash), Image.Resampling.BICUBIC)
         width, height = picture.size

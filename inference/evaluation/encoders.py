@@ -9,7 +9,7 @@ from PIL import Image
 
 from inference.adapters.reading import Mask, Pixels
 from inference.evaluation.metrics import Floats, Metric
-from inference.models.crops import cut_out
+from inference.models.crops import cut_out, middle
 from inference.models.entry import Entry
 from inference.models.registry import ENTRIES, by_name, resolve
 from schemas import masks
@@ -148,6 +148,7 @@ def crop(picture: Pixels, kind: str, side: int) -> Pixels:
     The short side becomes `side` for CLIP, 8/7 of it for DINO (256 for 224), bicubic on 8 bits with antialiasing; the
     middle is cut out. Rounding is torchvision's, with which the papers' were made.
     """
+    picture = middle(picture)
     height, width = picture.shape[:2]
     short = side if kind == "clip" else round(side * 8 / 7)
     scaled = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
