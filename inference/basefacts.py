@@ -68,11 +68,11 @@ class BaseFacts:
     @property
     def names(self) -> frozenset[str]:
         """Of the arguments that the pipeline takes."""
-        return frozenset(inspect.signature(self.pipeline.__call__).parameters)  # type: ignore[operator]
+        return frozenset(inspect.signature(self.pipeline.__call__).parameters)
 
     def default(self, name: str) -> Any:
         """What the pipeline takes where an argument is not given; None where it has no such argument."""
-        found = inspect.signature(self.pipeline.__call__).parameters.get(name)  # type: ignore[operator]
+        found = inspect.signature(self.pipeline.__call__).parameters.get(name)
         return None if found is None or found.default is inspect.Parameter.empty else found.default
 
     def check(self, given: Mapping[str, Any]) -> None:

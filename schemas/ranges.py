@@ -7,7 +7,7 @@ import dataclasses
 import math
 import reprlib
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from numbers import Integral, Real
@@ -246,7 +246,7 @@ def of_fields(kind: type) -> Mapping[str, Range]:
 
 def option(name: str, of: Range) -> Callable[[str], Any]:
     """What argparse takes as the `type` of an option with this range; it raises Refused, which is one line."""
-    given = dataclasses.replace(of, none=False) if getattr(of, "none", False) else of
+    given = of if isinstance(of, Flag) else dataclasses.replace(of, none=False)
 
     def read(text: str) -> Any:
         value = given.read(text)
@@ -261,9 +261,10 @@ _SHORT.maxstring = _SHORT.maxother = 60
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Hashable) -> dict[str, Any]:
+    """Types of the fields of a dataclass, with their ranges."""
     hints = get_type_hints(kind, include_extras=True)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
 
 
 def _ranged(hint: Any, value: Any, name: str) -> list[tuple[str, Any, Range]]:

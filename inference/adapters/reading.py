@@ -29,7 +29,7 @@ _REMEDIES = {
     "animated": "save the one picture that you mean",
     "truncated": "get the whole file again",
 }
-_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 _TIFF_MODES = ("CMYK", "LAB", "F")
 
 
@@ -123,10 +123,6 @@ def _bytes(source: str | os.PathLike[str] | bytes | Image.Image) -> tuple[str, b
             raise Refused(f"a picture of {source.width}x{source.height} is too large: {_REMEDIES['too_many_pixels']}")
         if not source.width or not source.height:
             raise Refused(f"a picture of {source.width}x{source.height} has no pixels: give another")
-        if source.mode == "I" and not _in_sixteen_bits(source):
-            raise Refused(
-                "a picture of Pillow's mode I has values outside 0 to 65535: scale them to 8 or 16 bits first"
-            )
         return "the picture", _lossless(source)
     if not isinstance(source, str | os.PathLike):
         raise Refused(f"a picture is a file, bytes, a Pillow picture or an array, not a {type(source).__name__}")
@@ -137,21 +133,23 @@ def _bytes(source: str | os.PathLike[str] | bytes | Image.Image) -> tuple[str, b
         raise Refused(f"the picture {file} cannot be read: {error.strerror or error}") from error
 
 
-def _in_sixteen_bits(image: Image.Image) -> bool:
-    low, high = image.getextrema()
-    return bool(low >= 0 and high <= 0xFFFF)  # type: ignore[operator]
-
-
 def _converted(image: Image.Image) -> Image.Image:
     """A Pillow picture of a mode that no file has, in one that a file has.
 
     Raises:
-        Refused: Pillow can make nothing of it.
+        Refused: Pillow can make nothing of it, or its values are of no picture's range.
     """
     if image.mode in ("La", "RGBa", "PA"):
         return pictures.straight(image)
     if image.mode.startswith("I;16"):
         return Image.fromarray(np.asarray(image).astype("<u2"))
+    if image.mode == "I":
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 0xFFFF:
+            raise Refused(
+                "a picture of Pillow's mode I has values outside 0 to 65535: scale them to 8 or 16 bits first"
+            )
+        return Image.fromarray(values.astype("u1" if values.max() <= 0xFF else "<u2"))
     try:
         return image.convert("RGB")
     except ValueError as error:
