@@ -7,9 +7,8 @@ import dataclasses
 import math
 import reprlib
 import types
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from numbers import Integral, Real
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -239,11 +238,6 @@ def of_hint(hint: Any) -> Range | None:
     return found[0] if found else None
 
 
-def of_fields(kind: type) -> Mapping[str, Range]:
-    """The ranges of a dataclass's fields, without those of the dataclasses in it."""
-    return {name: of for name, hint in _hints(kind).items() if (of := of_hint(hint)) is not None}
-
-
 def option(name: str, of: Range) -> Callable[[str], Any]:
     """What argparse takes as the `type` of an option with this range; it raises Refused, which is one line."""
     given = of if isinstance(of, Flag) else dataclasses.replace(of, none=False)
@@ -260,11 +254,10 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
 
 
-@cache
-def _hints(kind: Hashable) -> dict[str, Any]:
+def _hints(kind: type) -> dict[str, Any]:
     """Types of the fields of a dataclass, with their ranges."""
     hints = get_type_hints(kind, include_extras=True)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
 def _ranged(hint: Any, value: Any, name: str) -> list[tuple[str, Any, Range]]:

@@ -104,9 +104,9 @@ def test_a_field_outside_its_range_is_refused_with_its_dotted_name(method):
     ("override", "message"),
     [
         ("optimizer.lr=.nan", "optimizer.lr is a number"),
-        ("optimizer.lr=-1", "optimizer.lr is a number from 0 to 1, not -1.0"),
-        ("optimizer.lr=10", "optimizer.lr is a number from 0 to 1, not 10.0"),
-        ("optimizer.lrs={layers: -1}", "from 0 to 1, not -1.0"),
+        ("optimizer.lr=-1", "optimizer.lr is a number from 0 to 10, not -1.0"),
+        ("optimizer.lr=100", "optimizer.lr is a number from 0 to 10, not 100.0"),
+        ("optimizer.lrs={layers: -1}", "from 0 to 10, not -1.0"),
         ("optimizer.betas=[0.9, 1.0]", "below 1, not 1.0"),
         ("optimizer.betas=[0.9]", "has 2 values"),
         ("objective.timesteps=[-1, 5]", "from 0, not -1"),

@@ -15,7 +15,7 @@ PRECISIONS = ("no", "bf16", "fp16")
 SCHEDULES = ("constant", "linear", "cosine")
 PREDICTIONS = ("epsilon", "v_prediction")
 SIDE_PX = Whole(8, 8192, step=8, remedy="latents are 8 times smaller")
-RATE = Number(0, 1)
+RATE = Number(0, 10)
 _BETA = Number(0, 1, below=True)
 
 
