@@ -11,10 +11,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from refloom_pictures import PORT, add_commands
-from schemas.errors import RefloomError
-from schemas.ranges import ITEM_TIMEOUT, WORKERS, option
+from refloom_pictures import add_commands
 from training.commandline import add_commands as add_training
+from training.commandline import option
 
 __version__ = "0.1.0"
 
@@ -50,7 +49,7 @@ def _add_pool(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("workers")
     group.add_argument(
         "--workers",
-        type=option("--workers", WORKERS),
+        type=option("--workers", "schemas.ranges:WORKERS"),
         metavar="N",
         help="processes; 0 runs in this one without Ray (default: all cores)",
     )
@@ -59,7 +58,7 @@ def _add_pool(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--item-timeout",
-        type=option("--item-timeout", ITEM_TIMEOUT),
+        type=option("--item-timeout", "schemas.ranges:ITEM_TIMEOUT"),
         default=300.0,
         metavar="S",
         help="longest time for one item, seconds",
@@ -252,7 +251,7 @@ def _add_dataset_commands(commands: Any) -> None:
     )
     browse.add_argument("dataset", metavar="DATASET")
     browse.add_argument("--host", default="127.0.0.1", help="to listen on; anything else shows the dataset to others")
-    browse.add_argument("--port", type=option("--port", PORT), default=0, help="0 takes a free one")
+    browse.add_argument("--port", type=option("--port", "schemas.ranges:PORT"), default=0, help="0 takes a free one")
 
     models = _command(
         commands,
@@ -381,9 +380,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     try:
         options = build_parser().parse_args(arguments)
-    except RefloomError as error:
-        print(f"refloom: {error}", file=sys.stderr)
-        return error.exit_code
+    except Exception as refusal:  # of a value; `--help` imports nothing that knows the class
+        from schemas.errors import RefloomError
+
+        if not isinstance(refusal, RefloomError):
+            raise
+        print(f"refloom: {refusal}", file=sys.stderr)
+        return refusal.exit_code
+    from schemas.errors import RefloomError
     from schemas.storage import store_errors_stop
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job manager's stop is a Ctrl-C

@@ -4,8 +4,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from inference import ranges
-from schemas.ranges import Whole, option
+from training.commandline import option
 
 KINDS = "ip_adapter, mip, ms_diffusion, easyref, ezigen"
 _MODELS = "--base sdxl --adapter ms_diffusion --image-encoder vit-bigg"
@@ -14,8 +13,6 @@ Command = Callable[[Any, str, str, str, str], argparse.ArgumentParser]
 AddPool = Callable[[argparse.ArgumentParser], None]
 
 _CASE_TIMEOUT_S = 3600.0
-COUNT = Whole(1)
-PORT = Whole(0, 65535, remedy="0 takes a free one")
 
 
 def add_commands(commands: Any, command: Command, add_pool: AddPool) -> None:
@@ -82,7 +79,7 @@ def add_commands(commands: Any, command: Command, add_pool: AddPool) -> None:
     )
     _add_models(page)
     page.add_argument("--host", default="127.0.0.1", help="to listen on; anything else lets others use this machine")
-    page.add_argument("--port", type=option("--port", PORT), default=0, help="0 takes a free one")
+    page.add_argument("--port", type=option("--port", "schemas.ranges:PORT"), default=0, help="0 takes a free one")
     _add_evaluate(commands, command, add_pool)
 
 
@@ -107,7 +104,7 @@ def _add_evaluate(commands: Any, command: Command, add_pool: AddPool) -> None:
     evaluate.add_argument("--out", required=True, metavar="DIR", help="new folder, or the one to go on with")
     evaluate.add_argument(
         "--limit",
-        type=option("--limit", COUNT),
+        type=option("--limit", "schemas.ranges:COUNT"),
         metavar="N",
         help="only the first N prompts; a later run may take more",
     )
@@ -119,16 +116,23 @@ def _add_evaluate(commands: Any, command: Command, add_pool: AddPool) -> None:
     _add_models(evaluate)
     making = evaluate.add_argument_group("pictures")
     making.add_argument(
-        "--seed", type=option("--seed", ranges.SEED), default=0, help="from which every picture's own seed follows"
+        "--seed",
+        type=option("--seed", "inference.ranges:SEED"),
+        default=0,
+        help="from which every picture's own seed follows",
     )
     making.add_argument(
         "--references",
-        type=option("--references", COUNT),
+        type=option("--references", "schemas.ranges:COUNT"),
         metavar="N",
         help="of a subject (default: the benchmark's own choice)",
     )
     making.add_argument(
-        "--batch", type=option("--batch", COUNT), default=1, metavar="N", help="pictures of a prompt made at once"
+        "--batch",
+        type=option("--batch", "schemas.ranges:COUNT"),
+        default=1,
+        metavar="N",
+        help="pictures of a prompt made at once",
     )
     making.add_argument("--negative-prompt", metavar="TEXT", help="of all prompts")
     _add_shape(making)
@@ -154,7 +158,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--variant", metavar="NAME", help="of the base's files, such as fp16")
     group.add_argument(
         "--scale",
-        type=option("--scale", ranges.SCALE),
+        type=option("--scale", "inference.ranges:SCALE"),
         default=1.0,
         help="strength of the references; 0 is the base alone",
     )
@@ -182,18 +186,18 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--negative-prompt", metavar="TEXT", help="of all prompts")
     parser.add_argument("--out", required=True, metavar="DIR", help="new or empty folder")
     parser.add_argument(
-        "--images", type=option("--images", ranges.IMAGES), default=1, metavar="N", help="of each prompt"
+        "--images", type=option("--images", "inference.ranges:IMAGES"), default=1, metavar="N", help="of each prompt"
     )
     _add_shape(parser)
     parser.add_argument(
         "--reference-guidance-scale",
-        type=option("--reference-guidance-scale", ranges.GUIDANCE),
+        type=option("--reference-guidance-scale", "inference.ranges:GUIDANCE"),
         metavar="S",
         help="of the references by themselves; a step costs half as much again (default: guided with the text)",
     )
     parser.add_argument(
         "--seed",
-        type=option("--seed", ranges.SEED),
+        type=option("--seed", "inference.ranges:SEED"),
         help="of the first picture, counting up (default: drawn, and written down)",
     )
     parser.add_argument("--replace", action="store_true", help="throw away an earlier result that lies in DIR")
@@ -201,17 +205,20 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
 
 def _add_shape(parser: Any) -> None:
     parser.add_argument(
-        "--height", type=option("--height", ranges.SIDE_PX), metavar="PX", help="(default: the base's own)"
+        "--height", type=option("--height", "inference.ranges:SIDE_PX"), metavar="PX", help="(default: the base's own)"
     )
     parser.add_argument(
-        "--width", type=option("--width", ranges.SIDE_PX), metavar="PX", help="(default: the base's own)"
+        "--width", type=option("--width", "inference.ranges:SIDE_PX"), metavar="PX", help="(default: the base's own)"
     )
     parser.add_argument(
-        "--steps", type=option("--steps", ranges.STEPS), metavar="N", help="of denoising (default: the base's own)"
+        "--steps",
+        type=option("--steps", "inference.ranges:STEPS"),
+        metavar="N",
+        help="of denoising (default: the base's own)",
     )
     parser.add_argument(
         "--guidance-scale",
-        type=option("--guidance-scale", ranges.GUIDANCE),
+        type=option("--guidance-scale", "inference.ranges:GUIDANCE"),
         metavar="G",
         help="of the text (default: the base's own)",
     )

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import reprlib
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -197,6 +197,8 @@ class Several:
 Range = Whole | Number | Word | Flag | Text | Several
 
 WORKERS = Whole(0, none=True, remedy="0 works in this process; leave it out for all cores")
+COUNT = Whole(1)
+PORT = Whole(0, 65535, remedy="0 takes a free one")
 ITEM_TIMEOUT = Number(0, above=True, remedy="it is in seconds")
 
 
@@ -238,16 +240,16 @@ def of_hint(hint: Any) -> Range | None:
     return found[0] if found else None
 
 
-def option(name: str, of: Range) -> Callable[[str], Any]:
-    """What argparse takes as the `type` of an option with this range; it raises Refused, which is one line."""
-    given = of if isinstance(of, Flag) else dataclasses.replace(of, none=False)
+def given(name: str, text: str, of: Range) -> Any:
+    """The value of an option of a command line, where nothing is null.
 
-    def read(text: str) -> Any:
-        value = given.read(text)
-        check(name, value, given)
-        return value
-
-    return read
+    Raises:
+        Refused: it is out of range.
+    """
+    wanted = of if isinstance(of, Flag) else dataclasses.replace(of, none=False)
+    value = wanted.read(text)
+    check(name, value, wanted)
+    return value
 
 
 _SHORT = reprlib.Repr()

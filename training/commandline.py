@@ -1,10 +1,9 @@
 """The arguments of `refloom train` and `refloom cache`. Imports nothing that takes time."""
 
 import argparse
+import importlib
 from collections.abc import Callable
 from typing import Any
-
-from schemas.ranges import Whole, option
 
 Command = Callable[[Any, str, str, str, str], argparse.ArgumentParser]
 
@@ -14,6 +13,23 @@ _RECIPES = (
     "ms_diffusion, ip_adapter; each also under tiny/ for the models that base/tiny/sdxl, sd, clip and qwen2vl "
     "make, and under debug/ in a size for tests; or a YAML file"
 )
+
+
+def option(name: str, where: str) -> Callable[[str], Any]:
+    """What argparse takes as the `type` of an option.
+
+    Args:
+        name: of the option.
+        where: its range is declared, as `module:NAME`; imported when a value is given.
+    """
+
+    def read(text: str) -> Any:
+        module, _, constant = where.partition(":")
+        return importlib.import_module("schemas.ranges").given(
+            name, text, getattr(importlib.import_module(module), constant)
+        )
+
+    return read
 
 
 def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.ArgumentParser], None]) -> None:
@@ -41,7 +57,7 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
     )
     cache.add_argument(
         "--variants",
-        type=option("--variants", Whole(1, 4096)),
+        type=option("--variants", "training.ranges:VARIANTS"),
         default=4,
         metavar="K",
         help="of each target: crops, flips, references and captions that training draws among",
@@ -51,7 +67,7 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
     cache.add_argument("--device", default="auto", help="of the models: auto, cpu or cuda")
     cache.add_argument(
         "--batch",
-        type=option("--batch", Whole(1)),
+        type=option("--batch", "schemas.ranges:COUNT"),
         default=8,
         metavar="N",
         help="pictures that go through a model at once",
@@ -101,7 +117,7 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
     )
     heldout.add_argument(
         "--samples",
-        type=option("--samples", Whole(2, remedy="each is shown the references of another")),
+        type=option("--samples", "training.ranges:SAMPLES"),
         default=64,
         metavar="N",
         help="most that are looked at",

@@ -20,6 +20,7 @@ from schemas.ranges import Several, Whole, check
 from training.data.loader import Loader
 from training.frozen import DTYPES
 from training.methods.known import METHODS
+from training.ranges import SAMPLES
 from training.recipes.recipe import Recipe
 from training.step import TrainingStep
 from training.views.example import Example
@@ -30,7 +31,6 @@ TIMESTEPS = (500, 700, 850, 950)
 
 
 SPLIT = "validation"
-SAMPLES = Whole(2, remedy="each is shown the references of another")
 _FAR = 1 << 40
 """No stream comes so far, so positions beyond it have noise of their own."""
 

@@ -10,7 +10,7 @@ from ingest.engine import Pool, Status, Task
 from schemas.errors import Refused
 from schemas.lease import Lease
 from schemas.manifest import Counts, Manifest, differing, flatten
-from schemas.ranges import Whole, check_fields
+from schemas.ranges import COUNT, check_fields
 from schemas.storage import TEMPORARY, Folder
 from schemas.unit import drop_unit
 from training.data.index import Index, RowGroupKey
@@ -19,6 +19,7 @@ from training.features.store import CLAIM, FEATURES, Summary, unit_of
 from training.features.tables import SCHEMAS, STAGE, VERSION
 from training.features.worker import CacheJob
 from training.methods.known import METHODS
+from training.ranges import VARIANTS
 from training.recipes.recipe import Recipe
 
 
@@ -35,8 +36,8 @@ class Options:
     """
 
     split: str = "train"
-    variants: Annotated[int, Whole(1, 4096)] = 4
-    batch: Annotated[int, Whole(1)] = 8
+    variants: Annotated[int, VARIANTS] = 4
+    batch: Annotated[int, COUNT] = 8
     device: str = "cpu"
     replace: bool = False
 
