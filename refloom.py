@@ -13,6 +13,7 @@ from typing import Any
 
 from refloom_pictures import add_commands
 from training.commandline import add_commands as add_training
+from training.commandline import option
 
 __version__ = "0.1.0"
 
@@ -47,13 +48,20 @@ def _command(commands: Any, name: str, handler: str, summary: str, examples: str
 def _add_pool(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("workers")
     group.add_argument(
-        "--workers", type=int, metavar="N", help="processes; 0 runs in this one without Ray (default: all cores)"
+        "--workers",
+        type=option("--workers", "schemas.ranges:WORKERS"),
+        metavar="N",
+        help="processes; 0 runs in this one without Ray (default: all cores)",
     )
     group.add_argument(
         "--address", metavar="ADDR", help="of a Ray cluster, e.g. auto or ray://head:10001 (default: this machine)"
     )
     group.add_argument(
-        "--item-timeout", type=float, default=300.0, metavar="S", help="longest time for one item, seconds"
+        "--item-timeout",
+        type=option("--item-timeout", "schemas.ranges:ITEM_TIMEOUT"),
+        default=300.0,
+        metavar="S",
+        help="longest time for one item, seconds",
     )
 
 
@@ -243,7 +251,7 @@ def _add_dataset_commands(commands: Any) -> None:
     )
     browse.add_argument("dataset", metavar="DATASET")
     browse.add_argument("--host", default="127.0.0.1", help="to listen on; anything else shows the dataset to others")
-    browse.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    browse.add_argument("--port", type=option("--port", "schemas.ranges:PORT"), default=0, help="0 takes a free one")
 
     models = _command(
         commands,
@@ -370,7 +378,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    options = build_parser().parse_args(arguments)
+    try:
+        options = build_parser().parse_args(arguments)
+    except Exception as refusal:  # of a value; `--help` imports nothing that knows the class
+        from schemas.errors import RefloomError
+
+        if not isinstance(refusal, RefloomError):
+            raise
+        print(f"refloom: {refusal}", file=sys.stderr)
+        return refusal.exit_code
     from schemas.errors import RefloomError
     from schemas.storage import store_errors_stop
 

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from training.commandline import option
+
 KINDS = "ip_adapter, mip, ms_diffusion, easyref, ezigen"
 _MODELS = "--base sdxl --adapter ms_diffusion --image-encoder vit-bigg"
 
@@ -77,7 +79,7 @@ def add_commands(commands: Any, command: Command, add_pool: AddPool) -> None:
     )
     _add_models(page)
     page.add_argument("--host", default="127.0.0.1", help="to listen on; anything else lets others use this machine")
-    page.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    page.add_argument("--port", type=option("--port", "schemas.ranges:PORT"), default=0, help="0 takes a free one")
     _add_evaluate(commands, command, add_pool)
 
 
@@ -100,7 +102,12 @@ def _add_evaluate(commands: Any, command: Command, add_pool: AddPool) -> None:
         help="its published files; of groups a dataset, whose validation split counts",
     )
     evaluate.add_argument("--out", required=True, metavar="DIR", help="new folder, or the one to go on with")
-    evaluate.add_argument("--limit", type=int, metavar="N", help="only the first N prompts; a later run may take more")
+    evaluate.add_argument(
+        "--limit",
+        type=option("--limit", "schemas.ranges:COUNT"),
+        metavar="N",
+        help="only the first N prompts; a later run may take more",
+    )
     evaluate.add_argument("--metrics", metavar="A,B", help="which, such as clip_t,dino (default: all)")
     evaluate.add_argument("--dry-run", action="store_true", help="say what would be made, and measured by what")
     encoders = evaluate.add_argument_group("encoders of the scores, names of `refloom models`, auto or none")
@@ -108,11 +115,25 @@ def _add_evaluate(commands: Any, command: Command, add_pool: AddPool) -> None:
     encoders.add_argument("--dino", default="auto", metavar="NAME", help="auto: ViT-S/16 of DINO before DINOv2")
     _add_models(evaluate)
     making = evaluate.add_argument_group("pictures")
-    making.add_argument("--seed", type=int, default=0, help="from which every picture's own seed follows")
     making.add_argument(
-        "--references", type=int, metavar="N", help="of a subject (default: the benchmark's own choice)"
+        "--seed",
+        type=option("--seed", "inference.ranges:SEED"),
+        default=0,
+        help="from which every picture's own seed follows",
     )
-    making.add_argument("--batch", type=int, default=1, metavar="N", help="pictures of a prompt made at once")
+    making.add_argument(
+        "--references",
+        type=option("--references", "schemas.ranges:COUNT"),
+        metavar="N",
+        help="of a subject (default: the benchmark's own choice)",
+    )
+    making.add_argument(
+        "--batch",
+        type=option("--batch", "schemas.ranges:COUNT"),
+        default=1,
+        metavar="N",
+        help="pictures of a prompt made at once",
+    )
     making.add_argument("--negative-prompt", metavar="TEXT", help="of all prompts")
     _add_shape(making)
     add_pool(evaluate)
@@ -135,7 +156,12 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         "--dtype", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="auto: bf16 on a GPU, else fp32"
     )
     group.add_argument("--variant", metavar="NAME", help="of the base's files, such as fp16")
-    group.add_argument("--scale", type=float, default=1.0, help="strength of the references; 0 is the base alone")
+    group.add_argument(
+        "--scale",
+        type=option("--scale", "inference.ranges:SCALE"),
+        default=1.0,
+        help="strength of the references; 0 is the base alone",
+    )
     group.add_argument(
         "--set",
         action="append",
@@ -159,20 +185,40 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", required=True, action="append", dest="prompts", help="may be repeated")
     parser.add_argument("--negative-prompt", metavar="TEXT", help="of all prompts")
     parser.add_argument("--out", required=True, metavar="DIR", help="new or empty folder")
-    parser.add_argument("--images", type=int, default=1, metavar="N", help="of each prompt")
+    parser.add_argument(
+        "--images", type=option("--images", "inference.ranges:IMAGES"), default=1, metavar="N", help="of each prompt"
+    )
     _add_shape(parser)
     parser.add_argument(
         "--reference-guidance-scale",
-        type=float,
+        type=option("--reference-guidance-scale", "inference.ranges:GUIDANCE"),
         metavar="S",
         help="of the references by themselves; a step costs half as much again (default: guided with the text)",
     )
-    parser.add_argument("--seed", type=int, help="of the first picture, counting up (default: drawn, and written down)")
+    parser.add_argument(
+        "--seed",
+        type=option("--seed", "inference.ranges:SEED"),
+        help="of the first picture, counting up (default: drawn, and written down)",
+    )
     parser.add_argument("--replace", action="store_true", help="throw away an earlier result that lies in DIR")
 
 
 def _add_shape(parser: Any) -> None:
-    parser.add_argument("--height", type=int, metavar="PX", help="(default: the base's own)")
-    parser.add_argument("--width", type=int, metavar="PX", help="(default: the base's own)")
-    parser.add_argument("--steps", type=int, metavar="N", help="of denoising (default: the base's own)")
-    parser.add_argument("--guidance-scale", type=float, metavar="G", help="of the text (default: the base's own)")
+    parser.add_argument(
+        "--height", type=option("--height", "inference.ranges:SIDE_PX"), metavar="PX", help="(default: the base's own)"
+    )
+    parser.add_argument(
+        "--width", type=option("--width", "inference.ranges:SIDE_PX"), metavar="PX", help="(default: the base's own)"
+    )
+    parser.add_argument(
+        "--steps",
+        type=option("--steps", "inference.ranges:STEPS"),
+        metavar="N",
+        help="of denoising (default: the base's own)",
+    )
+    parser.add_argument(
+        "--guidance-scale",
+        type=option("--guidance-scale", "inference.ranges:GUIDANCE"),
+        metavar="G",
+        help="of the text (default: the base's own)",
+    )

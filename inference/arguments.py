@@ -1,14 +1,21 @@
 """References and settings as the command line writes them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from inference import ranges
 from inference.adapters.reference import Reference
+from inference.request import check_names
 from schemas.errors import Refused
+from schemas.ranges import Range, Word, check
+
+Settings = dict[str, Any]
+FILES = Word(("pil",), remedy="files are made of pictures; latents and arrays are for Python")
+"""What `output_type` can be where pictures are written."""
 
 _BOX = re.compile(r"[-+.\deE\s]+(,[-+.\deE\s]*)+")
 _OPTIONS = ("scale", "crop", "mask")
@@ -42,10 +49,8 @@ def parse_reference(text: str) -> Reference:
                 f"--reference {text}: {part!r} is not understood; write FILE:PHRASE:x1,y1,x2,y2, and scale=, crop= or "
                 "mask= behind"
             )
-    try:
-        scale = float(options.get("scale", 1.0))
-    except ValueError as error:
-        raise Refused(f"--reference {text}: the scale is a number, not {options['scale']!r}") from error
+    scale = ranges.SCALE.read(options.get("scale", 1.0))
+    check(f"--reference {text}: the scale", scale, ranges.SCALE)
     return Reference(file, phrase, boxes or None, options.get("mask"), scale, options.get("crop"))
 
 
@@ -67,24 +72,47 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
     return settings
 
 
-def apply_settings(adapter: Any, settings: dict[str, Any]) -> dict[str, Any]:
-    """Set those that are plain attributes of the adapter; the others, which are of its generation, are returned.
+def read_settings(settings: Mapping[str, Any], kind: str, taken: Iterable[str]) -> tuple[Settings, Settings]:
+    """Settings as values of their ranges: the adapter's own, and those of its generation.
+
+    Args:
+        settings: of `parse_settings`.
+        kind: of the adapter.
+        taken: names that its generation takes.
 
     Raises:
-        Refused: a value is of another type than the attribute's.
+        Refused: nobody has a setting of that name (with the nearest that there is), or its value is out of range.
     """
-    others: dict[str, Any] = {}
+    own = ranges.of_adapter(kind)
+    of_generation = {name: ranges.OPTIONS[name] for name in set(taken) & set(ranges.OPTIONS)}
+    ours, others = {}, {}
     for name, value in settings.items():
-        present = getattr(adapter, name, others)
-        if name.startswith("_") or not isinstance(present, bool | int | float | str | None):
-            others[name] = value
-            continue
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        fits = number if isinstance(present, float) else present is None or type(value) is type(present)
-        if not fits and not (value is None and present is not None and isinstance(present, float)):
-            raise Refused(f"--set {name}={value}: it is a {type(present).__name__}, now {present}")
+        if name in ranges.REQUEST or name == "seed":
+            raise Refused(f"--set {name}={value}: it has an option of its own, see --help")
+        check_names(f"--set {name}={value}: a generation with the {kind} adapter", [name], {*own, *of_generation})
+        if name in own:
+            ours[name] = _checked(name, value, own[name])
+        else:
+            others[name] = _checked(name, value, FILES if name == "output_type" else of_generation[name])
+    return ours, others
+
+
+def apply_settings(adapter: Any, settings: Mapping[str, Any], taken: Iterable[str] = ranges.OPTIONS) -> Settings:
+    """Set those that are the adapter's own; the others, which are of its generation, are returned.
+
+    Raises:
+        Refused: as `read_settings`; then none is set.
+    """
+    ours, others = read_settings(settings, adapter.kind, taken)
+    for name, value in ours.items():
         setattr(adapter, name, value)
     return others
+
+
+def _checked(name: str, value: Any, of: Range) -> Any:
+    found = of.read(value)
+    check(f"--set {name}", found, of)
+    return found
 
 
 def _box(part: str, text: str) -> list[float]:

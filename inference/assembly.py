@@ -1,7 +1,7 @@
 """What commands and workers make pictures with: base, adapter and encoder, where they are and in which arithmetic."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
@@ -44,6 +44,31 @@ class Assembly:
         values = {one.name: getattr(options, one.name) for one in fields(cls)}
         return cls(**(values | {"settings": tuple(options.settings)}))
 
+    def look_ahead(self, *, edits: bool = False, arguments: Mapping[str, Any] | None = None) -> None:
+        """Refuse what can be seen to be wrong before any model is read.
+
+        What lies on a Hub is judged when it has been fetched.
+
+        Args:
+            edits: whether `edit` is asked for, in place of `generate`.
+            arguments: of the generation, but for its prompt; None where they are not known yet.
+
+        Raises:
+            Refused: a model is not there or does not go with the adapter, or a setting or an argument is out of range.
+        """
+        from inference.arguments import parse_settings, read_settings
+        from inference.facecrops import check_finder
+        from inference.foresight import look
+
+        settings = parse_settings(self.settings)
+        check_device(self.device)
+        check_finder(self.face_model)
+        seen = look(self.base, self.adapter, self.kind, image_encoder=self.image_encoder, tokenizer=self.tokenizer)
+        if seen.kind is None or seen.base is None:
+            return
+        _, others = read_settings(settings, seen.kind, seen.taken(edits))
+        seen.check(edits, arguments or {}, others)
+
     @contextmanager
     def open(self) -> Iterator[tuple["ReferencePipeline", dict[str, Any]]]:
         """The pipeline, and those of the settings that are not the adapter's own.
@@ -52,6 +77,7 @@ class Assembly:
             Refused: as `ReferencePipeline.from_pretrained`, or there is no such device, or a setting cannot be.
         """
         from inference.arguments import apply_settings, parse_settings
+        from inference.foresight import of_pipeline
         from inference.pipeline import ReferencePipeline
 
         settings = parse_settings(self.settings)
@@ -68,8 +94,10 @@ class Assembly:
             variant=self.variant,
             face_model=self.face_model,
         ) as pipeline:
-            pipeline.adapter.scale = self.scale
-            yield pipeline, apply_settings(pipeline.adapter, settings)
+            adapter = pipeline.adapter
+            adapter.scale = self.scale
+            seen = of_pipeline(pipeline.pipe, adapter)
+            yield pipeline, apply_settings(adapter, settings, seen.taken(False) | seen.taken(True))
 
 
 def check_device(name: str) -> str:

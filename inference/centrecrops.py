@@ -4,10 +4,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-Pixels = npt.NDArray[np.uint8]
+from inference.models.crops import middle
 
-_LARGEST_ASPECT = 64
-"""Longer pictures are cut before they are resized: whole, a strip of 20,000 x 1 would take gigabytes."""
+Pixels = npt.NDArray[np.uint8]
 
 
 def centre_crop(picture: Pixels, short: int, side: int, *, rounded: bool = False) -> Pixels:
@@ -23,7 +22,7 @@ def centre_crop(picture: Pixels, short: int, side: int, *, rounded: bool = False
     Returns:
         (side, side, 3) uint8.
     """
-    picture = _shortened(picture)
+    picture = middle(picture)  # whole, a strip of 20,000 x 1 would take gigabytes
     height, width = picture.shape[:2]
     scaled = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
     image = Image.fromarray(np.ascontiguousarray(picture))
@@ -31,11 +30,3 @@ def centre_crop(picture: Pixels, short: int, side: int, *, rounded: bool = False
         image = image.resize(scaled, Image.Resampling.BICUBIC)
     left, top = ((round(gap / 2) if rounded else gap // 2) for gap in (scaled[0] - side, scaled[1] - side))
     return np.asarray(image.crop((left, top, left + side, top + side)))
-
-
-def _shortened(picture: Pixels) -> Pixels:
-    """The middle of a strip, still much longer than what is seen of it; other pictures as they are."""
-    height, width = picture.shape[:2]
-    most = _LARGEST_ASPECT * min(height, width)
-    top, left = max(0, height - most) // 2, max(0, width - most) // 2
-    return picture[top : top + min(height, most), left : left + min(width, most)]

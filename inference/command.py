@@ -16,9 +16,13 @@ from inference.models.registry import ENTRIES
 from schemas import strict
 from schemas.errors import Refused
 from schemas.storage import Folder, absolute_url, full_disk_stops, local_path, make_folder
+from schemas.swap import replacing
 
 if TYPE_CHECKING:
     from inference.pipeline import ReferencePipeline
+
+_ADAPTER_FILES = ("config.json", "adapter.safetensors", "frozen.safetensors")
+_TOKENIZER = "tokenizer"
 
 
 def models(options: argparse.Namespace) -> int:
@@ -49,7 +53,7 @@ def edit(options: argparse.Namespace) -> int:
 
 def convert(options: argparse.Namespace) -> int:
     """`refloom convert`: a checkpoint in another form, with a report of its keys."""
-    from inference import loading
+    from inference import foresight, loading
 
     if options.kind is not None and options.base is None:
         raise Refused("--kind reads a published checkpoint, whose layers are those of its base: give --base too")
@@ -59,12 +63,16 @@ def convert(options: argparse.Namespace) -> int:
         raise Refused(f"{out} must end in .safetensors: diffusers reads one file")
     if not options.replace and (out.exists() if file else out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise Refused(f"{out} is there already: give another place, or --replace")
+    if out.exists() and out.is_dir() == file:
+        raise Refused(f"{out} is a {'folder' if file else 'file'}: give a place for a {'file' if file else 'folder'}")
+    foreign = [] if file or not out.exists() else sorted(one.name for one in out.iterdir() if one.is_dir())
+    if set(foreign) - {_TOKENIZER}:
+        raise Refused(f"{out} holds {foreign[0]}, which is no adapter's: give another place")
+    _check_form(foresight.kind_of_adapter(options.adapter, options.kind), options)
     unet = lambda: loading.load_unet_shapes(options.base)  # noqa: E731
     adapter = loading.load_adapter(options.adapter, kind=options.kind, unet=unet, dtype=torch_dtype(options.dtype))
     write = _writer(adapter, options.format)
     if options.tokenizer is not None:
-        if not hasattr(adapter, "tokenizer"):
-            raise Refused(f"the {adapter.kind} adapter has no language model: leave --tokenizer out")
         adapter.tokenizer = loading.load_tokenizer(options.tokenizer)
     parts: dict[str, list[int]] = {}
     for key, tensor in adapter.state_dict().items():
@@ -74,9 +82,27 @@ def convert(options: argparse.Namespace) -> int:
     print(f"{adapter.kind}: all keys fit, none is missing, unknown or of another shape")
     with full_disk_stops(str(out)):
         make_folder(str(out.parent))
-        write(out)
+        if file:
+            write(out)
+        else:
+            with replacing(out, keep=lambda name: name not in _ADAPTER_FILES) as fresh:
+                write(fresh)
     print(f"written: {out}")
     return 0
+
+
+def _check_form(kind: str | None, options: argparse.Namespace) -> None:
+    """Refuse what an adapter of this kind cannot become, before its weights are read; None is not known yet."""
+    from inference.foresight import check_reader
+    from inference.hub import locate
+
+    if options.tokenizer is not None:
+        locate(options.tokenizer, "tokenizer")
+        check_reader(kind, "tokenizer")
+    if kind is not None and options.format == "diffusers" and kind != "ip_adapter":
+        raise Refused(f"diffusers reads plain IP-Adapters alone, not the kind {kind}: use --format refloom")
+    if kind is not None and options.format == "lora" and kind != "easyref":
+        raise Refused("only EasyRef has a LoRA, from its second stage on: use --format refloom")
 
 
 def _writer(adapter: Any, form: str) -> Callable[[Path], object]:
@@ -103,8 +129,7 @@ def _writer(adapter: Any, form: str) -> Callable[[Path], object]:
 
 def ui(options: argparse.Namespace) -> int:
     """`refloom ui`: serves a page until it is stopped; 0 on Ctrl-C."""
-    if not 0 <= options.port < 65536:
-        raise Refused("--port must be between 0 and 65535; 0 takes a free one")
+    Assembly.of(options).look_ahead()
     try:
         from inference.page import serving
     except ModuleNotFoundError as error:
@@ -125,11 +150,15 @@ def ui(options: argparse.Namespace) -> int:
 
 
 def _make(options: argparse.Namespace, what: str) -> int:
+    from inference.adapters.reading import read_edit
     from inference.arguments import parse_reference
+    from inference.facecrops import check_finder
     from inference.results import StepProgress, check, write
 
     folder = Folder(absolute_url(options.out))
     references = [parse_reference(text) for text in options.references]
+    pictures = read_edit(options.source, options.mask) if what == "edit" else ()
+    check_finder(options.face_model, needed=any(reference.crop for reference in references))
     arguments = {
         "prompt": options.prompts[0] if len(options.prompts) == 1 else options.prompts,
         "negative_prompt": options.negative_prompt,
@@ -142,14 +171,13 @@ def _make(options: argparse.Namespace, what: str) -> int:
         "seed": options.seed,
     }
     check(folder, replace=options.replace)
-    with _notes(), Assembly.of(options).open() as (pipeline, others):
+    assembly = Assembly.of(options)
+    assembly.look_ahead(edits=what == "edit", arguments=arguments)
+    with _notes(), assembly.open() as (pipeline, others):
         pipeline.set_references(references)
         arguments |= others | {"callback_on_step_end": StepProgress(what)}
         with memory_suffices():
-            if what == "edit":
-                made = pipeline.edit(options.source, options.mask, **arguments)
-            else:
-                made = pipeline.generate(**arguments)
+            made = pipeline.edit(*pictures, **arguments) if what == "edit" else pipeline.generate(**arguments)
         names = write(folder, made, pipeline.references, options.prompts, _settings(options, what, pipeline))
     print(f"{len(names)} pictures, sheet.png and settings.json in {options.out}")
     return 0

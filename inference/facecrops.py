@@ -6,11 +6,12 @@ from inference.adapters.reading import Pixels
 from inference.adapters.reference import Reference
 from inference.models.crops import cut_square, square_face_box
 from inference.models.faces import FaceModel
-from inference.models.registry import resolve
+from inference.models.registry import by_name, resolve
 from schemas.errors import Refused
 
 _EXPAND = 0.25
 """Margin as a share of the face: the middle of what EasyRef's training draws (spec A3.2)."""
+_NO_FINDER = "crop='face' needs a face model, and none is there: `refloom models` says how to get one"
 
 
 def cropped(reference: Reference, model: str = "auto") -> Reference:
@@ -30,6 +31,18 @@ def cropped(reference: Reference, model: str = "auto") -> Reference:
     return Reference(images, reference.phrase, reference.boxes, reference.masks, reference.scale)
 
 
+def check_finder(model: str, *, needed: bool = False) -> None:
+    """Refuse a face model that is not known; and, where one is needed, that is not there.
+
+    Raises:
+        Refused: with the nearest name, or with how to get it.
+    """
+    if model not in ("auto", "none"):
+        by_name("face", model)
+    if needed and resolve("face", model) is None:
+        raise Refused(_NO_FINDER)
+
+
 def _face(pixels: Pixels, finder: FaceModel, phrase: str | None, at: int) -> Pixels:
     found = finder.find(pixels, max_faces=1)
     if not found:
@@ -43,6 +56,6 @@ def _face(pixels: Pixels, finder: FaceModel, phrase: str | None, at: int) -> Pix
 def _finder(model: str) -> FaceModel:
     entry = resolve("face", model)
     if entry is None:
-        raise Refused("crop='face' needs a face model, and none is there: `refloom models` says how to get one")
+        raise Refused(_NO_FINDER)
     finder: FaceModel = entry.load()
     return finder

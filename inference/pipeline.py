@@ -15,12 +15,15 @@ from PIL import Image
 
 from inference.adapters.adapter import Adapter
 from inference.adapters.guidance import reference_guidance
-from inference.adapters.reading import Source, read_mask, read_picture
+from inference.adapters.reading import Source, read_edit
 from inference.adapters.reference import Reference
 from inference.adapters.tokens import stack
-from inference.facecrops import cropped
+from inference.basefacts import BaseFacts
+from inference.facecrops import check_finder, cropped
+from inference.foresight import look
 from inference.hub import push_files
 from inference.loading import checked, load_adapter, load_base, load_image_encoder, load_tokenizer
+from inference.ranges import check_adapter
 from inference.request import Callback, Generators, Request, check_names, generators
 from schemas.errors import Refused
 
@@ -113,6 +116,9 @@ class ReferencePipeline:
             Refused: something is not there, cannot be read, or does not fit; the message says which and the remedy.
             JobStopped: the Hub cannot be reached.
         """
+        if isinstance(base, str | Path) and isinstance(adapter, str | Path):
+            look(base, adapter, kind, image_encoder=image_encoder, tokenizer=tokenizer)
+        check_finder(face_model)
         pipe = load_base(base, torch_dtype=torch_dtype, variant=variant)
         if torch_dtype is None and not isinstance(base, str | Path):
             torch_dtype = pipe.unet.dtype
@@ -259,14 +265,7 @@ class ReferencePipeline:
         Raises:
             Refused: as for `generate`, the adapter has no way to edit, or mask and picture do not go together.
         """
-        source, where = read_picture(source_image), read_mask(mask)
-        if where.shape != source.shape[:2]:
-            raise Refused(
-                f"the mask is {where.shape[1]}x{where.shape[0]}, the picture {source.shape[1]}x{source.shape[0]} "
-                "(upright): resize the mask to the picture"
-            )
-        if not where.any():
-            raise Refused("the mask has nothing set: it is white where the picture may change")
+        source, where = read_edit(source_image, mask)
         request = Request(
             prompt=prompt,
             negative_prompt=negative_prompt,
@@ -321,7 +320,8 @@ class ReferencePipeline:
                 f"the {self.adapter.kind} adapter was put on another pipeline: make a ReferencePipeline of that one"
             )
         self.adapter.check_installed()
-        arguments, seeds = request.arguments(method, self.pipe), request.seeds()
+        check_adapter(self.adapter)
+        arguments, seeds = request.arguments(method, BaseFacts.of(self.pipe)), request.seeds()
         arguments["generator"] = request.generator if seeds is None else generators(seeds)
         with self._guided(request.reference_guidance_scale):
             made = method(self._conditions(request.prompts), *pictures, **arguments)

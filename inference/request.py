@@ -2,7 +2,6 @@
 
 import difflib
 import inspect
-import math
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,13 +9,17 @@ from typing import Any
 
 import torch
 
+from inference import ranges
 from inference.adapters.counts import check_generators, for_each, for_pictures
+from inference.basefacts import BaseFacts
 from schemas.errors import Refused
+from schemas.headers import MAX_PIXELS
+from schemas.ranges import check
 
 Callback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 Generators = torch.Generator | list[torch.Generator]
 
-_SEEDS = 1 << 32
+_SEEDS = ranges.MAX_SEED + 1
 _WITHHELD = frozenset({"self", "conditioning", "source", "mask", "return_dict"})
 """Names that a method has for what the caller does not give by name."""
 _TEXTS = ("negative_prompt", "prompt_2", "negative_prompt_2")
@@ -47,16 +50,19 @@ class Request:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in ("prompt", "negative_prompt"):
+            _check_texts(name, getattr(self, name))
         if not self.prompts and "prompt_embeds" not in self.options:
             raise Refused("there is no prompt: give one, or a list of at least one")
-        for name in ("num_images_per_prompt", "num_inference_steps"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise Refused(f"{name} is a number from 1, not {value!r}")
-        for name in ("guidance_scale", "reference_guidance_scale"):
-            value = getattr(self, name)
-            if value is not None and not math.isfinite(value):
-                raise Refused(f"{name} is a finite number, not {value}")
+        for name, of in ranges.REQUEST.items():
+            check(name, getattr(self, name), of)
+        for name in set(self.options) & set(ranges.OPTIONS):
+            if self.options[name] is not None:  # the pipeline's own
+                check(name, self.options[name], ranges.OPTIONS[name])
+        if (self.height or 0) * (self.width or 0) > MAX_PIXELS:
+            raise Refused(
+                f"height {self.height} x width {self.width} is more than {MAX_PIXELS:,} pixels: give smaller sides"
+            )
         if self.reference_guidance_scale is not None and self.guidance_scale is not None and self.guidance_scale <= 1:
             raise Refused(
                 f"with guidance_scale {self.guidance_scale} nothing is guided, so reference_guidance_scale has no "
@@ -66,9 +72,8 @@ class Request:
             for_each(given, self._prompt_count, name.removesuffix("_2").replace("_", " "))
         if self.seed is not None and self.generator is not None:
             raise Refused("seed and generator are two ways to say the same: give one of them")
-        for seed in () if self.seed is None else [self.seed] if isinstance(self.seed, int) else self.seed:
-            if not isinstance(seed, int) or not 0 <= seed < _SEEDS:
-                raise Refused(f"a seed is a whole number from 0 to {_SEEDS - 1}, not {seed!r}")
+        for seed in () if self.seed is None else self.seed if isinstance(self.seed, list | tuple) else [self.seed]:
+            check("a seed", seed, ranges.SEED)
         if isinstance(self.seed, Sequence) and len(self.seed) != self.count:
             raise Refused(f"{len(self.seed)} seeds for {self.count} pictures: give the first one, or one each")
         check_generators(self.generator, self.count)
@@ -103,19 +108,19 @@ class Request:
         first = secrets.randbelow(_SEEDS) if self.seed is None else self.seed
         return tuple((first + at) % _SEEDS for at in range(self.count))
 
-    def arguments(self, method: Callable[..., Any], pipe: Any) -> dict[str, Any]:
+    def arguments(self, method: Callable[..., Any], base: BaseFacts) -> dict[str, Any]:
         """What to call an adapter's `generate` or `edit` with, all but seeds; what is None is left to the callee.
 
         Args:
             method: the adapter's; where it takes any name, the pipeline's own names are those there are.
-            pipe: the pipeline; its VAE says what sizes there are.
+            base: what the pipeline can do.
 
         Raises:
             Refused: the method does not take an argument that was given, or the size is none.
         """
         parameters = inspect.signature(method).parameters
         names, passes_on = set(parameters), any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        of_pipe = set(inspect.signature(type(pipe).__call__).parameters) if passes_on else set()
+        of_pipe = base.names if passes_on else frozenset()
         names |= of_pipe
         given = {
             "prompt": None
@@ -134,9 +139,9 @@ class Request:
         given = {name: value for name, value in given.items() if value is not None}
         if self.num_images_per_prompt != 1:
             given["num_images_per_prompt"] = self.num_images_per_prompt
-        owner = type(pipe).__name__ if passes_on else f"the adapter's own {method.__name__}"
+        owner = base.pipeline.__name__ if passes_on else f"the adapter's own {method.__name__}"
         check_names(owner, given, names - _WITHHELD)
-        self._check_size(getattr(pipe, "vae_scale_factor", 8))
+        base.check(given)
         for name, text in self._texts().items():
             each = for_each(text, self._prompt_count, name)
             given[name] = each[0] if isinstance(self.prompt, str) else each
@@ -146,11 +151,13 @@ class Request:
                 given[name] = for_pictures(given[name], self._prompt_count, self.num_images_per_prompt, what)
         return given
 
-    def _check_size(self, multiple: int) -> None:
-        for name, side in (("height", self.height), ("width", self.width)):
-            if side is not None and (not isinstance(side, int) or side < multiple or side % multiple):
-                near = max(multiple, round(side / multiple) * multiple)
-                raise Refused(f"the {name} is a multiple of {multiple}, not {side}: {near} is the nearest")
+
+def _check_texts(name: str, given: Any) -> None:
+    for text in (
+        () if given is None else [given] if isinstance(given, str) or not isinstance(given, Sequence) else given
+    ):
+        if not isinstance(text, str):
+            raise Refused(f"{name} is a text or a list of texts, not {text!r:.60}: put it in quotes")
 
 
 def generators(seeds: Iterable[int]) -> list[torch.Generator]:

@@ -17,6 +17,7 @@ from ingest.progress import duration
 from schemas import strict
 from schemas.errors import Refused
 from schemas.storage import Folder
+from schemas.swap import replacing
 
 SHEET = "sheet.png"
 SETTINGS = "settings.json"
@@ -47,6 +48,9 @@ def write(
 ) -> list[str]:
     """Write what was made, in the place of an earlier result; returns the names of the pictures.
 
+    On a local disk the earlier result is there, whole, until the new one is. A store has no such exchange: there the
+    settings, which say that a result is whole, go first and come last.
+
     Args:
         folder: checked.
         made: Pillow pictures with seeds.
@@ -54,6 +58,23 @@ def write(
         prompts: of which each has the same number of pictures.
         settings: of the call, fit for json.
     """
+    if folder.is_local:
+        with replacing(folder.root, keep=lambda name: not _is_ours(name)) as fresh:
+            return _fill(Folder(str(fresh)), made, references, prompts, settings)
+    return _fill(folder, made, references, prompts, settings)
+
+
+def _is_ours(name: str) -> bool:
+    return name in (SHEET, SETTINGS) or _PICTURE.fullmatch(name) is not None
+
+
+def _fill(
+    folder: Folder,
+    made: Generated,
+    references: Sequence[Reference],
+    prompts: Sequence[str],
+    settings: Mapping[str, Any],
+) -> list[str]:
     earlier = folder.names() if folder.exists() else []
     seeds = made.seeds or [None] * len(made.images)
     names = [f"image-{at:04d}.png" for at in range(len(made.images))]

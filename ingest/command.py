@@ -1,7 +1,6 @@
 """What `refloom ingest`, `status`, `verify` and `sample-data` do, between the command line and the library."""
 
 import argparse
-import math
 import os
 import shutil
 from typing import Any
@@ -13,7 +12,6 @@ from ingest.engine import Pool
 from ingest.progress import Progress
 from schemas import strict
 from schemas.dataset import STAGES, Dataset, refuse_foreign
-from schemas.errors import Refused
 from schemas.storage import Folder, absolute_url
 from schemas.verify import verify as check
 
@@ -23,10 +21,6 @@ _NAMED = 3
 
 def pool(options: argparse.Namespace) -> Pool:
     """The workers that the options ask for."""
-    if options.workers is not None and options.workers < 0:
-        raise Refused("--workers must be 0 or more")
-    if not (math.isfinite(options.item_timeout) and options.item_timeout > 0):
-        raise Refused("--item-timeout must be above 0 seconds")
     return Pool(workers=options.workers, address=options.address, item_timeout_s=options.item_timeout)
 
 

@@ -3,10 +3,11 @@
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from ingest.watch import ITEM_TIMEOUT_S, Tally, Watch
 from schemas import strict
+from schemas.ranges import ITEM_TIMEOUT, WORKERS, check_fields
 from schemas.storage import Folder
 
 
@@ -53,11 +54,14 @@ class Pool:
         item_timeout_s: longest time for one item.
     """
 
-    workers: int | None = None
+    workers: Annotated[int | None, WORKERS] = None
     address: str | None = None
     cpus: float = 1.0
     gpus: float = 0.0
-    item_timeout_s: float = ITEM_TIMEOUT_S
+    item_timeout_s: Annotated[float, ITEM_TIMEOUT] = ITEM_TIMEOUT_S
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(slots=True)

@@ -57,6 +57,13 @@ def encode_jpeg(pixels: Pixels, quality: int = 95) -> bytes:
     return encoded
 
 
+def straight(image: Image.Image) -> Image.Image:
+    """A Pillow picture with any kind of transparency as RGBA, whose colours are not multiplied by it."""
+    if image.mode == "La":  # Pillow makes nothing else of it
+        image = image.convert("LA")
+    return image.convert("RGBA")
+
+
 def _needs_conversion(icc: bytes | None) -> bool:
     """False for no profile and for the sRGB profiles that cameras and editors embed."""
     return icc is not None and b"sRGB" not in icc and b"s\x00R\x00G\x00B" not in icc
@@ -84,7 +91,7 @@ def _to_rgb(image: Image.Image) -> Pixels:
     if image.mode == "LAB":
         return np.asarray(_apply(image, _lab_transform()))
     if image.mode in ("LA", "PA", "La", "RGBa") or (image.mode in ("P", "L", "RGB") and "transparency" in image.info):
-        image = image.convert("RGBA")
+        image = straight(image)
     profile = image.info.get("icc_profile")
     if profile is not None and _needs_conversion(profile) and image.mode in ("RGB", "RGBA", "CMYK", "L"):
         image = _to_srgb(image, profile)

@@ -5,10 +5,11 @@ import difflib
 import math
 import types
 from collections.abc import Sequence
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
+from schemas import ranges
 from schemas.errors import Refused
 
 T = TypeVar("T")
@@ -72,10 +73,10 @@ def set_value(values: dict[str, Any], override: str) -> None:
 
 
 def build(kind: type[T], values: dict[str, Any], path: str = "") -> T:
-    """One dataclass from a mapping; `path` is its dotted place, for messages."""
+    """One dataclass from a mapping; `path` is its dotted place, for messages. Ranges are those of `schemas.ranges`."""
     if not isinstance(values, dict):
         raise Refused(f"{path.rstrip('.') or 'settings'} is a section with keys, not {values!r}")
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for key in values:
         if key not in names:
@@ -84,12 +85,19 @@ def build(kind: type[T], values: dict[str, Any], path: str = "") -> T:
             raise Refused(f"unknown setting {path}{key}{meant}")
     try:
         return kind(**{key: _value(hints[key], value, f"{path}{key}") for key, value in values.items()})
+    except ranges.OutOfRange as error:
+        raise Refused(f"{path}{error}") from error
     except (TypeError, ValueError) as error:
         raise Refused(f"{path.rstrip('.') or 'settings'}: {error}") from error
 
 
 def _value(kind: Any, value: Any, path: str) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        found, of = _value(arguments[0], value, path), ranges.of_hint(kind)
+        if of is not None:
+            ranges.check(path, found, of)
+        return found
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return build(kind, value, path + ".")
     if origin in (Union, types.UnionType):

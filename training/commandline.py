@@ -1,6 +1,7 @@
 """The arguments of `refloom train` and `refloom cache`. Imports nothing that takes time."""
 
 import argparse
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,23 @@ _RECIPES = (
     "ms_diffusion, ip_adapter; each also under tiny/ for the models that base/tiny/sdxl, sd, clip and qwen2vl "
     "make, and under debug/ in a size for tests; or a YAML file"
 )
+
+
+def option(name: str, where: str) -> Callable[[str], Any]:
+    """What argparse takes as the `type` of an option.
+
+    Args:
+        name: of the option.
+        where: its range is declared, as `module:NAME`; imported when a value is given.
+    """
+
+    def read(text: str) -> Any:
+        module, _, constant = where.partition(":")
+        return importlib.import_module("schemas.ranges").given(
+            name, text, getattr(importlib.import_module(module), constant)
+        )
+
+    return read
 
 
 def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.ArgumentParser], None]) -> None:
@@ -39,7 +57,7 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
     )
     cache.add_argument(
         "--variants",
-        type=int,
+        type=option("--variants", "training.ranges:VARIANTS"),
         default=4,
         metavar="K",
         help="of each target: crops, flips, references and captions that training draws among",
@@ -47,7 +65,13 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
     cache.add_argument("--out", metavar="FEATURES", help="folder or URL (default: DATASET/features/NAME)")
     cache.add_argument("--split", choices=("train", "validation"), default="train", help="of the samples")
     cache.add_argument("--device", default="auto", help="of the models: auto, cpu or cuda")
-    cache.add_argument("--batch", type=int, default=8, metavar="N", help="pictures that go through a model at once")
+    cache.add_argument(
+        "--batch",
+        type=option("--batch", "schemas.ranges:COUNT"),
+        default=8,
+        metavar="N",
+        help="pictures that go through a model at once",
+    )
     cache.add_argument("--replace", action="store_true", help="make features anew that are of other settings or models")
     cache.add_argument("--dry-run", action="store_true", help="say what would be done")
     add_pool(cache)
@@ -97,4 +121,10 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="e.g. batch.micro=2"
     )
     heldout.add_argument("--device", default="auto", help="to compute on: auto, cpu or cuda")
-    heldout.add_argument("--samples", type=int, default=64, metavar="N", help="most that are looked at")
+    heldout.add_argument(
+        "--samples",
+        type=option("--samples", "training.ranges:SAMPLES"),
+        default=64,
+        metavar="N",
+        help="most that are looked at",
+    )

@@ -16,9 +16,11 @@ from torch import Tensor
 
 from inference.adapters.reference import Reference
 from schemas.errors import Refused
+from schemas.ranges import Several, Whole, check
 from training.data.loader import Loader
 from training.frozen import DTYPES
 from training.methods.known import METHODS
+from training.ranges import SAMPLES
 from training.recipes.recipe import Recipe
 from training.step import TrainingStep
 from training.views.example import Example
@@ -76,6 +78,8 @@ def compare(
     Raises:
         Refused: the recipe trains no adapter, or there are not two samples of different subjects.
     """
+    check("samples", samples, SAMPLES)
+    check("timesteps", list(timesteps), Several(Whole(0)))
     method = METHODS.get(recipe.method)
     if method is None:
         raise Refused(f"{recipe.method} reads no references: compare adapters")

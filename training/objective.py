@@ -7,6 +7,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 from torch.nn import functional
 
+from inference.basefacts import check_schedule
 from schemas.errors import Refused
 from training.recipes.recipe import PREDICTIONS, Objective
 
@@ -22,7 +23,8 @@ class Diffusion:
         timesteps: the lowest, and the one above the highest, that training draws.
 
     Raises:
-        Refused: the base predicts something else than noise or velocity, or has fewer timesteps.
+        Refused: the base predicts something else than noise or velocity, or noise where there is nothing else; or it
+        has fewer timesteps.
     """
 
     def __init__(self, scheduler: Any, objective: Objective) -> None:
@@ -38,6 +40,8 @@ class Diffusion:
         self.timesteps = objective.timesteps or (0, count)
         if self.timesteps[1] > count:
             raise Refused(f"the base has {count} timesteps, so objective.timesteps ends at {count} at most")
+        if self.timesteps[1] == count:
+            check_schedule(self.scheduler.config, self.prediction)
         self._alphas: Tensor = self.scheduler.alphas_cumprod.double()
 
     def noisy(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

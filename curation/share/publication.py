@@ -141,20 +141,25 @@ def publish(
     ready = _prepare(dataset, options)
     bench = Workbench(dest, _identity(dataset, options), replace=replace)
     with Lease(bench.folder.below(PRIVATE)):
-        complete = bench.complete
-        if complete is not None:
-            return Published(complete, ready.takedown.unknown, True)
-        parts = [(one.table, one.split) for one in ready.files]
-        if not options.images:
-            parts.append((PICTURES, "train"))
-        counts, places = _spilled(dataset, options, ready, bench, show)
-        provider = StoredPictures(places) if options.images else None
-        facts_of = ready.facts | {"left_out": _left_out(ready.takedown, counts)}
-        try:
-            manifest = assemble(bench, parts, options.to_json(), facts_of, provider, show)
-        finally:
-            places.close()
-    return Published(manifest, ready.takedown.unknown, False)
+        manifest, there = bench.complete, True
+        if manifest is None:
+            manifest, there = _assembled(dataset, options, ready, bench, show), False
+    bench.take_place()
+    return Published(manifest, ready.takedown.unknown, there)
+
+
+def _assembled(dataset: Dataset, options: Publish, ready: _Ready, bench: Workbench, show: Show) -> dict[str, Any]:
+    """The MANIFEST.json of what is made, in two passes."""
+    parts = [(one.table, one.split) for one in ready.files]
+    if not options.images:
+        parts.append((PICTURES, "train"))
+    counts, places = _spilled(dataset, options, ready, bench, show)
+    provider = StoredPictures(places) if options.images else None
+    facts_of = ready.facts | {"left_out": _left_out(ready.takedown, counts)}
+    try:
+        return assemble(bench, parts, options.to_json(), facts_of, provider, show)
+    finally:
+        places.close()
 
 
 def _identity(dataset: Dataset, options: Publish) -> dict[str, Any]:

@@ -90,25 +90,38 @@ def rehydrate(published: str, source: str, dest: str, *, replace: bool = False, 
         complete = bench.complete
         if complete is not None and not complete.get("missing"):
             result.manifest = complete
-            return result
-        index = _Index.read(folder, manifest)
-        copy = open_copy(source)
-        shaper = _Shaper(manifest["facts"]["made"])
-        parts = _spilled(folder, manifest, bench, index, shaper, show)
-        provider = _Rehydrator(index, copy, shaper, result)
-        try:
-            result.manifest = assemble(
-                bench,
-                parts,
-                settings,
-                manifest["facts"],
-                provider,
-                show,
-                missing=lambda: len(result.missing | result.differing),
-            )
-        finally:
-            copy.places.close()
+        else:
+            _join(bench, folder, manifest, settings, source, result, show)
+    bench.take_place()
     return result
+
+
+def _join(
+    bench: Workbench,
+    folder: Folder,
+    manifest: dict[str, Any],
+    settings: dict[str, Any],
+    source: str,
+    result: Rehydrated,
+    show: Show,
+) -> None:
+    index = _Index.read(folder, manifest)
+    copy = open_copy(source)
+    shaper = _Shaper(manifest["facts"]["made"])
+    parts = _spilled(folder, manifest, bench, index, shaper, show)
+    provider = _Rehydrator(index, copy, shaper, result)
+    try:
+        result.manifest = assemble(
+            bench,
+            parts,
+            settings,
+            manifest["facts"],
+            provider,
+            show,
+            missing=lambda: len(result.missing | result.differing),
+        )
+    finally:
+        copy.places.close()
 
 
 @dataclass(frozen=True, slots=True)

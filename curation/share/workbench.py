@@ -3,8 +3,11 @@
 DEST/.refloom/state.json      what it is made of; another state is refused
 DEST/.refloom/spill/          rows between the passes; gone when the publication is complete
 DEST/.refloom/done/           one json a finished file: rows, bytes, sha256
+
+With --replace the new publication is made in `.DEST.next`, beside DEST, and takes its place when it is whole.
 """
 
+import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 
 from curation.share.shards import Shard
 from curation.share.spill import load_json, save_json
+from schemas import swap
 from schemas.errors import Refused
 from schemas.parquet import File
 from schemas.storage import Folder
@@ -39,8 +43,7 @@ class Workbench:
         self.folder = Folder(dest)
         if not self.folder.is_local:
             raise Refused(f"{dest} is no local folder: publish to one, then push or copy it")
-        self.root = Path(self.folder.root)
-        self.spill = self.root / PRIVATE / "spill"
+        self.root = self._place = Path(self.folder.root)
         state = load_json(self.root / PRIVATE / "state.json")
         there = self.folder.names("") + self.folder.folders("")
         if there and state is None:
@@ -52,19 +55,20 @@ class Workbench:
                     f"{dest} holds a publication of another state (other {', '.join(names)}): "
                     "give a new folder, or --replace to throw that one away"
                 )
-            self._clear(there)
+            foreign = sorted(set(there) - set(_OURS))
+            if foreign:
+                raise Refused(f"{self.root} also holds {foreign[0]}, which is not refloom's: move it away first")
+            self.root = swap.beside(Path(os.path.realpath(self._place)), "next")
+            self.folder = Folder(str(self.root))
+            if load_json(self.root / PRIVATE / "state.json") != identity:
+                swap.remove(self.root)
+        self.spill = self.root / PRIVATE / "spill"
         save_json(self.root / PRIVATE / "state.json", identity)
 
-    def _clear(self, there: list[str]) -> None:
-        foreign = sorted(set(there) - set(_OURS))
-        if foreign:
-            raise Refused(f"{self.root} also holds {foreign[0]}, which is not refloom's: move it away first")
-        for name in reversed(_OURS):  # the state last
-            path = self.root / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+    def take_place(self) -> None:
+        """Put a publication that is whole into its place, where another one lay until now."""
+        if self.root != self._place:
+            swap.take_place(self.root, Path(os.path.realpath(self._place)))
 
     @property
     def complete(self) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from inference.adapters.counts import check_conditions
 from inference.adapters.reading import Mask, Pixels
 from inference.adapters.reference import Reference
 from inference.adapters.windows import StepWindow, Window
+from inference.ranges import check_adapter
 from schemas import settings
 from schemas.errors import Refused
 
@@ -278,6 +279,7 @@ class Adapter(nn.Module, ABC):
             raise Refused(f"the {self.kind} adapter is inside a generation already")
         pipe = pipe if pipe is not None else site.pipe
         self.check_installed(pipe)
+        check_adapter(self)
         self._generation = Generation(conditioning, pipe, halves)
         try:
             yield

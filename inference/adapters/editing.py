@@ -14,6 +14,7 @@ from torch.nn import functional
 from inference.adapters.reference import Pixels
 from inference.adapters.reference_unet import resized
 from schemas.errors import Refused
+from schemas.headers import MAX_PIXELS
 
 Mask = npt.NDArray[np.float32]
 
@@ -51,7 +52,13 @@ def working_size(
             return short if side == shortest else int(side / shortest * short)
         return max(1, round(side * short / shortest / multiple)) * multiple
 
-    return scaled(size[0]), scaled(size[1])
+    working = scaled(size[0]), scaled(size[1])
+    if working[0] * working[1] > MAX_PIXELS:
+        raise Refused(
+            f"the picture is {size[1]}x{size[0]}, so thin that with a short side of {short} it would be "
+            f"{working[1]}x{working[0]}: crop it first, or give height and width to work in"
+        )
+    return working
 
 
 def checked_mask(source: Pixels, mask: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -6,7 +6,7 @@ through `schemas.pictures.decode`: transparent pixels lie on white, EXIF orienta
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ _REMEDIES = {
     "animated": "save the one picture that you mean",
     "truncated": "get the whole file again",
 }
-_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 _TIFF_MODES = ("CMYK", "LAB", "F")
 
 
@@ -83,6 +83,23 @@ def read_mask(source: Source) -> Mask:
     )
 
 
+def read_edit(source: Source, mask: Source) -> tuple[Pixels, Mask]:
+    """A picture that is to be edited, and where it may change.
+
+    Raises:
+        Refused: as `read_picture` and `read_mask`, or the two do not go together.
+    """
+    picture, where = read_picture(source), read_mask(mask)
+    if where.shape != picture.shape[:2]:
+        raise Refused(
+            f"the mask is {where.shape[1]}x{where.shape[0]}, the picture {picture.shape[1]}x{picture.shape[0]} "
+            "(upright): resize the mask to the picture"
+        )
+    if not where.any():
+        raise Refused("the mask has nothing set: it is white where the picture may change")
+    return picture, where
+
+
 def several(given: Source | Sequence[Source]) -> Sequence[Source]:
     """One thing, or a sequence of them, as a list. A folder stands for its files in the order of their names."""
     if isinstance(given, str | os.PathLike):
@@ -92,6 +109,8 @@ def several(given: Source | Sequence[Source]) -> Sequence[Source]:
         return [given]
     if isinstance(given, bytes | Image.Image | np.ndarray):
         return [given]
+    if not isinstance(given, Iterable):
+        raise Refused(f"a picture is a file, bytes, a Pillow picture or an array, not a {type(given).__name__}")
     return list(given)
 
 
@@ -102,6 +121,8 @@ def _bytes(source: str | os.PathLike[str] | bytes | Image.Image) -> tuple[str, b
     if isinstance(source, Image.Image):
         if source.width * source.height > MAX_PIXELS:
             raise Refused(f"a picture of {source.width}x{source.height} is too large: {_REMEDIES['too_many_pixels']}")
+        if not source.width or not source.height:
+            raise Refused(f"a picture of {source.width}x{source.height} has no pixels: give another")
         return "the picture", _lossless(source)
     if not isinstance(source, str | os.PathLike):
         raise Refused(f"a picture is a file, bytes, a Pillow picture or an array, not a {type(source).__name__}")
@@ -112,11 +133,34 @@ def _bytes(source: str | os.PathLike[str] | bytes | Image.Image) -> tuple[str, b
         raise Refused(f"the picture {file} cannot be read: {error.strerror or error}") from error
 
 
+def _converted(image: Image.Image) -> Image.Image:
+    """A Pillow picture of a mode that no file has, in one that a file has.
+
+    Raises:
+        Refused: Pillow can make nothing of it, or its values are of no picture's range.
+    """
+    if image.mode in ("La", "RGBa", "PA"):
+        return pictures.straight(image)
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(np.asarray(image).astype("<u2"))
+    if image.mode == "I":
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 0xFFFF:
+            raise Refused(
+                "a picture of Pillow's mode I has values outside 0 to 65535: scale them to 8 or 16 bits first"
+            )
+        return Image.fromarray(values.astype("u1" if values.max() <= 0xFF else "<u2"))
+    try:
+        return image.convert("RGB")
+    except ValueError as error:
+        raise Refused(f"a picture of Pillow's mode {image.mode} cannot be read: convert it to RGB first") from error
+
+
 def _lossless(image: Image.Image) -> bytes:
     """A Pillow picture as a file that holds all of it, upright."""
     image = ImageOps.exif_transpose(image)
     if image.mode not in _PNG_MODES + _TIFF_MODES:
-        image = image.convert("RGBA" if image.mode in ("La", "RGBa", "PA") else "RGB")
+        image = _converted(image)
     file = io.BytesIO()
     if image.mode in _TIFF_MODES:
         image.save(file, "TIFF")

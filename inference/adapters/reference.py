@@ -1,6 +1,5 @@
 """What a user gives of one subject: pictures, and, where the method uses them, a phrase and a place."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +7,9 @@ from typing import Literal
 import numpy as np
 
 from inference.adapters.reading import Mask, Pixels, Source, read_mask, read_picture, several
+from inference.ranges import SCALE
 from schemas.errors import Refused
+from schemas.ranges import check
 
 __all__ = ["FULL_PICTURE", "Box", "Crop", "Pixels", "Reference"]
 
@@ -71,8 +72,9 @@ class Reference:
             raise Refused(f"{name} has no image: give one or more")
         if places is not None and not (places and all(mask.any() for mask in places)):
             raise Refused(f"{name} has a mask with nothing set: (H, W), True where it may be")
-        if not math.isfinite(scale):
-            raise Refused(f"{name} has the scale {scale}")
+        if not isinstance(phrase, str | None):
+            raise Refused(f"{name} has the phrase {phrase!r:.60}: it is a text, or None")
+        check(f"the scale of {name}", scale, SCALE)
         if crop not in (None, "face"):
             raise Refused(f"{name} has the crop {crop!r}: it is 'face', or None for the whole picture")
         for field, value in (
@@ -93,8 +95,9 @@ class Reference:
             phrase, boxes, scale: as for `Reference`.
 
         Raises:
-            Refused: a box is none.
+            Refused: a box is none, or the scale is out of range.
         """
+        check(f"the scale of the reference {phrase!r}", scale, SCALE)
         made = cls.__new__(cls)
         for field, value in (
             ("images", ()),
@@ -151,15 +154,23 @@ def _stretched(mask: Mask, size: int, axis: int) -> Mask:
 
 
 def _boxes(boxes: Sequence[float] | Sequence[Sequence[float]], name: str) -> tuple[Box, ...]:
-    if not len(boxes):
+    given = boxes.tolist() if hasattr(boxes, "tolist") else boxes
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+        raise Refused(f"{name} has the boxes {boxes!r:.60}: give one box x1, y1, x2, y2 in 0-1, or a list of them")
+    if not given:
         raise Refused(f"{name} has an empty list of boxes: give one, or None for anywhere")
-    given = boxes if isinstance(boxes[0], Sequence | np.ndarray) else [boxes]
-    return tuple(_box(box, name) for box in given)
+    return tuple(_box(box, name) for box in (given if isinstance(given[0], Sequence | np.ndarray) else [given]))
+
+
+def _edge(edge: object) -> float:
+    if isinstance(edge, bool | str | bytes):
+        raise TypeError("no number")
+    return float(edge)  # type: ignore[arg-type]
 
 
 def _box(box: object, name: str) -> Box:
     try:
-        x1, y1, x2, y2 = (float(edge) for edge in box)  # type: ignore[attr-defined]
+        x1, y1, x2, y2 = (_edge(edge) for edge in box)  # type: ignore[attr-defined]
     except (TypeError, ValueError) as error:
         raise Refused(f"{name} has the box {box}: boxes are four numbers, x1, y1, x2, y2") from error
     if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1:

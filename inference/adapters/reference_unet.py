@@ -18,8 +18,7 @@ from inference.adapters.reference import Pixels
 from schemas.errors import Refused
 
 _WHITE = 255
-_WIDEST = 8
-"""Sides of a square, in which a picture is laid on white before it is resized to one."""
+_STRIP_PX = 256
 _STABLE_DIFFUSION = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 _ANCESTRAL = {"timestep_spacing": "leading", "steps_offset": 1, "clip_sample": False, "variance_type": "fixed_small"}
 
@@ -90,22 +89,8 @@ def subject_pixels(images: Sequence[Pixels], side: int, *, squash: bool = False)
     Returns:
         (N, 3, side, side) fp32 in -1..1.
     """
-    return to_signed([resized(image if squash else _on_white(image, _WIDEST * side), (side, side)) for image in images])
-
-
-def _on_white(image: Pixels, most: int) -> Pixels:
-    """A picture in the middle of a white square; what is longer than `most` pixels is shrunk first."""
-    height, width = image.shape[:2]
-    longest = max(height, width)
-    if height == width:
-        return image
-    if longest > most:  # a whole square around a panorama would take gigabytes
-        height, width = (max(1, round(length * most / longest)) for length in (height, width))
-        image, longest = resized(image, (height, width)), most
-    top, left = (longest - height) // 2, (longest - width) // 2
-    square = np.full((longest, longest, 3), _WHITE, np.uint8)
-    square[top : top + height, left : left + width] = image
-    return square
+    squares = [resized(image, (side, side)) if squash else _fitted(image, side) for image in images]
+    return to_signed(squares)
 
 
 def to_signed(images: Sequence[Pixels]) -> Tensor:
@@ -118,6 +103,26 @@ def resized(image: Pixels, size: tuple[int, int], how: Image.Resampling = Image.
     if image.shape[:2] == size:
         return image
     return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(size[::-1], how))
+
+
+def _fitted(image: Pixels, side: int) -> Pixels:
+    """A picture in the middle of a white square, resized to (side, side, 3).
+
+    The square itself, gigabytes for a picture of 20000x1, is never there: its rows are narrowed a strip at a time, and
+    then all columns are shortened, which are the two passes of Pillow's own.
+    """
+    height, width = image.shape[:2]
+    longer = max(height, width)
+    if height == width:
+        return resized(image, (side, side))
+    top, left = (longer - height) // 2, (longer - width) // 2
+    narrow = np.full((longer, side, 3), _WHITE, np.uint8)
+    for start in range(0, height, _STRIP_PX):
+        rows = image[start : start + _STRIP_PX]
+        strip = np.full((len(rows), longer, 3), _WHITE, np.uint8)
+        strip[:, left : left + width] = rows
+        narrow[top + start : top + start + len(rows)] = resized(strip, (len(rows), side))
+    return resized(narrow, (side, side))
 
 
 @torch.no_grad()

@@ -1,7 +1,6 @@
 """What `refloom evaluate` does, between the command line and the library."""
 
 import argparse
-import math
 from dataclasses import replace
 
 from inference.assembly import Assembly, check_device
@@ -56,7 +55,9 @@ def _plan(options: argparse.Namespace) -> Plan:
         batch=options.batch,
     )
     wanted = metrics.choose(options.metrics)
-    return Plan(benchmark, replace(Assembly.of(options), device=device), making, wanted, chosen, device, options.limit)
+    assembly = replace(Assembly.of(options), device=device)
+    assembly.look_ahead(edits=benchmark.cases[0].source is not None, arguments=making.arguments())
+    return Plan(benchmark, assembly, making, wanted, chosen, device, options.limit)
 
 
 def _data(options: argparse.Namespace) -> str:
@@ -68,10 +69,6 @@ def _data(options: argparse.Namespace) -> str:
 
 def pool(options: argparse.Namespace, device: str) -> Pool:
     """One worker a GPU; without GPUs one in all, for each holds the whole pipeline."""
-    if options.workers is not None and options.workers < 0:
-        raise Refused("--workers must be 0 or more")
-    if not (math.isfinite(options.item_timeout) and options.item_timeout > 0):
-        raise Refused("--item-timeout must be above 0 seconds")
     if device.startswith("cuda:") and options.workers != 0:
         raise Refused(f"--device {device} is for --workers 0: with workers give cuda, and each takes a GPU of its own")
     gpus = 1.0 if device.startswith("cuda") and options.workers != 0 else 0.0

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from inference.assembly import Assembly
 from inference.evaluation import gallery, outcome, report, scoring
@@ -16,9 +16,9 @@ from inference.evaluation.metrics import Metric
 from inference.evaluation.outcome import Outcome
 from ingest import engine
 from ingest.engine import Pool, Status, Task
-from schemas.errors import Refused
 from schemas.fingerprint import of_json
 from schemas.lease import Lease
+from schemas.ranges import Whole, check_fields
 from schemas.storage import Folder
 
 UNIT_CASES = 8
@@ -50,11 +50,10 @@ class Plan:
     metrics: tuple[Metric, ...]
     chosen: dict[str, Chosen]
     device: str
-    limit: int | None = None
+    limit: Annotated[int | None, Whole(1, none=True)] = None
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise Refused("--limit is a number from 1")
+        check_fields(self)
 
     @property
     def encoders(self) -> dict[str, Chosen]:

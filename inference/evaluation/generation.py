@@ -3,11 +3,13 @@
 import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from inference import ranges
 from inference.adapters.adapter import Adapter
 from inference.adapters.reference import Reference
 from inference.assembly import Assembly, memory_suffices
+from inference.basefacts import BaseFacts
 from inference.evaluation import gallery
 from inference.evaluation.cases import Case, Subject
 from inference.evaluation.gallery import Exhibit
@@ -17,6 +19,7 @@ from ingest.watch import Watch
 from ingest.work import Task
 from schemas.errors import Failed, JobStopped, Refused, StoreDenied
 from schemas.lease import holds
+from schemas.ranges import Whole, check_fields
 from schemas.storage import Folder
 
 
@@ -31,18 +34,17 @@ class Making:
         batch: pictures made at once.
     """
 
-    seed: int = 0
-    steps: int | None = None
-    guidance_scale: float | None = None
-    height: int | None = None
-    width: int | None = None
+    seed: Annotated[int, ranges.SEED] = 0
+    steps: Annotated[int | None, ranges.STEPS] = None
+    guidance_scale: Annotated[float | None, ranges.GUIDANCE] = None
+    height: Annotated[int | None, ranges.SIDE_PX] = None
+    width: Annotated[int | None, ranges.SIDE_PX] = None
     negative_prompt: str | None = None
-    references: int | None = None
-    batch: int = 1
+    references: Annotated[int | None, Whole(1, none=True)] = None
+    batch: Annotated[int, Whole(1)] = 1
 
     def __post_init__(self) -> None:
-        if self.batch < 1 or (self.references is not None and self.references < 1):
-            raise Refused("--batch and --references are numbers from 1")
+        check_fields(self)
 
     def arguments(self) -> dict[str, Any]:
         """Of `generate` and `edit`."""
@@ -156,4 +158,4 @@ def _check(pipeline: ReferencePipeline, job: GenerateJob, options: dict[str, Any
     adapter = pipeline.adapter
     if job.edits and type(adapter).edit is Adapter.edit:
         raise Refused(f"the {adapter.kind} adapter has no editing of its own: use one that has (ezigen)")
-    request.arguments(adapter.edit if job.edits else adapter.generate, pipeline.pipe)
+    request.arguments(adapter.edit if job.edits else adapter.generate, BaseFacts.of(pipeline.pipe))

@@ -9,6 +9,28 @@ from schemas import boxes
 Pixels = npt.NDArray[np.uint8]
 
 _WHITE = 255
+_THIN = 16
+"""Longer over shorter side from which a picture's ends are cut off before its middle is made larger."""
+_LARGE_PX = 8192
+"""Side from which a padded square is not made before it is shrunk."""
+
+
+def middle(pixels: Pixels) -> Pixels:
+    """The part of a thin picture that a square around its middle can be cut out of; any other picture is itself.
+
+    What brings the short side to N pixels and cuts out the middle needs memory for the long side, which for a picture
+    of 20000x1 would be gigabytes. The cut is as much on both ends, so that the middle stays where it is.
+
+    Args:
+        pixels: (H, W, 3).
+
+    Returns:
+        A view whose longer side is at most 17 times the shorter one.
+    """
+    height, width = pixels.shape[:2]
+    most = _THIN * min(height, width)
+    top, left = max(0, height - most) // 2, max(0, width - most) // 2
+    return pixels[top : height - top, left : width - left]
 
 
 def square_face_box(box: npt.ArrayLike, width: int, height: int, expand: float) -> npt.NDArray[np.float32]:
@@ -64,6 +86,15 @@ def cut_square(pixels: Pixels, box: npt.ArrayLike, max_side_px: int | None = Non
         raise ValueError(f"not a square of whole pixels: {edges.tolist()}")
     height, width = pixels.shape[:2]
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+    if side > _LARGE_PX and max_side_px is not None and x1 > x0 and y1 > y0:  # shrunk before it is padded
+        scale = max_side_px / side
+        size = max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale))
+        small = np.full((max_side_px, max_side_px, 3), _WHITE, np.uint8)
+        at_x, at_y = (
+            min(round(gap * scale), max_side_px - one) for gap, one in zip((x0 - left, y0 - top), size, strict=True)
+        )
+        small[at_y : at_y + size[1], at_x : at_x + size[0]] = _resize(pixels[y0:y1, x0:x1], *size)
+        return small
     square = np.full((side, side, 3), _WHITE, np.uint8)
     if x1 > x0 and y1 > y0:
         square[y0 - top : y1 - top, x0 - left : x1 - left] = pixels[y0:y1, x0:x1]

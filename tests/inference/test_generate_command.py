@@ -137,11 +137,11 @@ def test_edit_writes_the_picture_with_its_mask_changed(call, shop, tmp_path):
         (["--adapter", "./gone"], "there is no adapter ./gone"),
         (["--kind", "mip"], "of kind ms_diffusion, not mip"),
         (["--set", "mask_threshold"], "write it as key=value"),
-        (["--set", "start_step=soon"], "it is a int, now 5"),
-        (["--set", "guidance=3"], "takes no guidance; did you mean guidance_scale"),
+        (["--set", "start_step=soon"], "start_step is a whole number from 1 to 1000, not 'soon'"),
+        (["--set", "guidance=3"], "takes no guidance; did you mean guidance_rescale"),
         (["--height", "63"], "multiple of 2"),
         (["--device", "tpu"], "there is no device tpu"),
-        (["--images", "0"], "num_images_per_prompt is a number from 1"),
+        (["--images", "0"], "--images is a whole number from 1 to 1000, not 0"),
     ],
 )
 def test_what_cannot_be_done_is_said_with_the_remedy_and_nothing_is_written(call, shop, tmp_path, change, message):
@@ -199,7 +199,10 @@ def test_a_reference_is_written_as_file_phrase_and_place(tmp_path):
     (tmp_path / "pictures").mkdir()
     Image.fromarray(tiny.picture(1)).save(tmp_path / "pictures/1.png")
     assert len(parse_reference(f"{tmp_path}/pictures").images) == 1
-    for wrong, message in ((":cat:dog", "'dog' is not understood"), (":scale=big", "the scale is a number")):
+    for wrong, message in (
+        (":cat:dog", "'dog' is not understood"),
+        (":scale=big", "the scale is a number from 0 to 100"),
+    ):
         with pytest.raises(Refused, match=message):
             parse_reference(f"{tmp_path}/a:b.png{wrong}")
 
@@ -212,4 +215,6 @@ def test_settings_are_the_adapters_or_its_generations():
     for wrong in ("faithful=1", "start_step=2.5", "scale=much"):
         with pytest.raises(Refused, match=wrong.partition("=")[0]):
             apply_settings(adapter, parse_settings([wrong]))
-    assert apply_settings(adapter, parse_settings(["_site=1"])) == {"_site": 1}
+    for hidden in ("_site=1", "training=true", "image_encoder=5", "kind=mip"):
+        with pytest.raises(Refused, match=f"takes no {hidden.partition('=')[0]}"):
+            apply_settings(adapter, parse_settings([hidden]))

@@ -225,7 +225,7 @@ def test_rejected_rows_are_no_error(call, coco, tmp_path):
         ("curate DIR/data --config DIR/nowhere.yaml", "No such file"),
         ("curate DIR/data --only tidy", "no stage of curation; stages: measure"),
         ("curate DIR/data --until tidy", "no stage of curation"),
-        ("curate DIR/data --workers -1", "--workers must be 0 or more"),
+        ("curate DIR/data --workers -1", "--workers is a whole number from 0, not -1"),
         ("ingest COCO --out DIR/data --workers 0 --limit 0", "--limit must be 1 or more"),
         ("ingest COCO --out DIR/data --workers 0 --unit-size 0", "--unit-size must be 1 or more"),
         ("ingest COCO --out DIR/data --workers 0 --unit-size 3", "unit_size: 2000 -> 3"),

@@ -91,10 +91,10 @@ def test_settings_go_over_files_which_go_over_what_they_are_like(tmp_path: Path)
         ("mip/sdxl", "view.cutout.side=1", "did you mean view.cutout.side_px"),
         ("mip/sdxl", "adapter.lora_rank=4", "unknown setting adapter.lora_rank"),
         ("mip/sdxl", "precision=fp8", "precision is one of no, bf16, fp16"),
-        ("mip/sdxl", "steps=0", "are 1 or more"),
+        ("mip/sdxl", "steps=0", "steps is a whole number from 1, not 0"),
         ("mip/sdxl", "steps=many", "steps is a int, not 'many'"),
         ("mip/sdxl", "method=mop", "method: 'mop'"),
-        ("ezigen", "view.dropout.text=2", "shares of drops"),
+        ("ezigen", "view.dropout.text=2", "view.dropout.text is a number from 0 to 1, not 2.0"),
     ],
 )
 def test_what_is_unknown_or_out_of_range_is_refused(name: str, setting: str, message: str) -> None:

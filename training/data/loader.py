@@ -8,11 +8,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import cv2
 
 from schemas.errors import JobStopped, Refused, Rejected
+from schemas.ranges import Number, Text, Word, check_fields
 from schemas.storage import absolute_url
 from training.data.buckets import Buckets, Size
 from training.data.catalogue import Catalogue, catalogue
@@ -30,6 +31,7 @@ _AHEAD = 16
 """Examples for each thread that may be ahead: more would not make anything quicker."""
 
 KINDS = ("image", "video", "group")
+SPLITS = ("train", "validation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,13 +46,14 @@ class Source:
         features: what `refloom cache` made of its samples for this recipe; None computes it in every step.
     """
 
-    url: str
-    split: str = "train"
-    weight: float = 1.0
+    url: Annotated[str, Text()]
+    split: Annotated[str, Word(SPLITS)] = "train"
+    weight: Annotated[float, Number(0, above=True)] = 1.0
     kinds: tuple[str, ...] | None = None
-    features: str | None = None
+    features: Annotated[str | None, Text(none=True)] = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         unknown = [kind for kind in self.kinds or () if kind not in KINDS]
         if unknown or self.kinds == ():
             raise ValueError(f"kinds are some of {', '.join(KINDS)}, not {unknown or 'none'}")

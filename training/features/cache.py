@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from ingest import engine
 from ingest.engine import Pool, Status, Task
@@ -11,6 +11,7 @@ from schemas import strict
 from schemas.errors import Refused
 from schemas.lease import Lease
 from schemas.manifest import Counts, Manifest, differing, flatten
+from schemas.ranges import COUNT, check_fields
 from schemas.storage import TEMPORARY, Folder
 from schemas.unit import drop_unit
 from training.data.index import Index, RowGroupKey
@@ -19,6 +20,7 @@ from training.features.store import CLAIM, FEATURES, Summary, unit_of
 from training.features.tables import SCHEMAS, STAGE, VERSION
 from training.features.worker import CacheJob
 from training.methods.known import METHODS
+from training.ranges import VARIANTS
 from training.recipes.recipe import Recipe
 
 
@@ -35,14 +37,13 @@ class Options:
     """
 
     split: str = "train"
-    variants: int = 4
-    batch: int = 8
+    variants: Annotated[int, VARIANTS] = 4
+    batch: Annotated[int, COUNT] = 8
     device: str = "cpu"
     replace: bool = False
 
     def __post_init__(self) -> None:
-        if self.variants < 1 or self.batch < 1:
-            raise Refused("--variants and --batch are numbers from 1")
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True)

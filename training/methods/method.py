@@ -13,6 +13,8 @@ from torch import Tensor
 from inference.adapters import kinds, weights
 from inference.adapters.adapter import Adapter
 from inference.adapters.reference import Pixels
+from inference.basefacts import check_schedule, check_side, read_scheduler, vae_factor
+from inference.hub import locate
 from inference.loading import load_adapter, load_unet_shapes
 from schemas.errors import Refused
 from training import optimizer
@@ -54,6 +56,20 @@ class Method(Task):
         if not recipe.models.base:
             raise Refused("there is no base: set models.base to a folder of a diffusers pipeline, or an OWNER/NAME")
         self.check_encoder(recipe)
+        self._check_base(recipe)
+
+    def _check_base(self, recipe: Recipe) -> None:
+        """Refuse sizes and an objective that the configs of the base rule out; what lies on a Hub is judged later."""
+        models, place = recipe.models, locate(recipe.models.base, "base model")
+        if not place.local:
+            return
+        scheduler, until = read_scheduler(place.path), recipe.objective.timesteps
+        if until is None or until[1] >= scheduler.get("num_train_timesteps", 0):
+            check_schedule(scheduler, recipe.objective.prediction)
+        vae = place.path / "vae" if models.vae is None else locate(models.vae, "VAE").path
+        for height, width in recipe.data.buckets if vae.is_dir() else ():
+            check_side("height of data.side_px", height, vae_factor(vae))
+            check_side("width of data.side_px", width, vae_factor(vae))
 
     def check_encoder(self, recipe: Recipe) -> None:
         """Refuse a recipe that lacks the image encoder.

@@ -1,9 +1,11 @@
 """The recipe of each method: its view, and the sizes of its adapter that the base does not decide."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from training.recipes.recipe import Recipe
-from training.recipes.sizes import ClipSizes, PipelineSizes, QwenSizes
+from schemas.ranges import Whole, Word
+from training.recipes.recipe import SIDE_PX, Recipe
+from training.recipes.sizes import SIZE, ClipSizes, PipelineSizes, QwenSizes
 from training.views.base import Base
 from training.views.easyref import EasyRef
 from training.views.ezigen import EZIGen
@@ -23,26 +25,26 @@ class HeadSizes:
         resampler_width, resampler_depth, resampler_heads, resampler_head_width: of plus.
     """
 
-    head: str = "plain"
-    image_width: int = 1280
-    tokens: int | None = None
-    resampler_width: int = 1280
-    resampler_depth: int = 4
-    resampler_heads: int = 20
-    resampler_head_width: int = 64
+    head: Annotated[str, Word(("plain", "plus"))] = "plain"
+    image_width: Annotated[int, SIZE] = 1280
+    tokens: Annotated[int | None, Whole(1, 4096, none=True)] = None
+    resampler_width: Annotated[int, SIZE] = 1280
+    resampler_depth: Annotated[int, SIZE] = 4
+    resampler_heads: Annotated[int, SIZE] = 20
+    resampler_head_width: Annotated[int, SIZE] = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroundingSizes:
     """Of MS-Diffusion; see `MSDiffusionConfig`."""
 
-    image_width: int = 1664
-    phrase_width: int = 768
-    tokens: int = 16
-    width: int = 1280
-    depth: int = 4
-    heads: int = 20
-    head_width: int = 64
+    image_width: Annotated[int, SIZE] = 1664
+    phrase_width: Annotated[int, SIZE] = 768
+    tokens: Annotated[int, SIZE] = 16
+    width: Annotated[int, SIZE] = 1280
+    depth: Annotated[int, SIZE] = 4
+    heads: Annotated[int, SIZE] = 20
+    head_width: Annotated[int, SIZE] = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +58,10 @@ class ReaderSizes:
         limit: most tokens of a reading; None for no limit.
     """
 
-    tokens: int = 64
-    lora_rank: int = 128
-    side: int = 336
-    limit: int | None = None
+    tokens: Annotated[int, SIZE] = 64
+    lora_rank: Annotated[int, Whole(0, 65536)] = 128
+    side: Annotated[int, Whole(28, 8192)] = 336
+    limit: Annotated[int | None, Whole(1, none=True)] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,7 @@ class SubjectSizes:
             step, as published.
     """
 
-    resolution: int = 512
+    resolution: Annotated[int, SIDE_PX] = 512
     faithful: bool = False
 
 

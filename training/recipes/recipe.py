@@ -1,9 +1,10 @@
 """What every recipe says: models, data, batches, optimiser, objective, checkpoints. Typed, frozen, checked."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 from schemas.errors import Refused
+from schemas.ranges import Number, Text, Whole, Word, check_fields
 from training.data.buckets import Size, around, square
 from training.data.draws import MAX_SEED
 from training.data.loader import Loading, Source
@@ -13,6 +14,9 @@ from training.views.view import View
 PRECISIONS = ("no", "bf16", "fp16")
 SCHEDULES = ("constant", "linear", "cosine")
 PREDICTIONS = ("epsilon", "v_prediction")
+SIDE_PX = Whole(8, 8192, step=8, remedy="latents are 8 times smaller")
+RATE = Number(0, 10)
+_BETA = Number(0, 1, below=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +34,15 @@ class Models:
     """
 
     base: str = ""
-    variant: str | None = None
-    vae: str | None = None
-    image_encoder: str | None = None
-    language_model: str | None = None
-    start: str | None = None
-    start_kind: str | None = None
+    variant: Annotated[str | None, Text(none=True)] = None
+    vae: Annotated[str | None, Text(none=True)] = None
+    image_encoder: Annotated[str | None, Text(none=True)] = None
+    language_model: Annotated[str | None, Text(none=True)] = None
+    start: Annotated[str | None, Text(none=True)] = None
+    start_kind: Annotated[str | None, Text(none=True)] = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,16 +65,19 @@ class Data:
     """
 
     sources: tuple[Source, ...] = ()
-    side_px: int = 512
+    side_px: Annotated[int, SIDE_PX] = 512
     aspects: bool = False
-    step_px: int = 64
-    max_aspect: float = 2.0
-    window_bytes: int = 384 << 20
-    threads: int = 4
-    ahead_bytes: int = 512 << 20
-    group_bytes: int = 1 << 30
-    cache: str | None = None
-    variants: int | None = None
+    step_px: Annotated[int, SIDE_PX] = 64
+    max_aspect: Annotated[float, Number(1, 16)] = 2.0
+    window_bytes: Annotated[int, Whole(1)] = 384 << 20
+    threads: Annotated[int, Whole(0, 1024)] = 4
+    ahead_bytes: Annotated[int, Whole(0)] = 512 << 20
+    group_bytes: Annotated[int, Whole(0)] = 1 << 30
+    cache: Annotated[str | None, Text(none=True)] = None
+    variants: Annotated[int | None, Whole(1, 4096, none=True)] = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def buckets(self) -> tuple[Size, ...]:
@@ -86,12 +96,11 @@ class Batch:
         micro: of one forward pass on one device; what fits into memory.
     """
 
-    samples: int = 32
-    micro: int = 4
+    samples: Annotated[int, Whole(1)] = 32
+    micro: Annotated[int, Whole(1)] = 4
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or self.micro < 1:
-            raise ValueError("samples and micro are 1 or more")
+        check_fields(self)
 
     def accumulation(self, world: int) -> int:
         """Forward passes of each process in an optimiser step.
@@ -126,23 +135,19 @@ class Optimizer:
         eight_bit: keep the optimiser's state in 8 bits, where bitsandbytes is installed.
     """
 
-    lr: float = 1e-4
-    lrs: dict[str, float] = field(default_factory=dict)
-    betas: tuple[float, float] = (0.9, 0.999)
-    epsilon: float = 1e-8
-    weight_decay: float = 0.01
+    lr: Annotated[float, RATE] = 1e-4
+    lrs: dict[str, Annotated[float, RATE]] = field(default_factory=dict)
+    betas: tuple[Annotated[float, _BETA], Annotated[float, _BETA]] = (0.9, 0.999)
+    epsilon: Annotated[float, Number(0, 1, above=True)] = 1e-8
+    weight_decay: Annotated[float, Number(0, 10)] = 0.01
     decay_vectors: bool = True
-    clip: float | None = 1.0
-    schedule: str = "constant"
-    warmup_steps: int = 0
+    clip: Annotated[float | None, Number(0, above=True, none=True)] = 1.0
+    schedule: Annotated[str, Word(SCHEDULES)] = "constant"
+    warmup_steps: Annotated[int, Whole(0)] = 0
     eight_bit: bool = False
 
     def __post_init__(self) -> None:
-        _among("schedule", self.schedule, SCHEDULES)
-        if min(self.lr, *self.lrs.values(), self.weight_decay, self.warmup_steps) < 0 or self.epsilon <= 0:
-            raise ValueError("rates, weight_decay and warmup_steps are 0 or more, epsilon above 0")
-        if self.clip is not None and self.clip <= 0:
-            raise ValueError("clip is above 0, or null for no limit")
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,17 +162,14 @@ class Objective:
             tell most where there is much noise.
     """
 
-    prediction: str | None = None
-    min_snr_gamma: float | None = None
-    noise_offset: float = 0.0
-    timesteps: tuple[int, int] | None = None
+    prediction: Annotated[str | None, Word(PREDICTIONS, none=True)] = None
+    min_snr_gamma: Annotated[float | None, Number(0, above=True, none=True)] = None
+    noise_offset: Annotated[float, Number(0, 1)] = 0.0
+    timesteps: tuple[Annotated[int, Whole(0)], Annotated[int, Whole(1)]] | None = None
 
     def __post_init__(self) -> None:
-        if self.prediction is not None:
-            _among("prediction", self.prediction, PREDICTIONS)
-        if (self.min_snr_gamma is not None and self.min_snr_gamma <= 0) or self.noise_offset < 0:
-            raise ValueError("min_snr_gamma is above 0 or null, noise_offset 0 or more")
-        if self.timesteps is not None and not 0 <= self.timesteps[0] < self.timesteps[1]:
+        check_fields(self)
+        if self.timesteps is not None and self.timesteps[0] >= self.timesteps[1]:
             raise ValueError("timesteps is null, or a lowest one, 0 or more, and a larger one")
 
 
@@ -181,13 +183,12 @@ class Checkpoints:
         keep_every: steps of which every multiple is kept for good; None for none.
     """
 
-    every: int = 1000
-    keep_last: int = 3
-    keep_every: int | None = None
+    every: Annotated[int, Whole(1)] = 1000
+    keep_last: Annotated[int, Whole(1)] = 3
+    keep_every: Annotated[int | None, Whole(1, none=True)] = None
 
     def __post_init__(self) -> None:
-        if self.every < 1 or self.keep_last < 1 or (self.keep_every is not None and self.keep_every < 1):
-            raise ValueError("every, keep_last and keep_every are 1 or more")
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,25 +224,19 @@ class Recipe:
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     validation: Validation = field(default_factory=Validation)
     tuned: tuple[str, ...] = ()
-    steps: int = 1000
-    seed: int = 0
-    precision: str = "bf16"
-    ema: float | None = None
+    steps: Annotated[int, Whole(1)] = 1000
+    seed: Annotated[int, Whole(0, MAX_SEED)] = 0
+    precision: Annotated[str, Word(PRECISIONS)] = "bf16"
+    ema: Annotated[float | None, Number(0, 1, above=True, below=True, none=True)] = None
     gradient_checkpointing: bool = False
     compile: bool = False
     channels_last: bool = False
-    log_every: int = 50
-    max_bad_steps: int = 20
+    log_every: Annotated[int, Whole(1)] = 50
+    max_bad_steps: Annotated[int, Whole(1)] = 20
     trackers: tuple[str, ...] = ("tensorboard",)
 
     def __post_init__(self) -> None:
-        _among("precision", self.precision, PRECISIONS)
-        if self.steps < 1 or self.log_every < 1 or self.max_bad_steps < 1:
-            raise ValueError("steps, log_every and max_bad_steps are 1 or more")
-        if not 0 <= self.seed <= MAX_SEED:
-            raise ValueError(f"seed is 0 to {MAX_SEED}")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise ValueError("ema is between 0 and 1, or null")
+        check_fields(self)
 
     def starting_from(self, folder: str) -> "Recipe":
         """The same, going on from what a run has saved."""
@@ -273,8 +268,3 @@ class Recipe:
             group_bytes=data.group_bytes,
             cache=data.cache,
         )
-
-
-def _among(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} is one of {', '.join(known)}, not {value!r}")

@@ -1,10 +1,13 @@
 """Sizes of the tiny models that `base/tiny` trains. Their shapes are otherwise those of the large ones."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from training.recipes.recipe import PREDICTIONS
+from schemas.ranges import Number, Whole, Word, check_fields
+from training.recipes.recipe import PREDICTIONS, SIDE_PX
 
 FAMILIES = ("sdxl", "sd")
+SIZE = Whole(1, 65536)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,25 +28,24 @@ class PipelineSizes:
         side_px: of the pictures that the pipeline makes unless asked otherwise.
     """
 
-    family: str = "sdxl"
-    text_width: int = 32
-    text_feed_forward: int = 64
-    text_layers: int = 2
-    text_heads: int = 2
-    vae_channels: tuple[int, ...] = (8, 16, 32)
-    vae_layers: int = 1
-    scaling_factor: float = 1.0
-    unet_channels: tuple[int, int, int] = (32, 64, 128)
-    head_channels: int = 16
-    groups: int = 4
-    prediction: str = "epsilon"
-    side_px: int = 64
+    family: Annotated[str, Word(FAMILIES)] = "sdxl"
+    text_width: Annotated[int, SIZE] = 32
+    text_feed_forward: Annotated[int, SIZE] = 64
+    text_layers: Annotated[int, SIZE] = 2
+    text_heads: Annotated[int, SIZE] = 2
+    vae_channels: tuple[Annotated[int, SIZE], ...] = (8, 16, 32)
+    vae_layers: Annotated[int, SIZE] = 1
+    scaling_factor: Annotated[float, Number(0, above=True)] = 1.0
+    unet_channels: tuple[Annotated[int, SIZE], Annotated[int, SIZE], Annotated[int, SIZE]] = (32, 64, 128)
+    head_channels: Annotated[int, SIZE] = 16
+    groups: Annotated[int, SIZE] = 4
+    prediction: Annotated[str, Word(PREDICTIONS)] = "epsilon"
+    side_px: Annotated[int, SIDE_PX] = 64
 
     def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
-            raise ValueError(f"family is one of {', '.join(FAMILIES)}, not {self.family!r}")
-        if self.prediction not in PREDICTIONS:
-            raise ValueError(f"prediction is one of {', '.join(PREDICTIONS)}, not {self.prediction!r}")
+        check_fields(self)
+        if not self.vae_channels:
+            raise ValueError("vae_channels is empty: give one number or more")
 
     @property
     def latent_side(self) -> int:
@@ -61,12 +63,12 @@ class ClipSizes:
         side_px, patch_px: of pictures, and of the squares that become tokens.
     """
 
-    width: int = 64
-    layers: int = 3
-    heads: int = 4
-    projection: int = 64
-    side_px: int = 64
-    patch_px: int = 8
+    width: Annotated[int, SIZE] = 64
+    layers: Annotated[int, SIZE] = 3
+    heads: Annotated[int, SIZE] = 4
+    projection: Annotated[int, SIZE] = 64
+    side_px: Annotated[int, Whole(1, 8192)] = 64
+    patch_px: Annotated[int, Whole(1, 8192)] = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +81,9 @@ class QwenSizes:
         side_px: of the square that a square picture is read at.
     """
 
-    width: int = 64
-    layers: int = 3
-    heads: int = 4
-    vision_width: int = 64
-    vision_layers: int = 2
-    side_px: int = 112
+    width: Annotated[int, SIZE] = 64
+    layers: Annotated[int, SIZE] = 3
+    heads: Annotated[int, SIZE] = 4
+    vision_width: Annotated[int, SIZE] = 64
+    vision_layers: Annotated[int, SIZE] = 2
+    side_px: Annotated[int, Whole(28, 8192)] = 112

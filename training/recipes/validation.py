@@ -1,12 +1,14 @@
 """What a recipe says of validation: which pictures are made while it trains, and how."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from inference.ranges import GUIDANCE, SEED, STEPS
 from schemas.errors import Refused
+from schemas.ranges import Number, Text, Whole, check_fields
 
-Corners = tuple[float, float, float, float]
-
-_SEEDS = 1 << 32
+_Edge = Annotated[float, Number(0, 1)]
+Corners = tuple[_Edge, _Edge, _Edge, _Edge]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +22,16 @@ class Subject:
     """
 
     images: tuple[str, ...]
-    phrase: str | None = None
+    phrase: Annotated[str | None, Text(none=True)] = None
     boxes: tuple[Corners, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.images:
+            raise ValueError("images is empty: give one file or more")
+        for x1, y1, x2, y2 in self.boxes or ():
+            if x1 >= x2 or y1 >= y2:
+                raise ValueError(f"the box {(x1, y1, x2, y2)} is empty: boxes are x1, y1, x2, y2 with x1 < x2, y1 < y2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,19 +57,16 @@ class Validation:
         seed: of the first picture, counting up.
     """
 
-    every: int | None = None
+    every: Annotated[int | None, Whole(1, none=True)] = None
     prompts: tuple[Prompt, ...] = ()
-    samples: int = 0
-    side_px: int | None = None
-    steps: int | None = 30
-    guidance_scale: float | None = None
-    seed: int = 0
+    samples: Annotated[int, Whole(0)] = 0
+    side_px: Annotated[int | None, Whole(8, 8192, step=8, none=True)] = None
+    steps: Annotated[int | None, STEPS] = 30
+    guidance_scale: Annotated[float | None, GUIDANCE] = None
+    seed: Annotated[int, SEED] = 0
 
     def __post_init__(self) -> None:
-        if min(self.every or 1, self.steps or 1, self.side_px or 1) < 1 or self.samples < 0 or self.every == 0:
-            raise ValueError("every, steps and side_px are 1 or more, or null; samples is 0 or more")
-        if not 0 <= self.seed < _SEEDS:
-            raise ValueError(f"seed is 0 to {_SEEDS - 1}")
+        check_fields(self)
         if self.every is not None and not (self.prompts or self.samples):
             raise Refused(
                 "validation.every is set, and there is nothing to make pictures of: set validation.samples=4, or "

@@ -1,10 +1,11 @@
 """The view of `base/tiny`: pictures and their captions, without references."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
+from schemas.ranges import Number
 from training.data.buckets import Size
 from training.data.sample import Row, Sample
 from training.views.example import Example
@@ -25,7 +26,7 @@ class Base(View):
 
     name: ClassVar[str] = "base"
 
-    flip: float = 0.0
+    flip: Annotated[float, Number(0, 1)] = 0.0
     random_crop: bool = False
     dropout: Dropout = field(default_factory=lambda: Dropout(text=0.1, image=0.0, both=0.0))
 

@@ -1,6 +1,7 @@
 """Reference pictures: subjects on plain grounds, faces, whole pictures. Cutting is the models' own (`inference`)."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from inference.models.crops import cut_out
 from schemas import boxes, masks
 from schemas.masks import Mask as Encoded
+from schemas.ranges import Number, Whole, check_fields
 from training.data.sample import Pixels, Row, Sample
 from training.views.frame import shrunk
 from training.views.subjects import Seen, appearance_of, sides
@@ -27,15 +29,14 @@ class Cutout:
         flip: share that is mirrored.
     """
 
-    side_px: int = 224
-    ground: int = 255
+    side_px: Annotated[int, Whole(8, 8192)] = 224
+    ground: Annotated[int, Whole(0, 255)] = 255
     masked: bool = True
     hull: bool = False
-    flip: float = 0.5
+    flip: Annotated[float, Number(0, 1)] = 0.5
 
     def __post_init__(self) -> None:
-        if self.side_px < 8 or not 0 <= self.ground <= 255 or not 0 <= self.flip <= 1:
-            raise ValueError("side_px is 8 or more, ground 0 to 255, flip 0 to 1")
+        check_fields(self)
 
     def of(
         self,

@@ -1,11 +1,12 @@
 """EasyRef's three stages (arXiv 2412.09618; spec A2 and A3): a picture itself, its faces, the others of its group."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from inference.adapters.reference import Reference
+from schemas.ranges import Number, Whole, Word, check_fields
 from training.data.buckets import Size
 from training.data.sample import Pixels, Row, Sample
 from training.views.cutouts import face, whole
@@ -41,23 +42,20 @@ class EasyRef(View):
 
     name: ClassVar[str] = "easyref"
 
-    stage: str
-    max_references: int = 28
-    truncate: float = 0.4
-    min_face_px: float = 32.0
-    face_margin: float = 0.49
-    face_flip: float = 0.5
+    stage: Annotated[str, Word(STAGES)]
+    max_references: Annotated[int, Whole(1)] = 28
+    truncate: Annotated[float, Number(0, 1)] = 0.4
+    min_face_px: Annotated[float, Number(0)] = 32.0
+    face_margin: Annotated[float, Number(0, 4)] = 0.49
+    face_flip: Annotated[float, Number(0, 1)] = 0.5
     captioned: bool = False
-    area_px: int = 448 * 448
+    area_px: Annotated[int, Whole(1)] = 448 * 448
     random_crop: bool = False
     bounds: Bounds = field(default_factory=Bounds)
     dropout: Dropout = field(default_factory=Dropout)
 
     def __post_init__(self) -> None:
-        if self.stage not in STAGES:
-            raise ValueError(f"stage is one of {', '.join(STAGES)}, not {self.stage!r}")
-        if self.max_references < 1 or self.area_px < 1 or not 0 <= self.truncate <= 1:
-            raise ValueError("max_references and area_px are 1 or more, truncate 0 to 1")
+        check_fields(self)
 
     def targets(self, row: Row) -> list[int] | str:
         """See `View.targets`."""

@@ -1,11 +1,12 @@
 """EZIGen (arXiv 2409.08091; spec A.3): a subject cut out of one frame, and another frame that shows it."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from inference.adapters.reference import Reference
+from schemas.ranges import Number, Whole, check_fields
 from training.data.buckets import Size
 from training.data.sample import Row, Sample
 from training.views.cutouts import Cutout, largest_part, mask_share
@@ -47,25 +48,26 @@ class EZIGen(View):
 
     name: ClassVar[str] = "ezigen"
 
-    max_subjects: int = 4
-    paired_subjects: int = 1
+    max_subjects: Annotated[int, Whole(1)] = 4
+    paired_subjects: Annotated[int, Whole(1)] = 1
     forward: bool = False
-    min_gap: int = 1
-    min_area_px: float = 1000.0
-    min_largest_part: float = 0.9
+    min_gap: Annotated[int, Whole(1)] = 1
+    min_area_px: Annotated[float, Number(0)] = 1000.0
+    min_largest_part: Annotated[float, Number(0, 1)] = 0.9
     zoom: bool = True
     longest_caption: bool = False
     neutral_caption: bool = False
     cutout: Cutout = field(default_factory=lambda: Cutout(side_px=512))
-    single_flip: float = 0.0
-    min_mask_share: float = 0.01
-    max_mask_share: float = 0.64
+    single_flip: Annotated[float, Number(0, 1)] = 0.0
+    min_mask_share: Annotated[float, Number(0, 1)] = 0.01
+    max_mask_share: Annotated[float, Number(0, 1)] = 0.64
     bounds: Bounds = field(default_factory=Bounds)
     dropout: Dropout = field(default_factory=lambda: Dropout(text=0.0, image=0.2, both=0.0))
 
     def __post_init__(self) -> None:
-        if self.max_subjects < 1 or self.paired_subjects < 1 or self.min_gap < 1:
-            raise ValueError("max_subjects, paired_subjects and min_gap are 1 or more")
+        check_fields(self)
+        if self.min_mask_share > self.max_mask_share:
+            raise ValueError(f"min_mask_share {self.min_mask_share} is above max_mask_share {self.max_mask_share}")
 
     def targets(self, row: Row) -> list[int] | str:
         """See `View.targets`."""

@@ -1,11 +1,12 @@
 """IP-Adapter as a baseline: one reference picture, or several whose tokens are averaged (arXiv 2308.06721)."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from inference.adapters.reference import Reference
+from schemas.ranges import Whole, check_fields
 from training.data.buckets import Size
 from training.data.sample import Row, Sample
 from training.views.cutouts import whole
@@ -34,18 +35,19 @@ class IPAdapter(View):
 
     name: ClassVar[str] = "ip_adapter"
 
-    references: int = 1
+    references: Annotated[int, Whole(1)] = 1
     others: bool = True
     need_others: bool = False
     captioned: bool = True
-    area_px: int = 336 * 336
+    area_px: Annotated[int, Whole(1)] = 336 * 336
     random_crop: bool = False
     bounds: Bounds = field(default_factory=Bounds)
     dropout: Dropout = field(default_factory=Dropout)
 
     def __post_init__(self) -> None:
-        if self.references < 1 or self.area_px < 1 or (self.need_others and not self.others):
-            raise ValueError("references and area_px are 1 or more, and need_others goes with others")
+        check_fields(self)
+        if self.need_others and not self.others:
+            raise ValueError("need_others goes with others: set others=true, or need_others=false")
 
     def targets(self, row: Row) -> list[int] | str:
         """See `View.targets`."""

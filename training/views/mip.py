@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from inference.adapters.reference import Reference
 from schemas.errors import Rejected
+from schemas.ranges import Number, Whole, check_fields
 from training.data.buckets import Size
 from training.data.sample import Row, Sample
 from training.views.cutouts import Cutout
@@ -38,11 +39,11 @@ class MIP(View):
 
     name: ClassVar[str] = "mip"
 
-    subjects: int = 2
-    max_shared: float = 0.8
+    subjects: Annotated[int, Whole(1, _MOST_CANDIDATES)] = 2
+    max_shared: Annotated[float, Number(0, 1)] = 0.8
     mentioned: bool = True
     single_words: bool = False
-    min_mip_s: float | None = None
+    min_mip_s: Annotated[float | None, Number(-2, 2, none=True)] = None
     cutout: Cutout = field(default_factory=Cutout)
     bounds: Bounds = field(
         default_factory=lambda: Bounds(min_confidence=0.3, min_box_share=0.08, max_box_share=0.7, max_aspect=3.0)
@@ -50,8 +51,7 @@ class MIP(View):
     dropout: Dropout = field(default_factory=Dropout)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.subjects <= _MOST_CANDIDATES:
-            raise ValueError(f"subjects is 1 to {_MOST_CANDIDATES}, not {self.subjects}")
+        check_fields(self)
 
     def targets(self, row: Row) -> list[int] | str:
         """See `View.targets`."""

@@ -1,11 +1,12 @@
 """MS-Diffusion (arXiv 2406.07209; spec B.2): a frame with boxes and phrases, its subjects cut out of another frame."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from inference.adapters.reference import Reference
+from schemas.ranges import Number, Whole, check_fields
 from training.data.buckets import Size
 from training.data.sample import Row, Sample
 from training.views.cutouts import Cutout
@@ -34,19 +35,18 @@ class MSDiffusion(View):
 
     name: ClassVar[str] = "ms_diffusion"
 
-    max_subjects: int = 4
+    max_subjects: Annotated[int, Whole(1)] = 4
     same_picture: bool = False
     captioned: bool = True
-    min_visible: float = 0.5
-    flip: float = 0.0
+    min_visible: Annotated[float, Number(0, 1, above=True)] = 0.5
+    flip: Annotated[float, Number(0, 1)] = 0.0
     random_crop: bool = False
     cutout: Cutout = field(default_factory=lambda: Cutout(side_px=512, flip=0.0))
     bounds: Bounds = field(default_factory=lambda: Bounds(min_box_share=0.01, max_box_share=0.8))
     dropout: Dropout = field(default_factory=lambda: Dropout(grounding=0.1))
 
     def __post_init__(self) -> None:
-        if self.max_subjects < 1 or not 0 < self.min_visible <= 1:
-            raise ValueError("max_subjects is 1 or more, min_visible above 0 and up to 1")
+        check_fields(self)
 
     def targets(self, row: Row) -> list[int] | str:
         """See `View.targets`."""

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import sqrt
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 
+from schemas.ranges import Number, check_fields
 from training.data.sample import Row
 
 ALL_KINDS = ("object", "whole", "face")
@@ -39,13 +41,20 @@ class Bounds:
         min_similarity, max_similarity: cosine of two appearances that are put together; a pair without one passes.
     """
 
-    min_quality: float | None = None
-    min_confidence: float | None = None
-    min_box_share: float = 0.0
-    max_box_share: float = 1.0
-    max_aspect: float | None = None
-    min_similarity: float | None = None
-    max_similarity: float | None = None
+    min_quality: Annotated[float | None, Number(0, 1, none=True)] = None
+    min_confidence: Annotated[float | None, Number(0, 1, none=True)] = None
+    min_box_share: Annotated[float, Number(0, 1)] = 0.0
+    max_box_share: Annotated[float, Number(0, 1)] = 1.0
+    max_aspect: Annotated[float | None, Number(1, none=True)] = None
+    min_similarity: Annotated[float | None, Number(-1, 1, none=True)] = None
+    max_similarity: Annotated[float | None, Number(-1, 1, none=True)] = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for low, high in (("min_box_share", "max_box_share"), ("min_similarity", "max_similarity")):
+            least, most = getattr(self, low), getattr(self, high)
+            if least is not None and most is not None and least > most:
+                raise ValueError(f"{low} {least} is above {high} {most}, so that nothing passes: swap them")
 
     def allow(self, row: Row, seen: Seen) -> bool:
         """Whether one appearance is within them."""

@@ -2,9 +2,11 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
+from schemas.ranges import Number, check_fields
 from training.data.sample import Row
 from training.views.example import Drops
 
@@ -38,15 +40,16 @@ class Dropout:
         grounding: of phrases and boxes, drawn apart from the others.
     """
 
-    text: float = 0.05
-    image: float = 0.05
-    both: float = 0.05
-    grounding: float = 0.0
+    text: Annotated[float, Number(0, 1)] = 0.05
+    image: Annotated[float, Number(0, 1)] = 0.05
+    both: Annotated[float, Number(0, 1)] = 0.05
+    grounding: Annotated[float, Number(0, 1)] = 0.0
 
     def __post_init__(self) -> None:
         rates = (self.text, self.image, self.both)
-        if min(*rates, self.grounding) < 0 or sum(rates) > 1 or self.grounding > 1:
-            raise ValueError(f"shares of drops are 0 or more and together at most 1, not {rates} and {self.grounding}")
+        check_fields(self)
+        if sum(rates) > 1:
+            raise ValueError(f"text, image and both are together at most 1, not {' + '.join(map(str, rates))}")
 
     def draw(self, rng: np.random.Generator) -> Drops:
         """One number for grounding, then one for the others (spec B.2.1)."""

@@ -378,7 +378,7 @@ def test_started_from_the_base_a_block_looks_at_itself_again(pipe, adapter):
 def test_what_cannot_be_is_refused_with_the_remedy(pipe, adapter):
     with pytest.raises(Refused, match="no references"):
         adapter.encode([])
-    with pytest.raises(Refused, match="0 or more"):
+    with pytest.raises(Refused, match=r"a number from 0 to 100, not -1.0"):
         adapter.encode(references(0, scale=-1.0))
     with adapter.generation(adapter.encode(references(0))), pytest.raises(Refused, match="encode them before"):
         adapter.encode(references(0))
