@@ -15,6 +15,7 @@ from accelerate import Accelerator, PartialState
 from torch import Tensor
 
 from inference.adapters import weights
+from inference.tensorfile import read_safetensors
 from schemas.errors import JobStopped, Refused
 from schemas.manifest import flatten
 from schemas.settings import to_dict
@@ -77,7 +78,7 @@ def train(
         adamw = optimizer.build(named, recipe.optimizer)
         average = MovingAverage(named, recipe.ema) if recipe.ema else None
         if begun and average:
-            average.load(weights.read_safetensors(begun.path / checkpoint.AVERAGE))
+            average.load(read_safetensors(begun.path / checkpoint.AVERAGE))
         step_of = outlook.task.step(adapter, recipe)
         first = next(loader)
         # before weights are cut up among processes
@@ -87,7 +88,7 @@ def train(
             )
         model, prepared = spread.prepare(step_of, named, adamw)
         if begun:
-            spread.load(weights.read_safetensors(begun.path / checkpoint.OPTIMIZER))
+            spread.load(read_safetensors(begun.path / checkpoint.OPTIMIZER))
         if begun and accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(state["scaler"])
 

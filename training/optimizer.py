@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from schemas.errors import Refused
+from schemas.wording import some
 from training.recipes.recipe import Optimizer
 
 _UNTOUCHED = "untouched"
@@ -135,7 +136,7 @@ def load_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) 
         states.setdefault(name, {})[what] = tensor
     if sorted(states) != sorted(ordered):
         odd = sorted(set(states) ^ set(ordered))
-        raise Refused(f"the checkpoint's optimiser is of other parameters: {', '.join(odd[:3])}; set `tuned` back")
+        raise Refused(f"the checkpoint's optimiser is of other parameters: {some(odd)}; set `tuned` back")
     whole = optimizer.state_dict()
     whole["state"] = {number: states[name] for number, name in enumerate(ordered) if _UNTOUCHED not in states[name]}
     optimizer.load_state_dict(whole)
