@@ -38,7 +38,7 @@ def tune(adapter: nn.Module, prefixes: Sequence[str]) -> dict[str, nn.Parameter]
             known = sorted({name.split(".")[0] for name in named})
             raise Refused(
                 f"tuned names {prefix!r}, which the adapter does not have"
-                + (f"; did you mean {near[0]}?" if near else f"; it has {', '.join(known)}")
+                + (f"; did you mean {near[0]}?" if near else f"; it has {some(known)}")
             )
     adapter.requires_grad_(False)
     chosen = {name: one for name, one in named.items() if any(_begins(name, prefix) for prefix in prefixes)}
