@@ -150,8 +150,11 @@ def _stranger(head: bytes, file: Path) -> str | None:
 
 
 def _is_safetensors(head: bytes) -> bool:
-    # the length of the header, and the brace that opens it; text in json has its brace first
-    return len(head) >= 9 and head[8:9] == b"{" and head[:1] != b"{" and not head.startswith(b"PK\x03\x04")
+    # the length of the header, and the brace that opens it; other forms have no small number there
+    if head[8:9] != b"{":
+        return False
+    other = head[:8].isascii() and head[:8].decode("ascii").isprintable()
+    return head[5:8] == bytes(3) or not (other or head.startswith((b"PK", b"\x80")))
 
 
 def _is_pickle(head: bytes) -> bool:

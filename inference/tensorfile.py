@@ -46,7 +46,7 @@ _COUNTERS = frozenset(
 _BESIDE = re.compile(r".*(optim|sched|scaler|rng|random|callback|loop|hyper|hparam|version|arg|config|loss|lr).*", re.I)
 """What training programs keep beside the weights."""
 _PREFIX = re.compile(r"^(module\.|_orig_mod\.)+")
-_DEEPEST, _MOST_NAMES = 8, 1_000_000
+_DEEPEST, _MOST_NAMES = 8, 200_000
 _INDEX_BYTES = 64_000_000
 
 
@@ -243,9 +243,7 @@ def index(file: Path) -> dict[str, str]:
         raise Refused(f"{file} is no index of shards: it has no weight_map of names and files; get it again")
     for name in shards.values():
         if name != Path(name).name or "\\" in name or "\0" in name or name in (".", ".."):
-            raise Refused(
-                f"{file} names the shard {shown(name)}, which is not a file beside it: it is not to be trusted"
-            )
+            raise Refused(f"{file} names the shard {shown(name)}, which is not a file beside it; get the index again")
         if not name.endswith((".safetensors", *_PICKLES)):
             raise Refused(f"{file} names the shard {shown(name)}, which is no file of weights; get it again")
     return shards

@@ -43,7 +43,7 @@ CONFIG = {"base": "unet/config.json", "encoder": "config.json"}
 
 
 def refusal(models: Path, which: str) -> str:
-    with pytest.raises(Refused, match="cannot be loaded|describes no") as caught:
+    with pytest.raises(Refused, match=r"cannot be loaded|describes no") as caught:
         LOADERS[which](models / which)
     said = str(caught.value)
     assert not LIBRARY.search(said), said
