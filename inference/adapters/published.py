@@ -163,10 +163,13 @@ def _parts(path: Path, kind: str, layers: str, unet: Any, *others: str) -> dict[
     parts: dict[str, Any] = {}
     for key, tensor in _published(found, unet, layers).items():
         name, dot, rest = key.partition(".")
-        if dot and name not in others:
-            parts.setdefault(name, {})[rest] = tensor
-        else:
-            parts[key] = tensor
+        inside = dot and name not in others
+        part = parts.setdefault(name, {}) if inside else parts
+        if not isinstance(part, dict) or (not inside and key in parts):
+            raise Refused(
+                f"{found.source} has {shown(name)} both as a tensor and as a part with tensors: it is damaged"
+            )
+        part[rest if inside else key] = tensor
     wanted = ("image_proj", layers, *others)
     if set(parts) != set(wanted) or not all(isinstance(parts[name], dict) for name in wanted[:2]):
         held = some(sorted(parts))
