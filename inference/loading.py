@@ -162,7 +162,9 @@ def load_image_encoder(encoder: Any, *, dtype: torch.dtype | None = None) -> Cli
         raise Refused(f"the image encoder {encoder} cannot be loaded: {trouble(folder, 'transformers')}") from error
     # a whole CLIP has more than its image encoder; one that has less would be filled up with random numbers
     if missing := sorted(found["missing_keys"]):
-        raise Refused(f"the image encoder {encoder} lacks {len(missing):,} weights: {some(missing)}; it is damaged")
+        raise Refused(
+            f"the image encoder {encoder} lacks {len(missing):,} weights, such as {some(missing)}: it is damaged"
+        )
     return ClipVision(model)
 
 

@@ -41,8 +41,8 @@ def load(entry: Entry, device: str, precision: str) -> "EfficientNetLite0":
     check_device(entry.name, device)
     (file,) = entry.files()
     net = timm.create_model(_ARCHITECTURE, pretrained=False)
-    weights = read_pickled(file)
     try:
+        weights = read_pickled(file)
         renamed = rename(weights, net.state_dict())
         check_values({name: tensor for name, tensor in weights.items() if tensor.is_floating_point()}, file.name)
     except (ValueError, Refused) as error:  # both are our own

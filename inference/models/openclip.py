@@ -100,7 +100,7 @@ def _misfit(config: Path, weights: Path, shapes: Mapping[str, tuple[int, ...]]) 
     """Why open_clip cannot load a model whose files can be read."""
     try:
         with torch.device("meta"):
-            net = open_clip.create_model(f"local-dir:{weights.parent}", load_weights=False)
+            net = open_clip.create_model(f"local-dir:{weights.parent}", load_weights=False, device="meta")
     except Exception:  # what a value of the configuration leads to, anywhere in open_clip
         return f"{config.name} describes nothing that open_clip {open_clip.__version__} can make"
     report = compare(net, shapes)
