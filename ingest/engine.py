@@ -30,6 +30,7 @@ from ingest.watch import Tally, Watch, last_words
 from ingest.work import Job, Pool, Status, Task, Worker, record
 from schemas.errors import JobStopped, RefloomError, Refused, StoreUnavailable
 from schemas.storage import STORE_VARIABLES, Folder, store_errors_stop
+from schemas.wording import some
 
 __all__ = ["ATTEMPTS", "Crew", "Job", "Pool", "Status", "Task", "Worker", "connect", "run"]
 
@@ -360,7 +361,7 @@ class _Driver:
                     raise JobStopped(f"no node has room for a worker of {pool.cpus} CPU and {pool.gpus} GPU")
         self._show()
         if broken := self._account.broken:
-            units = "; ".join(f"{unit}: {why}" for unit, why in sorted(broken.items()))
+            units = some((f"{unit}: {why}" for unit, why in sorted(broken.items())), between="; ")
             raise JobStopped(
                 f"{len(broken)} of {self._status.units} units could not be done ({units}); details in {self._notes.url}"
             )

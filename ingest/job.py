@@ -15,6 +15,7 @@ from schemas.lease import Lease, holds
 from schemas.manifest import Manifest, differing, flatten
 from schemas.storage import Folder
 from schemas.unit import UnitKey, UnitWriter
+from schemas.wording import some
 
 STAGE = "ingest"
 STAGE_VERSION = 1
@@ -91,8 +92,8 @@ def look_ahead(source: Source, dataset: Dataset | None, options: Options) -> Out
                 todo.append(unit)
             else:
                 raise Refused(
-                    f"{plan.key} was ingested with other settings ({'; '.join(differences)}): use the same settings, "
-                    "add it under another --name, or do it again with --replace"
+                    f"{plan.key} was ingested with other settings ({some(differences, between='; ')}): use the same "
+                    "settings, add it under another --name, or do it again with --replace"
                 )
         gone = sorted(own.keys() - planned)
         if gone and not options.replace:

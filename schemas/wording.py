@@ -1,6 +1,11 @@
-"""Numbers as a reader wants them: thousands separated, three digits where three are enough, units said."""
+"""Numbers and lists as a reader wants them: thousands separated, three digits where three are enough, units said."""
 
 import math
+from collections.abc import Iterable
+
+MOST_NAMED = 10
+"""Things that one message names; of the others it says how many they are."""
+_LONGEST = 100
 
 
 def count(number: int) -> str:
@@ -57,3 +62,23 @@ def size(number: float) -> str:
 def listed(words: list[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+
+
+def some(names: Iterable[str], most: int = MOST_NAMED, between: str = ", ") -> str:
+    """`a, b, c`, and of more than `most` the first ones: `a, b and 12,345 more`. All lists in messages are made here.
+
+    Args:
+        names: from files, or sentences.
+        most: how many are named.
+        between: them; sentences, which may be longer than names, have a semicolon.
+    """
+    every = list(names)
+    longest = _LONGEST if between == ", " else 3 * _LONGEST
+    first = between.join(shown(name, longest) for name in every[:most])
+    return first if len(every) <= most else f"{first} and {len(every) - most:,} more"
+
+
+def shown(name: str, longest: int = _LONGEST) -> str:
+    """A name that comes from a file, on one line of any terminal and of bounded length."""
+    text = name if len(name) <= longest else f"{name[: longest - 3]}..."
+    return text if text.isprintable() else ascii(text)[1:-1]

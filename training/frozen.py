@@ -10,6 +10,7 @@ import torch
 from inference.adapters.vision import ClipVision
 from inference.hub import fetch, locate
 from inference.loading import ALIASES, load_base, load_image_encoder
+from inference.modelfolder import LIBRARY_ERRORS, trouble
 from schemas.errors import Refused
 from training.recipes.recipe import Recipe
 
@@ -104,5 +105,5 @@ def _vae(name: str) -> Any:
     kind: Any = diffusers.AutoencoderKL
     try:
         return kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise Refused(f"the VAE {name} cannot be loaded: {str(error)[:300]}") from error
+    except LIBRARY_ERRORS as error:
+        raise Refused(f"the VAE {name} cannot be loaded: {trouble(folder, 'diffusers')}") from error

@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from inference.adapters import weights
+from inference.tensorfile import read_safetensors
 from schemas.errors import JobStopped
 from schemas.lease import Lease
 from schemas.manifest import flatten
@@ -114,7 +115,7 @@ def train(
             )
         model, prepared = spread.prepare(step_of, named, adamw)
         if last:
-            spread.load(weights.read_safetensors(last.path / checkpoint.OPTIMIZER))
+            spread.load(read_safetensors(last.path / checkpoint.OPTIMIZER))
             if accelerator.scaler is not None and state["scaler"]:  # else it was trained in another precision
                 accelerator.scaler.load_state_dict(state["scaler"])
 
@@ -285,7 +286,7 @@ def _average(recipe: Recipe, named: dict[str, torch.nn.Parameter], begun: Begun)
     if kept is None or not kept.is_file():
         return MovingAverage(named, recipe.ema, begun.step)
     average = MovingAverage(named, recipe.ema, begun.state.get("average_since", 0))
-    average.load(weights.read_safetensors(kept))
+    average.load(read_safetensors(kept))
     return average
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from inference.adapters import weights
+from inference.tensorfile import safetensors_shapes
 from schemas.errors import Refused
 from schemas.lease import Lease
 from schemas.manifest import differing, flatten
@@ -80,7 +81,7 @@ def begin(
             f"{last.path} is of step {last.step:,}, beyond steps={recipe.steps}: set steps to {last.step} or more, or "
             "go on from an earlier checkpoint"
         )
-    listed = weights.safetensors_shapes(last.path / checkpoint.OPTIMIZER)
+    listed = safetensors_shapes(last.path / checkpoint.OPTIMIZER)
     optimizer.check_names({key.rpartition("|")[0] for key in listed}, trained)
     for text in changed(recipe, last):
         note(text)

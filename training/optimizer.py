@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from schemas.errors import Refused
+from schemas.wording import some
 from training.recipes.recipe import Optimizer
 
 _UNTOUCHED = "untouched"
@@ -37,7 +38,7 @@ def tune(adapter: nn.Module, prefixes: Sequence[str]) -> dict[str, nn.Parameter]
             known = sorted({name.split(".")[0] for name in named})
             raise Refused(
                 f"tuned names {prefix!r}, which the adapter does not have"
-                + (f"; did you mean {near[0]}?" if near else f"; it has {', '.join(known)}")
+                + (f"; did you mean {near[0]}?" if near else f"; it has {some(known)}")
             )
     adapter.requires_grad_(False)
     chosen = {name: one for name, one in named.items() if any(_begins(name, prefix) for prefix in prefixes)}
@@ -142,7 +143,7 @@ def load_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) 
 def check_names(saved: Collection[str], trained: Collection[str]) -> None:
     """Refuse the state of an optimiser of other parameters than those that are trained."""
     if odd := sorted(set(saved) ^ set(trained)):
-        raise Refused(f"the checkpoint's optimiser is of other parameters: {', '.join(odd[:3])}; set `tuned` back")
+        raise Refused(f"the checkpoint's optimiser is of other parameters: {some(odd)}; set `tuned` back")
 
 
 def _names(optimizer: torch.optim.Optimizer) -> list[str]:

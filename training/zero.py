@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from schemas.errors import Refused
+from schemas.wording import some
 from training.preflight import Outlook
 from training.recipes.recipe import Recipe
 from training.strategy import Strategy
@@ -122,7 +123,7 @@ class Zero(Strategy):
         """See `Strategy.load`."""
         wanted = {f"{name}|{what}" for name in self._named for what in (*_MOMENTS, "step")}
         if odd := sorted(wanted ^ set(tensors)):
-            raise Refused(f"the checkpoint's optimiser is of other parameters: {', '.join(odd[:3])}; set `tuned` back")
+            raise Refused(f"the checkpoint's optimiser is of other parameters: {some(odd)}; set `tuned` back")
         steps = {float(tensors[f"{name}|step"]) for name in self._named}
         if len(steps) > 1:
             raise Refused("the checkpoint's parameters were not all trained in every step: go on without DeepSpeed")

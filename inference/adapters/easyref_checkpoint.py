@@ -11,7 +11,7 @@
 | `adapter_modules.<n>.*` | the processors again, n being their place in `unet.attn_processors` |
 
 A `.safetensors` file holds these keys, without those that repeat others. A DeepSpeed `.pt` holds them under `module`,
-beside its own bookkeeping.
+beside its own bookkeeping. `inference.tensorfile` says what else is read.
 """
 
 from collections.abc import Mapping
@@ -21,11 +21,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inference.adapters import names
 from inference.adapters.easyref import EasyRef, EasyRefConfig, config_values
 from inference.adapters.lora import PROJECTIONS
 from inference.adapters.qwen import QwenConfig
-from inference.adapters.weights import load_strict, read_pickled, read_safetensors, write_safetensors
+from inference.adapters.weights import load_strict, write_safetensors
+from inference.tensorfile import Contents, contents
 from schemas.errors import Refused
+from schemas.wording import shown, some
 
 _LORA = tuple(f"{name}_lora" for name in PROJECTIONS)
 
@@ -42,7 +45,7 @@ def read_easyref(
     """A published EasyRef, of any training stage.
 
     Args:
-        file: `.safetensors`, or DeepSpeed's `mp_rank_00_model_states.pt`.
+        file: `.safetensors`, or DeepSpeed's `mp_rank_00_model_states.pt`; or an index of shards, or a folder of these.
         unet: of the base that it was trained for; only its shapes and the names of its weights are read, so it may be
             on the meta device.
         qwen: of its language model, whose heads a file does not tell; None is Qwen2-VL-2B.
@@ -53,19 +56,22 @@ def read_easyref(
     Raises:
         Refused: the file is damaged, is of another method, or does not fit the base or the language model.
     """
-    file = Path(file)
-    tensors = _tensors(file)
-    source = str(file)
-    reference_tokens = tensors.get("mllm_final_layer.reference_tokens")
-    if reference_tokens is None:
-        raise Refused(f"{source} has no mllm_final_layer.reference_tokens: it is another method's")
-    ranks = {tensor.shape[0] for key, tensor in tensors.items() if key.endswith("to_q_lora.down.weight")}
+    found = contents(file)
+    source = str(found.source)
+    names.refuse_other("easyref", found.shapes, source)
+    reference_tokens = found.shapes.get("mllm_final_layer.reference_tokens")
+    if reference_tokens is None or len(reference_tokens) != 2:
+        raise Refused(f"{source} has no mllm_final_layer.reference_tokens of two dimensions: it is another method's")
+    tensors = _unfrozen(found, unet)
+    ranks = {
+        shape[0] for key, shape in found.shapes.items() if key.endswith("to_q_lora.down.weight") and len(shape) == 2
+    }
     if len(ranks) > 1:
-        raise Refused(f"{source} has LoRAs of the ranks {sorted(ranks)}: they have one")
+        raise Refused(f"{source} has LoRAs of the ranks [{some(map(str, sorted(ranks)))}]: they have one")
     config = EasyRefConfig(
         **config_values(unet),
         qwen=qwen or QwenConfig(),
-        tokens=reference_tokens.shape[0],
+        tokens=reference_tokens[0],
         lora_rank=ranks.pop() if ranks else 0,
         side=side,
     )
@@ -74,7 +80,7 @@ def read_easyref(
     load_strict(adapter, own, source, "it belongs to another base model or another language model")
     for key, name in repeated.items():
         if own[name].shape != tensors[key].shape or not torch.equal(own[name], tensors[key]):
-            raise Refused(f"{source} is damaged: {key} must repeat the tensor that is {name} here, and differs")
+            raise Refused(f"{source} is damaged: {shown(key)} must repeat the tensor that is {name} here, and differs")
     adapter.tokenizer = tokenizer
     return adapter if dtype is None else adapter.to(dtype)
 
@@ -115,7 +121,7 @@ def own_key(key: str, path_of_number: Mapping[int, str]) -> str | None:
         return _processor_key(path, name) if processor else None
     if part == "adapter_modules":
         number, _, name = rest.partition(".")
-        path = path_of_number.get(int(number), "") if number.isdecimal() else ""
+        path = path_of_number.get(-1 if (at := names.number(number)) is None else at, "")
         return _processor_key(path, name) if path else key
     return key
 
@@ -132,15 +138,13 @@ def _own(tensors: Mapping[str, Tensor], unet: Any) -> tuple[dict[str, Tensor], d
 
     Unknown tensors keep their names, so that a report shows the key of the file.
     """
-    frozen = set(unet.state_dict())
     numbered = dict(enumerate(name.removesuffix(".processor") for name in unet.attn_processors))
     own: dict[str, Tensor] = {}
     repeated: dict[str, str] = {}
     for key, tensor in tensors.items():
         name = own_key(key, numbered)
         if name is None and key.startswith("unet."):
-            if key.removeprefix("unet.") not in frozen:
-                own[key] = tensor
+            own[key] = tensor
         elif name is None:
             repeated[key] = "reader.trunk.embed_tokens.weight"
         elif key.startswith("adapter_modules.") and name != key:
@@ -150,12 +154,12 @@ def _own(tensors: Mapping[str, Tensor], unet: Any) -> tuple[dict[str, Tensor], d
     return own, repeated
 
 
-def _tensors(file: Path) -> dict[str, Tensor]:
-    if file.suffix == ".safetensors":
-        return read_safetensors(file)
-    module = read_pickled(file).get("module")
-    if not isinstance(module, dict):
-        raise Refused(f"{file} has no module: it is not what DeepSpeed writes; give mp_rank_00_model_states.pt")
-    if not all(isinstance(tensor, Tensor) for tensor in module.values()):
-        raise Refused(f"{file} holds something else than tensors in module")
-    return module
+def _unfrozen(found: Contents, unet: Any) -> dict[str, Tensor]:
+    """All but the frozen UNet, whose shapes must be those of the base."""
+    base = {f"unet.{key}": tuple(tensor.shape) for key, tensor in unet.state_dict().items()}
+    if other := [key for key, shape in base.items() if found.shapes.get(key, shape) != shape]:
+        raise Refused(
+            f"{found.source} belongs to another base model: {other[0]} is {found.shapes[other[0]]} there, and "
+            f"{base[other[0]]} in this UNet"
+        )
+    return found.take(lambda key: key not in base)

@@ -1,22 +1,20 @@
-"""Tensors in and out of files: safetensors and configs of our own, pickles of others without their code.
+"""Tensors in and out of files of our own: safetensors and configs. What others made is read by `inference.tensorfile`.
 
 Loading is strict: every key is accounted for, and what is not is reported by name.
 """
 
 import json
 import os
-import pickle
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from inference.keyreport import compare
+from inference.tensorfile import check_values, read_safetensors
 from schemas import strict
 from schemas.errors import Refused
 from schemas.storage import full_disk_stops
@@ -25,42 +23,6 @@ WEIGHTS_FILE = "adapter.safetensors"
 FROZEN_FILE = "frozen.safetensors"
 """In checkpoints of a run: what is not trained, the same file in all of them."""
 CONFIG_FILE = "config.json"
-_SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class KeyReport:
-    """How the keys of a file and of a module differ.
-
-    Attributes:
-        missing: the module has them, the file does not.
-        unknown: the file has them, the module does not.
-        misshapen: both have them, with other shapes: `key: (file) is not (module)`.
-    """
-
-    missing: tuple[str, ...]
-    unknown: tuple[str, ...]
-    misshapen: tuple[str, ...]
-
-    @property
-    def clean(self) -> bool:
-        """Whether nothing differs."""
-        return not (self.missing or self.unknown or self.misshapen)
-
-    def __str__(self) -> str:
-        parts = [("missing", self.missing), ("unknown", self.unknown), ("of another shape", self.misshapen)]
-        return "; ".join(f"{len(keys)} {what}: {_some(keys)}" for what, keys in parts if keys) or "all keys fit"
-
-
-def compare(module: nn.Module, tensors: Mapping[str, Tensor]) -> KeyReport:
-    """The keys of a module's state dict against those of a file."""
-    expected = module.state_dict()
-    shapes = {key: (tuple(tensors[key].shape), tuple(expected[key].shape)) for key in expected if key in tensors}
-    return KeyReport(
-        missing=tuple(key for key in expected if key not in tensors),
-        unknown=tuple(key for key in tensors if key not in expected),
-        misshapen=tuple(f"{key}: {of_file} is not {own}" for key, (of_file, own) in shapes.items() if of_file != own),
-    )
 
 
 def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], source: str, hint: str = "") -> None:
@@ -75,56 +37,11 @@ def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], source: str, h
     Raises:
         Refused: any key is missing, unknown or of another shape.
     """
-    report = compare(module, tensors)
+    report = compare(module, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
     if not report.clean:
         raise Refused(f"{source} does not fit: {report}" + (f"; {hint}" if hint else ""))
     # clone: a tensor of a file may be a view of a larger one, or share memory with another
     module.load_state_dict({key: tensor.clone() for key, tensor in tensors.items()}, strict=True, assign=True)
-
-
-def read_safetensors(file: Path, wanted: Callable[[str], bool] = lambda _: True) -> dict[str, Tensor]:
-    """The tensors of a safetensors file.
-
-    Args:
-        file: to read.
-        wanted: tells by its key whether a tensor is read; the others cost nothing.
-
-    Raises:
-        Refused: there is no such file or it is damaged.
-    """
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            return {key: tensors.get_tensor(key) for key in tensors.keys() if wanted(key)}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise Refused(f"{file} cannot be read as safetensors: {str(error)[:200]}") from error
-
-
-def safetensors_shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of all tensors of a safetensors file, from its header alone.
-
-    Raises:
-        Refused: there is no such file or it is damaged.
-    """
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            return {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise Refused(f"{file} cannot be read as safetensors: {str(error)[:200]}") from error
-
-
-def read_pickled(file: Path) -> dict[str, Any]:
-    """A checkpoint that `torch.save` wrote: a mapping of tensors and mappings. None of its code is run.
-
-    Raises:
-        Refused: there is no such file, it is damaged, or holds something else than tensors and plain values.
-    """
-    try:
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        raise Refused(f"{file} cannot be read as tensors: {str(error)[:200]}") from error
-    if not isinstance(loaded, dict):
-        raise Refused(f"{file} holds a {type(loaded).__name__}, not a mapping of tensors")
-    return loaded
 
 
 def write_folder(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -141,7 +58,7 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
     """All tensors of an adapter's folder.
 
     Raises:
-        Refused: a file is not there, is damaged, or two have the same tensor.
+        Refused: a file is not there, is damaged, has values that are no numbers, or two have the same tensor.
     """
     tensors = read_safetensors(folder / WEIGHTS_FILE)
     if (folder / FROZEN_FILE).is_file():
@@ -149,6 +66,7 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
         if twice := sorted(set(tensors) & set(frozen)):
             raise Refused(f"{folder} has {twice[0]} in both {WEIGHTS_FILE} and {FROZEN_FILE}: it is of two runs")
         tensors |= frozen
+    check_values(tensors, str(folder))
     return tensors
 
 
@@ -198,7 +116,3 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise Refused(f"{file} must hold a mapping, not a {type(config).__name__}")
     return config
-
-
-def _some(keys: tuple[str, ...]) -> str:
-    return ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")

@@ -16,6 +16,7 @@ from schemas import boxes, parquet
 from schemas.dataset import Dataset
 from schemas.errors import Refused
 from schemas.samples import SAMPLES
+from schemas.wording import some
 
 _NAMED = 5
 """Missing files that a message names."""
@@ -190,9 +191,7 @@ def pixel_box(box: Sequence[float], width: int, height: int) -> tuple[int, int, 
 def refuse_missing(what: str, folder: str | Path, missing: Sequence[str]) -> None:
     """Raise Refused, naming the first ones, if files of a benchmark are missing."""
     if missing:
-        rest = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-        names = ", ".join(missing[:_NAMED])
-        raise Refused(f"{folder} is not all of {what}: {names}{rest} missing; get the published files whole")
+        raise Refused(f"{folder} is not all of {what}: {some(missing, _NAMED)} missing; get the published files whole")
 
 
 def refuse_count(what: str, counted: str, found: int, wanted: int) -> None:

@@ -26,6 +26,7 @@ from schemas import strict
 from schemas.errors import Refused
 from schemas.manifest import differing, flatten
 from schemas.storage import Folder
+from schemas.wording import some
 
 SETTINGS = "evaluation.json"
 FAILED = "failed.json"
@@ -71,8 +72,8 @@ def claim(folder: Folder, settings: dict[str, Any]) -> None:
             raise Refused(f"{folder.url}/{SETTINGS} is damaged: give a new folder") from error
         if found := differing(flatten(held), flatten(settings)):
             raise Refused(
-                f"{folder.url} holds an evaluation with other settings ({'; '.join(found)}): use the same, or another "
-                "--out"
+                f"{folder.url} holds an evaluation with other settings ({some(found, between='; ')}): use the same, or "
+                "another --out"
             )
         return
     if set(folder.names()) or set(folder.folders()) - {"runs"}:

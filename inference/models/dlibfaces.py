@@ -4,11 +4,12 @@ import cv2
 import dlib
 import numpy as np
 
+from inference import filecause
 from inference.models.entry import Entry
 from inference.models.faces import Face, Floats, Pixels
 from schemas.errors import Refused
 
-_CHIP_PX = 150
+_POINTS, _CHIP_PX = 5, 150
 _CHIP_PADDING = 0.25
 """The aligned crop that the identity network was trained on."""
 
@@ -24,7 +25,18 @@ def load(entry: Entry, device: str, precision: str) -> "DlibFaces":
         predictor = dlib.shape_predictor(str(landmarks))
         encoder = dlib.face_recognition_model_v1(str(identity))
     except RuntimeError as error:
-        raise Refused(f"the weights of {entry.name} are damaged ({error}); reinstall them: {entry.get}") from error
+        files = {file.name: filecause.of_any(file) for file in (landmarks, identity)}
+        told = next(
+            (f"{name}: {cause}" for name, cause in files.items() if cause), f"{' or '.join(files)} is another's"
+        )
+        raise Refused(f"the weights of {entry.name} are damaged: {told}; reinstall them: {entry.get}") from error
+    black = np.zeros((_CHIP_PX, _CHIP_PX, 3), np.uint8)
+    points = predictor(black, dlib.rectangle(0, 0, _CHIP_PX - 1, _CHIP_PX - 1)).num_parts
+    if points != _POINTS:
+        raise Refused(
+            f"the weights of {entry.name} are damaged: {landmarks.name} finds {points} points of a face, not "
+            f"{_POINTS}; reinstall them: {entry.get}"
+        )
     return DlibFaces(
         predictor,
         encoder,

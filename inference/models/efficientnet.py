@@ -6,7 +6,6 @@ architecture under other names but in the same order.
 
 from collections.abc import Mapping
 from functools import partial
-from pickle import UnpicklingError
 
 import numpy as np
 import timm
@@ -19,7 +18,9 @@ from inference.models.batching import MicroBatches
 from inference.models.embedders import Floats, Pixels, check_crops, fixed_batches, in_fixed_batches
 from inference.models.entry import Entry
 from inference.models.threads import check_device, repeatable
+from inference.tensorfile import check_values, read_pickled
 from schemas.errors import Refused
+from schemas.wording import shown, some
 
 _ARCHITECTURE = "tf_efficientnet_lite0"
 _NORMALISATIONS = 49
@@ -41,10 +42,12 @@ def load(entry: Entry, device: str, precision: str) -> "EfficientNetLite0":
     (file,) = entry.files()
     net = timm.create_model(_ARCHITECTURE, pretrained=False)
     try:
-        weights = torch.load(file, map_location="cpu", weights_only=True)
-        net.load_state_dict(rename(weights, net.state_dict()))
-    except (ValueError, RuntimeError, EOFError, UnpicklingError) as error:
+        weights = read_pickled(file)
+        renamed = rename(weights, net.state_dict())
+        check_values({name: tensor for name, tensor in weights.items() if tensor.is_floating_point()}, file.name)
+    except (ValueError, Refused) as error:  # both are our own
         raise Refused(f"{file.name} does not fit timm's {_ARCHITECTURE}: {error}; reinstall: {entry.get}") from error
+    net.load_state_dict(renamed)
     batch_size = int(entry.options["cpu_batch_size" if device == "cpu" else "cuda_batch_size"])
     return EfficientNetLite0(net, device=device, precision=precision, batch_size=batch_size)
 
@@ -55,6 +58,8 @@ def rename(weights: State, wanted: State) -> dict[str, torch.Tensor]:
     Raises:
         ValueError: another number of tensors, or one that differs in kind (the last part of its name), shape or type.
     """
+    if odd := [name for name, tensor in weights.items() if not isinstance(tensor, torch.Tensor)]:
+        raise ValueError(f"{some(map(str, odd))} is no tensor")
     if len(weights) != len(wanted):
         raise ValueError(f"{len(weights)} tensors instead of {len(wanted)}")
     renamed = {}
@@ -62,7 +67,7 @@ def rename(weights: State, wanted: State) -> dict[str, torch.Tensor]:
         kinds = name.rpartition(".")[2], target.rpartition(".")[2]
         if kinds[0] != kinds[1] or tensor.shape != like.shape or tensor.dtype != like.dtype:
             theirs, ours = f"{tuple(tensor.shape)} {tensor.dtype}", f"{tuple(like.shape)} {like.dtype}"
-            raise ValueError(f"{name} is {theirs} where {target} is {ours}")
+            raise ValueError(f"{shown(name)} is {theirs} where {target} is {ours}")
         renamed[target] = tensor
     return renamed
 

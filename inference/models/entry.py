@@ -229,6 +229,11 @@ class Entry:
                 ) from error
             return loader(self, device, self._used(precision))
 
+    def damaged(self, why: str) -> Refused:
+        """The error of files that are there, but are not what they should be; `why` names the file."""
+        # a cause may end with what is always the remedy here
+        return Refused(f"{self.name} is damaged: {why.removesuffix('; get it again')}; get it again: {self.get}")
+
     def describe_absence(self) -> str:
         """Why the model cannot be loaded, and the remedy."""
         return f"the {self.role} model {self.name} cannot be loaded: {self.present()}; get it with: {self.get}"

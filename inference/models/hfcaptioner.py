@@ -3,23 +3,22 @@
 Another architecture is another module with a `load` of its own; what a captioner gives is in `captioners`.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import BlipForConditionalGeneration, BlipImageProcessor
 
+from inference import modelfolder
+from inference.modelfolder import LIBRARY_ERRORS
 from inference.models.batching import MicroBatches
 from inference.models.captioners import Pixels, check_pictures, sentence
-from inference.models.dinov2 import quiet
+from inference.models.dinov2 import check_keys, check_kind, check_numbers, quiet
 from inference.models.entry import Entry
 from inference.models.threads import check_device, repeatable
-from schemas.errors import Refused
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _BUFFER = "position_ids"
@@ -35,32 +34,27 @@ def load(entry: Entry, device: str, precision: str) -> "Blip":
     check_device(entry.name, device)
     config, _, tokenizer, weights = entry.files()
     folder = weights.parent
+    check_kind(entry, config, "blip")
+    words = _tokenizer(entry, tokenizer)
     try:
-        kind = json.loads(config.read_text(encoding="utf-8"))["model_type"]
-        if kind != "blip":
-            raise ValueError(f"{config.name} is of a {kind}, not of a blip")
         processor: Any = BlipImageProcessor.from_pretrained(folder, local_files_only=True)
-        words = _tokenizer(tokenizer)
         with quiet():
             loaded: Any = BlipForConditionalGeneration.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, dtype=_DTYPES[precision], output_loading_info=True
             )
-        net, loading = loaded
-        lost = [*loading["missing_keys"], *loading["mismatched_keys"]]
-        lost += [key for key in loading["unexpected_keys"] if not key.endswith(_BUFFER)]
-        if lost:
-            named = ", ".join(sorted(map(str, lost))[:3])
-            raise ValueError(f"{weights.name} and {config.name} disagree about {named}")
-    except (ValueError, TypeError, KeyError, RuntimeError, OSError, SafetensorError) as error:
-        raise Refused(f"{entry.name} is damaged: {str(error)[:300]}; get it again: {entry.get}") from error
+    except LIBRARY_ERRORS as error:
+        raise entry.damaged(modelfolder.trouble(folder, "transformers")) from error
+    net, loading = loaded
+    check_keys(entry, loading, weights, config, spare=rf".*{_BUFFER}")
+    check_numbers(entry, net, weights)
     return Blip(net, processor, words, options=entry.options, device=device)
 
 
-def _tokenizer(file: Path) -> Tokenizer:
+def _tokenizer(entry: Entry, file: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(file))
     except Exception as error:  # the package raises nothing more exact
-        raise ValueError(f"{file.name} is no tokenizer: {error}") from error
+        raise entry.damaged(f"{file.name} is no tokenizer, or cut off") from error
 
 
 class Blip:

@@ -19,6 +19,7 @@ from insightface.app.common import Face as Found
 from insightface.utils.face_align import norm_crop
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
+from inference.models import facepack
 from inference.models.batching import MicroBatches, is_out_of_memory
 from inference.models.entry import Entry
 from inference.models.faces import Face, Floats, Pixels
@@ -52,10 +53,12 @@ def load(entry: Entry, device: str, precision: str) -> "InsightFaces":
     options = onnxruntime.SessionOptions()
     if providers == [_CPU]:
         options.intra_op_num_threads = options.inter_op_num_threads = 1  # more add up in another order
+    files = entry.files()
+    facepack.check(entry, files)
     # a folder of exactly the entry's files, because FaceAnalysis loads every graph beside them; and an existing folder,
     # because it downloads what it knows by name only
     with tempfile.TemporaryDirectory(prefix="refloom-faces-") as folder:
-        for file in entry.files():
+        for file in files:
             (Path(folder) / file.name).symlink_to(file.resolve())
         try:
             app = FaceAnalysis(
@@ -66,11 +69,11 @@ def load(entry: Entry, device: str, precision: str) -> "InsightFaces":
                 static_shape_sessions=False,
             )
         except (*_RUNTIME_ERRORS, AssertionError, AttributeError, IndexError, TypeError, OSError) as error:
-            said = str(error).replace(folder, "")[:300]
             raise Refused(
-                f"the weights of {entry.name} are damaged ({said or type(error).__name__}); get them again: {entry.get}"
+                f"insightface {insightface.__version__} cannot start the graphs of {entry.name} on {device}: use "
+                f"device=cpu, or get them again: {entry.get}"
             ) from error
-    missing = [task for task in _TASKS[:2] if task not in app.models]
+    missing = [task for task, _ in zip(_TASKS, files, strict=False) if task not in app.models]
     if missing or not app.det_model.use_kps:
         lacking = " and ".join(missing) or "five points of the detector"
         raise Refused(f"the files of {entry.name} hold no {lacking}; get them again: {entry.get}")

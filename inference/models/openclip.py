@@ -6,8 +6,8 @@ configurations that name towers or tokenizers on the hub are refused, because th
 """
 
 import copy
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,23 @@ import numpy as np
 import numpy.typing as npt
 import open_clip
 import torch
-from safetensors import SafetensorError, safe_open
+from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from torch import nn
 
+from inference.keyreport import compare
+from inference.modelfolder import LIBRARY_ERRORS
 from inference.models.batching import MicroBatches
+from inference.models.dinov2 import check_numbers, read_json
 from inference.models.embedders import Floats, Pixels, check_crops, in_fixed_batches
 from inference.models.entry import Entry
 from inference.models.threads import check_device, repeatable
+from inference.tensorfile import safetensors_shapes
 from schemas.errors import Refused
+from schemas.wording import some
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _BRIEF = 16
+_TOWERS = {"vision_cfg": CLIPVisionCfg, "text_cfg": CLIPTextCfg}
 _FETCHED = ("hf_model_name", "hf_tokenizer_name", "timm_model_name")
 """Keys of a configuration that name something that open_clip, transformers or timm would fetch or build by name."""
 
@@ -56,43 +62,49 @@ def _load(entry: Entry, device: str, precision: str) -> Any:
     """open_clip's model with both halves, ready for use."""
     check_device(entry.name, device)
     config, weights = entry.files()
+    _check_config(entry, config)
     try:
-        _check_config(config)
-        shapes = _shapes(weights)
+        shapes = safetensors_shapes(weights)
+    except Refused as error:
+        raise entry.damaged(str(error)) from error
+    try:
         # finds the two files by their names; the safetensors come before any pickle in the same folder
         net = open_clip.create_model(f"local-dir:{weights.parent}", precision=precision, device=device)
-    except (ValueError, TypeError, KeyError, RuntimeError, OSError, SafetensorError) as error:
-        said = str(error)[:300]
-        raise Refused(f"{weights.name} or {config.name} of {entry.name} is damaged: {said}; {_again(entry)}") from error
+    except LIBRARY_ERRORS as error:
+        raise entry.damaged(_misfit(config, weights, shapes)) from error
     for name, tensor in net.state_dict().items():
         # open_clip stretches position embeddings of another size without a word
         if tensor.dim() and shapes.get(name) != tuple(tensor.shape):
-            raise Refused(
-                f"{name} is {shapes.get(name)} in {weights.name} of {entry.name} and {tuple(tensor.shape)} by "
-                f"{config.name}; {_again(entry)}"
+            raise entry.damaged(
+                f"{name} is {shapes.get(name)} in {weights.name} and {tuple(tensor.shape)} by {config.name}"
             )
+    check_numbers(entry, net, weights)
     return net.eval().requires_grad_(False)
 
 
-def _again(entry: Entry) -> str:
-    return f"get it again: {entry.get}"
-
-
-def _check_config(file: Path) -> None:
-    """Raises ValueError for what is no configuration of a CLIP whose parts open_clip has itself."""
-    config = json.loads(file.read_text(encoding="utf-8"))
-    model = config.get("model_cfg") if isinstance(config, dict) else None
-    if not isinstance(model, dict) or not all(isinstance(model.get(k), dict) for k in ("vision_cfg", "text_cfg")):
-        raise ValueError(f"{file.name} has no model_cfg with vision_cfg and text_cfg")
-    named = [key for tower in ("vision_cfg", "text_cfg") for key in _FETCHED if model[tower].get(key)]
+def _check_config(entry: Entry, file: Path) -> None:
+    """Refuse what is no configuration of a CLIP whose parts open_clip has itself."""
+    model = read_json(entry, file).get("model_cfg")
+    if not isinstance(model, dict) or not all(isinstance(model.get(tower), dict) for tower in _TOWERS):
+        raise entry.damaged(f"{file.name} has no model_cfg with vision_cfg and text_cfg")
+    named = [key for tower in _TOWERS for key in _FETCHED if model[tower].get(key)]
     if named:
-        raise ValueError(f"{file.name} names {', '.join(named)}: only open_clip's own towers and tokenizer are known")
+        told = some(named)
+        raise entry.damaged(f"{file.name} names {told}: only open_clip's own towers and tokenizer are known")
+    known = {tower: {one.name for one in fields(kind)} for tower, kind in _TOWERS.items()}
+    if unknown := [f"{tower}.{key}" for tower in _TOWERS for key in model[tower] if key not in known[tower]]:
+        raise entry.damaged(f"{file.name} says {some(unknown)}, which open_clip {open_clip.__version__} does not know")
 
 
-def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors in a file; raises SafetensorError for what is none, a pickle for one."""
-    with safe_open(file, framework="pt") as tensors:
-        return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+def _misfit(config: Path, weights: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Why open_clip cannot load a model whose files can be read."""
+    try:
+        with torch.device("meta"):
+            net = open_clip.create_model(f"local-dir:{weights.parent}", load_weights=False, device="meta")
+    except Exception:  # what a value of the configuration leads to, anywhere in open_clip
+        return f"{config.name} describes nothing that open_clip {open_clip.__version__} can make"
+    report = compare(net, shapes)
+    return f"{weights.name} does not fit {config.name}: {report}"
 
 
 def _brief(net: Any) -> Any:

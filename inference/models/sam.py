@@ -6,7 +6,7 @@ The network is built from numbers of the registry's entry, so that one road serv
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from pickle import UnpicklingError
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -18,10 +18,12 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 from segment_anything.utils.amg import batched_mask_to_box
 from torch import nn
 
+from inference.keyreport import compare
 from inference.models.batching import MicroBatches
 from inference.models.entry import Entry
 from inference.models.segmenters import Pixels, Segment, check_pixels, segment_of, usable_boxes
 from inference.models.threads import check_device, repeatable
+from inference.tensorfile import contents
 from schemas import masks
 from schemas.boxes import Boxes
 from schemas.errors import Refused
@@ -42,13 +44,24 @@ def load(entry: Entry, device: str, precision: str) -> "SegmentAnything":
     check_device(entry.name, device)
     (file,) = entry.files()
     net = build(entry.options)
-    try:
-        net.load_state_dict(torch.load(file, map_location="cpu", weights_only=True), strict=True)
-    except (ValueError, TypeError, KeyError, RuntimeError, EOFError, UnpicklingError) as error:
-        raise Refused(
-            f"{file.name} does not fit {entry.name}: {str(error)[:300]}; get it again: {entry.get}"
-        ) from error
+    net.load_state_dict(fitting(entry, file, net), strict=True)
     return SegmentAnything(net, options=entry.options, device=device, precision=precision)
+
+
+def fitting(entry: Entry, file: Path, net: nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors of a file, all of which and only which the network has.
+
+    Raises:
+        Refused: they do not fit, or have values that are no numbers.
+    """
+    try:
+        found = contents(file)
+        report = compare(net, found.shapes)
+        if report.clean:
+            return found.take()
+    except Refused as error:
+        raise entry.damaged(str(error)) from error
+    raise entry.damaged(f"{file.name} does not fit: {report}")
 
 
 def build(options: Mapping[str, float]) -> Sam:

@@ -18,6 +18,7 @@ from ingest.source import Group, Picture, Plan, Record, UnitPlan
 from schemas import ids
 from schemas.errors import Refused, Rejected
 from schemas.storage import Folder
+from schemas.wording import some
 
 DEFAULT_UNIT_SIZE = 1000
 CLASSES_FILE = "prompts_and_classes.txt"
@@ -119,8 +120,8 @@ class Subjects:
                 f"{self.directory} has no folder with pictures in it: give a folder of subject folders, "
                 "or use `refloom ingest folder` for pictures that are in no groups"
             )
-        notes = [f"folders that begin with _ or . were passed over: {', '.join(hidden)}"] if hidden else []
-        notes += [f"folders without a picture were passed over: {', '.join(empty)}"] if empty else []
+        notes = [f"folders that begin with _ or . were passed over: {some(hidden)}"] if hidden else []
+        notes += [f"folders without a picture were passed over: {some(empty)}"] if empty else []
         nested = [title for title, pictures in subjects if all(path.count("/") > 1 for path in pictures)]
         if nested:
             notes.append(

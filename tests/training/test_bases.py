@@ -7,7 +7,7 @@ import pytest
 import torch
 from traindata import sources, write_videos
 
-from inference.adapters import weights
+from inference import tensorfile
 from inference.loading import load_base, load_image_encoder
 from schemas.errors import Refused
 from training import checkpoint, journal
@@ -29,7 +29,7 @@ def recipe(name: str, url: str, *more: str) -> Recipe:
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
     files = sorted(folder.rglob("*.safetensors"))
     assert files
-    found = [(file.parent.name, weights.read_safetensors(file)) for file in files]
+    found = [(file.parent.name, tensorfile.read_safetensors(file)) for file in files]
     return {f"{part}.{key}": tensor for part, many in found for key, tensor in many.items()}
 
 

@@ -9,6 +9,7 @@ import transformers
 from PIL import Image
 from traindata import recipe, write_models, write_videos
 
+from inference import tensorfile
 from inference.adapters import kinds, weights
 from training import checkpoint, journal
 from training.loop import train
@@ -74,7 +75,7 @@ def test_checkpoints_and_adapters_are_the_same_kind_of_files_and_lose_nothing(ma
     half, whole = (weights.read_folder(tmp_path / name / "adapter") for name in ("bf16", "no"))
     assert {value.dtype for value in half.values()} == {torch.float32}
     assert half.keys() == whole.keys()
-    frozen = weights.safetensors_shapes(tmp_path / "no" / weights.FROZEN_FILE)
+    frozen = tensorfile.safetensors_shapes(tmp_path / "no" / weights.FROZEN_FILE)
     assert len(frozen) > 20
     assert all(torch.equal(half[name], whole[name]) for name in frozen)  # not as bf16 would have rounded them
     assert any(not torch.equal(half[name].bfloat16().float(), half[name]) for name in frozen)

@@ -9,6 +9,7 @@ import pytest
 from traindata import recipe, write_models, write_videos
 
 import refloom
+from inference import tensorfile
 from inference.adapters import weights
 from schemas.errors import JobStopped, Refused
 from training import average, checkpoint, journal, page
@@ -55,7 +56,7 @@ def test_everything_in_the_folder_is_of_the_branch_that_was_gone_back_to(ended: 
     assert steps(ended / "aside" / "1") == [3, 4]
     assert [line["step"] for line in journal.read(ended / "aside" / "1")] == [1, 2, 3, 4]
     ours, theirs = (weights.read_folder(at / "adapter") for at in (ended, ended / "aside" / "1"))
-    kept = weights.read_safetensors(ended / "checkpoints" / NAMED.format(3) / checkpoint.AVERAGE)
+    kept = tensorfile.read_safetensors(ended / "checkpoints" / NAMED.format(3) / checkpoint.AVERAGE)
     assert all(bool((ours[name] == value).all()) for name, value in kept.items())
     assert any(bool((ours[name] != theirs[name]).any()) for name in kept)
     assert checkpoint.find(ended, "latest").step == 3

@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from traindata import RECIPES, recipe, write_models, write_videos
 
+from inference import tensorfile
 from inference.adapters import kinds, weights
 from inference.adapters.reference import Reference
 from inference.pipeline import ReferencePipeline
@@ -64,7 +65,9 @@ def test_what_is_tuned_changes_and_nothing_else_does(name: str, models: Path, ur
     assert tuned - moved == set()
     assert {path.name for path in trained.glob("*.safetensors")} == {weights.WEIGHTS_FILE}  # one file to give away
     saved = checkpoint.complete(tmp_path / "run")[-1].path / checkpoint.ADAPTER
-    assert set(weights.read_safetensors(saved / weights.WEIGHTS_FILE)) == tuned  # and checkpoints cost what is trained
+    assert (
+        set(tensorfile.read_safetensors(saved / weights.WEIGHTS_FILE)) == tuned
+    )  # and checkpoints cost what is trained
     assert kinds.from_pretrained(saved).kind == one.method
     lines = journal.read(tmp_path / "run")
     assert [line["step"] for line in lines] == [2]

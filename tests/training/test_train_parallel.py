@@ -15,6 +15,7 @@ from places import ROOT, SUPPORT
 from spreading import AVERAGE, every, spread_recipe, straight
 from traindata import RECIPES, settings, write_models, write_videos
 
+from inference import tensorfile
 from inference.adapters import weights
 from schemas.errors import Refused
 from training import checkpoint, journal
@@ -59,7 +60,7 @@ def lines(run: Path, what: str) -> list[float]:
 
 def apart(run: Path, other: Path, file: str = ADAPTER) -> float:
     """How far the last checkpoints are from each other: the largest relative distance of a tensor."""
-    one, two = (weights.read_safetensors(checkpoint.complete(at)[-1].path / file) for at in (run, other))
+    one, two = (tensorfile.read_safetensors(checkpoint.complete(at)[-1].path / file) for at in (run, other))
     assert one.keys() == two.keys()
     return max(float((one[key] - two[key]).norm() / two[key].norm().clamp(min=1e-12)) for key in one)
 
@@ -93,7 +94,7 @@ def test_two_processes_train_and_go_on_as_one_does(strategy: str, work: Path, tm
         assert apart(run, alone, checkpoint.OPTIMIZER) < 1e-3
         if average:
             assert apart(run, alone, checkpoint.AVERAGE) < 1e-5
-    exported = [weights.read_safetensors(run / ADAPTER) for run in (two, tmp_path / "again")]
+    exported = [tensorfile.read_safetensors(run / ADAPTER) for run in (two, tmp_path / "again")]
     assert all(torch.equal(exported[0][key], exported[1][key]) for key in exported[0])
     for file in (ADAPTER, checkpoint.OPTIMIZER, *([checkpoint.AVERAGE] if average else [])):
         assert apart(tmp_path / "again", two, file) == 0, file
@@ -105,7 +106,7 @@ def test_two_processes_train_and_go_on_as_one_does(strategy: str, work: Path, tm
     for rank in (0, 1):
         assert "2 steps in a row" in (tmp_path / "bad" / f"stopped-{rank}").read_text("utf-8")
         assert "not shared evenly by 2 processes" in (tmp_path / f"refused-{rank}").read_text("utf-8")
-    bad = weights.read_safetensors(checkpoint.complete(tmp_path / "bad")[-1].path / ADAPTER)
+    bad = tensorfile.read_safetensors(checkpoint.complete(tmp_path / "bad")[-1].path / ADAPTER)
     assert all(tensor.isfinite().all() for tensor in bad.values())
 
 

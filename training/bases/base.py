@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from inference.hub import fetch, locate
+from inference.modelfolder import TOKENIZER_ERRORS, trouble
 from schemas.errors import Refused
 from training.methods.task import Task
 from training.recipes.recipe import Recipe
@@ -87,8 +88,9 @@ def load_with_tokenizer(kind: type[Any], folder: Path) -> WithTokenizer:
     try:
         model = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
         return WithTokenizer(model, AutoTokenizer.from_pretrained(folder, local_files_only=True))
-    except (OSError, ValueError, KeyError) as error:
-        raise Refused(f"{folder} is no {kind.__name__} with its tokenizer: {str(error)[:300]}") from error
+    except TOKENIZER_ERRORS as error:
+        why = trouble(folder, "transformers")
+        raise Refused(f"{folder} is no {kind.__name__} with its tokenizer: {why}") from error
 
 
 def _folder(start: str, kind: str) -> Path:

@@ -161,4 +161,4 @@ def _load(place: Path) -> Catalogue:
         arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
         return Catalogue(**arrays, reasons=json.loads((place / _COUNTS_FILE).read_text()))
     except (OSError, ValueError, EOFError) as error:
-        raise Refused(f"{place} is damaged ({error}): remove it, it is made again") from error
+        raise Refused(f"{place} is damaged: remove it, it is made again") from error

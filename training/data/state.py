@@ -8,6 +8,7 @@ from typing import Any
 
 from schemas.errors import Refused
 from schemas.manifest import differing, flatten
+from schemas.wording import some
 
 VERSION = 1
 """Hand-bumped when the order or the draws change: an older state would go on with other samples."""
@@ -65,10 +66,10 @@ class State:
                 "finish with the refloom that wrote it, or start anew"
             )
         _check_sources(before.get("sources", []), settings["sources"])
-        changed = differing(*(flatten({**some, "sources": None}) for some in (before, settings)))
+        changed = differing(*(flatten({**each, "sources": None}) for each in (before, settings)))
         if changed:
             raise Refused(
-                f"the run was begun with other settings, so its order cannot go on: {'; '.join(changed)}; "
+                f"the run was begun with other settings, so its order cannot go on: {some(changed, between='; ')}; "
                 "set them back, or start anew from the weights alone"
             )
         if state.samples + sum(map(len, waiting)) != state.position:
@@ -86,4 +87,6 @@ def _check_sources(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> N
                 "start anew from the weights alone"
             )
         if changed := differing(flatten(one), flatten(other)):
-            raise Refused(f"dataset {number + 1} was taken in otherwise when the run began: {'; '.join(changed)}")
+            raise Refused(
+                f"dataset {number + 1} was taken in otherwise when the run began: {some(changed, between='; ')}"
+            )

@@ -14,6 +14,7 @@ from schemas.manifest import Counts, Manifest, differing, flatten
 from schemas.ranges import COUNT, check_fields
 from schemas.storage import TEMPORARY, Folder
 from schemas.unit import drop_unit
+from schemas.wording import some
 from training.data.index import Index, RowGroupKey
 from training.features.identity import settings_of
 from training.features.store import CLAIM, FEATURES, Summary, unit_of
@@ -84,7 +85,7 @@ def look_ahead(index: Index, folder: Folder, settings: dict[str, Any], options: 
         found = differing(flatten(held), flatten(asked))
         if found and not options.replace:
             raise Refused(
-                f"{folder.url} holds features of something else ({'; '.join(found)}): give another --out, "
+                f"{folder.url} holds features of something else ({some(found, between='; ')}): give another --out, "
                 "or make them anew with --replace"
             )
     elif folder.names() or set(folder.folders()) - {"runs"}:

@@ -15,6 +15,7 @@ from schemas import ids, parquet, strict
 from schemas.errors import Refused, Rejected
 from schemas.manifest import Manifest, differing, flatten
 from schemas.storage import Folder
+from schemas.wording import some
 from training.data.index import Index, RowGroupKey
 from training.features.stored import Stored
 from training.features.tables import SCHEMAS, STAGE, unpack
@@ -103,8 +104,9 @@ class Store:
             found.append(f"the samples of {index.url}, split {index.split}, are others or have changed")
         if found:
             raise Refused(
-                f"the features in {self.url} do not fit this run ({'; '.join(found)}): run `refloom cache {index.url} "
-                f"--out {self.url} --variants {count}{anew}` with this run's recipe, or take features out of the source"
+                f"the features in {self.url} do not fit this run ({some(found, between='; ')}): run "
+                f"`refloom cache {index.url} --out {self.url} --variants {count}{anew}` with this run's recipe, or "
+                "take features out of the source"
             )
 
     def bytes_of(self, key: RowGroupKey) -> int:

@@ -12,6 +12,7 @@ from inference.adapters.easyref import BLACK_SIDE, EasyRefConditioning, EasyRefC
 from inference.adapters.qwen import QwenConfig
 from inference.adapters.reference import Pixels
 from inference.hub import fetch, locate
+from inference.modelfolder import LIBRARY_ERRORS, TOKENIZER_ERRORS, trouble
 from schemas import settings
 from schemas.errors import Refused
 from training.methods.method import Method
@@ -59,8 +60,9 @@ class EasyRef(Method):
                 folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
-            raise Refused(f"the language model {folder} cannot be loaded: {str(error)[:300]}") from error
+        except TOKENIZER_ERRORS as error:
+            why = trouble(folder, "transformers")
+            raise Refused(f"the language model {folder} cannot be loaded: {why}") from error
         adapter.start_from_model(model, pipe.unet, tokenizer)
 
     def prepare(self, adapter: easyref.EasyRef, recipe: Recipe) -> None:
@@ -104,8 +106,8 @@ class EasyRef(Method):
         try:
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             return QwenConfig.of(config)
-        except (OSError, ValueError, KeyError, AttributeError) as error:
-            raise Refused(f"{folder} is no Qwen2-VL: {str(error)[:200]}") from error
+        except LIBRARY_ERRORS as error:
+            raise Refused(f"{folder} is no Qwen2-VL: its config.json is of another model, or damaged") from error
 
 
 def _folder(name: str, files: Sequence[str]) -> Any:

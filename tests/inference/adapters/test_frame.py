@@ -10,6 +10,7 @@ import torch
 from adapting import conditioned, ip_adapter, latents_by_step, references
 from diffusers.models.attention_processor import FusedAttnProcessor2_0
 
+from inference import tensorfile
 from inference.adapters import tokens, weights, windows
 from inference.adapters.attention import CrossAttention
 from inference.adapters.ip_adapter import IPAdapter
@@ -185,7 +186,7 @@ def test_checkpoints_of_a_run_share_what_is_not_trained(pipe, tmp_path):
             next(adapter.layers.parameters()).add_(1)
         adapter.save_pretrained(folder, frozen=frozen)
     assert len({(folder / weights.FROZEN_FILE).stat().st_ino for folder in folders} | {frozen.stat().st_ino}) == 1
-    trained = weights.read_safetensors(folders[1] / weights.WEIGHTS_FILE)
+    trained = tensorfile.read_safetensors(folders[1] / weights.WEIGHTS_FILE)
     assert set(trained) == {f"layers.{name}" for name, _ in adapter.layers.named_parameters()}
     again = IPAdapter.from_pretrained(folders[1])
     assert all(torch.equal(a, b) for a, b in zip(adapter.parameters(), again.parameters(), strict=True))

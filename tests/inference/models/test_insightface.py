@@ -302,9 +302,9 @@ def test_damaged_weights_are_refused(
 @pytest.mark.parametrize(
     ("name", "make", "said"),
     [
-        (NAMES[0], save_identity, "damaged"),
-        (NAMES[1], save_points, "hold no recognition"),
-        (NAMES[0], lambda file: save_detector(file, points=False), "hold no five points"),
+        (NAMES[0], save_identity, "it is not a detector"),
+        (NAMES[1], save_points, "it is not an identity network"),
+        (NAMES[0], lambda file: save_detector(file, points=False), "it is not a detector of faces with five points"),
     ],
     ids=["no detector", "no identity", "no points"],
 )

@@ -173,7 +173,7 @@ def reconfigured(tower: str, **changes: object) -> Spoil:
         (pickled(WEIGHTS_FILE), WEIGHTS_FILE),
         (cut(WEIGHTS_FILE, 1000), WEIGHTS_FILE),
         (replaced(CONFIG_FILE, "{"), CONFIG_FILE),
-        (replaced(CONFIG_FILE, "[]"), "no model_cfg"),
+        (replaced(CONFIG_FILE, "[]"), "not a mapping"),
         (reconfigured("vision", layers=3), "resblocks.2"),
         (reconfigured("vision", image_size=64), r"visual.positional_embedding is \(17, 32\)"),
         (reconfigured("text", context_length=77), r"positional_embedding is \(24, 32\)"),
