@@ -10,8 +10,8 @@ import torch
 from adapting import easyref_adapter, ezigen_adapter, ip_adapter, mip_adapter, ms_adapter, references
 from diffusers import DDPMPipeline, DDPMScheduler, DiffusionPipeline, StableDiffusionXLInpaintPipeline, UNet2DModel
 from editing import Loops, Prompted
-from modelhub import TOKEN, model_hub
 from PIL import Image
+from smallhub import TOKEN, small_hub
 
 from inference.adapters import published, weights
 from inference.adapters.reference import Reference
@@ -355,12 +355,8 @@ def test_faces_are_cut_out_where_a_reference_asks_for_them(pipeline):
 
 
 def test_an_adapter_is_saved_and_sent_as_safetensors_and_config_alone(pipeline, shop, tmp_path, monkeypatch):
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
     pipeline.save_pretrained(tmp_path / "a")
-    with model_hub() as hub:
+    with small_hub("model", monkeypatch) as hub:
         pipeline.push_to_hub("me/it", endpoint=hub.url, token=TOKEN)
         assert hub.files == {file.name: file.read_bytes() for file in (tmp_path / "a").iterdir()}
         assert sorted(hub.files) == ["adapter.safetensors", "config.json"]

@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import tinypipes as tiny
-from adapting import ezigen_adapter, ip_adapter, ms_adapter
 from drawing import gradient
 from loading import appearance, picture, sample_row, subject
 from PIL import Image
@@ -117,6 +115,9 @@ def groups(root: Path, sizes: tuple[int, ...] = (3, 4)) -> str:
 
 def shop(root: Path) -> Path:
     """Bases and adapters as folders: SDXL-shaped with ms and ip, SD-shaped with ezigen."""
+    import tinypipes as tiny
+    from adapting import ezigen_adapter, ip_adapter, ms_adapter
+
     pipe, small = tiny.sdxl_pipe(), tiny.sd_pipe()
     pipe.save_pretrained(root / "sdxl")
     small.save_pretrained(root / "sd")
