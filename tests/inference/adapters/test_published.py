@@ -149,8 +149,7 @@ def test_code_inside_a_checkpoint_is_not_run(pipe, tmp_path, read, hidden):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("head", ["plain", "plus"])
-@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+@pytest.mark.parametrize(("head", "seeds"), [("plain", (0,)), ("plus", (0, 1))])
 def test_diffusers_reads_what_we_write_and_computes_the_same(tmp_path, head, seeds):
     """Its own IP-Adapter on the same weights, one and two images: every UNet call in fp32, a whole run in float64.
 
