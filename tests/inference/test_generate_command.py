@@ -10,6 +10,7 @@ import torch
 from adapting import ip_adapter, ms_adapter
 from editing import Loops
 from PIL import Image
+from shop import shop as models_of
 
 import refloom
 from inference import tensorfile
@@ -23,17 +24,15 @@ from schemas.errors import Refused
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    root = tmp_path_factory.mktemp("shop")
-    pipe = tiny.sdxl_pipe()
-    pipe.save_pretrained(root / "base")
-    tiny.image_encoder().save_pretrained(root / "encoder")
-    ms_adapter(pipe).save_pretrained(root / "ms")
-    given = ip_adapter(pipe)
+    """Bases and adapters that nothing changes, an adapter that loops, a published file, and two pictures."""
+    root = tmp_path_factory.mktemp("more")
+    for folder in models_of(tmp_path_factory).iterdir():
+        (root / folder.name).symlink_to(folder)
+    given = ip_adapter(tiny.sdxl_pipe())
     loops = Loops(given.config)
     loops.load_state_dict(given.state_dict())
     loops.save_pretrained(root / "loops")
     write_ip_adapter(given, root / "ip.safetensors")
-    given.save_pretrained(root / "ip")
     for name, seed in (("cat.png", 1), ("dog.png", 2)):
         Image.fromarray(tiny.picture(seed)).save(root / name)
     return root
@@ -54,10 +53,10 @@ def call(capsys, shop, monkeypatch):
     signal.signal(signal.SIGTERM, on_terminate)
 
 
-def models(shop, adapter="ms"):
+def models(shop, adapter="ms_diffusion"):
     return [
         "--base",
-        shop / "base",
+        shop / "sdxl",
         "--adapter",
         shop / adapter,
         "--image-encoder",
@@ -92,7 +91,9 @@ def test_generate_writes_what_the_pipeline_makes_with_a_sheet_and_all_settings(c
         ("dog", None, 0.5),
     ]
     assert (settings["kind"], settings["options"]["scale"], settings["dtype"]) == ("ms_diffusion", 0.8, "float32")
-    with ReferencePipeline.from_pretrained(shop / "base", shop / "ms", image_encoder=shop / "encoder") as pipeline:
+    with ReferencePipeline.from_pretrained(
+        shop / "sdxl", shop / "ms_diffusion", image_encoder=shop / "encoder"
+    ) as pipeline:
         pipeline.adapter.scale = 0.8
         cat = Reference(shop / "cat.png", "a cat", (0, 0, 0.5, 1))
         pipeline.set_references([cat, Reference(shop / "dog.png", "dog", scale=0.5)])
@@ -157,7 +158,7 @@ def test_what_cannot_be_done_is_said_with_the_remedy_and_nothing_is_written(call
 
 
 def test_convert_reads_what_was_published_and_writes_what_diffusers_reads(call, shop, tmp_path):
-    published = [shop / "ip.safetensors", tmp_path / "ours", "--kind", "ip_adapter", "--base", shop / "base"]
+    published = [shop / "ip.safetensors", tmp_path / "ours", "--kind", "ip_adapter", "--base", shop / "sdxl"]
     code, printed, _ = call("convert", *published)
     assert code == 0
     assert "ip_adapter: all keys fit" in printed
@@ -166,7 +167,7 @@ def test_convert_reads_what_was_published_and_writes_what_diffusers_reads(call, 
     assert f"{head:,} numbers" in printed
     assert all(
         torch.equal(tensors[key], tensor)
-        for key, tensor in tensorfile.read_safetensors(shop / "ip/adapter.safetensors").items()
+        for key, tensor in tensorfile.read_safetensors(shop / "ip_adapter/adapter.safetensors").items()
     )
     assert call("convert", *published)[0] == 2, "it is there already"
     file = tmp_path / "theirs" / "ip.safetensors"
@@ -175,11 +176,11 @@ def test_convert_reads_what_was_published_and_writes_what_diffusers_reads(call, 
     pipe.load_ip_adapter(str(file.parent), subfolder="", weight_name=file.name, image_encoder_folder=None)
     assert pipe.unet.config.encoder_hid_dim_type == "ip_image_proj"
     assert tensorfile.read_safetensors(file).keys() == tensorfile.read_safetensors(shop / "ip.safetensors").keys()
-    code, _, error = call("convert", shop / "ms", tmp_path / "ms.safetensors", "--format", "diffusers")
+    code, _, error = call("convert", shop / "ms_diffusion", tmp_path / "ms.safetensors", "--format", "diffusers")
     assert (code, "plain IP-Adapters alone" in error) == (2, True)
-    code, _, error = call("convert", shop / "ip", tmp_path / "lora.safetensors", "--format", "lora")
+    code, _, error = call("convert", shop / "ip_adapter", tmp_path / "lora.safetensors", "--format", "lora")
     assert (code, "only EasyRef has a LoRA" in error) == (2, True)
-    code, _, error = call("convert", shop / "ip.safetensors", tmp_path / "x", "--kind", "mip", "--base", shop / "base")
+    code, _, error = call("convert", shop / "ip.safetensors", tmp_path / "x", "--kind", "mip", "--base", shop / "sdxl")
     assert (code, "read it as kind ip_adapter" in error) == (2, True)
     code, _, error = call("convert", shop / "ip.safetensors", tmp_path / "x", "--kind", "ip_adapter")
     assert (code, "give --base too" in error) == (2, True)

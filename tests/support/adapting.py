@@ -1,5 +1,9 @@
 """What tests of adapters share: tiny adapters with random weights for tiny pipelines, and references for them."""
 
+import contextlib
+import copy
+from collections.abc import Iterator
+
 import numpy as np
 import tinypipes as tiny
 import torch
@@ -49,11 +53,24 @@ TINY_QWEN = QwenConfig(
 def easyref_adapter(pipe, seed=3, **options) -> EasyRef:
     """References of 56 px squares are 4 tokens each, and become 4."""
     small = {"qwen": TINY_QWEN, "tokens": 4, "lora_rank": 3, "side": 56} | options
-    adapter = EasyRef(EasyRefConfig(**easyref.config_values(pipe.unet), **small))
+    config = EasyRefConfig(**easyref.config_values(pipe.unet), **small)
+    key = (repr(config), seed)
+    if key not in _BUILT:
+        _BUILT[key] = _built_easyref(config, seed)
+    adapter = copy.deepcopy(_BUILT[key])
+    adapter.tokenizer = tiny.qwen_tokenizer()
+    return adapter
+
+
+_BUILT: dict[tuple[str, int], EasyRef] = {}
+"""By configuration and seed: a language model is built once."""
+
+
+def _built_easyref(config: EasyRefConfig, seed: int) -> EasyRef:
+    adapter = EasyRef(config)
     tiny.randomise(adapter, seed)
     tiny.randomise(adapter.reader, seed, 0.5)  # else references hardly differ
     tiny.randomise(adapter.image_proj, seed, 0.5)
-    adapter.tokenizer = tiny.qwen_tokenizer()
     return adapter.requires_grad_(False)
 
 
@@ -73,6 +90,15 @@ def nested(adapter) -> dict:
         else:
             parts[name] = tensor
     return parts
+
+
+@contextlib.contextmanager
+def attached(adapter, pipe) -> Iterator:
+    """The adapter on a pipeline that others use too, and off again whatever happens."""
+    try:
+        yield adapter.attach(pipe)
+    finally:
+        adapter.detach()
 
 
 def references(*seeds, phrases=("dog", "cat", "lantern"), **options) -> list[Reference]:

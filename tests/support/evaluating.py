@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import tinypipes as tiny
-from adapting import ezigen_adapter, ip_adapter, ms_adapter
 from drawing import gradient
 from loading import appearance, picture, sample_row, subject
 from PIL import Image
@@ -113,15 +111,3 @@ def groups(root: Path, sizes: tuple[int, ...] = (3, 4)) -> str:
             out.add("samples", row | {"images": [{"bytes": one, "path": None} for one in data]}, below="validation")
             out.keep(kind)
     return str(root)
-
-
-def shop(root: Path) -> Path:
-    """Bases and adapters as folders: SDXL-shaped with ms and ip, SD-shaped with ezigen."""
-    pipe, small = tiny.sdxl_pipe(), tiny.sd_pipe()
-    pipe.save_pretrained(root / "sdxl")
-    small.save_pretrained(root / "sd")
-    tiny.image_encoder().save_pretrained(root / "encoder")
-    ms_adapter(pipe).save_pretrained(root / "ms")
-    ip_adapter(pipe).save_pretrained(root / "ip")
-    ezigen_adapter(small).save_pretrained(root / "ezigen")
-    return root

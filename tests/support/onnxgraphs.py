@@ -1,11 +1,12 @@
 """ONNX graphs in the place of insightface's networks: small, and it is known where they must fire."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
-from insightface.data import get_object
-from onnx import TensorProto, helper, numpy_helper
+
+if TYPE_CHECKING:
+    import onnx
 
 WINDOW_PX = 40
 """Side of the red square that the detector of these tests takes for a face, in its input."""
@@ -29,17 +30,22 @@ def scene(width: int, height: int, *squares: tuple[int, int, int], seed: int = 0
     return picture
 
 
-def constant(name: str, values: object, kind: type = np.float32) -> onnx.TensorProto:
+def constant(name: str, values: object, kind: type = np.float32) -> "onnx.TensorProto":
+    from onnx import numpy_helper
+
     return numpy_helper.from_array(np.array(values, kind), name)
 
 
 def save(
     file: Path,
-    nodes: list[onnx.NodeProto],
-    constants: list[onnx.TensorProto],
+    nodes: "list[onnx.NodeProto]",
+    constants: "list[onnx.TensorProto]",
     shape: list[int | str],
     outputs: dict[str, list[int | str]],
 ) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
     graph = helper.make_graph(
         nodes,
         file.stem,
@@ -58,6 +64,8 @@ def save_detector(file: Path, *, points: bool = True, spread: float = 1.0) -> No
 
     A cell's score is 3 r - 2, r the share of pure red in the window around its anchor, the cell's upper left corner.
     """
+    from onnx import helper
+
     red = np.zeros((1, 3, WINDOW_PX, WINDOW_PX), np.float32)
     red[0, 0], red[0, 1:] = 1.5 / WINDOW_PX**2, -0.75 / WINDOW_PX**2
     half = WINDOW_PX // 2
@@ -102,6 +110,8 @@ def save_detector(file: Path, *, points: bool = True, spread: float = 1.0) -> No
 
 def save_identity(file: Path) -> None:
     """112x112 to 512 numbers: a random projection of the crop at 8x8."""
+    from onnx import helper
+
     weights = np.random.default_rng(0).normal(size=(3 * 14 * 14, 512))
     nodes = [
         helper.make_node("AveragePool", ["input"], ["coarse"], kernel_shape=[8, 8], strides=[8, 8]),
@@ -122,6 +132,9 @@ def rotation(pitch: float, yaw: float, roll: float) -> np.ndarray:
 
 def save_points(file: Path) -> None:
     """192x192 to 1,103 points in space, the last 68 of them a head turned by `ANGLES`; another one in a black crop."""
+    from insightface.data import get_object
+    from onnx import helper
+
     head = get_object("meanshape_68.pkl") @ rotation(*ANGLES).T
     every = np.zeros((1103, 3))
     every[-68:] = head / np.abs(head).max() / 2

@@ -3,6 +3,9 @@
 Real in kind, small in size: the same classes, processors and schedulers as the large ones, widths of 8 to 64.
 """
 
+import copy
+import functools
+
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
@@ -49,20 +52,31 @@ def sd_unet() -> UNet2DConditionModel:
 
 def sdxl_pipe(seed: int = 0):
     """SDXL-shaped; pictures of 64 px are latents of 32."""
-    return _ready(pipelines.pipeline(SDXL, seed=seed))
+    return _again(_first(SDXL, seed), add_watermarker=False)
 
 
 def sd_pipe(seed: int = 0):
     """SD-shaped; pictures of 32 px are latents of 16."""
-    return _ready(pipelines.pipeline(SD, seed=seed))
+    return _again(_first(SD, seed), requires_safety_checker=False)
 
 
-def _ready(pipe):
-    pipe.set_progress_bar_config(disable=True)
+@functools.cache
+def _first(sizes: PipelineSizes, seed: int):
+    """Built once, since reading CLIP's vocabulary takes longer than most tests."""
+    pipe = pipelines.pipeline(sizes, seed=seed)
     for module in pipe.components.values():
         if isinstance(module, torch.nn.Module):
             module.eval().requires_grad_(False)
     return pipe
+
+
+def _again(pipe, **options):
+    """A pipeline with models and a scheduler of its own; tokenizers, which nothing changes, are shared."""
+    shared = {name: part for name, part in pipe.components.items() if name.startswith("tokenizer")}
+    own = {name: copy.deepcopy(part) for name, part in pipe.components.items() if name not in shared}
+    made = type(pipe)(**shared, **own, **options)
+    made.set_progress_bar_config(disable=True)
+    return made
 
 
 def image_encoder(hidden: int = 24, projection: int = 20, seed: int = 1) -> CLIPVisionModelWithProjection:

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:  # those who plan batches never import torch
+    from torch import Tensor
 
 BLANK = "blank"
 """Key of the image features of zero pixels."""
@@ -44,7 +46,7 @@ class Stored:
         references: keys of the pictures of each reference.
     """
 
-    tensors: Mapping[str, Tensor]
+    tensors: "Mapping[str, Tensor]"
     target: str
     references: tuple[tuple[str, ...], ...] = ()
 

@@ -8,10 +8,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from drawing import gradient
 from helpers import HERE, ingest, write_coco
-from reporting import CONFIG, Page, build, page_of, reported
+from reporting import CONFIG, Page, build, page_of
 
 from curation.job import curate
 from curation.report import figures, write_page
@@ -27,19 +26,7 @@ from schemas.reasons import REJECTED
 from schemas.unit import UnitKey, UnitWriter
 
 
-@pytest.fixture
-def made(tmp_path_factory) -> Path:
-    """Not to be changed: the tests of reports share it."""
-    return reported(tmp_path_factory)
-
-
-@pytest.fixture
-def dataset(made) -> Dataset:
-    return Dataset(str(made))
-
-
-def test_the_page_says_every_reason_and_count(dataset):
-    page = page_of(dataset)
+def test_the_page_says_every_reason_and_count(dataset, page):
     said = page.text + page.titles()
     for stage in STAGES:
         for kind, counts in dataset.counts(stage).items():
@@ -52,8 +39,7 @@ def test_the_page_says_every_reason_and_count(dataset):
         assert f"{entry['rows']:,}" in page.text
 
 
-def test_kept_and_rejected_objects_faces_groups_and_samples_are_shown(dataset):
-    page = page_of(dataset)
+def test_kept_and_rejected_objects_faces_groups_and_samples_are_shown(dataset, page):
     counts = dataset.counts("select")["object"]
     assert page.count("figure", "kept") > 5
     assert page.count("figure", "rejected") > 5
@@ -74,8 +60,7 @@ def test_the_page_is_the_same_for_the_same_dataset(made, tmp_path):
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_the_page_loads_nothing_and_names_no_other_place(dataset):
-    page = page_of(dataset)
+def test_the_page_loads_nothing_and_names_no_other_place(page):
     for _, attributes in page.elements:
         for name in ("src", "href", "xlink:href", "action", "data", "poster", "srcset"):
             value = attributes.get(name)
@@ -86,8 +71,7 @@ def test_the_page_loads_nothing_and_names_no_other_place(dataset):
     assert {name for name, _ in page.elements}.isdisjoint({"iframe", "object", "embed", "base", "form", "link"})
 
 
-def test_only_the_pages_own_style_and_script_may_run(dataset):
-    page = page_of(dataset)
+def test_only_the_pages_own_style_and_script_may_run(page):
     (policy,) = [one["content"] for _, one in page.elements if one.get("http-equiv") == "Content-Security-Policy"]
     for text, directive in (("".join(page.styles), "style-src"), ("".join(page.scripts), "script-src")):
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
@@ -187,17 +171,18 @@ def test_whole_pictures_are_not_counted_as_annotated_objects(tmp_path):
     assert "annotated in the source, and 3 whole pictures" in page.text
 
 
-@pytest.mark.parametrize("until", ["ingest", "measure", "quality", "select", "group", "split"])
-def test_a_dataset_in_any_state_has_a_page(tmp_path, until):
-    dataset = build(tmp_path, until=until)
-    page = page_of(dataset)
-    found = figures(dataset)
-    assert (found["totals"]["samples"] is None) == (until != "compose")
-    assert (found["totals"]["kept_objects"] is None) == (until in ("ingest", "measure", "quality"))
-    assert page.count("figure", "tile") > 10
-    anchors = [attributes["href"] for name, attributes in page.elements if name == "a"]
-    ids = {attributes.get("id") for _, attributes in page.elements}
-    assert {anchor[1:] for anchor in anchors} <= ids
+def test_a_dataset_in_any_state_has_a_page(tmp_path):
+    dataset = build(tmp_path, until="ingest")
+    for until in ("ingest", "measure", "quality", "select", "group", "split", "compose"):
+        if until != "ingest":
+            curate(dataset.url, CONFIG, HERE, until=until)
+        page, found = page_of(Dataset(dataset.url)), figures(Dataset(dataset.url))
+        assert (found["totals"]["samples"] is None) == (until != "compose"), until
+        assert (found["totals"]["kept_objects"] is None) == (until in ("ingest", "measure", "quality")), until
+        assert page.count("figure", "tile") > 10, until
+        anchors = [attributes["href"] for name, attributes in page.elements if name == "a"]
+        ids = {attributes.get("id") for _, attributes in page.elements}
+        assert {anchor[1:] for anchor in anchors} <= ids, until
 
 
 def test_a_dataset_without_objects_and_one_without_pictures_have_a_page(tmp_path):

@@ -3,13 +3,13 @@
 import json
 import shutil
 from dataclasses import fields, replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from curatedata import copy
 from helpers import HERE
-from reporting import CONFIG, build, page_of, reported
+from reporting import CONFIG, build, page_of
 
 from curation.config import Select
 from curation.job import curate
@@ -22,17 +22,6 @@ from curation.report.threshold import thresholds
 from curation.select import rules
 from schemas.axis import ticks
 from schemas.dataset import STAGES, Dataset
-
-
-@pytest.fixture
-def made(tmp_path_factory) -> Path:
-    """Not to be changed: the tests of reports share it."""
-    return reported(tmp_path_factory)
-
-
-@pytest.fixture
-def dataset(made) -> Dataset:
-    return Dataset(str(made))
 
 
 def test_figures_are_json_and_their_funnel_is_that_of_the_manifests(dataset):
@@ -82,9 +71,9 @@ def test_thresholds_are_those_the_units_were_selected_with(dataset):
     assert sorted(line["bound"] for line in drawn) == pytest.approx([1 / 6, 6])
 
 
-def test_what_a_threshold_does_alone_is_what_would_be_kept_without_it(tmp_path):
+def test_what_a_threshold_does_alone_is_what_would_be_kept_without_it(made, tmp_path):
     looser = {"min_area_share": 0.0, "max_aspect": 100.0}
-    strict = build(tmp_path / "strict", until="select")
+    strict = Dataset(str(copy(made, tmp_path)))
     before = {entry["setting"]: entry for entry in figures(strict)["thresholds"]}
     kept = strict.counts("select")["object"].kept
     for name, bound in looser.items():
@@ -159,7 +148,7 @@ def test_objects_are_spread_over_their_quality():
 
 
 def test_records_of_runs_are_optional_and_may_be_broken(tmp_path):
-    dataset = build(tmp_path, until="measure")
+    dataset = build(tmp_path, until="ingest")
     shutil.rmtree(tmp_path / "data" / "runs")
     assert figures(dataset)["runs"] == []
     record = {"command": "ingest", "seconds": 2.0, "items": 10, "bytes": 4000, "workers": 2, "units": 1}
@@ -172,6 +161,7 @@ def test_records_of_runs_are_optional_and_may_be_broken(tmp_path):
     last, first = figures(dataset)["runs"]
     assert (first["run"], first["items_per_second"], first["bytes_per_second"]) == ("1", 5.0, 2000.0)
     assert last["items_per_second"] is None
-    assert "2,000" not in page_of(dataset).text
-    assert "2.0 kB/s" in page_of(dataset).text
-    assert "5/s" in page_of(dataset).text
+    text = page_of(dataset).text
+    assert "2,000" not in text
+    assert "2.0 kB/s" in text
+    assert "5/s" in text

@@ -1,10 +1,12 @@
 """EZIGen on a stock pipeline: what it reads of subjects, what it does in a block, when and in which rows it acts."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import tinypipes as tiny
 import torch
-from adapting import ezigen_adapter, ip_adapter, references
+from adapting import attached, ezigen_adapter, ip_adapter, latents_by_step, references
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from PIL import Image
 
@@ -24,9 +26,8 @@ def pipe():
 
 @pytest.fixture
 def adapter(pipe):
-    adapter = ezigen_adapter(pipe).attach(pipe)
-    yield adapter
-    adapter.detach()
+    with attached(ezigen_adapter(pipe), pipe) as made:
+        yield made
 
 
 def run(pipe, adapter=None, conditioning=None, **options):
@@ -300,6 +301,7 @@ def test_subject_keys_are_computed_once_a_generation_and_again_when_something_ch
     assert slot.key is None
 
 
+@pytest.mark.compiled
 def test_compiled_blocks_have_one_graph_for_each_width_and_compute_the_same(adapter, pipe):
     adapter.detach()
     other = tiny.sd_pipe()
@@ -357,10 +359,7 @@ def test_any_scheduler_and_half_of_the_steps(pipe, adapter):
     conditioning, seen = adapter.encode(references(0)), []
     adapter.window = windows.ShareWindow.last(0.5)
     for given in (None, conditioning):
-        steps = []
-        keep = lambda _, __, ___, kwargs, steps=steps: steps.append(kwargs["latents"].clone()) or kwargs  # noqa: E731
-        run(pipe, adapter, given, num_inference_steps=4, callback_on_step_end=keep)
-        seen.append(steps)
+        seen.append(latents_by_step(partial(run, pipe, adapter, given, num_inference_steps=4)))
     assert [torch.equal(a, b) for a, b in zip(*seen, strict=True)] == [True, True, False, False]
     pipe.scheduler = stock
 

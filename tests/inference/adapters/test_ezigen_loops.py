@@ -1,10 +1,12 @@
 """EZIGen's generation and editing: how the schedule is divided, when loops end, inversion, what stays of a picture."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import tinypipes as tiny
 import torch
-from adapting import ezigen_adapter, references
+from adapting import attached, ezigen_adapter, latents_by_step, references
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionImg2ImgPipeline
 from PIL import Image
 from torch.nn import functional
@@ -24,9 +26,8 @@ def pipe():
 
 @pytest.fixture
 def adapter(pipe):
-    adapter = ezigen_adapter(pipe).attach(pipe)
-    yield adapter
-    adapter.detach()
+    with attached(ezigen_adapter(pipe), pipe) as made:
+        yield made
 
 
 def seeded(seed=7):
@@ -224,20 +225,10 @@ def test_background_latents_are_the_pictures_own_in_the_last_step_and_noisier_on
     mask[:, 16:] = True
     conditioning = adapter.encode(references(0))
     for faithful in (False, True):
-        adapter.faithful, seen = faithful, []
-        keep = lambda _, step, __, kwargs, seen=seen: seen.append(kwargs["latents"]) or kwargs  # noqa: E731
+        adapter.faithful = faithful
         torch.manual_seed(3)
-        adapter.edit(
-            conditioning,
-            source,
-            mask,
-            "a dog",
-            iterations=1,
-            num_inference_steps=10,
-            split_ratio=0.5,
-            generator=seeded(3),
-            callback_on_step_end=keep,
-        )
+        options = {"iterations": 1, "num_inference_steps": 10, "split_ratio": 0.5, "generator": seeded(3)}
+        seen = latents_by_step(partial(adapter.edit, conditioning, source, mask, "a dog", **options))
         latents = transfer.vae_latents(pipe, transfer.to_signed([source]), seeded(3))
         way = inversion.invert(pipe, latents, steps=10, stop=5)
         wanted = [way[5 - step] if faithful else way[max(3 - step, 0)] for step in range(5)]

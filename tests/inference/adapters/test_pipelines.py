@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tinypipes as tiny
 import torch
-from adapting import conditioned, ip_adapter, mip_adapter, ms_adapter, references
+from adapting import attached, conditioned, ip_adapter, mip_adapter, ms_adapter, references
 from diffusers import (
     ControlNetModel,
     DDIMScheduler,
@@ -84,6 +84,21 @@ def test_any_scheduler_counts_its_own_steps(pipe, scheduler):
     assert len({array.tobytes() for array in (plain, acted, last)}) == 3
 
 
+def test_one_compiled_block_computes_the_same(pipe):
+    """What is quickly seen of compiling; the tests marked so compile all blocks, with each kind."""
+    block = pipe.unet.mid_block.attentions[0].transformer_blocks[0]
+    with attached(ms_adapter(pipe), pipe) as adapter:
+        wanted = conditioned(pipe, adapter, references(0, 1), num_inference_steps=1)
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        block.compile(backend="eager", fullgraph=True)
+        got = conditioned(pipe, adapter, references(0, 1), num_inference_steps=1)
+    np.testing.assert_allclose(got, wanted, atol=1e-5)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    torch._dynamo.reset()
+
+
+@pytest.mark.compiled
 @pytest.mark.parametrize("kind", MAKERS)
 def test_compiled_blocks_have_one_graph_each_and_compute_the_same(pipe, kind):
     """The tiny UNet has blocks of two widths, each on one grid: more graphs would be recompilations."""
@@ -100,6 +115,7 @@ def test_compiled_blocks_have_one_graph_each_and_compute_the_same(pipe, kind):
     torch._dynamo.reset()
 
 
+@pytest.mark.compiled
 def test_the_compiled_unet_computes_the_same(pipe):
     adapter = ip_adapter(pipe)
     wanted = conditioned(pipe, adapter.attach(pipe), references(0))

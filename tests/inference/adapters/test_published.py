@@ -3,10 +3,12 @@
 import pytest
 import tinypipes as tiny
 import torch
-from adapting import ip_adapter, mip_adapter, ms_adapter, nested, references
-from diffusers import UNet2DConditionModel
+import truesizes
+from adapting import easyref_adapter, ezigen_adapter, ip_adapter, mip_adapter, ms_adapter, nested, references
+from tinymodels import Touches
 
 from inference.adapters import heads, kinds, ms_diffusion, published, tokens
+from inference.adapters.easyref_checkpoint import read_easyref
 from inference.adapters.heads import HeadConfig
 from inference.adapters.ip_adapter import IPAdapter, IPAdapterConfig
 from inference.adapters.mip import MIPAdapter
@@ -26,30 +28,12 @@ def pipe():
     return tiny.sdxl_pipe()
 
 
-@pytest.fixture(scope="module")
-def sdxl() -> UNet2DConditionModel:
-    """SDXL base 1.0 in its true size, without storage."""
-    with torch.device("meta"):
-        return UNet2DConditionModel(
-            block_out_channels=(320, 640, 1280),
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            transformer_layers_per_block=(1, 2, 10),
-            attention_head_dim=(5, 10, 20),
-            cross_attention_dim=2048,
-            use_linear_projection=True,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=256,
-            projection_class_embeddings_input_dim=2816,
-            sample_size=128,
-        )
-
-
 def count(module: torch.nn.Module, only: str = "") -> int:
     return sum(parameter.numel() for name, parameter in module.named_parameters() if only in name)
 
 
-def test_in_their_true_size_they_have_the_published_numbers_of_parameters(sdxl):
+def test_in_their_true_size_they_have_the_published_numbers_of_parameters():
+    sdxl = truesizes.sdxl()
     values = {name: heads.config_values(sdxl, head=name, image_width=1280) for name in ("plain", "plus")}
     plain, plus = (IPAdapter.on_meta(IPAdapterConfig(**values[name])) for name in ("plain", "plus"))
     assert count(plain, "_ip.") == count(plus, "_ip.") == 340_787_200
@@ -64,8 +48,9 @@ def test_in_their_true_size_they_have_the_published_numbers_of_parameters(sdxl):
     assert (widths.count(640), widths.count(1280), len(widths)) == (10, 60, 70)
 
 
-def test_key_maps_cover_every_key_of_the_true_size_once(sdxl):
+def test_key_maps_cover_every_key_of_the_true_size_once():
     """Odd numbers 1 to 139 in the order of `unet.attn_processors`, and the heads' names of the spec (B1.1, B.1.2)."""
+    sdxl = truesizes.sdxl()
     order = list(sdxl.attn_processors)
     paths = published.cross_attention_paths(tokens.layers_of(sdxl))
     assert list(paths) == list(range(1, 140, 2))
@@ -136,19 +121,22 @@ def test_what_does_not_belong_is_refused_by_name(pipe, tmp_path):
         published.read_ip_adapter(file, pipe.unet)
 
 
-def test_code_inside_a_checkpoint_is_not_run(pipe, tmp_path):
-    class Bomb:
-        def __reduce__(self):
-            return (tmp_path.joinpath("ran").touch, ())
-
-    torch.save({"image_proj": Bomb(), "ip_adapter": {}}, tmp_path / "model.bin")
+@pytest.mark.parametrize(
+    ("read", "hidden"),
+    [
+        (published.read_ip_adapter, lambda bomb: {"image_proj": bomb, "ip_adapter": {}}),
+        (read_easyref, lambda bomb: {"module": {"mllm_final_layer.reference_tokens": bomb}}),
+    ],
+    ids=["ip_adapter", "easyref"],
+)
+def test_code_inside_a_checkpoint_is_not_run(pipe, tmp_path, read, hidden):
+    torch.save(hidden(Touches(tmp_path / "ran")), tmp_path / "model.bin")
     with pytest.raises(Refused, match="cannot be read as tensors"):
-        published.read_ip_adapter(tmp_path / "model.bin", pipe.unet)
+        read(tmp_path / "model.bin", pipe.unet)
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("head", ["plain", "plus"])
-@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+@pytest.mark.parametrize(("head", "seeds"), [("plain", (0,)), ("plus", (0, 1))])
 def test_diffusers_reads_what_we_write_and_computes_the_same(tmp_path, head, seeds):
     """Its own IP-Adapter on the same weights, one and two images: every UNet call in fp32, a whole run in float64.
 
@@ -210,12 +198,26 @@ def test_a_mip_checkpoint_is_a_plain_ip_adapter_for_diffusers(pipe, tmp_path):
     assert theirs.unet.config.encoder_hid_dim_type == "ip_image_proj"
 
 
-@pytest.mark.parametrize("kind", READERS)
-def test_a_folder_names_its_kind(pipe, tmp_path, kind):
-    adapter = READERS[kind][0](pipe)
+@pytest.mark.parametrize(
+    ("make_pipe", "make"),
+    [
+        (tiny.sdxl_pipe, ip_adapter),
+        (tiny.sdxl_pipe, mip_adapter),
+        (tiny.sdxl_pipe, ms_adapter),
+        (tiny.sdxl_pipe, easyref_adapter),
+        (tiny.sd_pipe, ezigen_adapter),
+    ],
+    ids=["ip_adapter", "mip", "ms_diffusion", "easyref", "ezigen"],
+)
+def test_a_folder_names_its_kind_and_holds_the_same_adapter(tmp_path, make_pipe, make):
+    adapter = make(make_pipe())
     adapter.save_pretrained(tmp_path)
     again = kinds.from_pretrained(tmp_path)
     assert type(again) is type(adapter)
+    assert again.config == adapter.config
     assert all(torch.equal(tensor, again.state_dict()[key]) for key, tensor in adapter.state_dict().items())
+
+
+def test_a_kind_that_does_not_exist_is_refused_with_the_nearest():
     with pytest.raises(Refused, match="did you mean mip"):
         kinds.adapter_class("mipp")

@@ -5,7 +5,6 @@ import pytest
 from drawing import gradient
 from PIL import Image
 from tinymodels import put_clip, put_dinov2, use
-from torchvision import transforms
 
 from inference.evaluation import encoders, metrics, outcome
 from inference.evaluation.cases import Benchmark, Case, FilePicture, Subject
@@ -44,9 +43,15 @@ def case(tmp_path):
 @pytest.mark.parametrize(("kind", "short"), [("clip", 224), ("dino", 256)])
 def test_encoders_see_what_torchvision_makes_of_a_picture(width, height, kind, short):
     pixels = gradient(width, height, 3)
-    bicubic = transforms.InterpolationMode.BICUBIC
-    published = transforms.Compose([transforms.Resize(short, bicubic), transforms.CenterCrop(224)])
-    assert np.array_equal(encoders.crop(pixels, kind, 224), np.asarray(published(Image.fromarray(pixels))))
+    assert np.array_equal(encoders.crop(pixels, kind, 224), published(pixels, short, 224))
+
+
+def published(pixels, short, side):
+    """The middle square as the papers cut it."""
+    from torchvision import transforms
+
+    resize = transforms.Resize(short, transforms.InterpolationMode.BICUBIC)
+    return np.asarray(transforms.CenterCrop(side)(resize(Image.fromarray(pixels))))
 
 
 def unit(pixels, entry):
@@ -54,9 +59,7 @@ def unit(pixels, entry):
     model = entry.load()
     size = model.input_px
     short = size if "clip" in entry.name else round(size * 8 / 7)
-    resize = transforms.Resize(short, transforms.InterpolationMode.BICUBIC)
-    made = transforms.CenterCrop(size)(resize(Image.fromarray(pixels)))
-    return model.embed(np.asarray(made)[None])[0].astype(np.float64)
+    return model.embed(published(pixels, short, size)[None])[0].astype(np.float64)
 
 
 def test_scores_are_what_their_definitions_say(present, case):

@@ -3,19 +3,21 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import timm
 import torch
 from skimage import data
 
 from inference.models import registry
 from inference.models.crops import cut_out
-from inference.models.efficientnet import EfficientNetLite0, fold_normalisations, rename
 from inference.models.entry import Weights
 from schemas import pictures
 from schemas.errors import Refused
+
+if TYPE_CHECKING:  # timm takes seconds to import
+    from inference.models.efficientnet import EfficientNetLite0
 
 ENTRY = registry.by_name("image_embedding", "efficientnet-lite0")
 CATS = [281, 282, 283, 284, 285]  # tabby, tiger, Persian, Siamese, Egyptian
@@ -28,7 +30,7 @@ def crop(pixels: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def model() -> EfficientNetLite0:
+def model() -> "EfficientNetLite0":
     return ENTRY.load()
 
 
@@ -40,7 +42,7 @@ def crops() -> np.ndarray:
 
 
 @pytest.mark.parametrize(("name", "classes"), [("chelsea", CATS), ("coffee", COFFEE)])
-def test_photographs_are_what_imagenet_calls_them(model: EfficientNetLite0, name: str, classes: list[int]):
+def test_photographs_are_what_imagenet_calls_them(model: "EfficientNetLite0", name: str, classes: list[int]):
     """Fails if tensors are in the wrong places or the pixels are prepared in another way than in training."""
     square = getattr(data, name)()[:300, 75:375]
     odds = model.classify(crop(square)[None])[0]
@@ -49,7 +51,7 @@ def test_photographs_are_what_imagenet_calls_them(model: EfficientNetLite0, name
     assert odds.sum() == pytest.approx(1, abs=1e-5)
 
 
-def test_embeddings_are_unit_vectors_that_know_their_subject(model: EfficientNetLite0, crops: np.ndarray):
+def test_embeddings_are_unit_vectors_that_know_their_subject(model: "EfficientNetLite0", crops: np.ndarray):
     vectors = model.embed(crops)
     assert vectors.shape == (9, model.dim)
     assert vectors.dtype == np.float32
@@ -59,12 +61,13 @@ def test_embeddings_are_unit_vectors_that_know_their_subject(model: EfficientNet
     assert (cosines[[1, 2, 3]] < ENTRY.thresholds["similar"]).all()
 
 
-def test_a_vector_depends_neither_on_neighbours_nor_on_place_nor_on_batch(model: EfficientNetLite0, crops: np.ndarray):
+def test_a_vector_depends_neither_on_neighbours_nor_on_place_nor_on_batch(
+    model: "EfficientNetLite0", crops: np.ndarray
+):
     expected = model.embed(crops)
-    for seed in range(3):
-        order = np.random.default_rng(seed).permutation(len(crops))
-        assert model.embed(crops[order]).tobytes() == expected[order].tobytes()
-    for count in (1, 2, 3, 5):
+    order = np.random.default_rng(0).permutation(len(crops))
+    assert model.embed(crops[order]).tobytes() == expected[order].tobytes()
+    for count in (1, 5):
         parts = [model.embed(crops[start : start + count]) for start in range(0, len(crops), count)]
         assert np.concatenate(parts).tobytes() == expected.tobytes()
     wide, sixteen = replace(ENTRY, options={"cpu_batch_size": 16}).load(), np.resize(crops, (16, *crops.shape[1:]))
@@ -74,15 +77,15 @@ def test_a_vector_depends_neither_on_neighbours_nor_on_place_nor_on_batch(model:
     assert model.embed(strangers)[5].tobytes() == expected[5].tobytes()
 
 
-def test_another_loading_gives_the_same_bytes(model: EfficientNetLite0, crops: np.ndarray):
+def test_another_loading_gives_the_same_bytes(model: "EfficientNetLite0", crops: np.ndarray):
     assert ENTRY.load("cpu", "fp32").embed(crops[:4]).tobytes() == model.embed(crops[:4]).tobytes()
 
 
-def test_the_number_of_threads_changes_nothing_and_is_left_alone(model: EfficientNetLite0, crops: np.ndarray):
+def test_the_number_of_threads_changes_nothing_and_is_left_alone(model: "EfficientNetLite0", crops: np.ndarray):
     noise = np.random.default_rng(0).integers(0, 256, (8, *crops.shape[1:]), np.uint8)
     before, expected = torch.get_num_threads(), None
     try:
-        for threads in (1, 2, 3):
+        for threads in (1, 3):
             torch.set_num_threads(threads)
             expected = expected or model.embed(noise).tobytes()
             assert model.embed(noise).tobytes() == expected
@@ -91,17 +94,17 @@ def test_the_number_of_threads_changes_nothing_and_is_left_alone(model: Efficien
         torch.set_num_threads(before)
 
 
-def test_bf16_agrees_roughly(model: EfficientNetLite0, crops: np.ndarray):
+def test_bf16_agrees_roughly(model: "EfficientNetLite0", crops: np.ndarray):
     half = ENTRY.load("cpu", "bf16").embed(crops[:4])
     assert ((half * model.embed(crops[:4])).sum(axis=1) > 0.99).all()
 
 
-def test_no_crops_give_no_vectors(model: EfficientNetLite0):
+def test_no_crops_give_no_vectors(model: "EfficientNetLite0"):
     assert model.embed(np.zeros((0, 224, 224, 3), np.uint8)).shape == (0, 1280)
 
 
 @pytest.mark.parametrize("batch", [np.zeros((1, 200, 224, 3), np.uint8), np.zeros((1, 224, 224, 3), np.float32)])
-def test_other_batches_are_refused(model: EfficientNetLite0, batch: np.ndarray):
+def test_other_batches_are_refused(model: "EfficientNetLite0", batch: np.ndarray):
     with pytest.raises(ValueError, match="224"):
         model.embed(batch)
 
@@ -114,12 +117,18 @@ def weights() -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def net(weights: dict[str, torch.Tensor]) -> torch.nn.Module:
     """timm's network with the weights, as it is before folding."""
+    import timm
+
+    from inference.models.efficientnet import rename
+
     net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     net.load_state_dict(rename(weights, net.state_dict()))
     return net.eval()
 
 
-def test_folding_changes_nothing_but_rounding(net: torch.nn.Module, model: EfficientNetLite0, crops: np.ndarray):
+def test_folding_changes_nothing_but_rounding(net: torch.nn.Module, model: "EfficientNetLite0", crops: np.ndarray):
+    from inference.models.efficientnet import fold_normalisations
+
     with torch.inference_mode():
         pixels = (torch.from_numpy(crops[:4]).permute(0, 3, 1, 2).float() - 127) / 128
         plain = torch.nn.functional.normalize(net.global_pool(net.forward_features(pixels))).numpy()
@@ -165,12 +174,12 @@ def test_cuda_without_a_gpu_is_refused():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_the_gpu_agrees_with_the_cpu(model: EfficientNetLite0, crops: np.ndarray):
+def test_the_gpu_agrees_with_the_cpu(model: "EfficientNetLite0", crops: np.ndarray):
     assert np.abs(ENTRY.load("cuda").embed(crops) - model.embed(crops)).max() < 1e-3
 
 
 @pytest.mark.shared
-def test_subjects_are_told_apart(model: EfficientNetLite0, shared: Path):
+def test_subjects_are_told_apart(model: "EfficientNetLite0", shared: Path):
     """Measured on all 78 same and 625 other pairs: 72 % and none at `similar`; here two photographs of each subject."""
     folders = sorted((shared / "subjects" / "dreambooth").glob("*/"))
     files = [folder / f"0{n}.jpg" for folder in folders for n in (0, 1)]

@@ -4,13 +4,12 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import pytest
-from insightface.utils.face_align import norm_crop
 from onnxgraphs import ANGLES, FIVE, WINDOW_PX, save_detector, save_identity, save_points, scene
-from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 from skimage import data
 from tinymodels import FACES as ENTRY
 from tinymodels import GRAPHS as NAMES
@@ -19,9 +18,11 @@ from tinymodels import put_faces, use
 from inference.models import registry
 from inference.models.entry import Entry
 from inference.models.faces import Face
-from inference.models.insightfaces import InsightFaces
 from schemas import boxes
 from schemas.errors import Failed, Refused
+
+if TYPE_CHECKING:  # the library takes seconds to import
+    from inference.models.insightfaces import InsightFaces
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def entry(graphs: Path, monkeypatch: pytest.MonkeyPatch) -> Entry:
 
 
 @pytest.fixture(scope="module")
-def model(graphs: Path) -> InsightFaces:
+def model(graphs: Path) -> "InsightFaces":
     with pytest.MonkeyPatch.context() as patch:
         use(graphs.parent, patch)
         return ENTRY.load()
@@ -54,7 +55,7 @@ def assert_same(a: list[Face], b: list[Face]) -> None:
 
 
 @pytest.mark.parametrize(("width", "height", "scale"), [(640, 480, 1), (480, 640, 1), (320, 200, 0.5), (2560, 1600, 4)])
-def test_a_face_lies_where_the_detector_fires(model: InsightFaces, width: int, height: int, scale: float):
+def test_a_face_lies_where_the_detector_fires(model: "InsightFaces", width: int, height: int, scale: float):
     left, top, side = (round(edge * scale) for edge in (100, 60, WINDOW_PX))
     (face,) = model.find(scene(width, height, (left, top, side)))
     middle = np.array([left + side / 2, top + side / 2])
@@ -63,7 +64,7 @@ def test_a_face_lies_where_the_detector_fires(model: InsightFaces, width: int, h
     assert 0.9 < face.det_score <= 1
 
 
-def test_the_points_come_in_our_order(model: InsightFaces):
+def test_the_points_come_in_our_order(model: "InsightFaces"):
     (face,) = model.find(scene(640, 480, (196, 164, 40)))
     left_eye, right_eye, nose, left_mouth, right_mouth = face.landmarks
     assert left_eye[0] < nose[0] < right_eye[0]
@@ -71,21 +72,22 @@ def test_the_points_come_in_our_order(model: InsightFaces):
     assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
 
 
-def test_pitch_yaw_and_roll_come_from_the_points_in_space(model: InsightFaces):
+def test_pitch_yaw_and_roll_come_from_the_points_in_space(model: "InsightFaces"):
     (face,) = model.find(scene(640, 480, (196, 164, 40)))
     assert face.pose == pytest.approx(ANGLES, abs=0.1)
     assert face.pose.dtype == np.float32
 
 
-def test_red_is_red(model: InsightFaces):
+def test_red_is_red(model: "InsightFaces"):
     picture = scene(640, 480, (196, 164, 40))
     assert len(model.find(picture)) == 1
     assert model.find(np.ascontiguousarray(picture[..., ::-1])) == []
 
 
 @pytest.mark.filterwarnings("ignore:.estimate. is deprecated")
-def test_the_embedding_is_arcfaces_crop_of_the_whole_picture(model: InsightFaces, graphs: Path):
+def test_the_embedding_is_arcfaces_crop_of_the_whole_picture(model: "InsightFaces", graphs: Path):
     import onnxruntime
+    from insightface.utils.face_align import norm_crop
 
     picture = scene(2000, 1500, (888, 538, 124))
     (face,) = model.find(picture)
@@ -98,7 +100,7 @@ def test_the_embedding_is_arcfaces_crop_of_the_whole_picture(model: InsightFaces
     assert float(face.embedding @ raw / np.linalg.norm(raw)) > 0.9999
 
 
-def test_a_face_at_the_edge_keeps_its_box_in_the_picture(model: InsightFaces):
+def test_a_face_at_the_edge_keeps_its_box_in_the_picture(model: "InsightFaces"):
     (face,) = model.find(scene(640, 480, (0, 196, 40))[:, 8:], min_det_score=0.1, max_faces=1)
     assert face.box[0] == 0
     assert 28 < face.box[2] < 40
@@ -108,7 +110,9 @@ def test_a_face_at_the_edge_keeps_its_box_in_the_picture(model: InsightFaces):
 # which faces
 
 
-def test_faces_come_by_descending_score_and_bounds_drop_the_rest(model: InsightFaces, monkeypatch: pytest.MonkeyPatch):
+def test_faces_come_by_descending_score_and_bounds_drop_the_rest(
+    model: "InsightFaces", monkeypatch: pytest.MonkeyPatch
+):
     picture = scene(640, 480, (76, 76, 40), (397, 77, 38), (397, 301, 39))
     faces = model.find(picture)
     assert len(faces) == 3
@@ -128,18 +132,18 @@ def test_faces_come_by_descending_score_and_bounds_drop_the_rest(model: InsightF
     assert len(model.find(picture, min_side_px=39)) == 3
 
 
-def test_a_face_that_fills_the_picture_is_found_at_the_small_size(model: InsightFaces):
+def test_a_face_that_fills_the_picture_is_found_at_the_small_size(model: "InsightFaces"):
     picture = scene(640, 640, (215, 220, 200))
     (face,) = [face for face in model.find(picture) if face.box[2] - face.box[0] > 150]
     assert boxes.iou(face.box[None], np.array([[215, 220, 415, 420]], np.float32))[0, 0] > 0.8
 
 
 @pytest.mark.parametrize("name", ["coffee", "chelsea", "astronaut"])
-def test_there_is_no_red_square_in_a_photograph(model: InsightFaces, name: str):
+def test_there_is_no_red_square_in_a_photograph(model: "InsightFaces", name: str):
     assert model.find(getattr(data, name)()) == []
 
 
-def test_the_same_pixels_give_the_same_bytes(model: InsightFaces, entry: Entry):
+def test_the_same_pixels_give_the_same_bytes(model: "InsightFaces", entry: Entry):
     picture = scene(640, 480, (76, 76, 40), (397, 301, 39))
     found = model.find(picture)
     assert len(found) == 2
@@ -149,12 +153,12 @@ def test_the_same_pixels_give_the_same_bytes(model: InsightFaces, entry: Entry):
     assert_same(found, model.find(wide[:, :640]))
 
 
-def test_a_face_does_not_depend_on_the_others(model: InsightFaces):
+def test_a_face_does_not_depend_on_the_others(model: "InsightFaces"):
     alone, together = scene(640, 480, (76, 76, 40)), scene(640, 480, (76, 76, 40), (397, 301, 39))
     assert_same(model.find(alone), model.find(together)[:1])
 
 
-def test_a_face_in_a_picture_wider_than_opencv_can_warp_is_embedded(model: InsightFaces):
+def test_a_face_in_a_picture_wider_than_opencv_can_warp_is_embedded(model: "InsightFaces"):
     narrow = scene(400, 200, (180, 60, 80))
     wide = np.full((200, 33000, 3), 90, np.uint8)
     wide[:, 20000:20400] = narrow
@@ -170,7 +174,7 @@ SIZES = [(1, 1), (1, 400), (400, 1), (3, 6000), (6000, 3), (2, 2), (17, 300), (1
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[1]}x{size[0]}")
-def test_no_size_and_no_content_crashes_it(model: InsightFaces, size: tuple[int, int]):
+def test_no_size_and_no_content_crashes_it(model: "InsightFaces", size: tuple[int, int]):
     noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     assert model.find(np.zeros_like(noise)) == []
     red = np.zeros_like(noise)
@@ -187,12 +191,12 @@ def test_no_size_and_no_content_crashes_it(model: InsightFaces, size: tuple[int,
     "pixels",
     [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3)), np.zeros((0, 8, 3), np.uint8)],
 )
-def test_other_pixels_are_refused(model: InsightFaces, pixels: np.ndarray):
+def test_other_pixels_are_refused(model: "InsightFaces", pixels: np.ndarray):
     with pytest.raises(ValueError, match="uint8"):
         model.find(pixels)
 
 
-def test_no_memory_is_said_in_one_word(model: InsightFaces, monkeypatch: pytest.MonkeyPatch):
+def test_no_memory_is_said_in_one_word(model: "InsightFaces", monkeypatch: pytest.MonkeyPatch):
     def full(*_: object) -> None:
         raise MemoryError
 
@@ -203,12 +207,14 @@ def test_no_memory_is_said_in_one_word(model: InsightFaces, monkeypatch: pytest.
 
 def runtime_out_of_memory() -> Exception:
     """As ONNX Runtime says it."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as runtime
+
     return runtime.RuntimeException("BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer")
 
 
 @pytest.mark.parametrize("error", [MemoryError, runtime_out_of_memory])
 def test_faces_of_one_picture_are_identified_in_batches_that_fit(
-    entry: Entry, model: InsightFaces, monkeypatch: pytest.MonkeyPatch, error: Callable[[], Exception]
+    entry: Entry, model: "InsightFaces", monkeypatch: pytest.MonkeyPatch, error: Callable[[], Exception]
 ):
     picture = scene(640, 480, *[(76 + 80 * column, 76 + 80 * row, 40) for column in range(4) for row in range(2)])
     batched, sizes = entry.in_batches_of(4).load(), []
@@ -272,7 +278,7 @@ def test_loading_and_finding_use_no_network_and_leave_nothing_behind(
 
 
 def test_other_files_of_the_archive_change_nothing(
-    entry: Entry, tmp_path: Path, graphs: Path, monkeypatch: pytest.MonkeyPatch, model: InsightFaces
+    entry: Entry, tmp_path: Path, graphs: Path, monkeypatch: pytest.MonkeyPatch, model: "InsightFaces"
 ):
     folder = own(entry, tmp_path, graphs, monkeypatch)
     (folder / "2d106det.onnx").write_bytes(b"half a download")

@@ -6,7 +6,6 @@ import importlib.util
 import pickle
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -36,10 +35,6 @@ THRESHOLDS = {
     "captioner": set(),
 }
 METHODS = {"segmenter": "segment", "face": "find", "image_embedding": "embed"}
-LIBRARIES = {
-    *("torch", "torchvision", "timm", "transformers", "open_clip", "segment_anything"),
-    *("dlib", "insightface", "onnx", "onnxruntime"),
-}
 
 
 def ids(known: Entry) -> str:
@@ -92,14 +87,6 @@ def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(str(tmp_path))
     importlib.invalidate_caches()
     return folder
-
-
-def test_importing_the_registry_imports_no_model_library():
-    code = "import sys; from inference.models import registry, captioners, embedders, faces, segmenters;"
-    code += "[registry.resolve(role) for role in registry.ENTRIES];"
-    code += f"print(sorted({LIBRARIES!r} & set(sys.modules)))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "[]"
 
 
 def test_every_role_has_its_fallback_and_all_names_in_a_role_differ():
