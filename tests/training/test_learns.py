@@ -20,6 +20,8 @@ from training.recipes import book
 from training.recipes.recipe import Objective
 from training.step import pixels_of, text_conditions
 
+pytestmark = pytest.mark.learning
+
 CLIP = {"base": "sdxl", "image_encoder": "clip"}
 LESSONS = {
     "ip_adapter": Lesson(CLIP),
