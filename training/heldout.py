@@ -94,10 +94,7 @@ def compare(
         dtype = DTYPES[recipe.precision]
         open_until_the_end.enter_context(torch.autocast(device.type, dtype, enabled=dtype != torch.float32))
         right, wrong = (
-            torch.stack([_losses(step, many, when, at, recipe.batch.micro) for at, when in enumerate(timesteps)])
-            .double()
-            .mean(dim=0)
-            for many in (examples, given)
+            _losses(step, many, timesteps, recipe.batch.micro).double().mean(dim=0) for many in (examples, given)
         )
     difference = wrong - right
     error = float(difference.std()) / math.sqrt(len(examples))
@@ -146,16 +143,20 @@ def shuffled(examples: Sequence[Example]) -> list[Example]:
     return out
 
 
-def _losses(step: TrainingStep, examples: Sequence[Example], when: int, at: int, micro: int) -> Tensor:
-    """(B,) losses at a timestep; each timestep, the `at`-th, has noise of its own."""
+def _losses(step: TrainingStep, examples: Sequence[Example], timesteps: Sequence[int], micro: int) -> Tensor:
+    """(timesteps, B) losses; each timestep has noise of its own."""
     out = []
     for _, alike in groupby(examples, key=lambda example: example.target.shape):
         same = list(alike)
         for start in range(0, len(same), micro):
-            part = [replace(example, position=example.position + at * _FAR) for example in same[start : start + micro]]
+            part = same[start : start + micro]
+            rounds = (
+                (torch.full((len(part),), when), [replace(one, position=one.position + at * _FAR) for one in part])
+                for at, when in enumerate(timesteps)
+            )
             with torch.no_grad(), ExitStack() as conditioned:
-                out.append(step.losses(part, torch.full((len(part),), when), conditioned).cpu())
-    return torch.cat(out)
+                out.append(torch.stack([losses.cpu() for losses in step.rounds(part, rounds, conditioned)]))
+    return torch.cat(out, dim=1)
 
 
 def _kind(example: Example) -> str:

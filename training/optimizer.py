@@ -82,9 +82,12 @@ def build(named: Mapping[str, nn.Parameter], settings: Optimizer) -> torch.optim
     """
     check(settings)
     kind: Any = torch.optim.AdamW
+    more: dict[str, Any] = {}
     if settings.eight_bit:
         kind = importlib.import_module("bitsandbytes.optim").AdamW8bit
-    made: torch.optim.Optimizer = kind(groups(named, settings), betas=settings.betas, eps=settings.epsilon)
+    elif all(parameter.device.type == "cpu" for parameter in named.values()):
+        more["fused"] = True  # one pass over the memory in place of ten, which CPUs wait for
+    made: torch.optim.Optimizer = kind(groups(named, settings), betas=settings.betas, eps=settings.epsilon, **more)
     return made
 
 

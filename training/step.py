@@ -1,6 +1,6 @@
 """One forward pass of training: examples in, loss out. What is trained is a part of it, what is frozen is not."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,21 @@ class TrainingStep(nn.Module):
             when: (B,) timesteps.
             conditioned: see `forward`.
         """
+        return next(self.rounds(examples, [(when, examples)], conditioned))
+
+    def rounds(
+        self,
+        examples: Sequence[Example],
+        rounds: Iterable[tuple[Tensor, Sequence[Example]]],
+        conditioned: ExitStack,
+    ) -> Iterator[Tensor]:
+        """The losses (B,) of examples, round after round, with other timesteps and noise; they are read once for all.
+
+        Args:
+            examples: B of one size.
+            rounds: (B,) timesteps each, and the examples whose noise is taken.
+            conditioned: see `forward`.
+        """
         pipe: Any = self.adapter.pipe
         drawn = draws(self._seed, examples, pipe.unet.device)
         latents = target_latents(pipe, examples, lambda shape: drawn(shape, Purpose.POSTERIOR))
@@ -61,7 +76,9 @@ class TrainingStep(nn.Module):
         conditioned.enter_context(
             self.adapter.generation(self._method.conditions(self.adapter, examples, self._seed), halves=UNGUIDED)
         )
-        return denoising_losses(pipe.unet, self._diffusion, latents, drawn, when, states, added)
+        for when, owners in rounds:
+            noise = draws(self._seed, owners, pipe.unet.device)
+            yield denoising_losses(pipe.unet, self._diffusion, latents, noise, when, states, added)
 
 
 def draws(seed: int, examples: Sequence[Example], device: torch.device) -> Drawn:

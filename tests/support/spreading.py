@@ -1,4 +1,7 @@
-"""What each of two processes does in tests of training with several: `accelerate launch spreading.py WHAT WORK OUT`."""
+"""What each of two processes does in tests of training with several.
+
+accelerate launch spreading.py STRATEGY WORK OUT
+"""
 
 import json
 import sys
@@ -7,7 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from traindata import RECIPES, recipe
+from traindata import CUP, RECIPES, recipe
 
 from schemas.errors import JobStopped, Refused
 from training import checkpoint, loop
@@ -42,8 +45,33 @@ EVERY = (
 """Many references are left out, so that a process may not need all that is trained."""
 
 
+PICTURES = (
+    "steps=4",
+    "batch.micro=2",
+    "checkpoints.every=4",
+    "optimizer.lr=1e-2",
+    "validation.every=2",
+    "validation.samples=2",
+    "validation.steps=2",
+    "validation.guidance_scale=3",
+    "validation.side_px=64",
+)
+
+
 def spread_recipe(work: Path, *more: str) -> Recipe:
     return recipe("mip/sdxl", work / "models", str(work / "samples"), *SETTINGS, *more)
+
+
+def averaged(strategy: str) -> tuple[str, ...]:
+    """ZeRO-3 keeps no average."""
+    return () if strategy == "zero3" else (AVERAGE,)
+
+
+def pictured(work: Path, run: Path) -> None:
+    """A run with three cases to make pictures of."""
+    prompt = {"prompt": "a cup", "references": [{"images": [str(work / "models" / CUP)], "phrase": "cup"}]}
+    prompts = f"validation.prompts={json.dumps([prompt])}"
+    train(recipe("mip/sdxl", work / "models", str(work / "samples"), *PICTURES, prompts), run)
 
 
 def every(work: Path, out: Path) -> None:
@@ -99,8 +127,9 @@ def without_finite_losses(work: Path, run: Path, more: tuple[str, ...]) -> None:
         Diffusion.weights = found  # type: ignore[method-assign]
 
 
-def whole(work: Path, out: Path, *more: str) -> None:
-    """A run, how it goes on, and how it ends when it must."""
+def whole(strategy: str, work: Path, out: Path) -> None:
+    """A run, how it goes on, and how it ends when it must; then every recipe, and pictures while a run goes on."""
+    more = averaged(strategy)
     straight(work, out / "straight", more)
     half = checkpoint.complete(out / "straight")[0].path
     train(spread_recipe(work, *more), out / "again", resume=str(half))
@@ -110,8 +139,10 @@ def whole(work: Path, out: Path, *more: str) -> None:
         train(spread_recipe(work, "batch.samples=3"), out / "uneven")
     except Refused as refused:
         (out / f"refused-{PartialState().process_index}").write_text(str(refused), "utf-8")
+    every(work, out / "every")
+    if strategy == "ddp":
+        pictured(work, out / "pictured")
 
 
 if __name__ == "__main__":
-    what, work, out, *more = sys.argv[1:]
-    {"whole": whole, "every": every}[what](Path(work), Path(out), *more)
+    whole(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

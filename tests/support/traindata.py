@@ -7,14 +7,18 @@ from typing import Any
 import tinypipes as tiny
 from adapting import TINY_QWEN
 from loading import write_samples
+from PIL import Image
 from scenes import scene
+from transformers import CLIPTokenizer
 
 from training.recipes import book
 from training.recipes.recipe import Recipe
-from training.tiny import encoders
+from training.tiny import encoders, tokenizers
 
 PAIRS = {"mip/sdxl": 20, "mip/sdxl_plus": 24, "ip_adapter": 24, "ms_diffusion": 24}
 """Recipes that read references with CLIP, and the width that they read."""
+
+CUP = "cup.png"
 
 RECIPES = (
     "easyref/1-alignment",
@@ -46,14 +50,38 @@ def write_videos(root: Path, units: int = 2, rows: int = 6, held_out: int = 0) -
     return write_samples(root, units + held_out, rows, video, held_out=held_out)
 
 
+WORDS = ("a", "an", "and", "are", "car", "cup", "dog", "in", "is", "of", "on", "photo", "picture", "the", "there")
+"""What samples and prompts of these tests say."""
+
+
+def short_tokenizer(pad_token: str = "<|endoftext|>") -> CLIPTokenizer:
+    """CLIP's, which knows few words by their own numbers and reads others in letters.
+
+    All of the vocabulary takes half a second to read from a file, which a training step of a tiny model does not.
+    """
+    vocab, merges = tokenizers._vocabulary()
+    parts = {word[at:end] for word in WORDS for at in range(len(word)) for end in range(at + 1, len(word) + 1)}
+    pairs: list[Any] = [pair for pair in merges if "".join(pair).removesuffix("</w>") in parts]
+    known = {"".join(pair) for pair in pairs}
+    short = {
+        token: at
+        for token, at in vocab.items()
+        if token in known or token.startswith("<|") or len(token.removesuffix("</w>")) == 1
+    }
+    return CLIPTokenizer(vocab=short, merges=pairs, pad_token=pad_token, model_max_length=77)
+
+
 def write_models(root: Path) -> None:
-    """Tiny models of every kind that recipes name."""
-    tiny.sdxl_pipe().save_pretrained(root / "sdxl")
-    tiny.sd_pipe().save_pretrained(root / "sd")
+    """Tiny models of every kind that recipes name, and a picture for prompts of a validation."""
+    sdxl, sd = tiny.sdxl_pipe(), tiny.sd_pipe()
+    sdxl.tokenizer, sdxl.tokenizer_2, sd.tokenizer = short_tokenizer(), short_tokenizer("!"), short_tokenizer()
+    sdxl.save_pretrained(root / "sdxl")
+    sd.save_pretrained(root / "sd")
     tiny.image_encoder().save_pretrained(root / "clip")
     model = encoders.qwen(TINY_QWEN)
     tiny.randomise(model, 4, 0.3).save_pretrained(root / "qwen")
     tiny.qwen_tokenizer().save_pretrained(root / "qwen")
+    Image.fromarray(tiny.picture(5, 48, 48)).save(root / CUP)
 
 
 def sources(*urls: str, features: Path | str | None = None) -> str:

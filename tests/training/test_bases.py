@@ -1,5 +1,6 @@
 """Tiny bases: the same loop trains them, they resume to the same bits, and what they save loads where it is wanted."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -38,25 +39,35 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_videos(tmp_path_factory.mktemp("data") / "samples", units=1, rows=4)
 
 
+@pytest.fixture(scope="module")
+def trained(url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs of two steps."""
+    root = tmp_path_factory.mktemp("bases")
+    for name in NAMES:
+        train(recipe(name, url, "steps=2"), root / name)
+    return {name: root / name for name in NAMES}
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_all_of_a_base_is_trained_and_resumes_to_the_same_bits(name: str, url: str, tmp_path: Path) -> None:
-    one, run = recipe(name, url, "steps=3"), tmp_path / "run"
-    train(one, run)
-    first, second, last = (saved.path for saved in checkpoint.complete(run))
+def test_all_of_a_base_is_trained_and_resumes_to_the_same_bits(
+    name: str, url: str, trained: dict[str, Path], tmp_path: Path
+) -> None:
+    one, run = recipe(name, url, "steps=2"), Path(shutil.copytree(trained[name], tmp_path / "run"))
+    first, last = (saved.path for saved in checkpoint.complete(run))
     before, after = tensors(first / checkpoint.ADAPTER), tensors(last / checkpoint.ADAPTER)
     still = {key for key in after if torch.equal(before[key], after[key])}
     trained = sum(len(list(part.parameters())) for part in [TASKS[one.method].shapes(one)])
     assert len(still) < 0.1 * trained, sorted(still)  # some biases have no gradient: what they add is normed away
     losses = [line["loss"] for line in journal.read(run)]
-    train(one, run, resume=str(second))
+    train(one, run, resume=str(first))
     assert [line["loss"] for line in journal.read(run)] == losses
     again = tensors(checkpoint.complete(run)[-1].path / checkpoint.ADAPTER)
     assert again.keys() == after.keys()
     assert all(torch.equal(again[key], after[key]) for key in after)
 
 
-def test_what_is_saved_is_what_recipes_of_adapters_name(url: str, tmp_path: Path) -> None:
-    saved = {name: train(recipe(name, url, "steps=1"), tmp_path / name) for name in NAMES}
+def test_what_is_saved_is_what_recipes_of_adapters_name(url: str, trained: dict[str, Path], tmp_path: Path) -> None:
+    saved = {name: run / checkpoint.ADAPTER for name, run in trained.items()}
     for name, models in {
         "ip_adapter": {"base": "sdxl", "image_encoder": "clip"},
         "ezigen": {"base": "sd"},
@@ -77,8 +88,8 @@ def test_a_base_is_told_of_no_other_model(setting: str, url: str, tmp_path: Path
         train(recipe("clip", url, setting), tmp_path / "run")
 
 
-def test_a_base_goes_on_from_its_own_kind_alone(url: str, tmp_path: Path) -> None:
-    clip = train(recipe("clip", url, "steps=1"), tmp_path / "clip")
+def test_a_base_goes_on_from_its_own_kind_alone(url: str, trained: dict[str, Path], tmp_path: Path) -> None:
+    clip = trained["clip"] / checkpoint.ADAPTER
     with pytest.raises(Refused, match="has no model_index"):
         train(recipe("sd", url, f"models.start={clip}"), tmp_path / "sd")
     with pytest.raises(Refused, match="other sizes than the recipe's"):

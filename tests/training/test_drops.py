@@ -11,7 +11,7 @@ import pytest
 import tinypipes as tiny
 import torch
 from torch import Tensor
-from traindata import recipe, write_models, write_videos
+from traindata import recipe
 
 from inference.adapters.calls import GUIDED, UNGUIDED
 from inference.adapters.easyref import BLACK_SIDE
@@ -96,12 +96,8 @@ class Bench:
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    if not hasattr(request.module, "shared"):
-        folder = tmp_path_factory.mktemp("shared")
-        write_models(folder)
-        request.module.shared = folder, write_videos(folder / "samples")
-    return Bench(request.param, *request.module.shared)
+def bench(request: pytest.FixtureRequest, models: Path, url: str) -> Bench:
+    return Bench(request.param, models, url)
 
 
 def test_each_row_is_what_inference_has_without_what_it_lacks(bench: Bench) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from traindata import recipe, write_models, write_videos
+from traindata import recipe
 
 from training import flops, optimizer
 from training.data.loader import Loader
@@ -14,14 +14,11 @@ from training.methods.known import METHODS
 
 
 @pytest.fixture(scope="module")
-def counted(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, tuple[int, int, int]]:
+def counted(models: Path, url: str) -> dict[bool, tuple[int, int, int]]:
     """By whether activations are kept: our count, torch's, and our count of a micro-batch twice as large."""
-    folder: Path = tmp_path_factory.mktemp("flops")
-    write_models(folder)
-    url = write_videos(folder / "samples")
     found = {}
     for again in (False, True):
-        one = recipe("ip_adapter", folder, url, f"gradient_checkpointing={str(again).lower()}")
+        one = recipe("ip_adapter", models, url, f"gradient_checkpointing={str(again).lower()}")
         method = METHODS[one.method]
         with Loader(one.data.sources, one.view, one.loading) as loader:
             examples = next(loader).examples

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from traindata import recipe, write_models, write_videos
+from traindata import recipe, write_videos
 
 from inference.adapters.reference import Reference
 from schemas.errors import Refused
@@ -50,10 +50,11 @@ def test_references_come_from_other_subjects_of_the_same_kind_of_sample() -> Non
         shuffled(given[:3])
 
 
-def test_equal_references_have_equal_losses_and_others_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_models(tmp_path)
+def test_equal_references_have_equal_losses_and_others_differ(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = write_videos(tmp_path / "samples", units=1, rows=4)
-    one = recipe("ip_adapter", tmp_path, url, "steps=1", "optimizer.lr=1e-2")
+    one = recipe("ip_adapter", models, url, "steps=1", "optimizer.lr=1e-2")
     adapter = str(train(one, tmp_path / "run"))
     with pytest.raises(Refused, match="no samples of split 'validation'"):
         compare(one, adapter)
@@ -68,10 +69,11 @@ def test_equal_references_have_equal_losses_and_others_differ(tmp_path: Path, mo
     assert same.right == found.right
 
 
-def test_datasets_that_use_the_same_ids_are_all_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_models(tmp_path)
+def test_datasets_that_use_the_same_ids_are_all_looked_at(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, other = (write_videos(tmp_path / name, units=1, rows=3) for name in ("one", "other"))
-    asked = recipe("ip_adapter", tmp_path, one)
+    asked = recipe("ip_adapter", models, one)
     both = tuple(replace(asked.data.sources[0], url=url) for url in (one, other))
     monkeypatch.setattr(heldout, "SPLIT", "train")
     found = held_out(replace(asked, data=replace(asked.data, sources=both)), 5)

@@ -1,4 +1,4 @@
-"""Training: every recipe moves what it should, resumes to the same bits, stops when asked, and loads for inference."""
+"""Training: a run resumes to the same bits, stops when asked, and loads for inference; what does not fit is refused."""
 
 import os
 import signal
@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from traindata import RECIPES, recipe, write_models, write_videos
+from traindata import recipe
 
-from inference import tensorfile
-from inference.adapters import kinds, weights
+from inference.adapters import weights
 from inference.adapters.reference import Reference
 from inference.pipeline import ReferencePipeline
 from schemas.errors import JobStopped, Refused
-from training import checkpoint, journal, optimizer
+from training import checkpoint, journal
 from training.loop import train
 from training.methods import method
 from training.objective import Diffusion
@@ -36,43 +35,8 @@ RICH = (
 """All that has a state, or could have."""
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    write_models(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_videos(tmp_path_factory.mktemp("data") / "samples")
-
-
 def tensors(adapter: Path) -> dict[str, torch.Tensor]:
     return weights.read_folder(adapter)
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_what_is_tuned_changes_and_nothing_else_does(name: str, models: Path, url: str, tmp_path: Path) -> None:
-    one = recipe(name, models, url, "steps=2", "checkpoints.every=1", "checkpoints.keep_last=5", "optimizer.lr=1e-3")
-    trained = train(one, tmp_path / "run")
-    adapter = kinds.from_pretrained(trained)  # with no conversion
-    assert adapter.kind == one.method
-    tuned = set(optimizer.tune(adapter, one.tuned))
-    first, last = (tensors(saved.path / checkpoint.ADAPTER) for saved in checkpoint.complete(tmp_path / "run"))
-    moved = {key for key in last if not torch.equal(first[key], last[key])}
-    assert moved - tuned == set()
-    assert tuned - moved == set()
-    assert {path.name for path in trained.glob("*.safetensors")} == {weights.WEIGHTS_FILE}  # one file to give away
-    saved = checkpoint.complete(tmp_path / "run")[-1].path / checkpoint.ADAPTER
-    assert (
-        set(tensorfile.read_safetensors(saved / weights.WEIGHTS_FILE)) == tuned
-    )  # and checkpoints cost what is trained
-    assert kinds.from_pretrained(saved).kind == one.method
-    lines = journal.read(tmp_path / "run")
-    assert [line["step"] for line in lines] == [2]
-    assert 0 < lines[0]["loss"] < 4
-    assert lines[0]["gradient_norm"] > 0
 
 
 @pytest.fixture(scope="module")
@@ -115,11 +79,11 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_to_the_same_bits(
     assert list(run.rglob("events.out.tfevents.*"))
 
 
-@pytest.mark.parametrize("more", [("batch.micro=4", "gradient_checkpointing=true"), ("channels_last=true",)])
 def test_how_a_batch_is_cut_what_is_kept_and_how_it_lies_does_not_matter(
-    more: tuple[str, ...], models: Path, url: str, straight: Path, tmp_path: Path
+    models: Path, url: str, straight: Path, tmp_path: Path
 ) -> None:
-    train(recipe("mip/sdxl", models, url, *RICH, *more, "trackers=[]"), tmp_path / "run")
+    more = ("batch.micro=4", "gradient_checkpointing=true", "channels_last=true", "trackers=[]")
+    train(recipe("mip/sdxl", models, url, *RICH, *more), tmp_path / "run")
     assert losses(tmp_path / "run") == pytest.approx(losses(straight), rel=1e-5)
     one, other = (tensors(folder / checkpoint.ADAPTER) for folder in (tmp_path / "run", straight))
     for key in one:

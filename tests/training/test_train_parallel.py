@@ -7,22 +7,27 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from places import ROOT, SUPPORT
-from spreading import AVERAGE, every, spread_recipe, straight
-from traindata import RECIPES, settings, write_models, write_videos
+from spreading import AVERAGE, averaged, every, pictured, spread_recipe, straight
+from traindata import RECIPES, settings, write_videos
 
 from inference import tensorfile
 from inference.adapters import weights
 from schemas.errors import Refused
-from training import checkpoint, journal
+from schemas.pictures import decode
+from training import checkpoint, journal, validation
 from training.launch import config_file, names
 from training.loop import train
 from training.preflight import Outlook
 from training.zero import settings as zero_settings
+
+processes = pytest.mark.processes
 
 ADAPTER = f"{checkpoint.ADAPTER}/{weights.WEIGHTS_FILE}"
 LONGEST_S = 600
@@ -41,11 +46,11 @@ def free_port() -> str:
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def work(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models, samples and a run of one process."""
     folder = tmp_path_factory.mktemp("work")
-    write_models(folder / "models")
-    write_videos(folder / "samples")
+    (folder / "models").symlink_to(models)
+    write_videos(folder / "samples", held_out=1)
     straight(folder, folder / "alone", (AVERAGE,))
     return folder
 
@@ -65,19 +70,29 @@ def apart(run: Path, other: Path, file: str = ADAPTER) -> float:
     return max(float((one[key] - two[key]).norm() / two[key].norm().clamp(min=1e-12)) for key in one)
 
 
-def launch(strategy: str, what: str, work: Path, out: Path, *more: str) -> None:
-    """Run a function of `spreading` in two processes to its end."""
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """What two processes have done; see `spreading.whole`."""
+
+    strategy: str
+    out: Path
+
+
+@pytest.fixture(scope="module", params=["ddp", "zero2", "zero3"])
+def launched(request: pytest.FixtureRequest, work: Path, tmp_path_factory: pytest.TempPathFactory) -> Launched:
+    """Launched once for each strategy: libraries take longer to import than all that is done."""
+    strategy, out = request.param, tmp_path_factory.mktemp("launched")
     starter = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config_file(f"{strategy}-cpu-x2")]
-    command = [*starter, "--main_process_port", free_port(), SUPPORT / "spreading.py", what, work, out, *more]
+    command = [*starter, "--main_process_port", free_port(), SUPPORT / "spreading.py", strategy, work, out]
     done = subprocess.run(command, env=environment(), timeout=LONGEST_S, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
+    return Launched(strategy, out)
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "zero2", "zero3"])
-def test_two_processes_train_and_go_on_as_one_does(strategy: str, work: Path, tmp_path: Path) -> None:
-    average = () if strategy == "zero3" else (AVERAGE,)
-    launch(strategy, "whole", work, tmp_path, *average)
-    alone, two = work / "alone", tmp_path / "straight"
+@processes
+def test_two_processes_train_and_go_on_as_one_does(launched: Launched, work: Path, tmp_path: Path) -> None:
+    average = averaged(launched.strategy)
+    alone, two = work / "alone", launched.out / "straight"
 
     shares = [json.loads((two / f"seen-{rank}.json").read_text("utf-8")) for rank in (0, 1)]
     assert len(shares[0]) == len(shares[1]) == 8
@@ -85,7 +100,7 @@ def test_two_processes_train_and_go_on_as_one_does(strategy: str, work: Path, tm
     assert [saved.step for saved in checkpoint.complete(two)] == [2, 4]
     assert checkpoint.complete(two)[-1].state() == checkpoint.complete(alone)[-1].state()
     assert min(lines(alone, "gradient_norm")) > 0.02  # all are clipped
-    for run in (two, tmp_path / "of-one"):
+    for run in (two, launched.out / "of-one"):
         since = -len(lines(run, "loss"))
         for what in ("loss", "gradient_norm", "lr"):
             assert lines(run, what) == pytest.approx(lines(alone, what)[since:], rel=1e-5)
@@ -94,19 +109,19 @@ def test_two_processes_train_and_go_on_as_one_does(strategy: str, work: Path, tm
         assert apart(run, alone, checkpoint.OPTIMIZER) < 1e-3
         if average:
             assert apart(run, alone, checkpoint.AVERAGE) < 1e-5
-    exported = [tensorfile.read_safetensors(run / ADAPTER) for run in (two, tmp_path / "again")]
+    exported = [tensorfile.read_safetensors(run / ADAPTER) for run in (two, launched.out / "again")]
     assert all(torch.equal(exported[0][key], exported[1][key]) for key in exported[0])
     for file in (ADAPTER, checkpoint.OPTIMIZER, *([checkpoint.AVERAGE] if average else [])):
-        assert apart(tmp_path / "again", two, file) == 0, file
+        assert apart(launched.out / "again", two, file) == 0, file
 
     train(spread_recipe(work, *average), tmp_path / "one-of-two", resume=str(checkpoint.complete(two)[0].path))
     assert apart(tmp_path / "one-of-two", alone) < 1e-5
 
-    assert lines(tmp_path / "bad", "bad_in_a_row") == [0, 1, 2]
+    assert lines(launched.out / "bad", "bad_in_a_row") == [0, 1, 2]
     for rank in (0, 1):
-        assert "2 steps in a row" in (tmp_path / "bad" / f"stopped-{rank}").read_text("utf-8")
-        assert "not shared evenly by 2 processes" in (tmp_path / f"refused-{rank}").read_text("utf-8")
-    bad = tensorfile.read_safetensors(checkpoint.complete(tmp_path / "bad")[-1].path / ADAPTER)
+        assert "2 steps in a row" in (launched.out / "bad" / f"stopped-{rank}").read_text("utf-8")
+        assert "not shared evenly by 2 processes" in (launched.out / f"refused-{rank}").read_text("utf-8")
+    bad = tensorfile.read_safetensors(checkpoint.complete(launched.out / "bad")[-1].path / ADAPTER)
     assert all(tensor.isfinite().all() for tensor in bad.values())
 
 
@@ -117,16 +132,30 @@ def every_alone(work: Path) -> Path:
     return work / "every"
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "zero2", "zero3"])
-def test_every_recipe_trains_in_two_processes_as_in_one(
-    strategy: str, work: Path, every_alone: Path, tmp_path: Path
-) -> None:
-    launch(strategy, "every", work, tmp_path)
+@processes
+def test_every_recipe_trains_in_two_processes_as_in_one(launched: Launched, every_alone: Path) -> None:
+    two = launched.out / "every"
     for name in RECIPES:
         for what in ("loss", "gradient_norm"):
-            assert lines(tmp_path / name, what) == pytest.approx(lines(every_alone / name, what), rel=1e-5), name
+            assert lines(two / name, what) == pytest.approx(lines(every_alone / name, what), rel=1e-5), name
         # what began at 0, as a half of a LoRA, is as large as the steps that AdamW makes of rounding
-        assert apart(tmp_path / name, every_alone / name) < 1e-3, name
+        assert apart(two / name, every_alone / name) < 1e-3, name
+
+
+@processes
+@pytest.mark.parametrize("launched", ["ddp"], indirect=True)
+def test_two_processes_share_the_cases_of_a_validation(launched: Launched, work: Path, tmp_path: Path) -> None:
+    pictured(work, tmp_path / "alone")
+    ours, theirs = made(launched.out / "pictured"), made(tmp_path / "alone")
+    assert list(ours) == list(theirs) == [0, 2, 4]
+    for one, other in zip(ours[0], theirs[0], strict=True):  # the weights are the same yet
+        # the last bit of a product depends on the process: on its threads and where in memory its factors lie
+        assert np.abs(decode(one).astype(int) - decode(other)).max() <= 2
+    assert [len(many) for many in ours.values()] == [3, 3, 3]
+
+
+def made(run: Path) -> dict[int, list[bytes]]:
+    return {step: [file.read_bytes() for file in sorted(folder.iterdir())] for step, folder in validation.steps(run)}
 
 
 def pair(work: Path, run: Path, *more: str) -> list[subprocess.Popen[bytes]]:
@@ -146,6 +175,7 @@ def pair(work: Path, run: Path, *more: str) -> list[subprocess.Popen[bytes]]:
     return both
 
 
+@processes
 def test_a_signal_to_one_of_two_processes_saves_and_ends_both(work: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     both = pair(work, run)
@@ -157,6 +187,7 @@ def test_a_signal_to_one_of_two_processes_saves_and_ends_both(work: Path, tmp_pa
     assert checkpoint.complete(run)[-1].step == lines(run, "step")[-1]
 
 
+@processes
 def test_one_process_that_dies_ends_the_other(work: Path, tmp_path: Path) -> None:
     both = pair(work, tmp_path / "run")
     both[1].kill()

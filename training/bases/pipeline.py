@@ -12,7 +12,7 @@ from torch.nn import functional
 from inference.loading import load_base
 from training.bases.base import Base
 from training.data.draws import Purpose
-from training.latents import text_states
+from training.latents import latents_of, text_states
 from training.objective import Diffusion
 from training.recipes.recipe import Recipe
 from training.step import denoising_losses, drawn_timesteps, draws, pixels_of, text_conditions
@@ -21,6 +21,8 @@ from training.views.example import Example
 
 _PARTS = ("vae", "unet", "text_encoder", "text_encoder_2")
 _SPREAD = 0.1
+_TAUGHT = 4
+"""One of so many pictures teaches the VAE, whose few weights need no more of them."""
 _DEVIATION = 0.05
 """Of the posterior around its mean: small, but so that the decoder forgives errors of that size."""
 
@@ -82,10 +84,12 @@ class PipelineStep(nn.Module):
         device = pipe.unet.device
         drawn = draws(self._seed, examples, device)
         pixels = pixels_of(examples).to(device)
-        posterior = pipe.vae.encode(pixels).latent_dist
-        sample = posterior.mean + posterior.std * drawn(posterior.mean.shape[1:], Purpose.POSTERIOR)
-        copying = functional.l1_loss(pipe.vae.decode(sample, return_dict=False)[0], pixels)
-        latents = sample.detach() * pipe.vae.config.scaling_factor
+        taught = pixels[: -(-len(pixels) // _TAUGHT)]
+        latents = latents_of(pipe, pixels, lambda shape: drawn(shape, Purpose.POSTERIOR))
+        posterior = pipe.vae.encode(taught).latent_dist
+        noise = drawn(posterior.mean.shape[1:], Purpose.POSTERIOR)[: len(taught)]
+        copies = pipe.vae.decode(posterior.mean + posterior.std * noise, return_dict=False)[0]
+        copying = functional.l1_loss(copies, taught)
         when = drawn_timesteps(self._diffusion, self._seed, examples)
         states, added = text_conditions(pipe, examples, lambda pipe, texts, _: text_states(pipe, texts))
         denoising = denoising_losses(pipe.unet, self._diffusion, latents, drawn, when, states, added).mean()

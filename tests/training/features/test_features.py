@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from traindata import recipe, settings, sources, write_models, write_videos
+from traindata import recipe, settings, sources, write_videos
 
 import refloom
 from inference.adapters.vision import ClipVision
@@ -43,13 +43,6 @@ DRAWS = {
     "easyref/3-multi": ("data.aspects=false", "view.random_crop=true"),
 }
 """Of each recipe that keeps something else, what makes its variants differ and drops conditions."""
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    write_models(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +97,9 @@ def rms(values: np.ndarray) -> float:
 
 @pytest.fixture(scope="module")
 def kept(models: Path, url: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Features for mip/sdxl by the command, on two workers."""
+    """Features for mip/sdxl by the command."""
     out = str(tmp_path_factory.mktemp("kept") / "features")
-    assert refloom.main(["cache", *_arguments(models, url, out), "--workers", "2"]) == 0
+    assert refloom.main(["cache", *_arguments(models, url, out), "--workers", "0"]) == 0
     return out
 
 
@@ -136,13 +129,19 @@ def test_a_run_with_features_loads_no_encoder_and_decodes_nothing(
     assert len(journal.read(tmp_path / "run")) == 3
 
 
-def test_features_are_the_same_bytes_for_any_workers_and_are_made_once(
-    models: Path, url: str, kept: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.processes
+def test_features_are_the_same_bytes_for_any_workers(
+    models: Path, url: str, kept: str, tmp_path: Path, ray_session: None
 ) -> None:
     again = str(tmp_path / "again")
-    assert refloom.main(["cache", *_arguments(models, url, again), "--workers", "0"]) == 0
-    assert "6 samples in, 6 kept, 0 rejected, 0 failed" in capsys.readouterr().out
+    assert refloom.main(["cache", *_arguments(models, url, again), "--workers", "2"]) == 0
     assert files(again) == files(kept)
+
+
+def test_features_are_made_once(
+    models: Path, url: str, kept: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = str(_copy(kept, tmp_path / "again"))
     # a unit that is lost is made again, the other is not touched
     lost = sorted(Path(again, "manifests/features").iterdir())[0]
     lost.unlink()
@@ -150,6 +149,7 @@ def test_features_are_the_same_bytes_for_any_workers_and_are_made_once(
     assert "1 units to make, of 3 samples, 1 are there" in capsys.readouterr().out
     times = {path: Path(again, path).stat().st_mtime_ns for path in files(again)}
     assert refloom.main(["cache", *_arguments(models, url, again), "--workers", "0"]) == 0
+    assert "6 samples in, 6 kept, 0 rejected, 0 failed" in capsys.readouterr().out
     assert files(again) == files(kept)
     touched = {path for path, time in times.items() if Path(again, path).stat().st_mtime_ns != time}
     assert {path for path in touched if path.startswith("tensors")} == {
