@@ -176,6 +176,7 @@ def test_the_books_balance_and_the_manifests_name_models_and_revisions(dataset: 
 # -- the same bytes --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_of_ray_write_the_same_bytes(
     ray_session: None, raw: Path, curated: Path, models: Path, config: Curation, tmp_path: Path, workers: int
@@ -296,6 +297,7 @@ def test_what_a_model_cannot_do_costs_itself(
     assert "nobody foresaw this" in next((out / "runs").rglob("*.error-0.txt")).read_text()
 
 
+@pytest.mark.processes
 def test_a_model_that_crashes_on_one_crop_costs_its_picture_and_no_other(
     ray_session: None, masked: Path, curated: Path, weights: Path, config: Curation, monkeypatch: pytest.MonkeyPatch
 ):

@@ -257,6 +257,7 @@ def test_the_grain_changes_no_byte(planted, fine, tmp_path, grain):
     assert rows_of(staged(planted, tmp_path, grain)) == rows_of(fine)
 
 
+@pytest.mark.processes
 def test_workers_change_no_byte(ray_session, planted, tmp_path):
     """Of the two stages that search, in the hands of two real workers."""
     grain = replace(FINE, part_rows=60, chunk_gflop=1e-3, batch_pairs=60)

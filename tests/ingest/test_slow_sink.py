@@ -74,6 +74,7 @@ BOUND = 4 * ROW_GROUP + 2 * PART
 encoded form, and one part of an upload and its copy. It does not grow with the unit."""
 
 
+@pytest.mark.processes
 def test_the_memory_of_a_worker_does_not_grow_when_the_sink_is_slow(tmp_path):
     picture = noise_jpeg(4 << 20)
     peaks = {}
