@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from helpers import sa1b_members, write_tar
 
 SLOW = """
