@@ -184,6 +184,11 @@ class Adapter(nn.Module, ABC):
         """
         return self._attached_site().pipe
 
+    @property
+    def attached(self) -> bool:
+        """Whether it is on a pipeline."""
+        return self._site is not None
+
     def attach(self, pipe: Any) -> Self:
         """Put the adapter on a pipeline, or on a UNet alone. Nothing moves between devices.
 
