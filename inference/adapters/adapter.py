@@ -193,7 +193,8 @@ class Adapter(nn.Module, ABC):
             )
         self.install(unet)
         # where the UNet is compiled from now on the hook breaks the graph, instead of being compiled for every step
-        hook = unet.register_forward_pre_hook(torch.compiler.disable(self._before), with_kwargs=True)
+        before = torch.compiler.disable(self._before)  # type: ignore[no-untyped-call]
+        hook = unet.register_forward_pre_hook(before, with_kwargs=True)
         self._site = Site(pipe, unet, hook)
         return self
 

@@ -73,7 +73,7 @@ class CrossAttention:
     """
 
     def __init__(self, stock: Any = None) -> None:
-        self.stock = AttnProcessor2_0() if stock is None else stock
+        self.stock: Any = AttnProcessor2_0() if stock is None else stock  # type: ignore[no-untyped-call]
         self.slots: list[Slot] = []
 
     def __call__(
@@ -274,8 +274,8 @@ def take_out(attn: Any, slot: Slot) -> None:
 
 def forget(unet: Any) -> None:
     """Take processors without slots out of what `unfuse_qkv_projections` would put back."""
-    kept = getattr(unet, "original_attn_processors", None)
-    for name, processor in (kept or {}).items():
+    kept: dict[str, Any] = getattr(unet, "original_attn_processors", None) or {}
+    for name, processor in kept.items():
         if isinstance(processor, CrossAttention) and not processor.slots:
             kept[name] = processor.stock
 

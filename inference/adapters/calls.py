@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -151,13 +152,13 @@ def running_pipeline(unet: Any) -> Any:
     the callers are looked through for one.
     """
     core = bare(unet)
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name == "__call__" and frame.f_code.co_varnames[:1] == ("self",):
             caller = frame.f_locals["self"]
             if isinstance(caller, DiffusionPipeline) and bare(getattr(caller, "unet", None)) is core:
                 return caller
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return None
 
 
