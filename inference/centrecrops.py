@@ -8,6 +8,10 @@ from inference.models.crops import middle
 
 Pixels = npt.NDArray[np.uint8]
 
+_THIN = 64
+"""Pictures that are longer are cut before they are resized: whole, a strip of 20,000 x 1 would take gigabytes. Up to
+here the pixels are torchvision's, which decide when EZIGen stops."""
+
 
 def centre_crop(picture: Pixels, short: int, side: int, *, rounded: bool = False) -> Pixels:
     """The middle of a picture whose short side is resized first, bicubic on 8 bits with antialiasing.
@@ -22,7 +26,7 @@ def centre_crop(picture: Pixels, short: int, side: int, *, rounded: bool = False
     Returns:
         (side, side, 3) uint8.
     """
-    picture = middle(picture)  # whole, a strip of 20,000 x 1 would take gigabytes
+    picture = middle(picture, _THIN)
     height, width = picture.shape[:2]
     scaled = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
     image = Image.fromarray(np.ascontiguousarray(picture))

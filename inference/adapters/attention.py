@@ -274,7 +274,7 @@ def take_out(attn: Any, slot: Slot) -> None:
 
 def forget(unet: Any) -> None:
     """Take processors without slots out of what `unfuse_qkv_projections` would put back."""
-    kept = getattr(unet, "original_attn_processors", None) or {}
+    kept: dict[str, Any] = getattr(unet, "original_attn_processors", None) or {}
     for name, processor in kept.items():
         if isinstance(processor, CrossAttention) and not processor.slots:
             kept[name] = processor.stock

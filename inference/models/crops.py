@@ -15,7 +15,7 @@ _LARGE_PX = 8192
 """Side from which a padded square is not made before it is shrunk."""
 
 
-def middle(pixels: Pixels) -> Pixels:
+def middle(pixels: Pixels, thin: int = _THIN) -> Pixels:
     """The part of a thin picture that a square around its middle can be cut out of; any other picture is itself.
 
     What brings the short side to N pixels and cuts out the middle needs memory for the long side, which for a picture
@@ -23,12 +23,13 @@ def middle(pixels: Pixels) -> Pixels:
 
     Args:
         pixels: (H, W, 3).
+        thin: longer over shorter side up to which a picture is itself.
 
     Returns:
-        A view whose longer side is at most 17 times the shorter one.
+        A view whose longer side is at most `thin` + 1 times the shorter one.
     """
     height, width = pixels.shape[:2]
-    most = _THIN * min(height, width)
+    most = thin * min(height, width)
     top, left = max(0, height - most) // 2, max(0, width - most) // 2
     return pixels[top : height - top, left : width - left]
 

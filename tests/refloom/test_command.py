@@ -68,7 +68,7 @@ evaluate           --benchmark --data --out --limit --metrics --dry-run --clip -
                    --address --item-timeout
 cache              <dataset> --recipe --set --variants --out --split --device --batch --replace --dry-run --workers \
                    --address --item-timeout
-heldout            <adapter> --config --set --samples
+heldout            <adapter> --config --set --device --samples
 train              --config --out --set --resume --print-config --preview
 sample-data        <out> --images --videos --seed
 demo               <out> --images --videos --seed --method --workers --address --item-timeout

@@ -143,7 +143,7 @@ def test_adapter_and_pipeline_are_as_before_even_if_a_picture_cannot_be_made() -
 
 WRONG = {
     "validation.every=1": "nothing to make pictures of",
-    "validation.samples=0 validation.every=0": "1 or more",
+    "validation.samples=0 validation.every=0": "validation.every is a whole number from 1",
     "validation.every=1 validation.samples=3 data.sources=TRAIN": "no samples of split 'validation'",
     "validation.every=1 validation.prompts=[{prompt: x, references: [{images: [nowhere.jpg]}]}]": "nowhere.jpg",
     "validation.every=1 validation.prompts=[{prompt: x, references: []}]": "has no references",
