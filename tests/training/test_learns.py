@@ -20,7 +20,7 @@ from training.recipes import book
 from training.recipes.recipe import Objective
 from training.step import pixels_of, text_conditions
 
-pytestmark = pytest.mark.learning
+pytestmark = [pytest.mark.learning, pytest.mark.timeout(1800)]  # each test waits for what it needs
 
 CLIP = {"base": "sdxl", "image_encoder": "clip"}
 LESSONS = {
