@@ -94,7 +94,5 @@ def test_a_large_square_is_shrunk_before_it_is_padded_and_looks_the_same():
 
 def test_a_picture_that_is_too_thin_to_be_edited_is_refused():
     assert working_size((40, 56), None, None, 512, 8) == (512, 720)
-    with pytest.raises(
-        Refused, match=r"the picture is 20000x1, thinner than 1 : 4, .*: cut out the part around the mask"
-    ):
+    with pytest.raises(Refused, match=r"the picture is 20000x1, thinner than 1 : 4, .*: cut out the part"):
         working_size((1, 20000), None, None, 512, 8)

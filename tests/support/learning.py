@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from helpers import HERE, ingest
 from traindata import sources
+from transformers import CLIPTokenizer
 
 from curation.config import Compose, Curation, Models, Split
 from curation.job import curate
@@ -22,8 +23,8 @@ from ingest.sampledata.identities import Identities
 from ingest.sources.coco import Coco
 from ingest.sources.ytvis import YouTubeVis
 from schemas.storage import Folder
+from training import loop
 from training.heldout import Comparison, compare
-from training.loop import train
 from training.recipes import book
 
 PROCESSES = 2
@@ -33,6 +34,9 @@ is worth little for others."""
 
 CONFIG = Curation(models=Models(face="none", image_embedding="none"), compose=Compose(max_side_px=160))
 """Pictures are trained on at 64 px, so large ones would only take longer to decode; videos are groups enough."""
+
+QUIET = ("log_every=1000", "checkpoints.every=1000")
+"""A run's page is for eyes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,7 @@ class School:
     def __init__(self, root: Path, lessons: Mapping[str, Lesson], asked: Iterable[str]) -> None:
         self._root, self._lessons = root, lessons
         spawning = multiprocessing.get_context("spawn")  # forked, the threads of this process would be missing
-        self._processes = ProcessPoolExecutor(PROCESSES, spawning, initializer=torch.set_num_threads, initargs=(1,))
+        self._processes = ProcessPoolExecutor(PROCESSES, spawning, initializer=_prepare)
         self._waiting = ThreadPoolExecutor(64)  # each thread waits for what its task needs, and holds no process
         self._futures: dict[str, Future[Any]] = {}
         self.seen = [
@@ -128,9 +132,24 @@ class School:
         return self._futures[name]
 
 
+def _prepare() -> None:
+    """A process has one thread, counts no operations and reads each vocabulary once; what is learned is the same."""
+    torch.set_num_threads(1)
+    loop.flops.of_micro_batch = lambda *_: 0
+    read: Any = CLIPTokenizer.from_pretrained
+    known: dict[str, Any] = {}
+
+    def once(folder: Any, *given: Any, **named: Any) -> Any:
+        if str(folder) not in known:
+            known[str(folder)] = read(folder, *given, **named)
+        return known[str(folder)]
+
+    CLIPTokenizer.from_pretrained = once  # type: ignore[method-assign]
+
+
 def learn(recipe: str, run: Path, urls: Sequence[str], *settings: str) -> Path:
     """Train a recipe; returns the folder of what was trained."""
-    return train(book.load(recipe, [sources(*urls), *settings]), run)
+    return loop.train(book.load(recipe, [sources(*urls), *QUIET, *settings]), run)
 
 
 def look(recipe: str, adapter: Path, urls: Sequence[str], *settings: str) -> Comparison:

@@ -5,6 +5,8 @@ accelerate launch spreading.py STRATEGY WORK OUT
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +78,20 @@ def pictured(work: Path, run: Path) -> None:
 
 def every(work: Path, out: Path) -> None:
     """A few steps of every recipe."""
-    for name in RECIPES:
-        train(recipe(name, work / "models", str(work / "samples"), *EVERY), out / name)
+    with uncounted():
+        for name in RECIPES:
+            train(recipe(name, work / "models", str(work / "samples"), *EVERY), out / name)
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """Without counting operations, which takes a pass more and sees the first examples once more."""
+    counted = loop.flops.of_micro_batch
+    loop.flops.of_micro_batch = lambda *_: 0
+    try:
+        yield
+    finally:
+        loop.flops.of_micro_batch = counted
 
 
 class Seen:
@@ -85,7 +99,7 @@ class Seen:
 
     def __init__(self) -> None:
         self.examples: list[list[Any]] = []
-        self._forward, self._counted = TrainingStep.forward, loop.flops.of_micro_batch
+        self._forward = TrainingStep.forward
 
     def __enter__(self) -> "Seen":
         def forward(step: TrainingStep, examples: Any, conditioned: Any) -> torch.Tensor:
@@ -93,17 +107,15 @@ class Seen:
             return self._forward(step, examples, conditioned)
 
         TrainingStep.forward = forward  # type: ignore[method-assign]
-        loop.flops.of_micro_batch = lambda *_: 0  # which would see the first examples once more
         return self
 
     def __exit__(self, *_: object) -> None:
         TrainingStep.forward = self._forward  # type: ignore[method-assign]
-        loop.flops.of_micro_batch = self._counted
 
 
 def straight(work: Path, run: Path, more: tuple[str, ...]) -> None:
     """Four steps, and what they saw."""
-    with Seen() as seen:
+    with uncounted(), Seen() as seen:
         train(spread_recipe(work, *more), run)
     file = run / f"seen-{PartialState().process_index}.json"
     file.write_text(json.dumps(seen.examples), "utf-8")

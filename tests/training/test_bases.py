@@ -1,6 +1,8 @@
 """Tiny bases: the same loop trains them, they resume to the same bits, and what they save loads where it is wanted."""
 
 import shutil
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from schemas.errors import Refused
 from training import checkpoint, journal
 from training.bases.clip import contrast
 from training.bases.pipeline import spread
+from training.data.loader import Loader
 from training.loop import train
 from training.methods.known import TASKS
 from training.recipes import book
@@ -94,6 +97,24 @@ def test_a_base_goes_on_from_its_own_kind_alone(url: str, trained: dict[str, Pat
         train(recipe("sd", url, f"models.start={clip}"), tmp_path / "sd")
     with pytest.raises(Refused, match="other sizes than the recipe's"):
         train(recipe("clip", url, f"models.start={clip}", "adapter.projection=32"), tmp_path / "other")
+
+
+def test_one_of_four_pictures_teaches_the_vae_and_all_teach_the_unet(url: str) -> None:
+    one = recipe("sdxl", url)
+    with Loader(one.data.sources, one.view, one.loading) as loader:
+        examples = next(loader).examples
+    base = TASKS[one.method]
+    with base.ready(one, torch.device("cpu")) as trained:
+        step, found = base.step(trained, one), []
+        for shown in (examples[-1], examples[0]):  # in place of one that does not teach the VAE
+            trained.zero_grad()
+            with ExitStack() as conditioned:
+                step([*examples[:3], replace(shown, position=3)], conditioned).backward()
+            found.append([part.conv_in.weight.grad.clone() for part in (trained.vae.encoder, trained.unet)])
+    (vae, unet), (other_vae, other_unet) = found
+    assert vae.abs().max() > 0
+    torch.testing.assert_close(vae, other_vae)
+    assert not torch.allclose(unet, other_unet, rtol=1e-3)
 
 
 def test_partners_are_found_by_their_direction() -> None:

@@ -1,11 +1,15 @@
 """The held-out comparison: what is shuffled, what stays, and that equal references give equal losses."""
 
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from traindata import recipe, write_videos
 
 from inference.adapters.reference import Reference
@@ -13,6 +17,8 @@ from schemas.errors import Refused
 from training import heldout
 from training.heldout import compare, held_out, shuffled
 from training.loop import train
+from training.methods.known import METHODS
+from training.methods.method import Method
 from training.recipes import book
 from training.views.example import Drops, Example, SizeCondition
 
@@ -67,6 +73,29 @@ def test_equal_references_have_equal_losses_and_others_differ(
     same = compare(one, adapter, timesteps=(500, 900))
     assert (same.difference, same.error) == (0, 0)
     assert same.right == found.right
+
+
+def test_samples_are_read_once_for_all_timesteps(models: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = recipe("ip_adapter", models, url)
+    method = METHODS[one.method]
+    conditions, read = type(method).conditions, []
+
+    def counted(self: Method, adapter: Any, examples: Sequence[Example], seed: int) -> Any:
+        read.append(len(examples))
+        return conditions(self, adapter, examples, seed)
+
+    with method.ready(one, torch.device("cpu")) as adapter, torch.no_grad():
+        examples, step = held_out(one, 4), method.step(adapter, one)
+        moved = [replace(example, position=example.position + 100) for example in examples]
+        rounds = [(torch.full((4,), 500), examples), (torch.full((4,), 900), moved)]
+        with ExitStack() as conditioned:
+            alone = [step.losses(examples, when, conditioned) for when, _ in rounds[:1]]
+        monkeypatch.setattr(type(method), "conditions", counted)
+        with ExitStack() as conditioned:
+            first, second = step.rounds(examples, rounds, conditioned)
+    assert read == [4]
+    assert torch.equal(first, alone[0])
+    assert not torch.equal(first, second)
 
 
 def test_datasets_that_use_the_same_ids_are_all_looked_at(
