@@ -442,3 +442,16 @@ def test_a_check_takes_microseconds_and_waits_for_no_device(pipe, made, monkeypa
         patched.setattr(torch.Tensor, "item", lambda _: pytest.fail("it reads a tensor"))
         adapter.check_installed()
     adapter.detach()
+
+
+def test_attached_before_the_unet_is_compiled_and_again_after_it_acts(pipe, made):
+    adapter, conditions, alone, plain = made["ezigen"]
+    adapter.attach(pipe)
+    torch._dynamo.reset()
+    pipe.unet = torch.compile(pipe.unet, backend="eager")
+    for _ in range(2):
+        np.testing.assert_allclose(given(pipe, adapter, conditions), alone, atol=1e-4)
+        adapter.detach()
+        np.testing.assert_allclose(picture(pipe), plain, atol=1e-4)
+        adapter.attach(pipe)
+    torch._dynamo.reset()
