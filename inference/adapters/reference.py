@@ -67,7 +67,7 @@ class Reference:
             pictures = tuple(read_picture(image) for image in several(images))
             places = None if masks is None else tuple(read_mask(mask) for mask in several(masks))
         except Refused as error:
-            raise Refused(f"{name} has {error}") from error
+            raise Refused(f"{name}: {error}") from error
         if not pictures:
             raise Refused(f"{name} has no image: give one or more")
         if places is not None and not (places and all(mask.any() for mask in places)):
