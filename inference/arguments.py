@@ -89,7 +89,8 @@ def read_settings(settings: Mapping[str, Any], kind: str, taken: Iterable[str]) 
     for name, value in settings.items():
         if name in ranges.REQUEST or name == "seed":
             raise Refused(f"--set {name}={value}: it has an option of its own, see --help")
-        check_names(f"--set {name}={value}: a generation with the {kind} adapter", [name], {*own, *of_generation})
+        known = {*own, *of_generation, *ranges.REQUEST}
+        check_names(f"--set {name}={value}: a generation with the {kind} adapter", [name], known)
         if name in own:
             ours[name] = _checked(name, value, own[name])
         else:
