@@ -115,18 +115,23 @@ class Studio:
         made = self.pipeline.generate(
             values["prompt"],
             values["negative"] or None,
-            height=int(values["height"]),
-            width=int(values["width"]),
-            num_images_per_prompt=int(values["images"]),
-            num_inference_steps=int(values["steps"]),
+            height=_whole(values["height"]),
+            width=_whole(values["width"]),
+            num_images_per_prompt=_whole(values["images"]),
+            num_inference_steps=_whole(values["steps"]),
             guidance_scale=values["guidance"],
             reference_guidance_scale=values["reference_guidance"] or None,
-            seed=None if values["seed"] == -1 else int(values["seed"]),
+            seed=None if values["seed"] in (-1, None) else _whole(values["seed"]),
             callback_on_step_end=step,
             **self._options,
         )
         seeds = made.seeds or (None,) * len(made.images)
         return [(image, f"seed {seed}") for image, seed in zip(made.images, seeds, strict=True)]
+
+
+def _whole(value: Any) -> Any:
+    """A field's whole number, which the browser may send as 30.0; anything else is itself, for `Request` to refuse."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def build(pipeline: ReferencePipeline, options: Mapping[str, Any]) -> gr.Blocks:

@@ -140,7 +140,7 @@ def test_edit_writes_the_picture_with_its_mask_changed(call, shop, tmp_path):
         (["--kind", "mip"], "of kind ms_diffusion, not mip"),
         (["--set", "mask_threshold"], "write it as key=value"),
         (["--set", "start_step=soon"], "start_step is a whole number from 1 to 1000, not 'soon'"),
-        (["--set", "guidance=3"], "takes no guidance; did you mean guidance_rescale"),
+        (["--set", "guidance=3"], "takes no guidance; did you mean guidance_scale"),
         (["--height", "63"], "multiple of 2"),
         (["--device", "tpu"], "there is no device tpu"),
         (["--images", "0"], "--images is a whole number from 1 to 1000, not 0"),

@@ -347,3 +347,28 @@ def test_an_adapter_that_was_set_out_of_range_is_refused_by_whatever_runs_it(kin
         for value in (math.nan, -3, "words", 5.5e9):
             with pytest.raises(Refused, match=f"the {kind} adapter's {name} is "):
                 check_adapter(SimpleNamespace(kind=kind, **(fine | {name: value})))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("height", math.nan), ("width", 0.5), ("steps", -1.0), ("images", None), ("seed", -2), ("guidance", math.inf)],
+)
+def test_a_field_of_the_page_is_judged_like_an_argument(field, value):
+    pytest.importorskip("gradio")
+    from inference.page import Studio
+
+    class Pipeline:
+        """As far as the page goes: it asks for a `Request`."""
+
+        adapter = SimpleNamespace(scale=1.0)
+
+        def generate(self, prompt, negative, **arguments):
+            Request(prompt=prompt, negative_prompt=negative, **arguments)
+            raise AssertionError("nothing was refused")
+
+    fine = {"prompt": "a cat", "negative": "", "height": 64.0, "width": 64, "images": 1.0, "steps": 2, "guidance": 5}
+    fine |= {"reference_guidance": 0, "strength": 1.0, "seed": None}
+    with pytest.raises(AssertionError, match="nothing was refused"):
+        Studio(Pipeline(), {}).generate(fine, None)
+    with pytest.raises(Refused, match=", not "):
+        Studio(Pipeline(), {}).generate(fine | {field: value}, None)
