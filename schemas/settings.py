@@ -122,7 +122,7 @@ def _value(kind: Any, value: Any, path: str) -> Any:
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            raise Refused(f"{path} is a finite number, not {value!r}")
+            raise Refused(f"{path} is a number, not {value!r}")
         return number
     if type(value) is not kind:
         raise Refused(f"{path} is a {kind.__name__}, not {value!r}")
