@@ -194,3 +194,15 @@ def test_real_photographs(shared, tmp_path):
     assert (counts["image"].kept, counts["annotation"].kept) == (12, 228)
     assert not ledger(dataset)
     assert verify(dataset, decode_per_unit=-1).sound
+
+
+def test_three_annotations_of_one_id_are_one_object_and_two_numbered_duplicates(tmp_path):
+    members = dict(sa1b_members([1], count=3))
+    record = json.loads(members["sa_1.json"])
+    for annotation in record["annotations"]:
+        annotation["id"] = 7
+    members["sa_1.json"] = json.dumps(record).encode()
+    tar = write_tar(tmp_path / "sa_000001.tar", members.items())
+    dataset = ingest(sa1b(tar), tmp_path / "data")
+    assert object_ids(dataset) == {"sa1b/1#7"}
+    assert ledger(dataset) == {("annotation", "sa1b/1#7", at): "duplicate" for at in (1, 2)}

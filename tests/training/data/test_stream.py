@@ -63,6 +63,14 @@ def test_epochs_windows_and_datasets_are_mixed_differently() -> None:
     assert [row for _, row in first[:200]] != [row for _, row in first[200:]]
 
 
+def test_rows_of_one_row_group_are_in_another_order_in_every_epoch() -> None:
+    """Where there is one group its place cannot change, so that rows alone tell epochs apart."""
+    order = Order(np.array([40]), np.array([1]), seed=1, window_bytes=100)
+    epochs = [tuple(order(40 * epoch + at).row for at in range(40)) for epoch in range(3)]
+    assert len(set(epochs)) == 3
+    assert all(sorted(rows) == list(range(40)) for rows in epochs)
+
+
 def test_a_sample_far_out_is_found_in_the_time_of_the_first() -> None:
     counts = np.random.default_rng(0).integers(100, 500, 20_000)
     plan = Plan([of_counts(counts[:4000]), of_counts(counts[4000:6000])], [2, 1], Buckets(around(64, step_px=8)),
