@@ -45,7 +45,7 @@ MARGINS = {
     "easyref/3-multi": 0.004,
     "ezigen": 0.002,
 }
-"""The least that references must be worth, a share of the loss: a sixth to three quarters of what was seen (docs/bases.md)."""
+"""The least that references must be worth, a share of the loss: some part of what was seen (docs/bases.md)."""
 
 STANDARD_ERRORS = 2
 
