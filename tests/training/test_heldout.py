@@ -87,15 +87,17 @@ def test_samples_are_read_once_for_all_timesteps(models: Path, url: str, monkeyp
     with method.ready(one, torch.device("cpu")) as adapter, torch.no_grad():
         examples, step = held_out(one, 4), method.step(adapter, one)
         moved = [replace(example, position=example.position + 100) for example in examples]
-        rounds = [(torch.full((4,), 500), examples), (torch.full((4,), 900), moved)]
+        early, late = torch.full((4,), 500), torch.full((4,), 900)
         with ExitStack() as conditioned:
-            alone = [step.losses(examples, when, conditioned) for when, _ in rounds[:1]]
+            alone = step.losses(examples, early, conditioned)
         monkeypatch.setattr(type(method), "conditions", counted)
         with ExitStack() as conditioned:
-            first, second = step.rounds(examples, rounds, conditioned)
+            rounds = ((early, examples), (late, examples), (late, moved))
+            first, second, third = step.rounds(examples, rounds, conditioned)
     assert read == [4]
-    assert torch.equal(first, alone[0])
+    assert torch.equal(first, alone)
     assert not torch.equal(first, second)
+    assert not torch.equal(second, third)  # noise belongs to positions
 
 
 def test_datasets_that_use_the_same_ids_are_all_looked_at(
