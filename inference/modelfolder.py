@@ -34,8 +34,8 @@ def trouble(folder: Path, library: str) -> str:
         folder: of one model, or of several in folders of their own, as diffusers has them.
         library: that failed.
     """
-    if not folder.is_dir():
-        return "it is a file: give the folder that it lies in" if folder.is_file() else "there is no such folder"
+    if absent := _no_folder(folder):
+        return absent
     folders = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
     for place in folders:
         for file in sorted(path for path in place.iterdir() if path.is_file()):
@@ -58,8 +58,8 @@ def trouble(folder: Path, library: str) -> str:
 
 def without_tokenizer(folder: Path) -> str:
     """Why a folder gives no tokenizer, and the remedy."""
-    if not folder.is_dir():
-        return "it is a file: give the folder that it lies in" if folder.is_file() else "there is no such folder"
+    if absent := _no_folder(folder):
+        return absent
     files = sorted(file for file in folder.iterdir() if file.is_file())
     if not any(file.name.startswith(("tokenizer", "vocab", "merges")) for file in files):
         return "it has no tokenizer.json: get the files of the tokenizer, too"
@@ -72,6 +72,12 @@ def without_tokenizer(folder: Path) -> str:
 def lost(keys: list[str], weights: Path, config: Path) -> str:
     """That a file of weights and a config do not fit each other."""
     return f"{weights.name} and {config.name} disagree about {some(sorted(keys))}"
+
+
+def _no_folder(path: Path) -> str | None:
+    if path.is_dir():
+        return None
+    return "it is a file: give the folder that it lies in" if path.is_file() else "there is no such folder"
 
 
 def _of_file(file: Path) -> str | None:

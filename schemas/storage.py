@@ -10,6 +10,7 @@ import hashlib
 import os
 import posixpath
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -221,7 +222,7 @@ class Folder:
                 if os.path.exists(temporary):
                     os.remove(temporary)
                 raise
-            _sync_folder(posixpath.dirname(target))
+            sync(posixpath.dirname(target))
 
     def remove(self, path: str) -> None:
         """Remove a file; nothing happens if there is none."""
@@ -406,9 +407,18 @@ def _is_of_store(error: BaseException) -> bool:
     return type(error).__module__.partition(".")[0] in _STORE_LIBRARIES
 
 
-def _sync_folder(path: str) -> None:
+def sync(path: str | os.PathLike[str]) -> None:
+    """Bring a local file, or the names in a local folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def link(file: Path, place: Path) -> None:
+    """Put a local file into another place too: by a hard link, or a copy where the disk has none."""
+    try:
+        os.link(file, place)
+    except OSError:
+        shutil.copy2(file, place)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from schemas.errors import Refused
+from schemas.storage import link, sync
 
 _HERE = -100
 _EXCHANGE = 2
@@ -42,7 +43,7 @@ def replacing(place: str | Path, keep: Callable[[str], bool] = lambda name: Fals
         yield fresh
         for file in sorted(place.iterdir()) if place.is_dir() else ():
             if file.is_file() and keep(file.name) and not (fresh / file.name).exists():
-                _same(file, fresh / file.name)
+                link(file, fresh / file.name)
         take_place(fresh, place)
     finally:
         remove(fresh)
@@ -63,7 +64,7 @@ def take_place(fresh: Path, place: Path) -> None:
     if old.exists() and not place.exists():  # a run was killed between two renames
         os.rename(old, place)
     remove(old)
-    _sync(fresh)
+    sync(fresh)
     try:
         if not place.exists():
             os.rename(fresh, place)
@@ -74,7 +75,7 @@ def take_place(fresh: Path, place: Path) -> None:
             os.rename(fresh, place)
     except OSError as error:
         raise Refused(f"{place} cannot be replaced ({error.strerror}): give another folder") from error
-    _sync(place.parent)
+    sync(place.parent)
     remove(old)
 
 
@@ -99,19 +100,3 @@ def _exchanged(one: Path, other: Path) -> bool:
     if number in _CANNOT:
         return False
     raise OSError(number, os.strerror(number), str(other))
-
-
-def _same(file: Path, place: Path) -> None:
-    """Put a file into another place too: by a hard link, or a copy where there is none."""
-    try:
-        os.link(file, place)
-    except OSError:
-        shutil.copy2(file, place)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -19,7 +19,6 @@ RUN/runs/lease.json                   who trains here now; see `schemas.lease`
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -29,7 +28,7 @@ from typing import Any
 
 from schemas import strict
 from schemas.errors import Refused
-from schemas.storage import full_disk_stops
+from schemas.storage import full_disk_stops, sync
 from training.recipes.recipe import Checkpoints
 
 VERSION = 1
@@ -230,12 +229,3 @@ def _sha256(file: Path) -> str:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.is_file())
-
-
-def sync(path: Path) -> None:
-    """Bring a file or a folder's names to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

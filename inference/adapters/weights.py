@@ -5,7 +5,6 @@ Loading is strict: every key is accounted for, and what is not is reported by na
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from inference.keyreport import compare
 from inference.tensorfile import check_values, read_safetensors
 from schemas import strict
 from schemas.errors import Refused
-from schemas.storage import full_disk_stops
+from schemas.storage import full_disk_stops, link
 
 WEIGHTS_FILE = "adapter.safetensors"
 FROZEN_FILE = "frozen.safetensors"
@@ -80,10 +79,7 @@ def join(folder: Path) -> None:
 def share(file: Path, place: Path) -> None:
     """Put a file into another place of the same run: by a hard link, or a copy where the store has none."""
     place.unlink(missing_ok=True)
-    try:
-        os.link(file, place)
-    except OSError:
-        shutil.copyfile(file, place)
+    link(file, place)
 
 
 def write_safetensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
