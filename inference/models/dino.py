@@ -9,17 +9,10 @@ from transformers import ViTModel
 
 from inference import modelfolder
 from inference.modelfolder import LIBRARY_ERRORS
-from inference.models.dinov2 import (
-    DTYPES,
-    Dinov2,
-    check_keys,
-    check_kind,
-    check_numbers,
-    colours_of,
-    quiet,
-)
+from inference.models.dinov2 import Dinov2
 from inference.models.entry import Entry
 from inference.models.threads import check_device
+from inference.models.transformersfiles import DTYPES, check_keys, check_kind, check_numbers, colours_of, quiet
 
 
 def load(entry: Entry, device: str, precision: str) -> Dinov2:

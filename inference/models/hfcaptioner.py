@@ -16,9 +16,9 @@ from inference import modelfolder
 from inference.modelfolder import LIBRARY_ERRORS
 from inference.models.batching import MicroBatches
 from inference.models.captioners import Pixels, check_pictures, sentence
-from inference.models.dinov2 import check_keys, check_kind, check_numbers, quiet
 from inference.models.entry import Entry
 from inference.models.threads import check_device, repeatable
+from inference.models.transformersfiles import check_keys, check_kind, check_numbers, quiet
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _BUFFER = "position_ids"

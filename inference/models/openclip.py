@@ -21,10 +21,10 @@ from torch import nn
 from inference.keyreport import compare
 from inference.modelfolder import LIBRARY_ERRORS
 from inference.models.batching import MicroBatches
-from inference.models.dinov2 import check_numbers, read_json
 from inference.models.embedders import Floats, Pixels, check_crops, in_fixed_batches
 from inference.models.entry import Entry
 from inference.models.threads import check_device, repeatable
+from inference.models.transformersfiles import check_numbers, read_json
 from inference.tensorfile import safetensors_shapes
 from schemas.errors import Refused
 from schemas.wording import some
