@@ -13,7 +13,7 @@ from typing import Any
 
 from refloom_pictures import add_commands
 from training.commandline import add_commands as add_training
-from training.commandline import option
+from training.commandline import add_ranged
 
 __version__ = "0.1.0"
 
@@ -47,18 +47,20 @@ def _command(commands: Any, name: str, handler: str, summary: str, examples: str
 
 def _add_pool(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("workers")
-    group.add_argument(
+    add_ranged(
+        group,
         "--workers",
-        type=option("--workers", "schemas.ranges:WORKERS"),
+        "schemas.ranges:WORKERS",
         metavar="N",
         help="processes; 0 runs in this one without Ray (default: all cores)",
     )
     group.add_argument(
         "--address", metavar="ADDR", help="of a Ray cluster, e.g. auto or ray://head:10001 (default: this machine)"
     )
-    group.add_argument(
+    add_ranged(
+        group,
         "--item-timeout",
-        type=option("--item-timeout", "schemas.ranges:ITEM_TIMEOUT"),
+        "schemas.ranges:ITEM_TIMEOUT",
         default=300.0,
         metavar="S",
         help="longest time for one item, seconds",
@@ -251,7 +253,7 @@ def _add_dataset_commands(commands: Any) -> None:
     )
     browse.add_argument("dataset", metavar="DATASET")
     browse.add_argument("--host", default="127.0.0.1", help="to listen on; anything else shows the dataset to others")
-    browse.add_argument("--port", type=option("--port", "schemas.ranges:PORT"), default=0, help="0 takes a free one")
+    add_ranged(browse, "--port", "schemas.ranges:PORT", default=0, help="0 takes a free one")
 
     models = _command(
         commands,

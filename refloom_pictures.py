@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from training.commandline import option
+from training.commandline import add_ranged
 
 KINDS = "ip_adapter, mip, ms_diffusion, easyref, ezigen"
 _MODELS = "--base sdxl --adapter ms_diffusion --image-encoder vit-bigg"
@@ -79,7 +79,7 @@ def add_commands(commands: Any, command: Command, add_pool: AddPool) -> None:
     )
     _add_models(page)
     page.add_argument("--host", default="127.0.0.1", help="to listen on; anything else lets others use this machine")
-    page.add_argument("--port", type=option("--port", "schemas.ranges:PORT"), default=0, help="0 takes a free one")
+    add_ranged(page, "--port", "schemas.ranges:PORT", default=0, help="0 takes a free one")
     _add_evaluate(commands, command, add_pool)
 
 
@@ -102,9 +102,10 @@ def _add_evaluate(commands: Any, command: Command, add_pool: AddPool) -> None:
         help="its published files; of groups a dataset, whose validation split counts",
     )
     evaluate.add_argument("--out", required=True, metavar="DIR", help="new folder, or the one to go on with")
-    evaluate.add_argument(
+    add_ranged(
+        evaluate,
         "--limit",
-        type=option("--limit", "schemas.ranges:COUNT"),
+        "schemas.ranges:COUNT",
         metavar="N",
         help="only the first N prompts; a later run may take more",
     )
@@ -115,21 +116,24 @@ def _add_evaluate(commands: Any, command: Command, add_pool: AddPool) -> None:
     encoders.add_argument("--dino", default="auto", metavar="NAME", help="auto: ViT-S/16 of DINO before DINOv2")
     _add_models(evaluate)
     making = evaluate.add_argument_group("pictures")
-    making.add_argument(
+    add_ranged(
+        making,
         "--seed",
-        type=option("--seed", "inference.ranges:SEED"),
+        "inference.ranges:SEED",
         default=0,
         help="from which every picture's own seed follows",
     )
-    making.add_argument(
+    add_ranged(
+        making,
         "--references",
-        type=option("--references", "schemas.ranges:COUNT"),
+        "schemas.ranges:COUNT",
         metavar="N",
         help="of a subject (default: the benchmark's own choice)",
     )
-    making.add_argument(
+    add_ranged(
+        making,
         "--batch",
-        type=option("--batch", "schemas.ranges:COUNT"),
+        "schemas.ranges:COUNT",
         default=1,
         metavar="N",
         help="pictures of a prompt made at once",
@@ -156,9 +160,10 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         "--dtype", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="auto: bf16 on a GPU, else fp32"
     )
     group.add_argument("--variant", metavar="NAME", help="of the base's files, such as fp16")
-    group.add_argument(
+    add_ranged(
+        group,
         "--scale",
-        type=option("--scale", "inference.ranges:SCALE"),
+        "inference.ranges:SCALE",
         default=1.0,
         help="strength of the references; 0 is the base alone",
     )
@@ -185,40 +190,38 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", required=True, action="append", dest="prompts", help="may be repeated")
     parser.add_argument("--negative-prompt", metavar="TEXT", help="of all prompts")
     parser.add_argument("--out", required=True, metavar="DIR", help="new or empty folder")
-    parser.add_argument(
-        "--images", type=option("--images", "inference.ranges:IMAGES"), default=1, metavar="N", help="of each prompt"
-    )
+    add_ranged(parser, "--images", "inference.ranges:IMAGES", default=1, metavar="N", help="of each prompt")
     _add_shape(parser)
-    parser.add_argument(
+    add_ranged(
+        parser,
         "--reference-guidance-scale",
-        type=option("--reference-guidance-scale", "inference.ranges:GUIDANCE"),
+        "inference.ranges:GUIDANCE",
         metavar="S",
         help="of the references by themselves; a step costs half as much again (default: guided with the text)",
     )
-    parser.add_argument(
+    add_ranged(
+        parser,
         "--seed",
-        type=option("--seed", "inference.ranges:SEED"),
+        "inference.ranges:SEED",
         help="of the first picture, counting up (default: drawn, and written down)",
     )
     parser.add_argument("--replace", action="store_true", help="throw away an earlier result that lies in DIR")
 
 
 def _add_shape(parser: Any) -> None:
-    parser.add_argument(
-        "--height", type=option("--height", "inference.ranges:SIDE_PX"), metavar="PX", help="(default: the base's own)"
-    )
-    parser.add_argument(
-        "--width", type=option("--width", "inference.ranges:SIDE_PX"), metavar="PX", help="(default: the base's own)"
-    )
-    parser.add_argument(
+    add_ranged(parser, "--height", "inference.ranges:SIDE_PX", metavar="PX", help="(default: the base's own)")
+    add_ranged(parser, "--width", "inference.ranges:SIDE_PX", metavar="PX", help="(default: the base's own)")
+    add_ranged(
+        parser,
         "--steps",
-        type=option("--steps", "inference.ranges:STEPS"),
+        "inference.ranges:STEPS",
         metavar="N",
         help="of denoising (default: the base's own)",
     )
-    parser.add_argument(
+    add_ranged(
+        parser,
         "--guidance-scale",
-        type=option("--guidance-scale", "inference.ranges:GUIDANCE"),
+        "inference.ranges:GUIDANCE",
         metavar="G",
         help="of the text (default: the base's own)",
     )

@@ -15,21 +15,22 @@ _RECIPES = (
 )
 
 
-def option(name: str, where: str) -> Callable[[str], Any]:
-    """What argparse takes as the `type` of an option.
+def add_ranged(parser: Any, name: str, where: str, **more: Any) -> None:
+    """Add an option whose value must be in a range.
 
     Args:
-        name: of the option.
-        where: its range is declared, as `module:NAME`; imported when a value is given.
+        parser: of argparse, or a group of one.
+        name: of the option, such as `--steps`.
+        where: the range is declared, as `module:NAME`; imported when a value is given, so that `--help` stays light.
+        more: as `add_argument` takes it.
     """
 
     def read(text: str) -> Any:
         module, _, constant = where.partition(":")
-        return importlib.import_module("schemas.ranges").given(
-            name, text, getattr(importlib.import_module(module), constant)
-        )
+        of = getattr(importlib.import_module(module), constant)
+        return importlib.import_module("schemas.ranges").given(name, text, of)
 
-    return read
+    parser.add_argument(name, type=read, **more)
 
 
 def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.ArgumentParser], None]) -> None:
@@ -55,9 +56,10 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
     cache.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="as for `refloom train`"
     )
-    cache.add_argument(
+    add_ranged(
+        cache,
         "--variants",
-        type=option("--variants", "training.ranges:VARIANTS"),
+        "training.ranges:VARIANTS",
         default=4,
         metavar="K",
         help="of each target: crops, flips, references and captions that training draws among",
@@ -65,9 +67,10 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
     cache.add_argument("--out", metavar="FEATURES", help="folder or URL (default: DATASET/features/NAME)")
     cache.add_argument("--split", choices=("train", "validation"), default="train", help="of the samples")
     cache.add_argument("--device", default="auto", help="of the models: auto, cpu or cuda")
-    cache.add_argument(
+    add_ranged(
+        cache,
         "--batch",
-        type=option("--batch", "schemas.ranges:COUNT"),
+        "schemas.ranges:COUNT",
         default=8,
         metavar="N",
         help="pictures that go through a model at once",
@@ -121,9 +124,10 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="e.g. batch.micro=2"
     )
     heldout.add_argument("--device", default="auto", help="to compute on: auto, cpu or cuda")
-    heldout.add_argument(
+    add_ranged(
+        heldout,
         "--samples",
-        type=option("--samples", "training.ranges:SAMPLES"),
+        "training.ranges:SAMPLES",
         default=64,
         metavar="N",
         help="most that are looked at",
