@@ -26,7 +26,7 @@ from inference.adapters.easyref import EasyRef, EasyRefConfig, config_values
 from inference.adapters.lora import PROJECTIONS
 from inference.adapters.qwen import QwenConfig
 from inference.adapters.weights import load_strict, write_safetensors
-from inference.tensorfile import Contents, contents
+from inference.tensorfile import contents
 from schemas.errors import Refused
 from schemas.wording import shown, some
 
@@ -62,7 +62,7 @@ def read_easyref(
     reference_tokens = found.shapes.get("mllm_final_layer.reference_tokens")
     if reference_tokens is None or len(reference_tokens) != 2:
         raise Refused(f"{source} has no mllm_final_layer.reference_tokens of two dimensions: it is another method's")
-    tensors = _unfrozen(found, unet)
+    tensors = names.without_base(found, unet, _in_unet)
     ranks = {
         shape[0] for key, shape in found.shapes.items() if key.endswith("to_q_lora.down.weight") and len(shape) == 2
     }
@@ -154,12 +154,6 @@ def _own(tensors: Mapping[str, Tensor], unet: Any) -> tuple[dict[str, Tensor], d
     return own, repeated
 
 
-def _unfrozen(found: Contents, unet: Any) -> dict[str, Tensor]:
-    """All but the frozen UNet, whose shapes must be those of the base."""
-    base = {f"unet.{key}": tuple(tensor.shape) for key, tensor in unet.state_dict().items()}
-    if other := [key for key, shape in base.items() if found.shapes.get(key, shape) != shape]:
-        raise Refused(
-            f"{found.source} belongs to another base model: {other[0]} is {found.shapes[other[0]]} there, and "
-            f"{base[other[0]]} in this UNet"
-        )
-    return found.take(lambda key: key not in base)
+def _in_unet(key: str) -> str:
+    """The UNet's own name of a tensor; an empty one, which no tensor has, where it is not the UNet's."""
+    return key.removeprefix("unet.") if key.startswith("unet.") else ""

@@ -1,9 +1,12 @@
 """Whose checkpoint a file is, told from the names of its tensors, and what training runs call those of an adapter."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from torch import Tensor
+
+from inference.tensorfile import Contents
 from schemas.errors import Refused
 from schemas.wording import shown, some
 
@@ -114,6 +117,27 @@ def of_training(shapes: Mapping[str, tuple[int, ...]], unet: Any, layers: str, s
             f"{source} belongs to another base model: {some(other)} is not, or of another shape, in this UNet"
         )
     return out
+
+
+def without_base(found: Contents, unet: Any, inside: Callable[[str], str]) -> dict[str, Tensor]:
+    """The tensors that are not those of the frozen UNet, which a file may hold besides.
+
+    Args:
+        found: what the file holds.
+        unet: of the base that the adapter was trained for; only its shapes are read.
+        inside: the UNet's name of a tensor by the file's; of a tensor that cannot be the UNet's, no name that it has.
+
+    Raises:
+        Refused: the UNet in the file is another one.
+    """
+    base = {key: tuple(tensor.shape) for key, tensor in unet.state_dict().items()}
+    for key, shape in found.shapes.items():
+        if base.get(inside(key), shape) != shape:
+            raise Refused(
+                f"{found.source} belongs to another base model: {shown(key)} is {shape} there, and {base[inside(key)]} "
+                "in this UNet"
+            )
+    return found.take(lambda key: inside(key) not in base)
 
 
 def number(text: str) -> int | None:

@@ -104,17 +104,8 @@ def read_ezigen(checkpoint: str | Path, unet: Any, *, dtype: torch.dtype | None 
     found = contents(checkpoint)
     file = found.source
     names.refuse_other("ezigen", found.shapes, file)
-    base = {key: tuple(tensor.shape) for key, tensor in unet.state_dict().items()}
-    keys = {key: key.removeprefix("unet.") for key in found.shapes}
-    if other := [key for key, own in keys.items() if found.shapes[key] != base.get(own, found.shapes[key])]:
-        raise Refused(
-            f"{file} belongs to another base model: {shown(other[0])} is {found.shapes[other[0]]} there, and "
-            f"{base[keys[other[0]]]} in this UNet"
-        )
-    tensors = {
-        keys[key] if keys[key] == "learnable_weights" else f"layers.{keys[key]}": tensor
-        for key, tensor in found.take(lambda key: keys[key] not in base).items()
-    }
+    own = {_bare(key): tensor for key, tensor in names.without_base(found, unet, _bare).items()}
+    tensors = {key if key == "learnable_weights" else f"layers.{key}": tensor for key, tensor in own.items()}
     adapter = EZIGen.on_meta(EZIGenConfig(**ezigen.config_values(unet)))
     load_strict(adapter, tensors, str(file), "it belongs to another base model or another method")
     return adapter if dtype is None else adapter.to(dtype)
@@ -241,6 +232,10 @@ def _shape(tensors: Mapping[str, Any], key: str, source: str, dimensions: int = 
     if len(shape) != dimensions:
         raise Refused(f"{source} does not fit: {name} is {shape}, and must have {dimensions} dimensions")
     return shape
+
+
+def _bare(key: str) -> str:
+    return key.removeprefix("unet.")
 
 
 def _split(key: str) -> tuple[str, str]:
