@@ -61,6 +61,15 @@ def jpeg() -> Callable[..., bytes]:
 
 
 @pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tuple[int, str, str]]]:
+    """`refloom ...` in this process: its exit code, and what it printed on either stream."""
+    import commands
+
+    with commands.own_signals():
+        yield lambda *arguments: commands.run(capsys, *arguments)
+
+
+@pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks for the network fails the test."""
     cut_network(monkeypatch)

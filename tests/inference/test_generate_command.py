@@ -1,7 +1,6 @@
 """`refloom generate`, `edit` and `convert` on tiny models, from the command line to the files."""
 
 import json
-import signal
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from editing import Loops
 from PIL import Image
 from shop import shop as models_of
 
-import refloom
 from inference import tensorfile
 from inference.adapters import kinds, weights
 from inference.adapters.published import write_ip_adapter
@@ -39,18 +37,10 @@ def shop(tmp_path_factory):
 
 
 @pytest.fixture
-def call(capsys, shop, monkeypatch):
+def call(call, shop, monkeypatch):
     """A command in this process, with its exit code and what it printed."""
     monkeypatch.setitem(kinds.KINDS, "loops", "editing:Loops")
-    on_terminate = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments):
-        capsys.readouterr()
-        code = refloom.main([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    yield run
-    signal.signal(signal.SIGTERM, on_terminate)
+    return call
 
 
 def models(shop, adapter="ms_diffusion"):

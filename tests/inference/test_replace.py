@@ -1,8 +1,6 @@
 """`--replace` keeps the old result until the new one is whole."""
 
 import json
-import signal
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +8,6 @@ import tinypipes as tiny
 from adapting import ip_adapter
 from PIL import Image
 
-import refloom
 from inference import results
 from inference.adapters import weights
 from inference.adapters.reference import Reference
@@ -82,22 +79,15 @@ def adapter(tmp_path_factory):
 
 
 @pytest.fixture
-def convert(adapter, capsys):
-    on_terminate = signal.getsignal(signal.SIGTERM)
-
-    def run(out, *more):
-        code = refloom.main(["convert", str(adapter), str(out), *more])
-        return SimpleNamespace(code=code, error=capsys.readouterr().err)
-
-    yield run
-    signal.signal(signal.SIGTERM, on_terminate)
+def convert(adapter, call):
+    return lambda out, *more: call("convert", adapter, out, *more)
 
 
 def test_a_conversion_takes_the_place_of_an_earlier_one_when_it_is_whole(convert, tmp_path, monkeypatch):
     out = tmp_path / "ours"
     assert convert(out).code == 0
     (out / "README.md").write_text("mine")
-    assert "or --replace" in convert(out).error
+    assert "or --replace" in convert(out).err
     before = held(out)
 
     def failing(*_):
@@ -106,7 +96,7 @@ def test_a_conversion_takes_the_place_of_an_earlier_one_when_it_is_whole(convert
     with monkeypatch.context() as patched:
         patched.setattr(weights, "save_file", failing)
         failed = convert(out, "--replace", "--dtype", "bf16")
-        assert (failed.code, "no space left" in failed.error) == (3, True)
+        assert (failed.code, "no space left" in failed.err) == (3, True)
     assert held(out) == before
     assert convert(out, "--replace", "--dtype", "bf16").code == 0
     assert held(out) != before
@@ -116,10 +106,10 @@ def test_a_conversion_takes_the_place_of_an_earlier_one_when_it_is_whole(convert
 
 def test_a_conversion_replaces_no_folder_that_holds_something_else(convert, tmp_path):
     (tmp_path / "mine" / "photos").mkdir(parents=True)
-    assert "holds photos, which is no adapter's" in convert(tmp_path / "mine", "--replace").error
+    assert "holds photos, which is no adapter's" in convert(tmp_path / "mine", "--replace").err
     assert (tmp_path / "mine" / "photos").is_dir()
     refused = convert(tmp_path / "mine", "--replace", "--format", "diffusers")
-    assert (refused.code, "must end in .safetensors" in refused.error) == (2, True)
+    assert (refused.code, "must end in .safetensors" in refused.err) == (2, True)
 
 
 def test_nothing_of_a_swap_is_left_where_the_system_cannot_exchange_names(out, monkeypatch):

@@ -3,7 +3,6 @@
 import argparse
 import json
 import math
-import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -48,19 +47,6 @@ def shop(tmp_path_factory):
     Image.fromarray(np.full((8, 8, 3), 9, np.uint8)).save(root / "cat.png")
     Image.fromarray(np.full((8, 12, 3), 255, np.uint8)).save(root / "wide.png")
     return root
-
-
-@pytest.fixture
-def call(capsys):
-    on_terminate = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments):
-        capsys.readouterr()
-        code = refloom.main([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    yield run
-    signal.signal(signal.SIGTERM, on_terminate)
 
 
 def generate(shop, tmp_path, *more, adapter="ms_diffusion", command="generate"):

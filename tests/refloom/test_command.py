@@ -10,11 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import curatedata
 import pytest
+from commands import Answer, own_signals
 from curatedata import stamps
 from helpers import image_ids, write_coco, write_ytvis
 
@@ -75,31 +75,7 @@ demo               <out> --images --videos --seed --method --workers --address -
 """
 
 
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
-
-
 Call = Callable[..., Answer]
-
-
-@pytest.fixture
-def call(capsys) -> Iterator[Call]:
-    """`refloom ...` in this process."""
-    on_terminate = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments: object) -> Answer:
-        capsys.readouterr()
-        try:
-            code = refloom.main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return Answer(code, *capsys.readouterr())
-
-    yield run
-    signal.signal(signal.SIGTERM, on_terminate)
 
 
 @pytest.fixture
@@ -116,10 +92,10 @@ def coco_arguments(root: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def held(tmp_path_factory) -> Path:
     """A folder with a COCO tree and a dataset of it, which no command may change."""
-    root, on_terminate = tmp_path_factory.mktemp("held"), signal.getsignal(signal.SIGTERM)
+    root = tmp_path_factory.mktemp("held")
     write_coco(root / "coco", 6)
-    assert refloom.main(["ingest", *coco_arguments(root), "--out", f"{root}/data", "--workers", "0"]) == 0
-    signal.signal(signal.SIGTERM, on_terminate)
+    with own_signals():
+        assert refloom.main(["ingest", *coco_arguments(root), "--out", f"{root}/data", "--workers", "0"]) == 0
     return root
 
 

@@ -1,7 +1,6 @@
 """`refloom evaluate` on tiny models, from the files of a benchmark to the tables: resumed, repeated, failing."""
 
 import json
-import signal
 
 import evaluating
 import numpy as np
@@ -10,7 +9,6 @@ from PIL import Image
 from shop import shop
 from tinymodels import put_clip, put_dinov2, use
 
-import refloom
 from inference.evaluation import gallery
 from inference.evaluation.page import SHOWN, chosen
 from inference.pipeline import ReferencePipeline
@@ -37,23 +35,19 @@ def sets(tmp_path_factory):
 
 
 @pytest.fixture
-def call(capsys, models, sets, monkeypatch):
+def call(call, models, sets, monkeypatch):
     """A command in this process, with its exit code and what it printed."""
     use(sets / "weights", monkeypatch)
-    on_terminate = signal.getsignal(signal.SIGTERM)
 
     def run(benchmark, out, *more, adapter="ms_diffusion", base="sdxl", encoder=True, workers=0):
-        capsys.readouterr()
         arguments = ["evaluate", "--benchmark", benchmark, "--data", sets / benchmark, "--out", out]
         arguments += ["--base", models / base, "--adapter", models / adapter, "--device", "cpu", "--workers", workers]
         arguments += ["--image-encoder", models / "encoder"] if encoder else []
         side = ["--height", 64, "--width", 64] if base == "sdxl" else []
         arguments += [*side, "--steps", 1, "--face-model", "none", *more]
-        code = refloom.main([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
+        return call(*arguments)
 
-    yield run
-    signal.signal(signal.SIGTERM, on_terminate)
+    return run
 
 
 def made(out):
