@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from curatedata import wait_for
 from enginejobs import Broken, Odd
 from helpers import image_ids, ledger, write_coco
 from places import REFLOOM
@@ -223,14 +224,6 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
     )
 
 
-def wait_for_units(process: subprocess.Popen[str], out: Path, stage: str, count: int) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while len(manifests(out, stage)) < count:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, f"no unit of {stage} in {PATIENCE_S} s"
-        time.sleep(0.01)
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(big_coco, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("uninterrupted") / "out"
@@ -254,7 +247,7 @@ def test_three_kills_of_the_process_group_lose_nothing_and_double_nothing(
     for _ in range(3):
         before = {name: (out / "manifests" / stage / name).stat().st_mtime_ns for name in manifests(out, stage)}
         process = start(command(kind, big_coco, out, 2))
-        wait_for_units(process, out, stage, len(before) + rng.randint(1, 5))
+        wait_for(out, stage, process, len(before) + rng.randint(1, 5))
         time.sleep(rng.uniform(0, 0.2))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -285,7 +278,7 @@ def test_three_kills_of_the_process_group_lose_nothing_and_double_nothing(
 def test_ctrl_c_leaves_a_resumable_dataset(big_coco, uninterrupted, tmp_path, stop):
     out = tmp_path / "out"
     process = start(command("ingest", big_coco, out, 2))
-    wait_for_units(process, out, "ingest", 2)
+    wait_for(out, "ingest", process, 2)
     process.send_signal(stop)
     _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 3
@@ -300,7 +293,7 @@ def test_ctrl_c_leaves_a_resumable_dataset(big_coco, uninterrupted, tmp_path, st
 def test_a_second_writer_is_refused(big_coco, tmp_path):
     out = tmp_path / "out"
     first = start(command("ingest", big_coco, out, 1))
-    wait_for_units(first, out, "ingest", 1)
+    wait_for(out, "ingest", first, 1)
     second = subprocess.run(command("ingest", big_coco, out, 1), capture_output=True, text=True, check=False)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
