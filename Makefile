@@ -41,7 +41,6 @@ test-all: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy refloom.py
 	$(BIN)/mypy
 
 format: $(STAMP)

@@ -25,19 +25,19 @@ import numpy as np
 
 from benchmarks.data import folder
 from benchmarks.table import Result
-from curation.config import Curation
-from curation.looks import Looks
-from curation.neighbours.cells import keys_of, lowest
-from curation.neighbours.pairs import Floats, Indices, Pairs
-from curation.neighbours.phash import hamming_pairs
-from curation.neighbours.plan import NEAR_CELLS, Cell
-from curation.neighbours.search import Bounds, pairs_of_cell
-from curation.stages import BY_NAME, Recipe
-from curation.waves.scratch import part_of
-from curation.waves.search import Search, begin, found, marks_of, search_waves
-from curation.waves.wave import Desk
-from ingest.watch import Watch
-from schemas.dataset import Dataset
+from refloom.curation.config import Curation
+from refloom.curation.group.looks import Looks
+from refloom.curation.neighbours.cells import keys_of, lowest
+from refloom.curation.neighbours.pairs import Floats, Indices, Pairs
+from refloom.curation.neighbours.passes import Search, begin, found, marks_of, search_waves
+from refloom.curation.neighbours.phash import hamming_pairs
+from refloom.curation.neighbours.plan import NEAR_CELLS, Cell
+from refloom.curation.neighbours.search import Bounds, pairs_of_cell
+from refloom.curation.passes.passes import Desk
+from refloom.curation.passes.scratch import part_of
+from refloom.curation.stages import BY_NAME, Recipe
+from refloom.ingest.engine.watch import Watch
+from refloom.schemas.dataset import Dataset
 
 _WIDTH = 512
 _QUERIES = 256

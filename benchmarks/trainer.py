@@ -15,12 +15,13 @@ from benchmarks import smallbase
 from benchmarks.allocator import keep_memory
 from benchmarks.data import folder
 from benchmarks.table import Result
-from training import checkpoint, journal, optimizer
-from training.data.loader import Loader
-from training.frozen import load_frozen
-from training.loop import train
-from training.methods.known import METHODS
-from training.recipes.recipe import Recipe
+from refloom.training.data.loader import Loader
+from refloom.training.methods.known import METHODS
+from refloom.training.recipes.recipe import Recipe
+from refloom.training.run import checkpoint, optimizer
+from refloom.training.run import log as journal
+from refloom.training.run.frozen import load_frozen
+from refloom.training.run.loop import train
 
 _ASKED = 1.03
 _ROWS = 32

@@ -12,19 +12,19 @@ import numpy as np
 from benchmarks.data import folder
 from benchmarks.neighbours import by_row, clustered, recall
 from benchmarks.table import Result
-from curation.config import Curation
-from curation.neighbours.pairs import Pairs
-from curation.neighbours.plan import EXACT_BELOW, NEAR_CELLS
-from curation.neighbours.search import Bounds
-from curation.objectcopies import MOST_COPIES
-from curation.stages import BY_NAME, Recipe
-from curation.waves.grain import Grain
-from curation.waves.scratch import Receipt
-from curation.waves.search import Search, begin, found, marks_of, search_waves
-from curation.waves.wave import Desk, Order, Wave
-from ingest.engine import Crew, Pool, Task, connect
-from ingest.watch import Watch
-from schemas.dataset import Dataset
+from refloom.curation.config import Curation
+from refloom.curation.dedup.objects import MOST_COPIES
+from refloom.curation.neighbours.pairs import Pairs
+from refloom.curation.neighbours.passes import Search, begin, found, marks_of, search_waves
+from refloom.curation.neighbours.plan import EXACT_BELOW, NEAR_CELLS
+from refloom.curation.neighbours.search import Bounds
+from refloom.curation.passes.passes import Desk, Order, Wave
+from refloom.curation.passes.scratch import Receipt
+from refloom.curation.passes.sizes import Grain
+from refloom.curation.stages import BY_NAME, Recipe
+from refloom.ingest.engine.pool import Crew, Pool, Task, connect
+from refloom.ingest.engine.watch import Watch
+from refloom.schemas.dataset import Dataset
 
 _PART_ROWS = 50_000
 _SEARCH = Search("vectors", Bounds(lower=0.93, most=MOST_COPIES), NEAR_CELLS, EXACT_BELOW)

@@ -4,21 +4,21 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from curation.config import Curation
-from curation.groups import Ties, ties
-from curation.stages import ALL, BY_NAME, Recipe, Stage
-from curation.waves.stages import WAVES
-from curation.waves.stages import tasks as wave_tasks
-from curation.waves.wave import Desk, fingerprint_of
-from curation.worker import CurateJob, Visit
-from inference.models import registry
-from ingest.engine import Crew, Pool, Status, Task
-from schemas import card, strict
-from schemas.dataset import Dataset
-from schemas.errors import Refused
-from schemas.lease import Lease
-from schemas.storage import Folder
-from schemas.wording import some
+from refloom.curation.config import Curation
+from refloom.curation.datasetstages import WAVES
+from refloom.curation.datasetstages import tasks as wave_tasks
+from refloom.curation.group.groups import Ties, ties
+from refloom.curation.passes.passes import Desk, fingerprint_of
+from refloom.curation.stages import ALL, BY_NAME, Recipe, Stage
+from refloom.curation.worker import CurateJob, Visit
+from refloom.inference.models import registry
+from refloom.ingest.engine.pool import Crew, Pool, Status, Task
+from refloom.schemas import card, strict
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.errors import Refused
+from refloom.schemas.lease import Lease
+from refloom.schemas.storage import Folder
+from refloom.schemas.wording import some
 
 Show = Callable[[str, str], Callable[[Status], None]]
 """Makes the progress display of some tasks, given their title and what they count."""

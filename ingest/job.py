@@ -4,18 +4,19 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from ingest import admission, engine
-from ingest.engine import Pool, Status, Task
-from ingest.source import Group, Item, Picture, Plan, Source, Track, UnitPlan
-from ingest.watch import Watch
-from schemas import card
-from schemas.dataset import Dataset, refuse_foreign
-from schemas.errors import Failed, JobStopped, RefloomError, Refused, Rejected
-from schemas.lease import Lease, holds
-from schemas.manifest import Manifest, differing, flatten
-from schemas.storage import Folder
-from schemas.unit import UnitKey, UnitWriter
-from schemas.wording import some
+from refloom.ingest import admission
+from refloom.ingest.engine import pool as engine
+from refloom.ingest.engine.pool import Pool, Status, Task
+from refloom.ingest.engine.watch import Watch
+from refloom.ingest.source import Group, Item, Picture, Plan, Source, Track, UnitPlan
+from refloom.schemas import card
+from refloom.schemas.dataset import Dataset, refuse_foreign
+from refloom.schemas.errors import Failed, JobStopped, RefloomError, Refused, Rejected
+from refloom.schemas.lease import Lease, holds
+from refloom.schemas.manifest import Manifest, differing, flatten
+from refloom.schemas.storage import Folder
+from refloom.schemas.unit import UnitKey, UnitWriter
+from refloom.schemas.wording import some
 
 STAGE = "ingest"
 STAGE_VERSION = 1

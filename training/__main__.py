@@ -1,8 +1,8 @@
-"""`accelerate launch -m training --config mip/sdxl`: the same as `refloom train`."""
+"""`accelerate launch -m refloom.training --config mip/sdxl`: the same as `refloom train`."""
 
 import sys
 
-from refloom import main
+from refloom.cli import main
 
 if __name__ == "__main__":
     sys.exit(main(["train", *sys.argv[1:]]))

@@ -14,12 +14,13 @@ from helpers import HERE, ledger
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.compose import Shelf, video_frames
-from curation.config import Compose, Split
-from curation.job import curate
-from ingest.sources.subjects import Subjects
-from schemas import masks, pictures
-from schemas.dataset import Dataset
+from refloom.curation.compose.samples import Shelf, video_frames
+from refloom.curation.compose.settings import Compose
+from refloom.curation.job import curate
+from refloom.curation.select.settings import Split
+from refloom.ingest.sources.subjects import Subjects
+from refloom.schemas import masks, pictures
+from refloom.schemas.dataset import Dataset
 
 SCENES = [
     {"cat": (10, 10, 50, 50), "dog": (40, 20, 90, 70), "dog two": (60, 5, 80, 30)},

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.compose import Shelf, image_sample, video_sample
-from curation.config import Compose
-from curation.mentions import readable, spans, template
-from schemas.words import plural
+from refloom.curation.compose.mentions import readable, spans, template
+from refloom.curation.compose.samples import Shelf, image_sample, video_sample
+from refloom.curation.compose.settings import Compose
+from refloom.schemas.words import plural
 
 
 def said(caption: str, phrase: str) -> list[str]:

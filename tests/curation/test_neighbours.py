@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from searching import all_pairs, pairs_between, searched
 
-from curation.neighbours import cells, clusters, pairs
-from curation.neighbours.pairs import Pairs
-from curation.neighbours.phash import equal_places, hamming_pairs, mirrored
-from curation.neighbours.plan import Cell, visits
-from curation.neighbours.search import Bounds, check_unit, pairs_of_cell
-from curation.waves.grain import Grain
-from curation.waves.scratch import Scratch
-from curation.waves.search import begin, marks_of
-from schemas.storage import Folder
+from refloom.curation.neighbours import cells, clusters, pairs
+from refloom.curation.neighbours.pairs import Pairs
+from refloom.curation.neighbours.passes import begin, marks_of
+from refloom.curation.neighbours.phash import equal_places, hamming_pairs, mirrored
+from refloom.curation.neighbours.plan import Cell, visits
+from refloom.curation.neighbours.search import Bounds, check_unit, pairs_of_cell
+from refloom.curation.passes.scratch import Scratch
+from refloom.curation.passes.sizes import Grain
+from refloom.schemas.storage import Folder
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

@@ -22,22 +22,22 @@ from maderows import FINE, Row, Rows, committed, digest
 from places import REFLOOM
 from searching import all_pairs, searched
 
-from curation.config import Curation
-from curation.dedup import Dedup
-from curation.evaluation import read_evaluation
-from curation.identities import Identities
-from curation.job import curate
-from curation.looks import Looks
-from curation.neighbours.search import Bounds
-from curation.waves.chunks import chunks_of
-from curation.waves.grain import Grain
-from curation.waves.scratch import Scratch
-from inference.models import registry
-from ingest.engine import Pool, Status
-from schemas.dataset import Dataset
-from schemas.ids import image_of
-from schemas.storage import Folder
-from schemas.unit import UnitKey, UnitWriter
+from refloom.curation.config import Curation
+from refloom.curation.dedup.evaluationsets import read_evaluation
+from refloom.curation.dedup.settings import Dedup
+from refloom.curation.group.identities import Identities
+from refloom.curation.group.looks import Looks
+from refloom.curation.job import curate
+from refloom.curation.neighbours.chunks import chunks_of
+from refloom.curation.neighbours.search import Bounds
+from refloom.curation.passes.scratch import Scratch
+from refloom.curation.passes.sizes import Grain
+from refloom.inference.models import registry
+from refloom.ingest.engine.pool import Pool, Status
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.ids import image_of
+from refloom.schemas.storage import Folder
+from refloom.schemas.unit import UnitKey, UnitWriter
 
 WIDTH = 24
 

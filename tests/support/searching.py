@@ -6,19 +6,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from curation.config import Curation
-from curation.neighbours import pairs
-from curation.neighbours.cells import keys_of
-from curation.neighbours.pairs import Pairs
-from curation.neighbours.plan import EXACT_BELOW, NEAR_CELLS
-from curation.neighbours.search import Bounds
-from curation.stages import BY_NAME, Recipe
-from curation.waves.grain import Grain
-from curation.waves.search import Search, begin, found, marks_of, search_waves
-from curation.waves.wave import Desk
-from ingest.watch import Watch
-from schemas.dataset import Dataset
-from schemas.storage import Folder
+from refloom.curation.config import Curation
+from refloom.curation.neighbours import pairs
+from refloom.curation.neighbours.cells import keys_of
+from refloom.curation.neighbours.pairs import Pairs
+from refloom.curation.neighbours.passes import Search, begin, found, marks_of, search_waves
+from refloom.curation.neighbours.plan import EXACT_BELOW, NEAR_CELLS
+from refloom.curation.neighbours.search import Bounds
+from refloom.curation.passes.passes import Desk
+from refloom.curation.passes.sizes import Grain
+from refloom.curation.stages import BY_NAME, Recipe
+from refloom.ingest.engine.watch import Watch
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.storage import Folder
 
 Named = dict[tuple[str, str], np.float32]
 """The smaller name, the larger name: their cosine."""

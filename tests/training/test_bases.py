@@ -10,17 +10,18 @@ import pytest
 import torch
 from traindata import sources, write_videos
 
-from inference import tensorfile
-from inference.loading import load_base, load_image_encoder
-from schemas.errors import Refused
-from training import checkpoint, journal
-from training.bases.clip import contrast
-from training.bases.pipeline import spread
-from training.data.loader import Loader
-from training.loop import train
-from training.methods.known import TASKS
-from training.recipes import book
-from training.recipes.recipe import Recipe
+from refloom.inference.checkpoints import tensors as tensorfile
+from refloom.inference.loading import load_base, load_image_encoder
+from refloom.schemas.errors import Refused
+from refloom.training.data.loader import Loader
+from refloom.training.methods.known import TASKS
+from refloom.training.recipes import book
+from refloom.training.recipes.recipe import Recipe
+from refloom.training.run import checkpoint
+from refloom.training.run import log as journal
+from refloom.training.run.loop import train
+from refloom.training.tinymodels.clip import contrast
+from refloom.training.tinymodels.pipeline import spread
 
 NAMES = ("clip", "qwen2vl", "sd", "sdxl")
 SMALL = ("batch.samples=4", "batch.micro=4", "log_every=1", "checkpoints.every=1", "checkpoints.keep_last=9")

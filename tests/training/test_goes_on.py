@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 from traindata import recipe, write_models, write_videos
 
-import refloom
-from inference import tensorfile
-from inference.adapters import weights
-from schemas.errors import JobStopped, Refused
-from training import average, checkpoint, journal, page
-from training.loop import train
-from training.methods import method
-from training.recipes.recipe import Recipe
+from refloom import cli
+from refloom.inference.checkpoints import tensors as tensorfile
+from refloom.inference.checkpoints import weights
+from refloom.schemas.errors import JobStopped, Refused
+from refloom.training.methods import method
+from refloom.training.recipes.recipe import Recipe
+from refloom.training.run import checkpoint
+from refloom.training.run import ema as average
+from refloom.training.run import log as journal
+from refloom.training.run.loop import train
+from refloom.training.watch import page
 
 MORE = ("log_every=1", "checkpoints.every=1", "checkpoints.keep_last=4", "optimizer.lr=1e-2")
 NAMED = "step-{:09d}"
@@ -127,18 +130,18 @@ def test_another_runs_checkpoint_is_not_mixed_into_a_run(
 def test_damage_is_passed_over_by_the_command_which_names_it(
     make: Callable[..., Recipe], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from training.recipes import book
+    from refloom.training.recipes import book
 
     run, file = tmp_path / "run", tmp_path / "mine.yaml"
     file.write_text(book.dump(make("steps=2", "ema=0.5")))
     words = ["train", "--config", str(file), "--out", str(run)]
-    assert refloom.main(words) == 0
+    assert cli.main(words) == 0
     last = run / "checkpoints" / NAMED.format(2) / checkpoint.OPTIMIZER
     data = bytearray(last.read_bytes())
     data[-1] ^= 1
     last.write_bytes(data)
     capsys.readouterr()
-    assert refloom.main([*words, "--resume", "latest", "--set", "ema=null"]) == 0
+    assert cli.main([*words, "--resume", "latest", "--set", "ema=null"]) == 0
     said = capsys.readouterr().err
     assert "note: " in said
     assert f"{NAMED.format(2)} is damaged and passed over: {checkpoint.OPTIMIZER} has other bytes" in said
@@ -206,7 +209,7 @@ def test_a_run_on_a_store_is_refused_at_once_with_the_remedy(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(method, "load_frozen", lambda *_: pytest.fail("a model was loaded"))
-    assert refloom.main(["train", "--config", "debug/ip_adapter", "--out", url]) == 2
+    assert cli.main(["train", "--config", "debug/ip_adapter", "--out", url]) == 2
     said = capsys.readouterr().err
     assert f"a run of training is written to a local disk, not to {url}" in said
     assert "copy it to the store" in said
@@ -229,7 +232,7 @@ def test_what_writes_to_a_local_disk_refuses_stores(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     try:
-        code = refloom.main([*words.split(), "s3://bucket/out"])
+        code = cli.main([*words.split(), "s3://bucket/out"])
     except SystemExit as wrong:
         code = int(str(wrong.code))
     said = capsys.readouterr().err

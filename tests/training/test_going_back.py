@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from training import branches, checkpoint, journal
-from training.checkpoint import Checkpoint
-from training.recipes.recipe import Checkpoints
+from refloom.training.recipes.recipe import Checkpoints
+from refloom.training.run import branches, checkpoint
+from refloom.training.run import log as journal
+from refloom.training.run.checkpoint import Checkpoint
 
 KEEP = Checkpoints(keep_last=3)
 

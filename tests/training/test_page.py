@@ -9,10 +9,12 @@ import pytest
 from chromium import tab
 from tinypipes import picture
 
-from schemas import pictures
-from training import journal, page, plots
-from training.flops import peak_of_name
-from training.recipes import book
+from refloom.schemas import pictures
+from refloom.schemas.pages import curves as plots
+from refloom.training.recipes import book
+from refloom.training.run import log as journal
+from refloom.training.run.flops import peak_of_name
+from refloom.training.watch import page
 
 HOSTILE = '</p><script>document.title="taken"</script>\x00‮&'
 

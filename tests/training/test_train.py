@@ -9,15 +9,16 @@ import torch
 from accelerate import Accelerator
 from traindata import recipe
 
-from inference.adapters import weights
-from inference.adapters.reference import Reference
-from inference.pipeline import ReferencePipeline
-from schemas.errors import JobStopped, Refused
-from training import checkpoint, journal
-from training.loop import train
-from training.methods import method
-from training.objective import Diffusion
-from training.strategy import Strategy
+from refloom.inference.adapters.reference import Reference
+from refloom.inference.checkpoints import weights
+from refloom.inference.pipeline import ReferencePipeline
+from refloom.schemas.errors import JobStopped, Refused
+from refloom.training.methods import method
+from refloom.training.run import checkpoint
+from refloom.training.run import log as journal
+from refloom.training.run.loop import train
+from refloom.training.run.objective import Diffusion
+from refloom.training.run.strategy import Strategy
 
 RICH = (
     "steps=4",

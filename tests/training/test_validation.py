@@ -13,13 +13,15 @@ from adapting import ip_adapter
 from PIL import Image
 from traindata import CUP, RECIPES, recipe, write_videos
 
-from inference.adapters import weights
-from inference.adapters.reference import Reference
-from inference.pipeline import ReferencePipeline
-from schemas.errors import Refused
-from training import checkpoint, journal, validation
-from training.loop import train
-from training.methods import method
+from refloom.inference.adapters.reference import Reference
+from refloom.inference.checkpoints import weights
+from refloom.inference.pipeline import ReferencePipeline
+from refloom.schemas.errors import Refused
+from refloom.training.methods import method
+from refloom.training.run import checkpoint
+from refloom.training.run import log as journal
+from refloom.training.run.loop import train
+from refloom.training.watch import validation
 
 FAST = ("validation.steps=2", "validation.guidance_scale=3")
 RICH = ("steps=4", "log_every=2", "ema=0.5", "optimizer.lr=1e-2", "trackers=[tensorboard]", "checkpoints.every=3")

@@ -1,0 +1,1 @@
+"""Samples out of what was kept: images, windows of videos, groups."""

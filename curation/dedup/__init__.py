@@ -1,0 +1,1 @@
+"""Copies of images and objects, inside the dataset and of evaluation sets."""

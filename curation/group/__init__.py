@@ -1,0 +1,1 @@
+"""Groups of objects that show one subject: tracks, folders, identities, looks."""

@@ -1,0 +1,1 @@
+"""EasyRef: a multimodal language model reads a group of references."""

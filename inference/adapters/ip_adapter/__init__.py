@@ -1,0 +1,1 @@
+"""IP-Adapter, the baseline, and the heads that MIP-Adapter shares with it."""

@@ -1,0 +1,1 @@
+"""MIP-Adapter: several references, merged at every position by their phrases."""

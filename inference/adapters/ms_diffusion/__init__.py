@@ -1,0 +1,1 @@
+"""MS-Diffusion: several references, each in its place."""

@@ -1,0 +1,1 @@
+"""The demo: every step from sample data to pictures, as commands that a user would type."""

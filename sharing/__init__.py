@@ -1,0 +1,1 @@
+"""From a dataset to other people and other trainers: publications, takedowns, exports."""

@@ -1,0 +1,1 @@
+"""One run of training: the loop, the step, its optimiser, checkpoints and processes."""

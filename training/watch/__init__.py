@@ -1,0 +1,1 @@
+"""What one sees of a run: held-out loss, validation images, the page, previews."""
