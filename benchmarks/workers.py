@@ -104,7 +104,8 @@ def _kills(tree: Path) -> tuple[int, int]:
     shutil.rmtree(out, ignore_errors=True)
     code = (
         "import sys; from benchmarks.workers import _source; from refloom.ingest import job; "
-        "from refloom.ingest.engine.pool import Pool; from pathlib import Path; job.ingest(_source(Path(sys.argv[1])), sys.argv[2], job.Options(), Pool(workers=2))"
+        "from refloom.ingest.engine.pool import Pool; from pathlib import Path; "
+        "job.ingest(_source(Path(sys.argv[1])), sys.argv[2], job.Options(), Pool(workers=2))"
     )
     lost = 0
     done = out / "manifests/ingest"

@@ -1,4 +1,4 @@
-"""The columns of every table as Markdown, out of the schemas; `python -m refloom.schemas.document` writes docs/dataset.md."""
+"""The columns of every table as Markdown, out of the schemas, written by `python -m refloom.schemas.document`."""
 
 from pathlib import Path
 

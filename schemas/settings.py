@@ -73,7 +73,7 @@ def set_value(values: dict[str, Any], override: str) -> None:
 
 
 def build(kind: type[T], values: dict[str, Any], path: str = "") -> T:
-    """One dataclass from a mapping; `path` is its dotted place, for messages. Ranges are those of `refloom.schemas.ranges`."""
+    """One dataclass from a mapping; `path` is its dotted place, for messages. Ranges are those of `schemas.ranges`."""
     if not isinstance(values, dict):
         raise Refused(f"{path.rstrip('.') or 'settings'} is a section with keys, not {values!r}")
     hints = get_type_hints(kind, include_extras=True)

@@ -41,7 +41,7 @@ def spans(caption: str, phrase: str) -> list[tuple[int, int]]:
     """Where a caption names a phrase.
 
     The phrase itself wins; only where it does not occur are other common words for it looked for. What is one is
-    `refloom.schemas.words`' rule: whole words, singular or plural, in any case and script. A name that only says what the noun
+    `schemas.words`' rule: whole words, singular or plural, in any case and script. A name that only says what the noun
     after it is for is none: `train tracks`, `bus stop`.
 
     Args:

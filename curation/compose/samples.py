@@ -149,7 +149,7 @@ def video_subjects(frames: list[str], shelf: Shelf) -> Seen:
 
 
 def on_one_side(group: Row, splits: Mapping[str, str]) -> Row:
-    """A group without its members on the other side; only groups by looks lie on both, see `refloom.curation.select.split`.
+    """A group without its members on the other side; only groups by looks lie on both, see `curation.select.split`.
 
     Args:
         group: a row of `groups`.

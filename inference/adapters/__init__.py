@@ -29,6 +29,6 @@ Adapters of another kind override `Adapter.install`, `check`, `uninstall` and `b
 and may change its keyword arguments, which is enough for EZIGen's features of the frozen UNet (through the blocks'
 GLIGEN hook), LoRA weights switched with the adapter, tokens in a transformer's sequence, or modulation.
 
-`refloom.inference.pipeline.ReferencePipeline` asks an adapter, whatever its kind: `reads` says what changes its conditions,
+`inference.pipeline.ReferencePipeline` asks an adapter, whatever its kind: `reads` says what changes its conditions,
 `for_prompts` fits them to prompts, and `generate` and `edit` run; an adapter with loops of its own overrides these two.
 """

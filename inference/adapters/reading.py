@@ -1,7 +1,7 @@
 """What users give as pictures and masks - files, bytes, Pillow pictures, arrays - as the arrays that adapters see.
 
 Generation, editing and training read through here, so that a picture means the same to all of them. Every picture goes
-through `refloom.schemas.pictures.decode`: transparent pixels lie on white, EXIF orientation is applied, profiles become sRGB.
+through `schemas.pictures.decode`: transparent pixels lie on white, EXIF orientation is applied, profiles become sRGB.
 """
 
 import io

@@ -172,7 +172,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 def refloom(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
-    return start(environment, str(ROOT / "refloom/cli/arguments.py"), *arguments)
+    return start(environment, "-m", "refloom", *arguments)
 
 
 def bytes_of(dataset: Dataset) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`refloom.schemas.swap`: a folder is the old one or the new one, whole, whatever ends the run that makes the new one."""
+"""`schemas.swap`: a folder is the old one or the new one, whole, whatever ends the run that makes the new one."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Prints the path of a config: `--config_file $(python -m refloom.training.launch zero2-8)`; lists them without a name."""
+"""Prints the path of a config, as for `accelerate launch --config_file`; lists them without a name."""
 
 import argparse
 import sys

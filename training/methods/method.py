@@ -119,7 +119,7 @@ class Method(Task):
 
     def step(self, trained: Adapter, recipe: Recipe) -> TrainingStep:
         """See `Task.step`."""
-        return TrainingStep(self, trained, Diffusion(trained.pipe.scheduler, recipe.objective), recipe.seed)
+        return TrainingStep(self.conditions, trained, Diffusion(trained.pipe.scheduler, recipe.objective), recipe.seed)
 
     def save(self, trained: Adapter, folder: Path, run: Path) -> None:
         """See `Task.save`; a language model that is not trained lies there once for all checkpoints."""

@@ -1,6 +1,6 @@
-"""The training loop; `strategy` says how it is spread over processes.
+"""The training loop; `start` says how it is spread over processes.
 
-Batches, draws, noise and timesteps are functions of the seed (`refloom.training.data`), so a run needs no state of any random
+Batches, draws, noise and timesteps are functions of the seed (`training.data`), so a run needs no state of any random
 generator: it goes on with the step, the weights, the optimiser and the place in the stream of samples.
 """
 
@@ -26,13 +26,15 @@ from refloom.schemas.storage import full_disk_stops, local_path
 from refloom.training.data.loader import Batch, Loader
 from refloom.training.recipes import book
 from refloom.training.recipes.recipe import Recipe
-from refloom.training.run import checkpoint, flops, optimizer, strategy
+from refloom.training.run import checkpoint, flops, optimizer
 from refloom.training.run import log as journals
 from refloom.training.run.ema import MovingAverage
 from refloom.training.run.frozen import DTYPES
 from refloom.training.run.log import Journal, memory_bytes, speed
 from refloom.training.run.opening import Begun, Note, begin, enter
 from refloom.training.run.preflight import Outlook, features, look
+from refloom.training.run.processes import processes
+from refloom.training.run.start import start
 from refloom.training.run.stopping import Stopping
 from refloom.training.watch import page, validation
 from refloom.training.watch.validation import Validator
@@ -67,29 +69,29 @@ def train(
         JobStopped: it was asked to stop, and has saved where it is; the losses are not finite; or the disk is full.
     """
     run = local_path(run, "a run of training")
-    outlook = look(recipe, strategy.processes())
+    outlook = look(recipe, processes())
     with full_disk_stops(str(run), checkpoint.AGAIN), ExitStack() as open_until_the_end:
-        spread = strategy.start(recipe, outlook, run)
+        spread = start(recipe, outlook, run)
         accelerator = spread.accelerator
         world, rank, device = accelerator.num_processes, accelerator.process_index, accelerator.device
         stores = features(recipe)
         leases: list[Lease] = []
 
-        def by_first(work: Callable[[], T]) -> T:
+        def first_does(work: Callable[[], T]) -> T:
             def noticing() -> T:
                 with full_disk_stops(str(run), checkpoint.AGAIN):
                     return work()
 
-            return strategy.by_first(noticing)
+            return by_first(noticing)
 
         def take() -> Begun:
             begun, lease = begin(recipe, run, resume, outlook.names, note, open_until_the_end)
             leases.append(lease)
             return begun
 
-        begun = by_first(take)
+        begun = first_does(take)
         last, state, done = begun.last, begun.state, begun.step
-        start = recipe.starting_from(str(last.path / checkpoint.ADAPTER)) if last else recipe
+        started = recipe.starting_from(str(last.path / checkpoint.ADAPTER)) if last else recipe
         loader = open_until_the_end.enter_context(
             Loader(
                 recipe.data.sources,
@@ -103,7 +105,7 @@ def train(
         )
         validator = Validator(recipe, run, rank=rank, world=world)
         frozen = run / weights.FROZEN_FILE if accelerator.is_main_process else None
-        adapter = open_until_the_end.enter_context(outlook.task.ready(start, device, frozen=frozen))
+        adapter = open_until_the_end.enter_context(outlook.task.ready(started, device, frozen=frozen))
         named = optimizer.tune(adapter, recipe.tuned)
         adamw = optimizer.build(named, recipe.optimizer)
         average = _average(recipe, named, begun)
@@ -138,7 +140,7 @@ def train(
                 checkpoint.write(run, step, fill, recipe.checkpoints)
 
             with spread.whole():
-                by_first(write)
+                first_does(write)
 
         meter = Meter(device)
         opened: list[Journal] = []
@@ -150,7 +152,7 @@ def train(
             return shared
 
         accelerator.wait_for_everyone()  # all have read the checkpoint, which may move now
-        shared = by_first(open_folder)
+        shared = first_does(open_folder)
         journal = opened[0] if opened else None
         if recipe.trackers:
             # what an earlier process told it of later steps is hidden
@@ -173,7 +175,7 @@ def train(
                     validation.track(accelerator.trackers, step, made)
                     page.write(run)
 
-                by_first(keep)
+                first_does(keep)
 
         def export() -> None:
             leases[0].check(look=True)
@@ -233,7 +235,7 @@ def train(
                 raise JobStopped(f"stopped after step {step + 1} as asked, and saved: go on with --resume latest")
 
         with spread.whole(), average.in_place() if average else nullcontext():
-            by_first(export)
+            first_does(export)
         return run / checkpoint.ADAPTER
 
 

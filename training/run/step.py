@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,8 @@ from refloom.training.run.latents import captions_of, target_latents
 from refloom.training.run.objective import Diffusion
 from refloom.training.views.example import Example, targets
 
-if TYPE_CHECKING:
-    from refloom.training.methods.method import Method
-
 Drawn = Callable[[Sequence[int], Purpose], Tensor]
+ConditionsOf = Callable[[Any, Sequence[Example], int], Any]
 TextOf = Callable[[Any, Sequence[str], Sequence[Example]], tuple[Tensor, Tensor | None]]
 
 
@@ -24,16 +22,16 @@ class TrainingStep(nn.Module):
     """A method's loss.
 
     Args:
-        method: that is trained.
+        conditions: of the method that is trained: the adapter's conditions of examples, drawn from a seed.
         adapter: on the pipeline.
         diffusion: the objective.
         seed: of the run.
     """
 
-    def __init__(self, method: "Method", adapter: Any, diffusion: Diffusion, seed: int) -> None:
+    def __init__(self, conditions: ConditionsOf, adapter: Any, diffusion: Diffusion, seed: int) -> None:
         super().__init__()
         self.adapter = adapter
-        self._method, self._diffusion, self._seed = method, diffusion, seed
+        self._conditions, self._diffusion, self._seed = conditions, diffusion, seed
 
     def forward(self, examples: Sequence[Example], conditioned: ExitStack) -> Tensor:
         """The mean loss of a micro-batch.
@@ -74,7 +72,7 @@ class TrainingStep(nn.Module):
         latents = target_latents(pipe, examples, lambda shape: drawn(shape, Purpose.POSTERIOR))
         states, added = text_conditions(pipe, examples, captions_of)
         conditioned.enter_context(
-            self.adapter.generation(self._method.conditions(self.adapter, examples, self._seed), halves=UNGUIDED)
+            self.adapter.generation(self._conditions(self.adapter, examples, self._seed), halves=UNGUIDED)
         )
         for when, owners in rounds:
             noise = draws(self._seed, owners, pipe.unet.device)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from refloom.inference.adapters.adapter import Adapter
 from refloom.inference.adapters.attention import Acting, split_heads
 from refloom.inference.adapters.calls import Call, bare
-from refloom.inference.adapters.ezigen import loops as transfer
+from refloom.inference.adapters.ezigen import loops
 from refloom.inference.adapters.ezigen.fuser import FeatureSlot, Fuser, check_block, lost, no_objects, project
 from refloom.inference.adapters.ezigen.referenceunet import (
     ancestral,
@@ -98,7 +98,7 @@ class EZIGen(Adapter):
 
     With `faithful`, to be set before `encode`, the published code's ways are reproduced: subjects are squashed to
     squares, a phrase is the whole text that the frozen UNet is told, dropped subjects stay as zeros, and what
-    `transfer` and `splits` name.
+    `loops` and `schedule` name.
 
     Attributes:
         in_negative: give the negative half the subjects too, as the method does: guidance then strengthens the text
@@ -316,8 +316,8 @@ class EZIGen(Adapter):
             layer.adapter_norm.load_state_dict(block.norm1.state_dict())
         self.learnable_weights.fill_(1)
 
-    generate = transfer.generate
-    edit = transfer.edit
+    generate = loops.generate
+    edit = loops.edit
 
 
 def config_values(unet: Any) -> dict[str, Any]:

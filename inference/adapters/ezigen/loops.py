@@ -1,14 +1,14 @@
 """EZIGen's loops: layout from text and appearance from subjects, then again and again until the picture stands still.
 
 The late part of the schedule, `split_ratio` of it, belongs to the subjects; see spec A.4. With `adapter.faithful` it is
-divided as `splits` tells, loops take their noise from torch's own generator, soft masks are cut off, and edited
+divided as `schedule` tells, loops take their noise from torch's own generator, soft masks are cut off, and edited
 pictures stay as VAE and blending made them, in the size that they were worked on in.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,14 +29,42 @@ from refloom.inference.adapters.vision import ClipVision, clip_pixels
 from refloom.inference.adapters.windows import StepWindow, Window
 from refloom.schemas.errors import Refused
 
-if TYPE_CHECKING:
-    from refloom.inference.adapters.ezigen.adapter import EZIGen, EZIGenConditioning
-
 FIRST_NEGATIVE = "dark, blur, defoucus, lack of content, dizzy."
 """Of the first pass, letter for letter as the weights were published with: their training had black borders."""
 
 Generator = torch.Generator | list[torch.Generator] | None
 Callback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
+
+
+class Sized(Protocol):
+    """A config with the side that subjects are seen at."""
+
+    @property
+    def resolution(self) -> int:
+        """In pixels."""
+        ...
+
+
+class SubjectAdapter(Protocol):
+    """What the loops ask of the adapter, which is `EZIGen`; its attributes say what each of these is."""
+
+    faithful: bool
+    image_encoder: ClipVision | None
+    window: Window
+
+    @property
+    def pipe(self) -> Any:
+        """The pipeline that it is on."""
+        ...
+
+    @property
+    def config(self) -> Sized:
+        """Its config."""
+        ...
+
+    def generation(self, conditioning: Any) -> AbstractContextManager[None]:
+        """Condition what the pipeline generates inside the block."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +85,8 @@ class Transferred:
 
 
 def generate(
-    adapter: "EZIGen",
-    conditioning: "EZIGenConditioning",
+    adapter: SubjectAdapter,
+    conditioning: Any,
     prompt: str | list[str],
     *,
     negative_prompt: str | Sequence[str] | None = None,
@@ -135,8 +163,8 @@ def generate(
 
 
 def edit(
-    adapter: "EZIGen",
-    conditioning: "EZIGenConditioning",
+    adapter: SubjectAdapter,
+    conditioning: Any,
     source: Pixels,
     mask: npt.NDArray[Any],
     prompt: str | list[str],
@@ -255,7 +283,7 @@ def _similarity(vision: ClipVision, before: list[Pixels], after: list[Pixels]) -
     return functional.cosine_similarity(a, b).tolist()
 
 
-def _ready(adapter: "EZIGen", iterations: int | None) -> tuple[Any, ClipVision | None]:
+def _ready(adapter: SubjectAdapter, iterations: int | None) -> tuple[Any, ClipVision | None]:
     pipe = adapter.pipe
     if not isinstance(pipe, StableDiffusionPipeline):
         raise Refused(
@@ -290,7 +318,7 @@ def _sampler(pipe: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def _window(adapter: "EZIGen", window: Window) -> Iterator[None]:
+def _window(adapter: SubjectAdapter, window: Window) -> Iterator[None]:
     own = adapter.window
     adapter.window = window
     try:
@@ -315,7 +343,7 @@ def _negatives(prompt: str | list[str], given: str | Sequence[str] | None) -> Ca
     return of_pass
 
 
-def _check_counts(prompt: str | list[str], conditioning: "EZIGenConditioning", generator: Generator, each: int) -> None:
+def _check_counts(prompt: str | list[str], conditioning: Any, generator: Generator, each: int) -> None:
     """Refuse conditions and generators of another number of prompts, and of `each` pictures of them."""
     prompts = 1 if isinstance(prompt, str) else len(prompt)
     if not prompts:

@@ -62,7 +62,7 @@ def losses(asked: Recipe, steps: int = 8) -> np.ndarray:
         method = METHODS[asked.method]
         adapter = method.make(asked, pipe)
         adapter.image_encoder = vision
-        step = TrainingStep(method, adapter, Diffusion(pipe.scheduler, asked.objective), asked.seed)
+        step = TrainingStep(method.conditions, adapter, Diffusion(pipe.scheduler, asked.objective), asked.seed)
         found = []
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=asked.precision == "bf16"):
             for _ in range(steps):
