@@ -56,7 +56,7 @@ class Assembly:
         Raises:
             Refused: a model is not there or does not go with the adapter, or a setting or an argument is out of range.
         """
-        from refloom.cli.references import parse_settings, read_settings
+        from refloom.inference.arguments import parse_settings, read_settings
         from refloom.inference.facecrops import check_finder
         from refloom.inference.foresight import look
 
@@ -76,7 +76,7 @@ class Assembly:
         Raises:
             Refused: as `ReferencePipeline.from_pretrained`, or there is no such device, or a setting cannot be.
         """
-        from refloom.cli.references import apply_settings, parse_settings
+        from refloom.inference.arguments import apply_settings, parse_settings
         from refloom.inference.foresight import of_pipeline
         from refloom.inference.pipeline import ReferencePipeline
 

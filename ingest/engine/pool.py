@@ -23,7 +23,6 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-import refloom
 from refloom.ingest.engine.heap import keep_freed_memory
 from refloom.ingest.engine.inline import run_inline
 from refloom.ingest.engine.retries import ATTEMPTS, Account
@@ -145,7 +144,8 @@ def connect(pool: Pool) -> bool:
         except ConnectionError as error:
             raise JobStopped(f"no Ray cluster at {pool.address}: {_last_line(str(error))}") from error
     else:
-        here = str(Path(refloom.__file__).resolve().parents[1])  # workers must find this package, installed or not
+        # where refloom lies, which workers must find, installed or not; links are not followed, or it would be a folder below
+        here = str(Path(__file__).absolute().parents[3])
         paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(paths), **one_thread})
         ray.init(

@@ -151,8 +151,8 @@ def ui(options: argparse.Namespace) -> int:
 
 
 def _make(options: argparse.Namespace, what: str) -> int:
-    from refloom.cli.references import parse_reference
     from refloom.inference.adapters.reading import read_edit
+    from refloom.inference.arguments import parse_reference
     from refloom.inference.facecrops import check_finder
     from refloom.inference.results import StepProgress, check, write
 

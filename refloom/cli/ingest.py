@@ -11,7 +11,8 @@ from refloom.ingest import job, sources
 from refloom.ingest.engine.pool import Pool
 from refloom.ingest.engine.progress import Progress
 from refloom.schemas import strict
-from refloom.schemas.dataset import STAGES, Dataset, refuse_foreign
+from refloom.schemas.dataset import Dataset, refuse_foreign
+from refloom.schemas.status import status as status_of
 from refloom.schemas.storage import Folder, absolute_url
 from refloom.schemas.verify import verify as check
 
@@ -101,35 +102,18 @@ def _dry_run(source: Any, url: str, settings: job.Options) -> int:
 def status(options: argparse.Namespace) -> int:
     """`refloom status`: what the dataset holds."""
     dataset = Dataset(absolute_url(options.dataset))
-    stages: dict[str, dict[str, Any]] = {
-        stage: {
-            "state": stage_state(dataset, stage),
-            "items": {kind: counts.to_json() for kind, counts in sorted(dataset.counts(stage).items())},
-        }
-        for stage in STAGES
-    }
-    summary = dataset.table_summary()
+    found = status_of(dataset)
     if options.json:
-        print(strict.dumps({"tables": summary, "stages": stages}, indent=1))
+        print(strict.dumps(found, indent=1))
     else:
-        for name, entry in summary.items():
+        for name, entry in found["tables"].items():
             print(f"{name:14} {entry['rows']:>12,} rows {entry['units']:>6} units  {entry['fingerprint'][:16]}")
         print()
-        for stage, entry in stages.items():
+        for stage, entry in found["stages"].items():
             if entry["state"] != "absent":
                 print(f"{stage}: {entry['state']}")
                 print_counts(dataset, stage)
     return 0
-
-
-def stage_state(dataset: Dataset, stage: str) -> str:
-    """`absent`, `partial` (some units), `stale` (made from inputs that have changed since) or `done`."""
-    manifests = dataset.manifests(stage)
-    if not manifests:
-        return "absent"
-    if any(dataset.is_stale(manifest) for manifest in manifests.values()):
-        return "stale"
-    return "done" if set(dataset.units()) <= manifests.keys() else "partial"
 
 
 def verify(options: argparse.Namespace) -> int:

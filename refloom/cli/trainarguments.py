@@ -85,8 +85,9 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
         "Train an adapter on samples by a recipe. Ctrl-C saves; resumes to the same bits. On several GPUs the same "
         "recipe is shared by all of them: `accelerate launch --config_file $(python -m refloom.training.launch "
         "zero2-8) -m refloom.training`, with the same arguments; `python -m refloom.training.launch` lists the configs "
-        "that ship (DDP, DeepSpeed ZeRO-2 and 3). A run goes on with any other number of GPUs and under any other of them. A launcher that is "
-        "stopped kills its processes after 30 s: TORCH_ELASTIC_SHUTDOWN_TIMEOUT=300 leaves them time to save.",
+        "that ship (DDP, DeepSpeed ZeRO-2 and 3). A run goes on with any other number of GPUs and under any other of "
+        "them. A launcher that is stopped kills its processes after 30 s: TORCH_ELASTIC_SHUTDOWN_TIMEOUT=300 leaves "
+        "them time to save.",
         "  refloom train --config mip/sdxl --set 'data.sources=[{url: DATASET}]' --set models.start=ip-adapter.bin\n"
         "  refloom train --config ip_adapter --set 'data.sources=[{url: DATASET, features: FEATURES}]'\n"
         "  refloom train --config ms_diffusion --out RUN --resume latest",

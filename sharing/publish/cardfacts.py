@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refloom.cli.ingest import stage_state
 from refloom.inference.models import registry
 from refloom.schemas import tables
 from refloom.schemas.dataset import STAGES, Dataset
 from refloom.schemas.errors import Refused
 from refloom.schemas.fingerprint import of_json
+from refloom.schemas.status import stage_state
 from refloom.sharing.publish.options import Publish
 from refloom.sharing.publish.redaction import Redaction
 from refloom.sharing.publish.redistribution import Licensed, terms

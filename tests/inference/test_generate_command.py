@@ -11,10 +11,10 @@ from editing import Loops
 from PIL import Image
 from shop import shop as models_of
 
-from refloom.cli.references import apply_settings, parse_reference, parse_settings
 from refloom.inference.adapters import kinds
 from refloom.inference.adapters.published import write_ip_adapter
 from refloom.inference.adapters.reference import Reference
+from refloom.inference.arguments import apply_settings, parse_reference, parse_settings
 from refloom.inference.checkpoints import tensors as tensorfile
 from refloom.inference.checkpoints import weights
 from refloom.inference.pipeline import ReferencePipeline

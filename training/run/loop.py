@@ -33,7 +33,7 @@ from refloom.training.run.frozen import DTYPES
 from refloom.training.run.log import Journal, memory_bytes, speed
 from refloom.training.run.opening import Begun, Note, begin, enter
 from refloom.training.run.preflight import Outlook, features, look
-from refloom.training.run.processes import processes
+from refloom.training.run.processes import by_first, processes
 from refloom.training.run.start import start
 from refloom.training.run.stopping import Stopping
 from refloom.training.watch import page, validation
@@ -221,7 +221,7 @@ def train(
                     lost = [asdict(one) for one in loader.replaced[shown:]]
                     shown = len(loader.replaced)
                     entry = {"step": step + 1, "samples": (step + 1) * recipe.batch.samples, **line, "lost": lost}
-                by_first(partial(tell, entry, line))
+                first_does(partial(tell, entry, line))
                 if line["bad_in_a_row"] >= recipe.max_bad_steps:
                     raise JobStopped(
                         f"{line['bad_in_a_row']} steps in a row had no finite gradient by step {step + 1}: lower "

@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refloom.cli.ingest import stage_state
 from refloom.curation.bound import Bools
 from refloom.curation.objects import float_array
 from refloom.schemas import tables
 from refloom.schemas.dataset import STAGES, Dataset
 from refloom.schemas.manifest import flatten
+from refloom.schemas.status import stage_state
 from refloom.viewing.report.distribution import LEVELS, Floats, histogram, quantiles
 from refloom.viewing.report.rates import runs
 from refloom.viewing.report.scores import FAMILIES, Family, Tally
