@@ -35,7 +35,7 @@ def curate(options: argparse.Namespace) -> int:
         shown.append(Progress(title, item))
         return shown[-1]
 
-    outlook = run(
+    plan = run(
         url,
         config,
         pool(options),
@@ -48,16 +48,16 @@ def curate(options: argparse.Namespace) -> int:
     )
     for last in shown[-1:]:
         last.close()
-    for role, model in sorted(outlook.models.items()):
+    for role, model in sorted(plan.models.items()):
         print(f"{role}: {model}")
-    for stage in outlook.without_model:
+    for stage in plan.without_model:
         print(f"{stage}: left out, its model is not there; `refloom models` says how to get one")
     if options.dry_run:
-        for stage, units in outlook.due.items():
+        for stage, units in plan.due.items():
             print(f"{stage}: due for {len(units)} units")
         return 0
     dataset = Dataset(url)
-    codes = [print_counts(dataset, stage) for stage in outlook.due]
+    codes = [print_counts(dataset, stage) for stage in plan.due]
     return max(codes, default=0)
 
 

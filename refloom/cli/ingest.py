@@ -33,13 +33,13 @@ def ingest(options: argparse.Namespace) -> int:
     if options.dry_run:
         return _dry_run(source, url, settings)
     progress = Progress("ingest")
-    outlook = job.ingest(source, url, settings, pool(options), progress)
+    plan = job.ingest(source, url, settings, pool(options), progress)
     progress.close()
     dataset = Dataset(url)
-    for note in outlook.notes:
+    for note in plan.notes:
         print(f"note: {note}")
-    print(f"{len(outlook.todo)} units done now, {len(outlook.done)} were there already; dataset: {url}")
-    units = {unit.name for unit in outlook.todo} | set(outlook.done)
+    print(f"{len(plan.todo)} units done now, {len(plan.done)} were there already; dataset: {url}")
+    units = {unit.name for unit in plan.todo} | set(plan.done)
     return print_counts(dataset, "ingest", units)
 
 
@@ -77,15 +77,15 @@ def _name_failed(dataset: Dataset, stage: str, units: set[str] | None) -> None:
 def _dry_run(source: Any, url: str, settings: job.Options) -> int:
     refuse_foreign(Folder(url))
     dataset = Dataset(url) if Folder(url).exists("dataset.json") else None
-    outlook = job.look_ahead(source, dataset, settings)
-    size = sum(unit.size for unit in outlook.todo)
-    annotations = sum(len(unit.payload) for unit in outlook.todo)
+    plan = job.look_ahead(source, dataset, settings)
+    size = sum(unit.size for unit in plan.todo)
+    annotations = sum(len(unit.payload) for unit in plan.todo)
     needed = annotations if settings.link else size + annotations
-    for note in outlook.notes:
+    for note in plan.notes:
         print(f"note: {note}")
-    print(f"{len(outlook.todo)} units to do, {len(outlook.done)} are there already, {len(outlook.dropped)} would go")
+    print(f"{len(plan.todo)} units to do, {len(plan.done)} are there already, {len(plan.dropped)} would go")
     items: dict[str, int] = {}
-    for unit in outlook.todo:
+    for unit in plan.todo:
         for kind, count in unit.items.items():
             items[kind] = items.get(kind, 0) + count
     print("  " + ", ".join(f"{count:,} {kind}s" for kind, count in items.items()))
