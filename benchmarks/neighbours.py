@@ -35,7 +35,7 @@ from refloom.curation.neighbours.plan import NEAR_CELLS, Cell
 from refloom.curation.neighbours.search import Bounds, pairs_of_cell
 from refloom.curation.passes.passes import StageContext
 from refloom.curation.passes.scratch import part_of
-from refloom.curation.stages import BY_NAME, Recipe
+from refloom.curation.stages import BY_NAME, CurationRun
 from refloom.ingest.engine.watch import Watch
 from refloom.schemas.dataset import Dataset
 
@@ -146,7 +146,7 @@ def searched(ids: Sequence[str], vectors: Floats, bound: float, near_cells: int)
     """The passes of a search, one task after another."""
     url = str(folder() / "neighbours")
     shutil.rmtree(url, ignore_errors=True)
-    context = StageContext(Dataset(url, create=True), Recipe(Curation(), {}, ()), BY_NAME["dedup"], "state")
+    context = StageContext(Dataset(url, create=True), CurationRun(Curation(), {}, ()), BY_NAME["dedup"], "state")
     search = Search("vectors", Bounds(lower=bound), near_cells, exact_below=0)
     result = begin(context.scratch, search.name, 0, [(marks_of(list(ids), part=0), vectors)])
     context.scratch.sign("begin", "part", dict(result))

@@ -21,7 +21,7 @@ from refloom.curation.neighbours.search import Bounds
 from refloom.curation.passes.passes import Pass, PlannedTask, StageContext
 from refloom.curation.passes.scratch import TaskResult
 from refloom.curation.passes.sizes import TaskSizes
-from refloom.curation.stages import BY_NAME, Recipe
+from refloom.curation.stages import BY_NAME, CurationRun
 from refloom.ingest.engine.pool import Pool, Task, WorkerPool, connect
 from refloom.ingest.engine.watch import Watch
 from refloom.schemas.dataset import Dataset
@@ -142,7 +142,7 @@ _NAMES = tuple(one_pass.name for one_pass in _WAVES)
 
 
 def _desk(url: str, grain: TaskSizes) -> StageContext:
-    return StageContext(Dataset(url), Recipe(replace(Curation(), grain=grain), {}, ()), BY_NAME["dedup"], "state")
+    return StageContext(Dataset(url), CurationRun(replace(Curation(), grain=grain), {}, ()), BY_NAME["dedup"], "state")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from refloom.curation.datasetstages import PASSES
 from refloom.curation.datasetstages import tasks as wave_tasks
 from refloom.curation.group.groups import Ties, ties
 from refloom.curation.passes.passes import StageContext, fingerprint_of
-from refloom.curation.stages import ALL, BY_NAME, Recipe, Stage
+from refloom.curation.stage import Stage
+from refloom.curation.stages import ALL, BY_NAME, CurationRun
 from refloom.curation.worker import CurateJob, Visit
 from refloom.inference.models import registry
 from refloom.ingest.engine.pool import Pool, Status, Task, WorkerPool
@@ -96,7 +97,7 @@ def curate(
     """
     models = choose_models(config)
     stages, absent = choose_stages(only, until, models)
-    recipe = Recipe(config, models, tuple(stage.name for stage in stages), replace, retry_failed)
+    recipe = CurationRun(config, models, tuple(stage.name for stage in stages), replace, retry_failed)
     dataset = Dataset(url)
     if not dataset.units():
         raise Refused(f"{url} holds no pictures yet: take some in with `refloom ingest`")
@@ -140,7 +141,7 @@ def _phases(stages: list[Stage]) -> list[tuple[str, list[Stage]]]:
     return [("look" if len(phase) > 1 else title, phase) for title, phase in phases]
 
 
-def _due(dataset: Dataset, recipe: Recipe, stage: Stage) -> list[str]:
+def _due(dataset: Dataset, recipe: CurationRun, stage: Stage) -> list[str]:
     """Units of which a stage is due, or may become due because something before it is."""
     for name in ("ingest", *BY_NAME):
         dataset.manifests(name)  # one listing each instead of a look-up per unit
@@ -165,7 +166,7 @@ class _Leg:
 
 
 def _legs(
-    dataset: Dataset, recipe: Recipe, title: str, phase: list[Stage], due: dict[str, list[str]]
+    dataset: Dataset, recipe: CurationRun, title: str, phase: list[Stage], due: dict[str, list[str]]
 ) -> Iterator[_Leg]:
     """One list of tasks after another; each is done when the next is asked for."""
     run = dataset.new_run()
@@ -216,7 +217,7 @@ def _refuse_gaps(dataset: Dataset, stages: list[Stage]) -> None:
                 raise Refused(f"{stage.name} needs {needed}, which is not done: run `refloom curate` without --only")
 
 
-def _refuse_other_settings(dataset: Dataset, recipe: Recipe, stages: list[Stage]) -> None:
+def _refuse_other_settings(dataset: Dataset, recipe: CurationRun, stages: list[Stage]) -> None:
     """The same stage with other settings: refused, naming the keys."""
     if recipe.replace:
         return

@@ -17,13 +17,15 @@ from refloom.curation.annotate.masks import mask_unit, rows_of
 from refloom.curation.annotate.phrases import Captions, Phrases
 from refloom.curation.annotate.prefetch import prefetched
 from refloom.curation.annotate.scene import Scene
+from refloom.curation.annotate.stages import vocabulary
 from refloom.curation.compose.unit import compose_unit
 from refloom.curation.group.groups import Ties, group_unit
 from refloom.curation.group.members import matched_units
 from refloom.curation.objects import Objects, ObjectStream
 from refloom.curation.passes.passes import StageContext, TaskSpec
 from refloom.curation.select import objects as select
-from refloom.curation.stages import BY_NAME, PIXEL_STAGES, Recipe, Stage, inputs, vocabulary
+from refloom.curation.stage import Stage, inputs
+from refloom.curation.stages import BY_NAME, PIXEL_STAGES, CurationRun
 from refloom.inference.models import registry
 from refloom.inference.models.embedders import TextEmbedder
 from refloom.inference.models.entry import Entry
@@ -53,7 +55,7 @@ class CurateJob:
     """
 
     url: str
-    recipe: Recipe
+    recipe: CurationRun
     lease_id: str
 
     def start(self) -> "CurateWorker":

@@ -7,7 +7,8 @@ from typing import Any
 
 from refloom.curation.config import Curation
 from refloom.curation.passes.scratch import Scratch, TaskResult
-from refloom.curation.stages import Recipe, Stage
+from refloom.curation.stage import Stage
+from refloom.curation.stages import CurationRun
 from refloom.inference.models import registry
 from refloom.ingest.engine.watch import Watch
 from refloom.schemas.dataset import Dataset
@@ -89,7 +90,7 @@ class StageContext:
     def __init__(
         self,
         dataset: Dataset,
-        recipe: Recipe,
+        recipe: CurationRun,
         stage: Stage,
         fingerprint: str,
         *,
@@ -171,7 +172,7 @@ def _of(part: Part) -> dict[str, Any]:
     return {"part": part.number, "units": list(part.units), "rows": part.rows}
 
 
-def fingerprint_of(dataset: Dataset, recipe: Recipe, stage: Stage) -> tuple[str, dict[str, str]]:
+def fingerprint_of(dataset: Dataset, recipe: CurationRun, stage: Stage) -> tuple[str, dict[str, str]]:
     """The name of a stage's scratch folder, and its inputs: all that its rows and its layout depend on."""
     inputs = {name: dataset.fingerprint_of(name) or "absent" for name in stage.reads}
     of = {

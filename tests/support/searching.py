@@ -15,7 +15,7 @@ from refloom.curation.neighbours.plan import EXACT_BELOW, NEAR_CELLS
 from refloom.curation.neighbours.search import Bounds
 from refloom.curation.passes.passes import StageContext
 from refloom.curation.passes.sizes import TaskSizes
-from refloom.curation.stages import BY_NAME, Recipe
+from refloom.curation.stages import BY_NAME, CurationRun
 from refloom.ingest.engine.watch import Watch
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.storage import Folder
@@ -71,7 +71,7 @@ def searched(
     try:
         context = StageContext(
             Dataset(url, create=True),
-            Recipe(replace(Curation(), grain=grain or TaskSizes()), {}, ()),
+            CurationRun(replace(Curation(), grain=grain or TaskSizes()), {}, ()),
             BY_NAME["dedup"],
             "state",
         )
