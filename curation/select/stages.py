@@ -20,7 +20,7 @@ def _balancing(config: Curation) -> dict[str, Any]:
 SELECT = Stage(
     "select",
     objects.VERSION,
-    ("objects", "masks", "object_scores", "duplicates"),
+    ("images", "objects", "masks", "object_scores", "ledger/quality", "duplicates"),
     section("select"),
     needs=("quality",),
 )
