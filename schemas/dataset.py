@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from refloom.schemas import parquet, strict, tables
+from refloom.schemas.components import ADDED, column_of
 from refloom.schemas.errors import Failed, Refused
 from refloom.schemas.fields import VERSION
 from refloom.schemas.fingerprint import of_parts
@@ -49,6 +50,10 @@ WORK = "work"
 INPUTS = "inputs.json"
 """In a scratch folder: input to fingerprint, as in a manifest."""
 _INDEX = "dataset.json"
+
+
+ADDED_KEY = "added"
+"""In the settings of a stage's manifests: the columns that plugins add, and whose they are."""
 
 
 class Dataset:
@@ -143,6 +148,18 @@ class Dataset:
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
+    def schema(self, table: str, unit: str | None = None) -> pa.Schema:
+        """The columns of a table here, or in one unit: those of the contract, then those that plugins have added."""
+        schema, stage = tables.TABLES[table].schema, tables.TABLES[table].stage
+        added: dict[str, dict[str, str]] = {}
+        if table in ADDED:
+            one = None if unit is None else self.manifest(stage, unit)
+            for manifest in self.manifests(stage).values() if unit is None else filter(None, [one]):
+                added |= manifest.config.get(ADDED_KEY, {})
+        for name in sorted(added):
+            schema = schema.append(column_of(name, added[name]))
+        return schema
+
     def read(self, table: str, columns: Sequence[str] | None = None, *, unit: str | None = None) -> pa.Table:
         """Rows of a table, in order of unit and row.
 
@@ -151,13 +168,16 @@ class Dataset:
             columns: all by default; leave out picture columns of more than one unit.
             unit: only this one.
         """
-        return parquet.read(self.folder, self._files(table, table, unit), tables.TABLES[table].schema, columns)
+        schema = self.schema(table, unit)
+        if table in ADDED and not {name.split(".")[0] for name in columns or ()} <= set(schema.names):
+            schema = self.schema(table)  # a plugin's column, which other units have
+        return parquet.read(self.folder, self._files(table, table, unit), schema, columns)
 
     def batches(
         self, table: str, columns: Sequence[str] | None = None, *, unit: str | None = None
     ) -> Iterator[pa.RecordBatch]:
         """As `read`, one row group at a time: memory does not grow with the unit."""
-        return parquet.batches(self.folder, self._files(table, table, unit), columns, tables.TABLES[table].schema)
+        return parquet.batches(self.folder, self._files(table, table, unit), columns, self.schema(table, unit))
 
     def ledger(self, stage: str, *, unit: str | None = None) -> pa.Table:
         """Rejected and failed items of a stage; rejected objects of `select` are rows of its table instead."""

@@ -60,7 +60,9 @@ class UnitWriter:
         self._inputs = inputs or (lambda: key.inputs)
         self._before_commit = before_commit or (lambda: None)
         self._on_verdict = on_verdict or (lambda kind, verdict, count: None)
-        self._schemas = schemas or {name: one.schema for name, one in tables.TABLES.items() if one.stage == key.stage}
+        self._schemas = schemas or {
+            name: tables.written(name) for name, one in tables.TABLES.items() if one.stage == key.stage
+        }
         self._writers: dict[str, TableWriter] = {}
         self.items: dict[str, Counts] = defaultdict(Counts)
 

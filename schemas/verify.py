@@ -107,7 +107,7 @@ def _check_unit(dataset: Dataset, manifest: Manifest, findings: Findings) -> Non
             findings.problems.append(f"{file.path}: the bytes are not those that were committed")
     for directory, entry in manifest.tables.items():
         name = directory.split("/")[0]
-        schema = tables.LEDGER if name == "ledger" else tables.TABLES[name].schema
+        schema = tables.LEDGER if name == "ledger" else dataset.schema(name)
         files = manifest.files_of(directory)
         rows = 0
         running = parquet.fingerprint_of(schema)

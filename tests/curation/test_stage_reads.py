@@ -63,5 +63,9 @@ def test_a_stage_reads_what_it_declares(reads: dict[str, set[str]], stage) -> No
     declared = {name.removesuffix("/*") for name in stage.reads}
     if stage.name == PHRASE:
         pytest.skip("its models are in no package")
-    assert reads[stage.name] - SHARED.get(stage.name, set()) <= declared, "the stage reads what its manifests do not know"
-    assert declared - SOMETIMES.get(stage.name, set()) <= reads[stage.name], "the stage is out of date when something changes that it does not read"
+    assert reads[stage.name] - SHARED.get(stage.name, set()) <= declared, (
+        "the stage reads what its manifests do not know"
+    )
+    assert declared - SOMETIMES.get(stage.name, set()) <= reads[stage.name], (
+        "the stage is out of date when something changes that it does not read"
+    )
