@@ -87,6 +87,8 @@ def use(places: Sequence[str]) -> None:
     Raises:
         Refused: one cannot be imported, is no plugin, or has a name that is taken.
     """
+    if not all(places):
+        raise Refused("--plugin needs a module or a .py file")
     absolute = [str(Path(place).absolute()) if place.endswith(".py") else place for place in places]
     named = list(dict.fromkeys([*_named(), *absolute]))
     before = os.environ.get(VARIABLE)

@@ -29,6 +29,7 @@ from refloom.ingest.engine.retries import ATTEMPTS, Account
 from refloom.ingest.engine.tasks import Job, Pool, Status, Task, Worker, record
 from refloom.ingest.engine.watch import Tally, Watch, last_words
 from refloom.schemas.errors import JobStopped, RefloomError, Refused, StoreUnavailable
+from refloom.schemas.plugins import Needed, needed, require
 from refloom.schemas.storage import STORE_VARIABLES, Folder, store_errors_stop
 from refloom.schemas.wording import some
 
@@ -182,11 +183,13 @@ class _Process:
                 del os.environ[name]
             os.environ.update(store_variables)
 
-    def start(self, job: Job, progress_actor: Any, timeout_s: float) -> None:
+    def start(self, job: Sequence[Any], wanted: Sequence[Needed], progress_actor: Any, timeout_s: float) -> None:
+        """Be ready; `job` holds a reference to it, which is read when the plugins are there that it may be made of."""
         _use_one_thread()
         keep_freed_memory()
+        require(wanted)
         with store_errors_stop():
-            self._worker = job.start()
+            self._worker = ray.get(job[0]).start()
         self._progress_actor, self._timeout_s = progress_actor, timeout_s
 
     def run(self, task: Task, notes_url: str, attempt: int, skip: dict[str, str]) -> Tally:
@@ -287,7 +290,9 @@ class _WorkerHandles:
         for _ in range(count - len(self.there) - len(self.coming)):
             # a Ray that was started before the driver had its credentials has others; a cluster's nodes have their own
             actor = self._process.remote(_store_variables() if self.pool.address is None else None)
-            self.coming[actor.start.remote(self._job, self.progress_actor, self.pool.item_timeout_s)] = actor
+            self.coming[actor.start.remote([self._job], needed(), self.progress_actor, self.pool.item_timeout_s)] = (
+                actor
+            )
 
     def welcome(self, reference: Any) -> bool:
         """A worker is there (True), or will never be (False).

@@ -349,6 +349,12 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=_Help,
     )
     parser.add_argument("--version", action="version", version=f"refloom {__version__}")
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        metavar="MODULE",
+        help="a module or .py file with sources, models, methods ... of your own; anywhere in a command, may be repeated",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_ingest(commands)
     _add_dataset_commands(commands)
@@ -359,10 +365,29 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _plugins(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of a command without `--plugin MODULE`, wherever it stands, and the modules."""
+    words, named = [], []
+    rest = iter(arguments)
+    for word in rest:
+        if word == "--plugin":
+            named.append(next(rest, ""))
+        elif word.startswith("--plugin="):
+            named.append(word.partition("=")[2])
+        else:
+            words.append(word)
+    return words, named
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     try:
-        options = build_parser().parse_args(arguments)
+        words, named = _plugins(sys.argv[1:] if arguments is None else arguments)
+        if named:
+            from refloom.schemas.plugins import use
+
+            use(named)
+        options = build_parser().parse_args(words)
     except Exception as refusal:  # of a value; `--help` imports nothing that knows the class
         from refloom.schemas.errors import RefloomError
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refloom.inference.assembly import Assembly, memory_suffices, torch_dtype
-from refloom.inference.models.entry import Entry
 from refloom.inference.models import registry
+from refloom.inference.models.entry import Entry
 from refloom.schemas import strict
 from refloom.schemas.errors import Refused
 from refloom.schemas.storage import Folder, absolute_url, full_disk_stops, local_path, make_folder
