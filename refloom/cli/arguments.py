@@ -353,7 +353,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--plugin",
         action="append",
         metavar="MODULE",
-        help="a module or .py file with sources, models, methods ... of your own; anywhere in a command, may be repeated",
+        help="a module or .py file that adds sources, models, methods ...; anywhere in a command, may be repeated",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_ingest(commands)
