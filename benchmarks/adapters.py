@@ -25,9 +25,9 @@ from torch import Tensor
 
 from benchmarks import bases
 from benchmarks.table import Result, paired
-from inference.adapters.calls import GUIDED
-from inference.adapters.ms_diffusion import MSDiffusion, MSDiffusionConditioning
-from inference.adapters.tokens import TokenAdapter, TokenConditioning
+from refloom.inference.adapters.calls import GUIDED
+from refloom.inference.adapters.ms_diffusion.adapter import MSDiffusion, MSDiffusionConditioning
+from refloom.inference.adapters.tokens import TokenAdapter, TokenConditioning
 
 _ASKED = 1.15
 """Times a bare step, with 2 references."""

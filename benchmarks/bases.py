@@ -13,12 +13,12 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from inference.adapters import ms_diffusion
-from inference.adapters.heads import HeadConfig, config_values
-from inference.adapters.ip_adapter import IPAdapter, IPAdapterConfig
-from inference.adapters.mip import MIPAdapter, MIPConditioning
-from inference.adapters.ms_diffusion import MSDiffusion, MSDiffusionConditioning, MSDiffusionConfig
-from inference.adapters.tokens import TokenAdapter, TokenConditioning
+from refloom.inference.adapters.ip_adapter.adapter import IPAdapter, IPAdapterConfig
+from refloom.inference.adapters.ip_adapter.heads import HeadConfig, config_values
+from refloom.inference.adapters.mip.adapter import MIPAdapter, MIPConditioning
+from refloom.inference.adapters.ms_diffusion import adapter as ms_diffusion
+from refloom.inference.adapters.ms_diffusion.adapter import MSDiffusion, MSDiffusionConditioning, MSDiffusionConfig
+from refloom.inference.adapters.tokens import TokenAdapter, TokenConditioning
 
 TEXT, CONTEXT, HEAD = 77, 2048, 64
 """Tokens of a prompt, width of SDXL's text states, width of an attention head."""

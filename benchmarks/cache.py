@@ -8,14 +8,14 @@ import torch
 from benchmarks import smallbase
 from benchmarks.data import folder
 from benchmarks.table import Result, paired
-from ingest.engine import Pool
-from training import optimizer
-from training.data.loader import Loader
-from training.features import cache as features
-from training.frozen import ENCODERS, load_frozen
-from training.methods.known import METHODS
-from training.preflight import features as known_features
-from training.recipes.recipe import Recipe
+from refloom.ingest.engine.pool import Pool
+from refloom.training.data.loader import Loader
+from refloom.training.features import cache as features
+from refloom.training.methods.known import METHODS
+from refloom.training.recipes.recipe import Recipe
+from refloom.training.run import optimizer
+from refloom.training.run.frozen import ENCODERS, load_frozen
+from refloom.training.run.preflight import features as known_features
 
 _VARIANTS = 2
 _ASKED = 1.2

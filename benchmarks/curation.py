@@ -5,21 +5,21 @@ from pycocotools import mask as coco
 
 from benchmarks.data import folder, sample
 from benchmarks.table import Result, paired
-from curation import quality
-from curation.config import Curation
-from curation.groups import Ties
-from curation.objects import ObjectStream
-from curation.stages import Recipe
-from curation.worker import CurateJob, CurateWorker, Visit
-from ingest import job
-from ingest.engine import Pool, Task
-from ingest.sources.coco import Coco
-from ingest.sources.sa1b import Sa1b
-from ingest.watch import Watch
-from schemas import pictures
-from schemas.dataset import Dataset
-from schemas.lease import Lease
-from schemas.masks import Mask
+from refloom.curation.annotate import quality
+from refloom.curation.config import Curation
+from refloom.curation.group.groups import Ties
+from refloom.curation.objects import ObjectStream
+from refloom.curation.stages import Recipe
+from refloom.curation.worker import CurateJob, CurateWorker, Visit
+from refloom.ingest import job
+from refloom.ingest.engine.pool import Pool, Task
+from refloom.ingest.engine.watch import Watch
+from refloom.ingest.sources.coco import Coco
+from refloom.ingest.sources.sa1b import Sa1b
+from refloom.schemas import pictures
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.lease import Lease
+from refloom.schemas.masks import Mask
 
 _STAGES = ("measure", "quality")
 

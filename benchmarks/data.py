@@ -8,9 +8,9 @@ from typing import Any
 
 import cv2
 
-from ingest import sampledata
-from schemas import masks
-from schemas.errors import Rejected
+from refloom.ingest import sampledata
+from refloom.schemas import masks
+from refloom.schemas.errors import Rejected
 
 
 def folder() -> Path:

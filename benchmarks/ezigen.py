@@ -14,8 +14,8 @@ from diffusers import UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.table import Result, paired
-from inference.adapters.calls import GUIDED
-from inference.adapters.ezigen import EZIGen, EZIGenConditioning, EZIGenConfig, config_values
+from refloom.inference.adapters.calls import GUIDED
+from refloom.inference.adapters.ezigen.adapter import EZIGen, EZIGenConditioning, EZIGenConfig, config_values
 
 _SIDE, _CONTEXT, _HEAD = 64, 1024, 64
 _TRUE, _NARROW = (320, 640, 1280, 1280), (64, 128, 256, 256)

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import bases
 from benchmarks.table import Result
-from inference.adapters.calls import GUIDED
+from refloom.inference.adapters.calls import GUIDED
 
 _ASKED = 0.15
 """Of a step, with 2 references."""

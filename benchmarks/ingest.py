@@ -15,18 +15,18 @@ from pycocotools import mask as coco
 
 from benchmarks.data import coco_like, folder, sample
 from benchmarks.table import Result, paired
-from ingest.engine import Task
-from ingest.job import IngestJob, IngestWorker
-from ingest.source import Source
-from ingest.sources.coco import Coco
-from ingest.sources.sa1b import Sa1b
-from ingest.sources.ytvis import YouTubeVis
-from ingest.watch import Watch
-from schemas import tables
-from schemas.features import with_features
-from schemas.lease import Lease
-from schemas.parquet import options
-from schemas.storage import Folder
+from refloom.ingest.engine.pool import Task
+from refloom.ingest.engine.watch import Watch
+from refloom.ingest.job import IngestJob, IngestWorker
+from refloom.ingest.source import Source
+from refloom.ingest.sources.coco import Coco
+from refloom.ingest.sources.sa1b import Sa1b
+from refloom.ingest.sources.ytvis import YouTubeVis
+from refloom.schemas import tables
+from refloom.schemas.features import with_features
+from refloom.schemas.lease import Lease
+from refloom.schemas.parquet import options
+from refloom.schemas.storage import Folder
 
 _FLOOR_BATCH = 256
 

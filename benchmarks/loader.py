@@ -21,18 +21,18 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from benchmarks.data import folder, sample
 from benchmarks.table import Result
-from inference.adapters.reference import Reference
-from schemas import dataset as datasets
-from schemas import masks, pictures
-from schemas.unit import UnitKey, UnitWriter
-from training.data.buckets import Size
-from training.data.catalogue import catalogue
-from training.data.index import Index
-from training.data.loader import Loader, Loading, Source
-from training.data.order import Order
-from training.data.sample import Row, Sample
-from training.views.example import Drops, Example, SizeCondition, targets
-from training.views.view import View
+from refloom.inference.adapters.reference import Reference
+from refloom.schemas import dataset as datasets
+from refloom.schemas import masks, pictures
+from refloom.schemas.unit import UnitKey, UnitWriter
+from refloom.training.data.buckets import Size
+from refloom.training.data.catalogue import catalogue
+from refloom.training.data.index import Index
+from refloom.training.data.loader import Loader, Loading, Source
+from refloom.training.data.order import Order
+from refloom.training.data.sample import Row, Sample
+from refloom.training.views.example import Drops, Example, SizeCondition, targets
+from refloom.training.views.view import View
 
 SIDES = (1024, 512, 512)
 """Of the pictures of a row: one target, two references."""

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 
 from benchmarks.data import sample
 from benchmarks.table import Result
-from ingest import jsons
-from schemas import masks, tables
-from schemas.fields import MASK
-from schemas.parquet import options
+from refloom.ingest import jsons
+from refloom.schemas import masks, tables
+from refloom.schemas.fields import MASK
+from refloom.schemas.parquet import options
 
 _HEIGHT, _WIDTH = 720, 1280
 

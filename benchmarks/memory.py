@@ -12,15 +12,15 @@ from benchmarks.table import Result
 
 _CHILD = """
 import resource, sys
-from ingest import job
-from ingest.engine import Pool
-from ingest.sources.sa1b import Sa1b
+from refloom.ingest import job
+from refloom.ingest.engine.pool import Pool
+from refloom.ingest.sources.sa1b import Sa1b
 if sys.argv[1] == "ingest":
     job.ingest(Sa1b(tars=(sys.argv[2],)), sys.argv[3], job.Options(), Pool(workers=0))
 else:
-    from curation.config import Curation
-    from curation.job import curate
-    from schemas.settings import load
+    from refloom.curation.config import Curation
+    from refloom.curation.job import curate
+    from refloom.schemas.settings import load
     curate(sys.argv[3], load(Curation, None, ["models.face=none", "models.image_embedding=none"]), Pool(workers=0))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """

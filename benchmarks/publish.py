@@ -15,19 +15,19 @@ import pyarrow.parquet as pq
 
 from benchmarks.data import folder, sample
 from benchmarks.table import Result
-from curation.config import Curation
-from curation.job import curate
-from curation.share.options import Publish
-from curation.share.origin import listed
-from curation.share.publication import publish
-from ingest import job
-from ingest.engine import Pool
-from ingest.sources.coco import Coco
-from schemas import parquet
-from schemas.dataset import Dataset
-from schemas.parquet import File
-from schemas.settings import load
-from schemas.storage import Folder
+from refloom.curation.config import Curation
+from refloom.curation.job import curate
+from refloom.ingest import job
+from refloom.ingest.engine.pool import Pool
+from refloom.ingest.sources.coco import Coco
+from refloom.schemas import parquet
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.parquet import File
+from refloom.schemas.settings import load
+from refloom.schemas.storage import Folder
+from refloom.sharing.publish.options import Publish
+from refloom.sharing.publish.publication import publish
+from refloom.sharing.publish.rows import listed
 
 TABLES = ("samples", "images")
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from inference.models import registry
-from inference.models.entry import Entry
-from inference.models.sam import SegmentAnything
-from inference.models.sam import build as build_sam
+from refloom.inference.models import registry
+from refloom.inference.models.entry import Entry
+from refloom.inference.models.sam import SegmentAnything
+from refloom.inference.models.sam import build as build_sam
 
 _CLIP = "open-clip-vit-l-14-datacomp"
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -97,7 +97,7 @@ def image_embedding(known: Entry, device: str, precision: str) -> Any:
     """DINOv2."""
     from transformers import Dinov2Config, Dinov2Model
 
-    from inference.models.dinov2 import Dinov2
+    from refloom.inference.models.dinov2 import Dinov2
 
     numbers = known.options
     torch.manual_seed(0)
@@ -138,7 +138,7 @@ def _clip(known: Entry, device: str, precision: str) -> Any:
 
 def clip_images(known: Entry, device: str, precision: str) -> Any:
     """The image half of a CLIP."""
-    from inference.models.openclip import OpenClipImages
+    from refloom.inference.models.openclip import OpenClipImages
 
     batch_size = _batch_size(known, device)
     return OpenClipImages(_clip(known, device, precision), device=device, precision=precision, batch_size=batch_size)
@@ -146,7 +146,7 @@ def clip_images(known: Entry, device: str, precision: str) -> Any:
 
 def clip_texts(known: Entry, device: str, precision: str) -> Any:
     """The text half."""
-    from inference.models.openclip import OpenClipTexts
+    from refloom.inference.models.openclip import OpenClipTexts
 
     batch_size = _batch_size(known, device)
     return OpenClipTexts(_clip(known, device, precision), image_model=known.name, device=device, batch_size=batch_size)
@@ -157,7 +157,7 @@ def captioner(known: Entry, device: str, precision: str) -> Any:
     from tokenizers import Tokenizer, models
     from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProcessor
 
-    from inference.models.hfcaptioner import Blip
+    from refloom.inference.models.hfcaptioner import Blip
 
     numbers = {name: int(value) for name, value in known.options.items()}
     torch.manual_seed(0)

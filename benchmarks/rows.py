@@ -7,13 +7,13 @@ import pyarrow.parquet as pq
 
 from benchmarks.data import coco_like, folder, sample
 from benchmarks.table import Result
-from curation.config import Curation
-from curation.job import curate
-from ingest import job
-from ingest.engine import Pool
-from ingest.sources.coco import Coco
-from schemas.dataset import Dataset
-from schemas.settings import load
+from refloom.curation.config import Curation
+from refloom.curation.job import curate
+from refloom.ingest import job
+from refloom.ingest.engine.pool import Pool
+from refloom.ingest.sources.coco import Coco
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.settings import load
 
 
 def run(quick: bool) -> Result:

@@ -5,16 +5,17 @@ import time
 
 import numpy as np
 import pyarrow as pa
+from refloom.curation.select.settings import Select
 
 from benchmarks.data import folder
 from benchmarks.table import Result, seconds
-from curation.config import Curation, Select
-from curation.job import curate
-from curation.quality import COMPONENTS
-from ingest.engine import Pool
-from schemas.dataset import Dataset
-from schemas.storage import Folder
-from schemas.unit import UnitKey, UnitWriter
+from refloom.curation.annotate.quality import COMPONENTS
+from refloom.curation.config import Curation
+from refloom.curation.job import curate
+from refloom.ingest.engine.pool import Pool
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.storage import Folder
+from refloom.schemas.unit import UnitKey, UnitWriter
 
 _ASKED_S = 10.0
 _UNITS = 10

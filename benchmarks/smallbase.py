@@ -18,12 +18,12 @@ from transformers import (
 
 from benchmarks import bases
 from benchmarks.data import sample
-from schemas import masks, pictures
-from schemas.dataset import Dataset
-from schemas.unit import UnitKey, UnitWriter
-from training.recipes import book
-from training.recipes.recipe import Recipe
-from training.tiny.tokenizers import clip_tokenizer
+from refloom.schemas import masks, pictures
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.unit import UnitKey, UnitWriter
+from refloom.training.recipes import book
+from refloom.training.recipes.recipe import Recipe
+from refloom.training.tinymodels.newtokenizers import clip_tokenizer
 
 SIDE, BATCH = 256, 4
 WIDTHS, _DEPTHS = (64, 128, 256), (1, 1, 2)

@@ -14,25 +14,26 @@ from typing import Any
 
 import cv2
 import torch
+from refloom.curation.annotate.settings import Models, Phrasing
 
 from benchmarks import randommodels
 from benchmarks.data import folder, sample
 from benchmarks.table import Result, paired
-from curation.config import Curation, Models, Phrasing
-from curation.groups import Ties
-from curation.stages import Recipe
-from curation.worker import CurateJob, CurateWorker, Visit
-from inference.models import registry
-from inference.models.entry import Entry
-from ingest import job
-from ingest.engine import Pool, Task
-from ingest.heap import keep_freed_memory
-from ingest.sources.coco import Coco
-from ingest.sources.sa1b import Sa1b
-from ingest.watch import Watch
-from schemas import pictures
-from schemas.dataset import Dataset
-from schemas.lease import Lease
+from refloom.curation.config import Curation
+from refloom.curation.group.groups import Ties
+from refloom.curation.stages import Recipe
+from refloom.curation.worker import CurateJob, CurateWorker, Visit
+from refloom.inference.models import registry
+from refloom.inference.models.entry import Entry
+from refloom.ingest import job
+from refloom.ingest.engine.heap import keep_freed_memory
+from refloom.ingest.engine.pool import Pool, Task
+from refloom.ingest.engine.watch import Watch
+from refloom.ingest.sources.coco import Coco
+from refloom.ingest.sources.sa1b import Sa1b
+from refloom.schemas import pictures
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.lease import Lease
 
 _ASKED = 0.85
 _METHODS = ("embed", "find", "segment", "segment_everything", "caption")

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from benchmarks.data import folder, sample
 from benchmarks.table import Result
-from ingest import engine, job
-from ingest.engine import Pool, Status
-from ingest.sources.coco import Coco
+from refloom.ingest import job
+from refloom.ingest.engine import pool as engine
+from refloom.ingest.engine.pool import Pool, Status
+from refloom.ingest.sources.coco import Coco
 
 _UNIT = 25
 _COPIES = 8
@@ -75,9 +76,9 @@ def _source(tree: Path) -> Coco:
 
 
 def _seconds(command: str, tree: Path, workers: int) -> float:
-    from curation.config import Curation
-    from curation.job import curate
-    from schemas.settings import load
+    from refloom.curation.config import Curation
+    from refloom.curation.job import curate
+    from refloom.schemas.settings import load
 
     out = folder() / "workers"
     spent: list[float] = []
@@ -102,7 +103,7 @@ def _kills(tree: Path) -> tuple[int, int]:
     out = folder() / "kills"
     shutil.rmtree(out, ignore_errors=True)
     code = (
-        "import sys; from benchmarks.workers import _source; from ingest import job; from ingest.engine import Pool; "
+        "import sys; from benchmarks.workers import _source; from refloom.ingest import job; from refloom.ingest.engine.pool import Pool; "
         "from pathlib import Path; job.ingest(_source(Path(sys.argv[1])), sys.argv[2], job.Options(), Pool(workers=2))"
     )
     lost = 0

@@ -7,12 +7,12 @@ bounds (box 1 % to 80 %, at most 4 subjects), AnyDoor (mask score 0.9), PhotoMak
 
 from dataclasses import dataclass, field
 
-from curation.balance import Balance
-from curation.dedup import Dedup
-from curation.identities import Identities
-from curation.looks import Looks
-from curation.pairs import Pairs
-from curation.waves.grain import Grain
+from refloom.curation.dedup.settings import Dedup
+from refloom.curation.group.bounds import Pairs
+from refloom.curation.group.identities import Identities
+from refloom.curation.group.looks import Looks
+from refloom.curation.passes.sizes import TaskSizes
+from refloom.curation.select.balance import Balance
 
 Points = tuple[tuple[float, float], ...]
 """A piecewise-linear ramp: (value, score) points with rising values; flat outside."""
@@ -318,4 +318,4 @@ class Curation:
     pairs: Pairs = field(default_factory=Pairs)
     balance: Balance = field(default_factory=Balance)
     compose: Compose = Compose()
-    grain: Grain = field(default_factory=Grain)
+    grain: TaskSizes = field(default_factory=TaskSizes)

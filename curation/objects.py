@@ -13,11 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.boxes import Boxes
-from schemas.dataset import Dataset
-from schemas.ids import is_found
-from schemas.masks import Mask
-from schemas.tables import TABLES
+from refloom.schemas.boxes import Boxes
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.ids import is_found
+from refloom.schemas.masks import Mask
+from refloom.schemas.tables import TABLES
 
 _FOUND_COLUMNS = ("object_id", "image_id", "box", "area", "predicted_iou", "mask")
 """Columns of `masks` that an object found on a bare picture has."""

@@ -6,14 +6,22 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from curation import choices, compose, dedup, groups, masking, matching, measure, quality, select, split, words
-from curation.config import Curation
-from inference.models.phrases import Vocabulary
-from ingest import files
-from schemas.dataset import Dataset
-from schemas.manifest import Manifest, differing, flatten
-from schemas.settings import to_dict
-from schemas.storage import Folder
+from refloom.curation.annotate import masks as masking
+from refloom.curation.annotate import measure, quality
+from refloom.curation.annotate import phrases as words
+from refloom.curation.compose import samples as compose
+from refloom.curation.config import Curation
+from refloom.curation.dedup import settings as dedup
+from refloom.curation.group import groups
+from refloom.curation.group import matches as matching
+from refloom.curation.select import choices, split
+from refloom.curation.select import objects as select
+from refloom.inference.models.phrases import Vocabulary
+from refloom.ingest import files
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.manifest import Manifest, differing, flatten
+from refloom.schemas.settings import to_dict
+from refloom.schemas.storage import Folder
 
 FACE_VERSION = 1
 EMBED_VERSION = 1

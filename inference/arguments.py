@@ -7,11 +7,11 @@ from typing import Any
 
 import yaml
 
-from inference import ranges
-from inference.adapters.reference import Reference
-from inference.request import check_names
-from schemas.errors import Refused
-from schemas.ranges import Range, Word, check
+from refloom.inference import ranges
+from refloom.inference.adapters.reference import Reference
+from refloom.inference.request import check_names
+from refloom.schemas.errors import Refused
+from refloom.schemas.ranges import Range, Word, check
 
 Settings = dict[str, Any]
 FILES = Word(("pil",), remedy="files are made of pictures; latents and arrays are for Python")

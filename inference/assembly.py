@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
-from schemas.errors import JobStopped, Refused
+from refloom.schemas.errors import JobStopped, Refused
 
 if TYPE_CHECKING:
-    from inference.pipeline import ReferencePipeline
+    from refloom.inference.pipeline import ReferencePipeline
 
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
@@ -56,9 +56,9 @@ class Assembly:
         Raises:
             Refused: a model is not there or does not go with the adapter, or a setting or an argument is out of range.
         """
-        from inference.arguments import parse_settings, read_settings
-        from inference.facecrops import check_finder
-        from inference.foresight import look
+        from refloom.inference.arguments import parse_settings, read_settings
+        from refloom.inference.facecrops import check_finder
+        from refloom.inference.foresight import look
 
         settings = parse_settings(self.settings)
         check_device(self.device)
@@ -76,9 +76,9 @@ class Assembly:
         Raises:
             Refused: as `ReferencePipeline.from_pretrained`, or there is no such device, or a setting cannot be.
         """
-        from inference.arguments import apply_settings, parse_settings
-        from inference.foresight import of_pipeline
-        from inference.pipeline import ReferencePipeline
+        from refloom.inference.arguments import apply_settings, parse_settings
+        from refloom.inference.foresight import of_pipeline
+        from refloom.inference.pipeline import ReferencePipeline
 
         settings = parse_settings(self.settings)
         device = check_device(self.device)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from schemas.errors import Refused
-from schemas.ranges import Whole, check
+from refloom.schemas.errors import Refused
+from refloom.schemas.ranges import Whole, check
 
 _ENCODERS = ("text_encoder", "text_encoder_2")
 _NEAREST = 8

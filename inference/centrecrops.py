@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from inference.models.crops import middle
+from refloom.inference.models.crops import middle
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from inference.adapters.reading import Mask
-from inference.adapters.reference import Box, Reference
+from refloom.inference.adapters.reading import Mask
+from refloom.inference.adapters.reference import Box, Reference
 
 COLOURS = ("#d9480f", "#1971c2", "#2f9e44", "#ae3ec9", "#e8a200", "#0c8599", "#c2255c", "#5c940d")
 """Of the references, in order, and again from the start."""

@@ -2,12 +2,12 @@
 
 from functools import cache
 
-from inference.adapters.reading import Pixels
-from inference.adapters.reference import Reference
-from inference.models.crops import cut_square, square_face_box
-from inference.models.faces import FaceModel
-from inference.models.registry import by_name, resolve
-from schemas.errors import Refused
+from refloom.inference.adapters.reading import Pixels
+from refloom.inference.adapters.reference import Reference
+from refloom.inference.models.crops import cut_square, square_face_box
+from refloom.inference.models.faces import FaceModel
+from refloom.inference.models.registry import by_name, resolve
+from refloom.schemas.errors import Refused
 
 _EXPAND = 0.25
 """Margin as a share of the face: the middle of what EasyRef's training draws (spec A3.2)."""

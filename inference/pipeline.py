@@ -13,19 +13,19 @@ import numpy as np
 import torch
 from PIL import Image
 
-from inference.adapters.adapter import Adapter
-from inference.adapters.guidance import reference_guidance
-from inference.adapters.reading import Source, read_edit
-from inference.adapters.reference import Reference
-from inference.adapters.tokens import stack
-from inference.basefacts import BaseFacts
-from inference.facecrops import check_finder, cropped
-from inference.foresight import look
-from inference.hub import push_files
-from inference.loading import checked, load_adapter, load_base, load_image_encoder, load_tokenizer
-from inference.ranges import check_adapter
-from inference.request import Callback, Generators, Request, check_names, generators
-from schemas.errors import Refused
+from refloom.inference.adapters.adapter import Adapter
+from refloom.inference.adapters.guidance import reference_guidance
+from refloom.inference.adapters.reading import Source, read_edit
+from refloom.inference.adapters.reference import Reference
+from refloom.inference.adapters.tokens import stack
+from refloom.inference.basefacts import BaseFacts
+from refloom.inference.checkpoints.hub import push_files
+from refloom.inference.facecrops import check_finder, cropped
+from refloom.inference.foresight import look
+from refloom.inference.loading import checked, load_adapter, load_base, load_image_encoder, load_tokenizer
+from refloom.inference.ranges import check_adapter
+from refloom.inference.request import Callback, Generators, Request, check_names, generators
+from refloom.schemas.errors import Refused
 
 _PUSHED = (".json", ".safetensors", ".txt", ".jinja")
 """Weights, config, and what a tokenizer is made of; nothing that runs."""

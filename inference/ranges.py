@@ -1,13 +1,13 @@
 """The ranges of what pictures are made with: of requests, of the pipelines' own options, of adapters. Loads nothing.
 
 Command lines, `Request`, `Reference`, adapters and recipes all take theirs from here. What depends on the base, such as
-which sides there are, is in `inference.basefacts`.
+which sides there are, is in `refloom.inference.basefacts`.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.ranges import Flag, Number, Range, Several, Whole, Word, check
+from refloom.schemas.ranges import Flag, Number, Range, Several, Whole, Word, check
 
 MAX_SEED = (1 << 32) - 1
 MAX_SIDE_PX = 16384

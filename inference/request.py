@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from inference import ranges
-from inference.adapters.counts import check_generators, for_each, for_pictures
-from inference.basefacts import BaseFacts
-from schemas.errors import Refused
-from schemas.headers import MAX_PIXELS
-from schemas.ranges import check
+from refloom.inference import ranges
+from refloom.inference.adapters.counts import check_generators, for_each, for_pictures
+from refloom.inference.basefacts import BaseFacts
+from refloom.schemas.errors import Refused
+from refloom.schemas.headers import MAX_PIXELS
+from refloom.schemas.ranges import check
 
 Callback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 Generators = torch.Generator | list[torch.Generator]

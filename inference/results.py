@@ -10,14 +10,14 @@ from typing import Any, TextIO
 
 from PIL import Image
 
-from inference.adapters.reference import Reference
-from inference.contactsheet import contact_sheet
-from inference.pipeline import Generated
-from ingest.progress import duration
-from schemas import strict
-from schemas.errors import Refused
-from schemas.storage import Folder
-from schemas.swap import replacing
+from refloom.inference.adapters.reference import Reference
+from refloom.inference.contactsheet import contact_sheet
+from refloom.inference.pipeline import Generated
+from refloom.ingest.engine.progress import duration
+from refloom.schemas import strict
+from refloom.schemas.errors import Refused
+from refloom.schemas.storage import Folder
+from refloom.schemas.swap import replacing
 
 SHEET = "sheet.png"
 SETTINGS = "settings.json"

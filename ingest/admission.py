@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ingest import jsons
-from ingest.annotationfile import is_number
-from ingest.source import Annotation, Picture, Problem
-from schemas import boxes, headers, ids, masks
-from schemas.errors import Failed, Rejected
-from schemas.headers import Header
-from schemas.masks import Mask
-from schemas.unit import UnitWriter
+from refloom.ingest import jsons
+from refloom.ingest.annotationfile import is_number
+from refloom.ingest.source import Annotation, Picture, Problem
+from refloom.schemas import boxes, headers, ids, masks
+from refloom.schemas.errors import Failed, Rejected
+from refloom.schemas.headers import Header
+from refloom.schemas.masks import Mask
+from refloom.schemas.unit import UnitWriter
 
 MAX_CAPTION_CHARACTERS = 10_000
 _NOT_TEXT = re.compile("[\x00\ud800-\udfff]")

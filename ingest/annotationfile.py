@@ -5,7 +5,7 @@ import posixpath
 import re
 from typing import Any
 
-from schemas.errors import Refused
+from refloom.schemas.errors import Refused
 
 # json has these types and no subclasses of them; asking for the type is a fifth of the time of isinstance with a union
 _KEY_TYPES = frozenset({int, str})

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from ingest.annotationfile import is_text
-from ingest.source import Link
-from schemas import headers, ids
-from schemas.errors import Failed, Refused, Rejected
-from schemas.fingerprint import of_json
-from schemas.storage import Folder
+from refloom.ingest.annotationfile import is_text
+from refloom.ingest.source import Link
+from refloom.schemas import headers, ids
+from refloom.schemas.errors import Failed, Refused, Rejected
+from refloom.schemas.fingerprint import of_json
+from refloom.schemas.storage import Folder
 
 MAX_FILE_BYTES = 512 << 20
 _SAMPLE = 64

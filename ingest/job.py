@@ -4,18 +4,19 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from ingest import admission, engine
-from ingest.engine import Pool, Status, Task
-from ingest.source import Group, Item, Picture, Plan, Source, Track, UnitPlan
-from ingest.watch import Watch
-from schemas import card
-from schemas.dataset import Dataset, refuse_foreign
-from schemas.errors import Failed, JobStopped, RefloomError, Refused, Rejected
-from schemas.lease import Lease, holds
-from schemas.manifest import Manifest, differing, flatten
-from schemas.storage import Folder
-from schemas.unit import UnitKey, UnitWriter
-from schemas.wording import some
+from refloom.ingest import admission
+from refloom.ingest.engine import pool as engine
+from refloom.ingest.engine.pool import Pool, Status, Task
+from refloom.ingest.engine.watch import Watch
+from refloom.ingest.source import Group, Item, Picture, Plan, Source, Track, UnitPlan
+from refloom.schemas import card
+from refloom.schemas.dataset import Dataset, refuse_foreign
+from refloom.schemas.errors import Failed, JobStopped, RefloomError, Refused, Rejected
+from refloom.schemas.lease import Lease, holds
+from refloom.schemas.manifest import Manifest, differing, flatten
+from refloom.schemas.storage import Folder
+from refloom.schemas.unit import UnitKey, UnitWriter
+from refloom.schemas.wording import some
 
 STAGE = "ingest"
 STAGE_VERSION = 1
@@ -37,7 +38,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class IngestPlan:
     """What an ingest would do.
 
     Attributes:
@@ -60,7 +61,7 @@ class Outlook:
         return [note for plan in self.plans for note in plan.notes]
 
 
-def look_ahead(source: Source, dataset: Dataset | None, options: Options) -> Outlook:
+def look_ahead(source: Source, dataset: Dataset | None, options: Options) -> IngestPlan:
     """Plan an ingest against what the dataset holds.
 
     Args:
@@ -106,7 +107,7 @@ def look_ahead(source: Source, dataset: Dataset | None, options: Options) -> Out
     _refuse_shared_ids(new, owners)
     if dataset is not None:
         _refuse_held_ids(dataset, new, {plan.key for plan in plans})
-    return Outlook(tuple(plans), tuple(todo), tuple(done), tuple(dropped), owners)
+    return IngestPlan(tuple(plans), tuple(todo), tuple(done), tuple(dropped), owners)
 
 
 def _differences(manifest: Manifest, plan: Plan, unit: UnitPlan, options: Options) -> list[str]:
@@ -258,7 +259,7 @@ def ingest(
     options: Options,
     pool: Pool,
     on_status: Callable[[Status], None] | None = None,
-) -> Outlook:
+) -> IngestPlan:
     """Ingest a source into a dataset; resumes what an earlier run left.
 
     Args:
@@ -282,25 +283,25 @@ def ingest(
     dataset = Dataset(url, create=True)
     with Lease(dataset.folder) as lease:
         dataset.collect_garbage()
-        outlook = early if early is not None and not dataset.units() else look_ahead(source, dataset, options)
+        plan = early if early is not None and not dataset.units() else look_ahead(source, dataset, options)
         del early
-        for unit in outlook.dropped:
+        for unit in plan.dropped:
             dataset.drop(STAGE, unit)
         # the payloads are the annotation files: each is needed once, by its own task
         tasks = [
             Task(
                 unit.name,
-                (unit, outlook.keys[unit.name].key, outlook.keys[unit.name].config),
+                (unit, plan.keys[unit.name].key, plan.keys[unit.name].config),
                 max(1, unit.items.get("image", 1)),
             )
-            for unit in outlook.todo
+            for unit in plan.todo
         ]
         done = replace(
-            outlook,
-            todo=tuple(replace(unit, payload=b"") for unit in outlook.todo),
-            plans=tuple(replace(plan, units=()) for plan in outlook.plans),
+            plan,
+            todo=tuple(replace(unit, payload=b"") for unit in plan.todo),
+            plans=tuple(replace(plan, units=()) for plan in plan.plans),
         )
-        del outlook
+        del plan
         if tasks:
 
             def watch_lease(status: Status) -> None:

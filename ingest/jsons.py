@@ -13,9 +13,9 @@ from typing import Any
 
 import orjson
 
-from schemas import strict
-from schemas.errors import Refused
-from schemas.storage import Folder
+from refloom.schemas import strict
+from refloom.schemas.errors import Refused
+from refloom.schemas.storage import Folder
 
 _MAX_INFLATION = 300
 """Annotation json shrinks 5 to 20 times; a file that grows more than this is a decompression bomb."""

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ingest.files import PictureFile
-from ingest.source import Annotation, Picture
-from schemas import headers, ids
-from schemas.errors import Failed, Rejected
+from refloom.ingest.files import PictureFile
+from refloom.ingest.source import Annotation, Picture
+from refloom.schemas import headers, ids
+from refloom.schemas.errors import Failed, Rejected
 
 _LABEL_MODES = frozenset({"1", "L", "P", "I", "I;16", "I;16B"})
 

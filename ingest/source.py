@@ -1,14 +1,14 @@
 """What a source is: a plan of units, and for each unit a stream of records. Nothing here knows a format.
 
 A source reads what its format says and judges only what needs the format (duplicates, crowds, unknown categories);
-`ingest.admission` judges what all formats share (bytes, boxes, masks, captions).
+`refloom.ingest.admission` judges what all formats share (bytes, boxes, masks, captions).
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from schemas.errors import Failed, Rejected
+from refloom.schemas.errors import Failed, Rejected
 
 Problem = Rejected | Failed
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from schemas.storage import Folder
+from refloom.schemas.storage import Folder
 
 MAX_MEMBER_BYTES = 512 << 20
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import yaml
 
-from schemas import strict, tables
-from schemas.dataset import STAGES, Dataset
-from schemas.features import card_features
-from schemas.fields import metadata_of
-from schemas.manifest import Counts
+from refloom.schemas import strict, tables
+from refloom.schemas.dataset import STAGES, Dataset
+from refloom.schemas.features import card_features
+from refloom.schemas.fields import metadata_of
+from refloom.schemas.manifest import Counts
 
 _SIZES = (
     (1_000, "n<1K"),

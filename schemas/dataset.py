@@ -20,13 +20,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas import parquet, strict, tables
-from schemas.errors import Failed, Refused
-from schemas.fields import VERSION
-from schemas.fingerprint import of_parts
-from schemas.manifest import Counts, Manifest
-from schemas.storage import TEMPORARY, Folder
-from schemas.unit import drop_unit
+from refloom.schemas import parquet, strict, tables
+from refloom.schemas.errors import Failed, Refused
+from refloom.schemas.fields import VERSION
+from refloom.schemas.fingerprint import of_parts
+from refloom.schemas.manifest import Counts, Manifest
+from refloom.schemas.storage import TEMPORARY, Folder
+from refloom.schemas.unit import drop_unit
 
 STAGES = (
     "ingest",
@@ -147,7 +147,7 @@ class Dataset:
         """Rows of a table, in order of unit and row.
 
         Args:
-            table: a name in `schemas.tables.TABLES`.
+            table: a name in `refloom.schemas.tables.TABLES`.
             columns: all by default; leave out picture columns of more than one unit.
             unit: only this one.
         """

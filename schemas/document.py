@@ -1,14 +1,14 @@
-"""The columns of every table as Markdown, out of the schemas. `python -m schemas.document` renews docs/dataset.md."""
+"""The columns of every table as Markdown, out of the schemas. `python -m refloom.schemas.document` renews docs/dataset.md."""
 
 from pathlib import Path
 
 import pyarrow as pa
 
-from schemas import reasons, tables
-from schemas.fields import metadata_of
+from refloom.schemas import reasons, tables
+from refloom.schemas.fields import metadata_of
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "dataset.md"
-MARKS = ("<!-- columns begin: python -m schemas.document -->", "<!-- columns end -->")
+MARKS = ("<!-- columns begin: python -m refloom.schemas.document -->", "<!-- columns end -->")
 
 
 def columns() -> str:

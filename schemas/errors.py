@@ -29,7 +29,7 @@ class Rejected(Exception):
     """One item is unusable because of its content; becomes a ledger row and is never retried.
 
     Args:
-        reason: a key of `schemas.reasons.REJECTED`.
+        reason: a key of `refloom.schemas.reasons.REJECTED`.
         detail: short, deterministic text: no host, absolute path, clock or traceback.
     """
 
@@ -43,7 +43,7 @@ class Failed(Exception):
     """One item could not be processed in this run; a ledger row that `--retry-failed` tries again.
 
     Args:
-        reason: a key of `schemas.reasons.FAILED`.
+        reason: a key of `refloom.schemas.reasons.FAILED`.
         detail: as for `Rejected`.
     """
 

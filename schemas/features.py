@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas.fields import IMAGE
+from refloom.schemas.fields import IMAGE
 
 
 def of_type(kind: pa.DataType) -> Any:

@@ -13,8 +13,8 @@ from typing import IO, Any
 
 import psutil
 
-from schemas.errors import JobStopped, Refused, StoreDenied
-from schemas.storage import Folder, is_denied, is_unavailable, make_folder
+from refloom.schemas.errors import JobStopped, Refused, StoreDenied
+from refloom.schemas.storage import Folder, is_denied, is_unavailable, make_folder
 
 _PATH = "runs/lease.json"
 _HEARTBEAT_S = 10.0

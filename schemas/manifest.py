@@ -11,11 +11,11 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from schemas import strict
-from schemas.errors import Refused
-from schemas.fields import VERSION
-from schemas.fingerprint import of_json, of_parts
-from schemas.parquet import File
+from refloom.schemas import strict
+from refloom.schemas.errors import Refused
+from refloom.schemas.fields import VERSION
+from refloom.schemas.fingerprint import of_json, of_parts
+from refloom.schemas.parquet import File
 
 
 @dataclass(slots=True)

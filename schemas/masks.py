@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco
 
-from schemas import boxes, runs
-from schemas.boxes import Boxes
-from schemas.errors import Rejected
+from refloom.schemas import boxes, runs
+from refloom.schemas.boxes import Boxes
+from refloom.schemas.errors import Rejected
 
 _AREA_BATCH = 255  # pycocotools 2.0.11 counts them in a uint8 under numpy 2 and raises beyond
 

@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.errors import Refused
-from schemas.features import with_features
-from schemas.fields import leaves
-from schemas.fingerprint import Fingerprint
-from schemas.storage import Folder, HashingFile
+from refloom.schemas.errors import Refused
+from refloom.schemas.features import with_features
+from refloom.schemas.fields import leaves
+from refloom.schemas.fingerprint import Fingerprint
+from refloom.schemas.storage import Folder, HashingFile
 
 ROW_GROUP_BYTES = 48 << 20
 FILE_BYTES = 450 << 20

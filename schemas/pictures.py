@@ -15,9 +15,9 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image, ImageCms
 
-from schemas import headers
-from schemas.errors import Rejected
-from schemas.masks import orient_pixels
+from refloom.schemas import headers
+from refloom.schemas.errors import Rejected
+from refloom.schemas.masks import orient_pixels
 
 Pixels = npt.NDArray[np.uint8]
 

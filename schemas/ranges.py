@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from schemas.errors import Refused
+from refloom.schemas.errors import Refused
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from schemas.fields import BOX, BOX_DOC, IMAGE, LANDMARKS, MASK, MASK_DOC, STRINGS, field, table
+from refloom.schemas.fields import BOX, BOX_DOC, IMAGE, LANDMARKS, MASK, MASK_DOC, STRINGS, field, table
 
 _PICTURE = pa.struct(
     [

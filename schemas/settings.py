@@ -9,8 +9,8 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_typ
 
 import yaml
 
-from schemas import ranges
-from schemas.errors import Refused
+from refloom.schemas import ranges
+from refloom.schemas.errors import Refused
 
 T = TypeVar("T")
 

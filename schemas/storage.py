@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from schemas.errors import JobStopped, RefloomError, Refused, StoreDenied, StoreUnavailable
+from refloom.schemas.errors import JobStopped, RefloomError, Refused, StoreDenied, StoreUnavailable
 
 TEMPORARY = ".partial"
 _READ_ONLY = {"hf", "http", "https"}

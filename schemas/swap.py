@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from schemas.errors import Refused
-from schemas.storage import link, sync
+from refloom.schemas.errors import Refused
+from refloom.schemas.storage import link, sync
 
 _HERE = -100
 _EXCHANGE = 2

@@ -6,7 +6,7 @@ ids does not skip over pictures.
 
 import pyarrow as pa
 
-from schemas.fields import (
+from refloom.schemas.fields import (
     BOX,
     BOX_DOC,
     IMAGE,
@@ -21,7 +21,7 @@ from schemas.fields import (
     field,
     table,
 )
-from schemas.samples import SAMPLES
+from refloom.schemas.samples import SAMPLES
 
 _TEXT = "text encoder"
 

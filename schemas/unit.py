@@ -7,16 +7,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas import tables
-from schemas.manifest import Counts, Manifest, TableEntry
-from schemas.parquet import TableWriter
-from schemas.reasons import FAILED, REJECTED
-from schemas.storage import Folder
+from refloom.schemas import tables
+from refloom.schemas.manifest import Counts, Manifest, TableEntry
+from refloom.schemas.parquet import TableWriter
+from refloom.schemas.reasons import FAILED, REJECTED
+from refloom.schemas.storage import Folder
 
 
 @dataclass(frozen=True, slots=True)
 class UnitKey:
-    """What a unit's manifest says of how it was made; see `schemas.manifest.Manifest` for the fields."""
+    """What a unit's manifest says of how it was made; see `refloom.schemas.manifest.Manifest` for the fields."""
 
     stage: str
     unit: str

@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas import boxes, masks, parquet, pictures, tables
-from schemas.dataset import STAGES, Dataset
-from schemas.errors import Failed, RefloomError, Rejected
-from schemas.fields import VERSION
-from schemas.ids import is_found
-from schemas.manifest import Manifest
+from refloom.schemas import boxes, masks, parquet, pictures, tables
+from refloom.schemas.dataset import STAGES, Dataset
+from refloom.schemas.errors import Failed, RefloomError, Rejected
+from refloom.schemas.fields import VERSION
+from refloom.schemas.ids import is_found
+from refloom.schemas.manifest import Manifest
 
 _MOST_SHOWN = 20
 

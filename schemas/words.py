@@ -1,6 +1,6 @@
 """Where a text has the words of a phrase, whatever their case, script, spelling or number. The one rule for it.
 
-Captions (`curation.mentions`) and prompts (`inference.adapters.phrases`) are both searched here. Spans are half-open
+Captions (`curation.compose.mentions`) and prompts (`inference.adapters.phrases`) are both searched here. Spans are half-open
 and count characters of the text as it was given, though letters may change their number when case is ignored (İ, ß) and
 a sign may be many code points (emoji with joiners, letters with accents).
 """

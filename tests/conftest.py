@@ -52,7 +52,7 @@ def jpeg() -> Callable[..., bytes]:
     """A small JPEG: a smooth gradient with a bright square, different for every seed."""
     from drawing import gradient
 
-    from schemas import pictures
+    from refloom.schemas import pictures
 
     def make(width: int = 64, height: int = 48, seed: int = 0) -> bytes:
         return pictures.encode_jpeg(gradient(width, height, seed), 90)
@@ -80,7 +80,7 @@ def ray_session() -> Iterator[None]:
     """One embedded Ray for all tests of a worker that run real workers; starting it costs seconds."""
     import ray
 
-    from ingest import engine
+    from refloom.ingest.engine import pool as engine
 
     os.environ["PYTHONPATH"] = str(SUPPORT)  # workers import the jobs of the tests
     owns = engine.connect(engine.Pool(workers=2))

@@ -1,6 +1,6 @@
 """Ranges of the commands about training; those of recipes stand beside each field. Imports no library."""
 
-from schemas.ranges import Whole
+from refloom.schemas.ranges import Whole
 
 VARIANTS = Whole(1, 4096)
 SAMPLES = Whole(2, remedy="each is shown the references of another")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from curation.neighbours.pairs import Floats, Indices, Pairs
+from refloom.curation.neighbours.pairs import Floats, Indices, Pairs
 
 _LEAST_FOR_SIGMA = 4
 _SIGMA_OF_MAD = 1.4826

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from curation.neighbours import cells
+from refloom.curation.neighbours import cells
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""Pairs of unit vectors whose cosine lies between two bounds, in one cell, in bounded memory; `waves.search` does all.
+"""Pairs of unit vectors whose cosine lies between two bounds, in one cell, in bounded memory; `passes.search` does all.
 
 Blocks are compared by matrix products, whose last bits depend on shapes and threads; so a block only proposes, with
 some slack, and `pairs.cosines` decides. The same pairs and bits come out for any size of blocks, number of workers and
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from curation.neighbours import pairs
-from curation.neighbours.blocks import Blocks, numpy_blocks
-from curation.neighbours.cells import keys_of
-from curation.neighbours.pairs import Floats, Indices, Keys, Pairs
-from curation.neighbours.plan import Cell
+from refloom.curation.neighbours import pairs
+from refloom.curation.neighbours.blocks import Blocks, numpy_blocks
+from refloom.curation.neighbours.cells import keys_of
+from refloom.curation.neighbours.pairs import Floats, Indices, Keys, Pairs
+from refloom.curation.neighbours.plan import Cell
 
 _UNIT_TOLERANCE = 1e-2
 _ROWS = 1024

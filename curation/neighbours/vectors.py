@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from curation.neighbours.pairs import Floats
-from schemas.dataset import Dataset
+from refloom.curation.neighbours.pairs import Floats
+from refloom.schemas.dataset import Dataset
 
 
 def matrix(column: pa.ChunkedArray | pa.Array) -> Floats:

@@ -11,15 +11,16 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from inference.adapters import guidance, phrases, weights
-from inference.adapters.calls import Call, Generation, Half, bare, running_pipeline
-from inference.adapters.counts import check_conditions
-from inference.adapters.reading import Mask, Pixels
-from inference.adapters.reference import Reference
-from inference.adapters.windows import StepWindow, Window
-from inference.ranges import check_adapter
-from schemas import settings
-from schemas.errors import Refused
+from refloom.inference.adapters import guidance, phrases
+from refloom.inference.adapters.calls import Call, Generation, Half, bare, running_pipeline
+from refloom.inference.adapters.counts import check_conditions
+from refloom.inference.adapters.reading import Mask, Pixels
+from refloom.inference.adapters.reference import Reference
+from refloom.inference.adapters.windows import StepWindow, Window
+from refloom.inference.checkpoints import weights
+from refloom.inference.ranges import check_adapter
+from refloom.schemas import settings
+from refloom.schemas.errors import Refused
 
 FORMAT = 1
 """Of the folders that `save_pretrained` writes."""

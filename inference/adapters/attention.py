@@ -16,8 +16,8 @@ from diffusers.models.attention_processor import (
 )
 from torch import Tensor
 
-from inference.adapters import merge
-from schemas.errors import Refused
+from refloom.inference.adapters import merge
+from refloom.schemas.errors import Refused
 
 # what all of these compute is what `CrossAttention` computes for the text, by the layer's own projections
 _STOCK = (AttnProcessor2_0, AttnProcessor, SlicedAttnProcessor, XFormersAttnProcessor)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from diffusers import DiffusionPipeline
 
-from schemas.errors import Refused
+from refloom.schemas.errors import Refused
 
 Half = Literal["negative", "references", "positive"]
 """Parts of a batch: no condition, the references without the text (only in `guidance`), and all conditions."""

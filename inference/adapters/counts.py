@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from schemas.errors import Refused
+from refloom.schemas.errors import Refused
 
 
 def for_each(given: Any, count: int, what: str, owner: str = "prompt") -> list[Any]:

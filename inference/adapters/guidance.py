@@ -15,8 +15,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from inference.adapters.calls import Half, bare
-from schemas.errors import Refused
+from refloom.inference.adapters.calls import Half, bare
+from refloom.schemas.errors import Refused
 
 _THREE: tuple[Half, ...] = ("negative", "references", "positive")
 

@@ -7,25 +7,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schemas.errors import Refused
+from refloom.schemas.errors import Refused
 
 if TYPE_CHECKING:
-    from inference.adapters.adapter import Adapter
+    from refloom.inference.adapters.adapter import Adapter
 
 KINDS = {
-    "easyref": "inference.adapters.easyref:EasyRef",
-    "ezigen": "inference.adapters.ezigen:EZIGen",
-    "ip_adapter": "inference.adapters.ip_adapter:IPAdapter",
-    "mip": "inference.adapters.mip:MIPAdapter",
-    "ms_diffusion": "inference.adapters.ms_diffusion:MSDiffusion",
+    "easyref": "refloom.inference.adapters.easyref.adapter:EasyRef",
+    "ezigen": "refloom.inference.adapters.ezigen.adapter:EZIGen",
+    "ip_adapter": "refloom.inference.adapters.ip_adapter.adapter:IPAdapter",
+    "mip": "refloom.inference.adapters.mip.adapter:MIPAdapter",
+    "ms_diffusion": "refloom.inference.adapters.ms_diffusion.adapter:MSDiffusion",
 }
 
 READERS = {
-    "easyref": "inference.adapters.easyref_checkpoint:read_easyref",
-    "ezigen": "inference.adapters.published:read_ezigen",
-    "ip_adapter": "inference.adapters.published:read_ip_adapter",
-    "mip": "inference.adapters.published:read_mip",
-    "ms_diffusion": "inference.adapters.published:read_ms_diffusion",
+    "easyref": "refloom.inference.adapters.easyref.checkpoint:read_easyref",
+    "ezigen": "refloom.inference.adapters.published:read_ezigen",
+    "ip_adapter": "refloom.inference.adapters.published:read_ip_adapter",
+    "mip": "refloom.inference.adapters.published:read_mip",
+    "ms_diffusion": "refloom.inference.adapters.published:read_ms_diffusion",
 }
 """What reads a published checkpoint of a kind: called with the file, the base's UNet and `dtype=`."""
 

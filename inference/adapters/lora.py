@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
-from inference.adapters.attention import attentions, check_projections
-from inference.adapters.tokens import tree
-from schemas.errors import Refused
+from refloom.inference.adapters.attention import attentions, check_projections
+from refloom.inference.adapters.tokens import tree
+from refloom.schemas.errors import Refused
 
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out")
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from inference.tensorfile import Contents
-from schemas.errors import Refused
-from schemas.wording import shown, some
+from refloom.inference.checkpoints.tensors import Contents
+from refloom.schemas.errors import Refused
+from refloom.schemas.wording import shown, some
 
 _NUMBER = re.compile(r"[0-9]{1,6}")
 _SIGNS = tuple(

@@ -1,14 +1,14 @@
 """Where a phrase stands in a prompt, in tokens, by the tokenizer's own offsets.
 
-What counts as the phrase is `schemas.words`' rule. Spans are half-open and count the start token.
+What counts as the phrase is `refloom.schemas.words`' rule. Spans are half-open and count the start token.
 """
 
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from schemas.errors import Refused
-from schemas.words import is_plural, occurrences, words_of
+from refloom.schemas.errors import Refused
+from refloom.schemas.words import is_plural, occurrences, words_of
 
 Span = tuple[int, int]
 

@@ -7,7 +7,7 @@
 | `ms_adapter.bin` | `image_proj`, the grounding resampler; `ms_adapter`, as `ip_adapter`; `dummy_image_tokens` |
 | EZIGen `checkpoint-200000/` | `model.safetensors`, a whole UNet; the adapter is the keys that a UNet does not have |
 
-`.bin` is a pickle of nested mappings or of dotted keys, `.safetensors` has dotted keys; `inference.tensorfile` says
+`.bin` is a pickle of nested mappings or of dotted keys, `.safetensors` has dotted keys; `inference.checkpoints.tensors` says
 what else is read. k is the place in `unet.attn_processors`, where self- and cross-attentions take turns: 1, 3, 5 and so
 on are the cross-attentions, in the order down, up, mid. What a training run saved whole, with its base, is read too;
 see `names.of_training`.
@@ -20,19 +20,21 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from inference.adapters import ezigen, ms_diffusion, names
-from inference.adapters.adapter import Adapter
-from inference.adapters.ezigen import EZIGen, EZIGenConfig
-from inference.adapters.grounding import BOX_WIDTH
-from inference.adapters.heads import HeadConfig
-from inference.adapters.ip_adapter import IPAdapter, IPAdapterConfig
-from inference.adapters.mip import MIPAdapter
-from inference.adapters.ms_diffusion import MSDiffusion, MSDiffusionConfig
-from inference.adapters.tokens import layers_of
-from inference.adapters.weights import load_strict, write_safetensors
-from inference.tensorfile import Contents, contents
-from schemas.errors import Refused
-from schemas.wording import shown, some
+from refloom.inference.adapters import names
+from refloom.inference.adapters.adapter import Adapter
+from refloom.inference.adapters.ezigen import adapter as ezigen
+from refloom.inference.adapters.ezigen.adapter import EZIGen, EZIGenConfig
+from refloom.inference.adapters.ip_adapter.adapter import IPAdapter, IPAdapterConfig
+from refloom.inference.adapters.ip_adapter.heads import HeadConfig
+from refloom.inference.adapters.mip.adapter import MIPAdapter
+from refloom.inference.adapters.ms_diffusion import adapter as ms_diffusion
+from refloom.inference.adapters.ms_diffusion.adapter import MSDiffusion, MSDiffusionConfig
+from refloom.inference.adapters.ms_diffusion.grounding import BOX_WIDTH
+from refloom.inference.adapters.tokens import layers_of
+from refloom.inference.checkpoints.tensors import Contents, contents
+from refloom.inference.checkpoints.weights import load_strict, write_safetensors
+from refloom.schemas.errors import Refused
+from refloom.schemas.wording import shown, some
 
 Kind = TypeVar("Kind", bound=Adapter)
 

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from schemas import pictures
-from schemas.errors import Refused, Rejected
-from schemas.headers import MAX_PIXELS
-from schemas.reasons import REJECTED
+from refloom.schemas import pictures
+from refloom.schemas.errors import Refused, Rejected
+from refloom.schemas.headers import MAX_PIXELS
+from refloom.schemas.reasons import REJECTED
 
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -46,7 +46,7 @@ def read_picture(source: Source) -> Pixels:
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
             raise Refused(
                 f"an image of shape {source.shape} and type {source.dtype}, not (H, W, 3) uint8: give the file or a "
-                "Pillow picture, or decode files with schemas.pictures.decode"
+                "Pillow picture, or decode files with refloom.schemas.pictures.decode"
             )
         return source
     name, data = _bytes(source)

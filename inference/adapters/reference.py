@@ -6,10 +6,10 @@ from typing import Literal
 
 import numpy as np
 
-from inference.adapters.reading import Mask, Pixels, Source, read_mask, read_picture, several
-from inference.ranges import SCALE
-from schemas.errors import Refused
-from schemas.ranges import check
+from refloom.inference.adapters.reading import Mask, Pixels, Source, read_mask, read_picture, several
+from refloom.inference.ranges import SCALE
+from refloom.schemas.errors import Refused
+from refloom.schemas.ranges import check
 
 __all__ = ["FULL_PICTURE", "Box", "Crop", "Pixels", "Reference"]
 

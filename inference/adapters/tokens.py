@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from inference.adapters.adapter import Adapter
-from inference.adapters.attention import (
+from refloom.inference.adapters.adapter import Adapter
+from refloom.inference.adapters.attention import (
     Acting,
     Slot,
     check_stock,
@@ -21,8 +21,8 @@ from inference.adapters.attention import (
     split_heads,
     take_out,
 )
-from inference.adapters.calls import Call, Half
-from schemas.errors import Refused
+from refloom.inference.adapters.calls import Call, Half
+from refloom.schemas.errors import Refused
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

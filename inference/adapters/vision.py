@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from inference.adapters.reference import Pixels
-from inference.adapters.reference_unet import resized
-from inference.centrecrops import centre_crop
-from schemas.errors import Refused
+from refloom.inference.adapters.ezigen.referenceunet import resized
+from refloom.inference.adapters.reference import Pixels
+from refloom.inference.centrecrops import centre_crop
+from refloom.schemas.errors import Refused
 
 # of RGB in 0–1, OpenAI CLIP and all of OpenCLIP's that adapters use
 MEAN = (0.48145466, 0.4578275, 0.40821073)

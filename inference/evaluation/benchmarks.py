@@ -3,15 +3,15 @@
 import difflib
 import importlib
 
-from inference.evaluation.cases import Benchmark
-from schemas.errors import Refused
+from refloom.inference.evaluation.cases import Benchmark
+from refloom.schemas.errors import Refused
 
 READERS = {
-    "concept101": "inference.evaluation.concept101",
-    "ms-bench": "inference.evaluation.msbench",
-    "dreambench": "inference.evaluation.dreambench",
-    "dreamedit": "inference.evaluation.dreamedit",
-    "groups": "inference.evaluation.groups",
+    "concept101": "refloom.inference.evaluation.concept101",
+    "ms-bench": "refloom.inference.evaluation.msbench",
+    "dreambench": "refloom.inference.evaluation.dreambench",
+    "dreamedit": "refloom.inference.evaluation.dreamedit",
+    "groups": "refloom.inference.evaluation.groups",
 }
 """Name to the module whose `read(folder)` reads it."""
 

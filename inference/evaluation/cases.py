@@ -9,14 +9,14 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from inference.adapters.reading import Mask, Pixels, read_mask, read_picture
-from inference.adapters.reference import Box
-from inference.models.crops import cut_out
-from schemas import boxes, parquet
-from schemas.dataset import Dataset
-from schemas.errors import Refused
-from schemas.samples import SAMPLES
-from schemas.wording import some
+from refloom.inference.adapters.reading import Mask, Pixels, read_mask, read_picture
+from refloom.inference.adapters.reference import Box
+from refloom.inference.models.crops import cut_out
+from refloom.schemas import boxes, parquet
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.errors import Refused
+from refloom.schemas.samples import SAMPLES
+from refloom.schemas.wording import some
 
 _NAMED = 5
 """Missing files that a message names."""

@@ -10,9 +10,17 @@ FOLDER/
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from inference.evaluation.cases import Benchmark, Case, FilePicture, Subject, fields, refuse_count, refuse_missing
-from inference.evaluation.folders import photographs, read_json, read_lines
-from schemas.errors import Refused
+from refloom.inference.evaluation.cases import (
+    Benchmark,
+    Case,
+    FilePicture,
+    Subject,
+    fields,
+    refuse_count,
+    refuse_missing,
+)
+from refloom.inference.evaluation.folders import photographs, read_json, read_lines
+from refloom.schemas.errors import Refused
 
 NAME = "concept101"
 PAIRS = 101

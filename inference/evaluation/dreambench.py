@@ -8,8 +8,8 @@ FOLDER/
 import re
 from pathlib import Path
 
-from inference.evaluation.cases import Benchmark, Case, FilePicture, Subject, refuse_count, refuse_missing
-from inference.evaluation.folders import photographs, read_lines
+from refloom.inference.evaluation.cases import Benchmark, Case, FilePicture, Subject, refuse_count, refuse_missing
+from refloom.inference.evaluation.folders import photographs, read_lines
 
 NAME = "dreambench"
 SUBJECTS = 30

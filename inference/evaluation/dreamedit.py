@@ -13,11 +13,11 @@ they go and do not publish, so masks of it are asked for.
 from pathlib import Path
 from typing import Any
 
-from inference.adapters.reference import Box
-from inference.evaluation import dreambench
-from inference.evaluation.cases import Benchmark, Case, FilePicture, Subject, refuse_count, refuse_missing
-from inference.evaluation.folders import photographs, read_json
-from schemas.errors import Refused
+from refloom.inference.adapters.reference import Box
+from refloom.inference.evaluation import dreambench
+from refloom.inference.evaluation.cases import Benchmark, Case, FilePicture, Subject, refuse_count, refuse_missing
+from refloom.inference.evaluation.folders import photographs, read_json
+from refloom.schemas.errors import Refused
 
 NAME = "dreamedit"
 CASES = 600

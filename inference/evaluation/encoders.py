@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from inference.adapters.reading import Mask, Pixels
-from inference.centrecrops import centre_crop
-from inference.evaluation.metrics import Floats, Metric
-from inference.models.crops import cut_out
-from inference.models.entry import Entry
-from inference.models.registry import ENTRIES, by_name, resolve
-from schemas import masks
-from schemas.errors import Refused
+from refloom.inference.adapters.reading import Mask, Pixels
+from refloom.inference.centrecrops import centre_crop
+from refloom.inference.evaluation.metrics import Floats, Metric
+from refloom.inference.models.crops import cut_out
+from refloom.inference.models.entry import Entry
+from refloom.inference.models.registry import ENTRIES, by_name, resolve
+from refloom.schemas import masks
+from refloom.schemas.errors import Refused
 
 CLIP = ("open-clip-vit-b-32-openai",)
 """By which CLIP scores are published: taken first by `auto`, then the registry's other CLIPs."""

@@ -6,20 +6,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from inference.assembly import Assembly
-from inference.evaluation import gallery, outcome, report, scoring
-from inference.evaluation.cases import Benchmark, Case, FilePicture, Picture
-from inference.evaluation.encoders import Chosen
-from inference.evaluation.gallery import Exhibit
-from inference.evaluation.generation import GenerateJob, Making
-from inference.evaluation.metrics import Metric
-from inference.evaluation.outcome import Outcome
-from ingest import engine
-from ingest.engine import Pool, Status, Task
-from schemas.fingerprint import of_json
-from schemas.lease import Lease
-from schemas.ranges import Whole, check_fields
-from schemas.storage import Folder
+from refloom.inference.assembly import Assembly
+from refloom.inference.evaluation import gallery, outcome, report, scoring
+from refloom.inference.evaluation.cases import Benchmark, Case, FilePicture, Picture
+from refloom.inference.evaluation.encoders import Chosen
+from refloom.inference.evaluation.gallery import Exhibit
+from refloom.inference.evaluation.generation import GenerateJob, Making
+from refloom.inference.evaluation.metrics import Metric
+from refloom.inference.evaluation.outcome import Outcome
+from refloom.ingest.engine import pool as engine
+from refloom.ingest.engine.pool import Pool, Status, Task
+from refloom.schemas.fingerprint import of_json
+from refloom.schemas.lease import Lease
+from refloom.schemas.ranges import Whole, check_fields
+from refloom.schemas.storage import Folder
 
 UNIT_CASES = 8
 """Cases in a unit: the grain of scheduling, and of what is measured anew when one of its pictures is."""

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ingest.files import picture_names
-from schemas.errors import Refused
-from schemas.storage import Folder
+from refloom.ingest.files import picture_names
+from refloom.schemas.errors import Refused
+from refloom.schemas.storage import Folder
 
 
 def photographs(folder: Path) -> list[Path]:

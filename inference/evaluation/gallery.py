@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from inference.adapters.reading import Pixels, read_picture
-from inference.evaluation.cases import Case
-from schemas import strict
-from schemas.errors import Refused
-from schemas.manifest import differing, flatten
-from schemas.storage import Folder
-from schemas.wording import some
+from refloom.inference.adapters.reading import Pixels, read_picture
+from refloom.inference.evaluation.cases import Case
+from refloom.schemas import strict
+from refloom.schemas.errors import Refused
+from refloom.schemas.manifest import differing, flatten
+from refloom.schemas.storage import Folder
+from refloom.schemas.wording import some
 
 SETTINGS = "evaluation.json"
 FAILED = "failed.json"

@@ -5,22 +5,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from inference import ranges
-from inference.adapters.adapter import Adapter
-from inference.adapters.reference import Reference
-from inference.assembly import Assembly, memory_suffices
-from inference.basefacts import BaseFacts
-from inference.evaluation import gallery
-from inference.evaluation.cases import Case, Subject
-from inference.evaluation.gallery import Exhibit
-from inference.pipeline import ReferencePipeline, ReferenceWarning
-from inference.request import Request
-from ingest.watch import Watch
-from ingest.work import Task
-from schemas.errors import Failed, JobStopped, Refused, StoreDenied
-from schemas.lease import holds
-from schemas.ranges import Whole, check_fields
-from schemas.storage import Folder
+from refloom.inference import ranges
+from refloom.inference.adapters.adapter import Adapter
+from refloom.inference.adapters.reference import Reference
+from refloom.inference.assembly import Assembly, memory_suffices
+from refloom.inference.basefacts import BaseFacts
+from refloom.inference.evaluation import gallery
+from refloom.inference.evaluation.cases import Case, Subject
+from refloom.inference.evaluation.gallery import Exhibit
+from refloom.inference.pipeline import ReferencePipeline, ReferenceWarning
+from refloom.inference.request import Request
+from refloom.ingest.engine.tasks import Task
+from refloom.ingest.engine.watch import Watch
+from refloom.schemas.errors import Failed, JobStopped, Refused, StoreDenied
+from refloom.schemas.lease import holds
+from refloom.schemas.ranges import Whole, check_fields
+from refloom.schemas.storage import Folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,9 @@ is left out, its caption is the prompt, and the other pictures are the reference
 from collections.abc import Iterator
 from typing import Any
 
-from inference.evaluation.cases import Benchmark, Case, SamplePicture, Subject, held_out
-from schemas.dataset import Dataset
-from schemas.errors import Refused
+from refloom.inference.evaluation.cases import Benchmark, Case, SamplePicture, Subject, held_out
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.errors import Refused
 
 NAME = "groups"
 MAX_REFERENCES = 28

@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from inference.evaluation.cases import Average, Benchmark, Case
-from schemas.errors import Refused
+from refloom.inference.evaluation.cases import Average, Benchmark, Case
+from refloom.schemas.errors import Refused
 
 Floats = npt.NDArray[np.floating]
 Encoder = Literal["clip", "dino", "face"]

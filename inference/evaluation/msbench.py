@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
 
-from inference.adapters.reference import Box
-from inference.evaluation.cases import Benchmark, Case, FilePicture, Subject, refuse_count, refuse_missing
-from inference.evaluation.folders import photographs
+from refloom.inference.adapters.reference import Box
+from refloom.inference.evaluation.cases import Benchmark, Case, FilePicture, Subject, refuse_count, refuse_missing
+from refloom.inference.evaluation.folders import photographs
 
 NAME = "ms-bench"
 COMBINATIONS = 1148

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from inference.evaluation import metrics
-from inference.evaluation.cases import Benchmark
-from inference.evaluation.encoders import Chosen, protocol
-from inference.evaluation.metrics import Metric, Score
+from refloom.inference.evaluation import metrics
+from refloom.inference.evaluation.cases import Benchmark
+from refloom.inference.evaluation.encoders import Chosen, protocol
+from refloom.inference.evaluation.metrics import Metric, Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def by_part(rows: Sequence[Mapping[str, Any]], lines: Sequence[Line]) -> dict[st
 
 def published(benchmark: str) -> list[Published]:
     """The tables that stand beside a benchmark's numbers."""
-    text = files("inference.evaluation").joinpath("published.json").read_text(encoding="utf-8")
+    text = files("refloom.inference.evaluation").joinpath("published.json").read_text(encoding="utf-8")
     return [
         Published(
             one["title"],

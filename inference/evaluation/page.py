@@ -12,14 +12,14 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from inference.adapters.reading import Pixels
-from inference.evaluation import gallery, outcome
-from inference.evaluation.cases import Benchmark, Case, Picture
-from inference.evaluation.gallery import Exhibit
-from inference.evaluation.metrics import BY_NAME
-from inference.evaluation.outcome import Outcome, Published
-from schemas.errors import Refused
-from schemas.storage import Folder
+from refloom.inference.adapters.reading import Pixels
+from refloom.inference.evaluation import gallery, outcome
+from refloom.inference.evaluation.cases import Benchmark, Case, Picture
+from refloom.inference.evaluation.gallery import Exhibit
+from refloom.inference.evaluation.metrics import BY_NAME
+from refloom.inference.evaluation.outcome import Outcome, Published
+from refloom.schemas.errors import Refused
+from refloom.schemas.storage import Folder
 
 SHOWN = 40
 """Cases with pictures, evenly over the benchmark; all pictures are in the folder."""

@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
-from inference.evaluation import outcome
-from inference.evaluation.cases import Benchmark
-from inference.evaluation.gallery import Exhibit
-from inference.evaluation.metrics import BY_NAME
-from inference.evaluation.outcome import Outcome, Published
-from inference.evaluation.page import page
-from schemas import strict
-from schemas.storage import Folder
+from refloom.inference.evaluation import outcome
+from refloom.inference.evaluation.cases import Benchmark
+from refloom.inference.evaluation.gallery import Exhibit
+from refloom.inference.evaluation.metrics import BY_NAME
+from refloom.inference.evaluation.outcome import Outcome, Published
+from refloom.inference.evaluation.page import page
+from refloom.schemas import strict
+from refloom.schemas.storage import Folder
 
 NAMES = ("results.json", "results.md", "results.html")
 

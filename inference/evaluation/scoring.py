@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from inference.adapters.reading import Mask, Pixels
-from inference.evaluation import gallery, metrics
-from inference.evaluation.cases import Case, Picture, pixel_box
-from inference.evaluation.encoders import Chosen, Encoders, area_box, without
-from inference.evaluation.gallery import Exhibit
-from inference.evaluation.metrics import Floats, Metric, Score
-from ingest.watch import Watch
-from ingest.work import Task
-from schemas import strict
-from schemas.errors import Failed, JobStopped, Refused, StoreDenied
-from schemas.fingerprint import of_json
-from schemas.lease import holds
-from schemas.storage import Folder
+from refloom.inference.adapters.reading import Mask, Pixels
+from refloom.inference.evaluation import gallery, metrics
+from refloom.inference.evaluation.cases import Case, Picture, pixel_box
+from refloom.inference.evaluation.encoders import Chosen, Encoders, area_box, without
+from refloom.inference.evaluation.gallery import Exhibit
+from refloom.inference.evaluation.metrics import Floats, Metric, Score
+from refloom.ingest.engine.tasks import Task
+from refloom.ingest.engine.watch import Watch
+from refloom.schemas import strict
+from refloom.schemas.errors import Failed, JobStopped, Refused, StoreDenied
+from refloom.schemas.fingerprint import of_json
+from refloom.schemas.lease import holds
+from refloom.schemas.storage import Folder
 
 VERSION = 1
 """Hand-bumped when a score changes that neither an encoder's name nor a metric's says."""

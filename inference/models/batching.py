@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from schemas.errors import Failed
+from refloom.schemas.errors import Failed
 
 Result = TypeVar("Result")
 

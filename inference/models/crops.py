@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from schemas import boxes
+from refloom.schemas import boxes
 
 Pixels = npt.NDArray[np.uint8]
 

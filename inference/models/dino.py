@@ -7,12 +7,12 @@ from typing import Any
 
 from transformers import ViTModel
 
-from inference import modelfolder
-from inference.modelfolder import LIBRARY_ERRORS
-from inference.models.dinov2 import Dinov2
-from inference.models.entry import Entry
-from inference.models.threads import check_device
-from inference.models.transformersfiles import DTYPES, check_keys, check_kind, check_numbers, colours_of, quiet
+from refloom.inference.checkpoints import modelfolder
+from refloom.inference.checkpoints.modelfolder import LIBRARY_ERRORS
+from refloom.inference.models.dinov2 import Dinov2
+from refloom.inference.models.entry import Entry
+from refloom.inference.models.threads import check_device
+from refloom.inference.models.transformersfiles import DTYPES, check_keys, check_kind, check_numbers, colours_of, quiet
 
 
 def load(entry: Entry, device: str, precision: str) -> Dinov2:

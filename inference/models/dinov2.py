@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from transformers import Dinov2Model
 
-from inference import modelfolder
-from inference.modelfolder import LIBRARY_ERRORS
-from inference.models.batching import MicroBatches
-from inference.models.embedders import Floats, Pixels, check_crops, in_fixed_batches
-from inference.models.entry import Entry
-from inference.models.threads import check_device, repeatable
-from inference.models.transformersfiles import DTYPES, check_keys, check_kind, check_numbers, pixels_of, quiet
+from refloom.inference.checkpoints import modelfolder
+from refloom.inference.checkpoints.modelfolder import LIBRARY_ERRORS
+from refloom.inference.models.batching import MicroBatches
+from refloom.inference.models.embedders import Floats, Pixels, check_crops, in_fixed_batches
+from refloom.inference.models.entry import Entry
+from refloom.inference.models.threads import check_device, repeatable
+from refloom.inference.models.transformersfiles import DTYPES, check_keys, check_kind, check_numbers, pixels_of, quiet
 
 
 def load(entry: Entry, device: str, precision: str) -> "Dinov2":

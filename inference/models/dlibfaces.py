@@ -4,10 +4,10 @@ import cv2
 import dlib
 import numpy as np
 
-from inference import filecause
-from inference.models.entry import Entry
-from inference.models.faces import Face, Floats, Pixels
-from schemas.errors import Refused
+from refloom.inference.checkpoints import cause as filecause
+from refloom.inference.models.entry import Entry
+from refloom.inference.models.faces import Face, Floats, Pixels
+from refloom.schemas.errors import Refused
 
 _POINTS, _CHIP_PX = 5, 150
 _CHIP_PADDING = 0.25

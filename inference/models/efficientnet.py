@@ -14,13 +14,13 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from inference.models.batching import MicroBatches
-from inference.models.embedders import Floats, Pixels, check_crops, fixed_batches, in_fixed_batches
-from inference.models.entry import Entry
-from inference.models.threads import check_device, repeatable
-from inference.tensorfile import check_values, read_pickled
-from schemas.errors import Refused
-from schemas.wording import shown, some
+from refloom.inference.checkpoints.tensors import check_values, read_pickled
+from refloom.inference.models.batching import MicroBatches
+from refloom.inference.models.embedders import Floats, Pixels, check_crops, fixed_batches, in_fixed_batches
+from refloom.inference.models.entry import Entry
+from refloom.inference.models.threads import check_device, repeatable
+from refloom.schemas.errors import Refused
+from refloom.schemas.wording import shown, some
 
 _ARCHITECTURE = "tf_efficientnet_lite0"
 _NORMALISATIONS = 49

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from inference.models.batching import MicroBatches
+    from refloom.inference.models.batching import MicroBatches
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

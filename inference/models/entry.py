@@ -14,9 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from inference.models.offline import offline
-from schemas.errors import Refused
-from schemas.fingerprint import of_json
+from refloom.inference.models.offline import offline
+from refloom.schemas.errors import Refused
+from refloom.schemas.fingerprint import of_json
 
 DEVICES = ("cpu", "cuda")
 PRECISIONS = ("fp32", "bf16", "fp16")

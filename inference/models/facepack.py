@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from inference import filecause
-from inference.models.entry import Entry
-from schemas.errors import Refused
+from refloom.inference.checkpoints import cause as filecause
+from refloom.inference.models.entry import Entry
+from refloom.schemas.errors import Refused
 
 
 @dataclass(frozen=True, slots=True)

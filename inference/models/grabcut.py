@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from inference.models.entry import Entry
-from inference.models.segmenters import Pixels, Segment, check_pixels, segment_of, usable_boxes
-from schemas import boxes as box_tools
-from schemas import masks
-from schemas.boxes import Boxes
+from refloom.inference.models.entry import Entry
+from refloom.inference.models.segmenters import Pixels, Segment, check_pixels, segment_of, usable_boxes
+from refloom.schemas import boxes as box_tools
+from refloom.schemas import masks
+from refloom.schemas.boxes import Boxes
 
 _LEAST_PX = 3
 """Shorter side that a box must keep when the part around it is shrunk."""

@@ -12,13 +12,13 @@ import torch
 from tokenizers import Tokenizer
 from transformers import BlipForConditionalGeneration, BlipImageProcessor
 
-from inference import modelfolder
-from inference.modelfolder import LIBRARY_ERRORS
-from inference.models.batching import MicroBatches
-from inference.models.captioners import Pixels, check_pictures, sentence
-from inference.models.entry import Entry
-from inference.models.threads import check_device, repeatable
-from inference.models.transformersfiles import check_keys, check_kind, check_numbers, quiet
+from refloom.inference.checkpoints import modelfolder
+from refloom.inference.checkpoints.modelfolder import LIBRARY_ERRORS
+from refloom.inference.models.batching import MicroBatches
+from refloom.inference.models.captioners import Pixels, check_pictures, sentence
+from refloom.inference.models.entry import Entry
+from refloom.inference.models.threads import check_device, repeatable
+from refloom.inference.models.transformersfiles import check_keys, check_kind, check_numbers, quiet
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _BUFFER = "position_ids"

@@ -19,11 +19,11 @@ from insightface.app.common import Face as Found
 from insightface.utils.face_align import norm_crop
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
-from inference.models import facepack
-from inference.models.batching import MicroBatches, is_out_of_memory
-from inference.models.entry import Entry
-from inference.models.faces import Face, Floats, Pixels
-from schemas.errors import Failed, Refused
+from refloom.inference.models import facepack
+from refloom.inference.models.batching import MicroBatches, is_out_of_memory
+from refloom.inference.models.entry import Entry
+from refloom.inference.models.faces import Face, Floats, Pixels
+from refloom.schemas.errors import Failed, Refused
 
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _TASKS = ("detection", "recognition", "landmark_3d_68")

@@ -18,16 +18,16 @@ import torch
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from torch import nn
 
-from inference.keyreport import compare
-from inference.modelfolder import LIBRARY_ERRORS
-from inference.models.batching import MicroBatches
-from inference.models.embedders import Floats, Pixels, check_crops, in_fixed_batches
-from inference.models.entry import Entry
-from inference.models.threads import check_device, repeatable
-from inference.models.transformersfiles import check_numbers, read_json
-from inference.tensorfile import safetensors_shapes
-from schemas.errors import Refused
-from schemas.wording import some
+from refloom.inference.checkpoints.keyreport import compare
+from refloom.inference.checkpoints.modelfolder import LIBRARY_ERRORS
+from refloom.inference.checkpoints.tensors import safetensors_shapes
+from refloom.inference.models.batching import MicroBatches
+from refloom.inference.models.embedders import Floats, Pixels, check_crops, in_fixed_batches
+from refloom.inference.models.entry import Entry
+from refloom.inference.models.threads import check_device, repeatable
+from refloom.inference.models.transformersfiles import check_numbers, read_json
+from refloom.schemas.errors import Refused
+from refloom.schemas.wording import some
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _BRIEF = 16

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from inference.models import registry
-from inference.models.embedders import Floats, ImageEmbedder, Pixels, TextEmbedder
-from inference.models.entry import Entry
-from schemas.errors import Refused
-from schemas.fingerprint import of_json
+from refloom.inference.models import registry
+from refloom.inference.models.embedders import Floats, ImageEmbedder, Pixels, TextEmbedder
+from refloom.inference.models.entry import Entry
+from refloom.schemas.errors import Refused
+from refloom.schemas.fingerprint import of_json
 
 Index = npt.NDArray[np.int64]
 

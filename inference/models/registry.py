@@ -3,9 +3,9 @@
 import difflib
 from collections.abc import Mapping
 
-from inference.models.catalog import captioners, faces, images, segmenters, texts
-from inference.models.entry import Entry
-from schemas.errors import Refused
+from refloom.inference.models.catalog import captioners, faces, images, segmenters, texts
+from refloom.inference.models.entry import Entry
+from refloom.schemas.errors import Refused
 
 Entries = Mapping[str, tuple[Entry, ...]]
 """Role to its models, the best first."""

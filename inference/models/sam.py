@@ -18,16 +18,16 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 from segment_anything.utils.amg import batched_mask_to_box
 from torch import nn
 
-from inference.keyreport import compare
-from inference.models.batching import MicroBatches
-from inference.models.entry import Entry
-from inference.models.segmenters import Pixels, Segment, check_pixels, segment_of, usable_boxes
-from inference.models.threads import check_device, repeatable
-from inference.tensorfile import contents
-from schemas import masks
-from schemas.boxes import Boxes
-from schemas.errors import Refused
-from schemas.masks import Mask
+from refloom.inference.checkpoints.keyreport import compare
+from refloom.inference.checkpoints.tensors import contents
+from refloom.inference.models.batching import MicroBatches
+from refloom.inference.models.entry import Entry
+from refloom.inference.models.segmenters import Pixels, Segment, check_pixels, segment_of, usable_boxes
+from refloom.inference.models.threads import check_device, repeatable
+from refloom.schemas import masks
+from refloom.schemas.boxes import Boxes
+from refloom.schemas.errors import Refused
+from refloom.schemas.masks import Mask
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _PATCH_PX = 16

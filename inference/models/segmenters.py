@@ -6,9 +6,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from schemas import masks
-from schemas.boxes import Boxes
-from schemas.masks import Mask
+from refloom.schemas import masks
+from refloom.schemas.boxes import Boxes
+from refloom.schemas.masks import Mask
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from schemas.errors import Refused
+from refloom.schemas.errors import Refused
 
 
 def check_device(name: str, device: str) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from transformers.utils import logging as transformers_logging
 
-from inference import modelfolder
-from inference.models.entry import Entry
-from schemas.wording import shown
+from refloom.inference.checkpoints import modelfolder
+from refloom.inference.models.entry import Entry
+from refloom.schemas.wording import shown
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

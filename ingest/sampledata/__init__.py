@@ -9,10 +9,10 @@ from typing import Any
 
 import orjson
 
-from ingest.sampledata import coco, folders, photos, sa1b, ytvis
-from ingest.sampledata.identities import Identities
-from schemas.errors import Refused
-from schemas.storage import Folder
+from refloom.ingest.sampledata import coco, folders, photos, sa1b, ytvis
+from refloom.ingest.sampledata.identities import Identities
+from refloom.schemas.errors import Refused
+from refloom.schemas.storage import Folder
 
 VERSION = 1
 """Of the pictures: other pictures for the same arguments are another version."""

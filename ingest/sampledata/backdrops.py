@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ingest.sampledata import cutouts, photos
-from ingest.sampledata.cutouts import Cutout, Matrix
-from ingest.sampledata.photos import Region, View
-from schemas.pictures import Pixels
+from refloom.ingest.sampledata import cutouts, photos
+from refloom.ingest.sampledata.cutouts import Cutout, Matrix
+from refloom.ingest.sampledata.photos import Region, View
+from refloom.schemas.pictures import Pixels
 
 _FOCAL = 1.2
 """Of the pretended camera, in picture heights."""

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ingest.sampledata import backdrops, cutouts, scenes, subjects
-from ingest.sampledata.backdrops import Backdrop
-from ingest.sampledata.cutouts import Cutout
-from ingest.sampledata.scenes import Picture, Placed
-from ingest.sampledata.solids import Pose
-from ingest.sampledata.subjects import Placement, Subject, Toy
+from refloom.ingest.sampledata import backdrops, cutouts, scenes, subjects
+from refloom.ingest.sampledata.backdrops import Backdrop
+from refloom.ingest.sampledata.cutouts import Cutout
+from refloom.ingest.sampledata.scenes import Picture, Placed
+from refloom.ingest.sampledata.solids import Pose
+from refloom.ingest.sampledata.subjects import Placement, Subject, Toy
 
 _TRIES = 14
 _Rng = np.random.Generator

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ingest.sampledata import photos
+from refloom.ingest.sampledata import photos
 
 
 def _data() -> dict[str, Any]:

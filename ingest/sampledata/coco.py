@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import orjson
 
-from ingest.sampledata import captions, casting, categories, photos, segmentations
-from ingest.sampledata.captions import Seen
-from ingest.sampledata.casting import Brief, Still
-from ingest.sampledata.identities import Identities
-from ingest.sampledata.segmentations import Visible
-from schemas.storage import Folder
+from refloom.ingest.sampledata import captions, casting, categories, photos, segmentations
+from refloom.ingest.sampledata.captions import Seen
+from refloom.ingest.sampledata.casting import Brief, Still
+from refloom.ingest.sampledata.identities import Identities
+from refloom.ingest.sampledata.segmentations import Visible
+from refloom.schemas.storage import Folder
 
 BRIEF = Brief(
     code=1,

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ingest.sampledata import photos
-from ingest.sampledata.materials import Light
-from ingest.sampledata.solids import Floats, Pose
-from ingest.sampledata.subjects import Placement, Sprite, clipped_window
-from schemas.pictures import Pixels
+from refloom.ingest.sampledata import photos
+from refloom.ingest.sampledata.materials import Light
+from refloom.ingest.sampledata.solids import Floats, Pose
+from refloom.ingest.sampledata.subjects import Placement, Sprite, clipped_window
+from refloom.schemas.pictures import Pixels
 
 FACE = "face"
 _KEYSTONE = 0.22

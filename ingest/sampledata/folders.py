@@ -5,11 +5,11 @@ As in DreamBooth, `prompts_and_classes.txt` says what class each of them is.
 
 import numpy as np
 
-from ingest.sampledata import casting, categories, cutouts, subjects
-from ingest.sampledata.casting import Brief
-from ingest.sampledata.identities import Identities
-from ingest.sampledata.subjects import Subject
-from schemas.storage import Folder
+from refloom.ingest.sampledata import casting, categories, cutouts, subjects
+from refloom.ingest.sampledata.casting import Brief
+from refloom.ingest.sampledata.identities import Identities
+from refloom.ingest.sampledata.subjects import Subject
+from refloom.schemas.storage import Folder
 
 _BRIEF = Brief(code=4, sizes=((512, 512), (640, 480), (480, 640)), fewest=0, most=0, view_share=0.0, real_share=0.0)
 _TOYS = 4

@@ -5,8 +5,8 @@ from typing import Any
 
 import orjson
 
-from ingest.sampledata import cutouts, subjects
-from ingest.sampledata.subjects import Toy
+from refloom.ingest.sampledata import cutouts, subjects
+from refloom.ingest.sampledata.subjects import Toy
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ingest.sampledata.solids import Buffer, Floats, Pose, Vector, rotation
+from refloom.ingest.sampledata.solids import Buffer, Floats, Pose, Vector, rotation
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from schemas import pictures
-from schemas.errors import Refused
-from schemas.pictures import Pixels
+from refloom.schemas import pictures
+from refloom.schemas.errors import Refused
+from refloom.schemas.pictures import Pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

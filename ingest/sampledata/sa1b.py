@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from ingest.sampledata import backdrops, casting, segmentations
-from ingest.sampledata.casting import Brief, Still
-from ingest.sampledata.identities import Identities
-from ingest.sampledata.scenes import NOBODY
-from ingest.sampledata.segmentations import Visible
-from ingest.sampledata.subjects import PATTERN_BIT
-from schemas.storage import Folder
+from refloom.ingest.sampledata import backdrops, casting, segmentations
+from refloom.ingest.sampledata.casting import Brief, Still
+from refloom.ingest.sampledata.identities import Identities
+from refloom.ingest.sampledata.scenes import NOBODY
+from refloom.ingest.sampledata.segmentations import Visible
+from refloom.ingest.sampledata.subjects import PATTERN_BIT
+from refloom.schemas.storage import Folder
 
 BRIEF = Brief(
     code=2,

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ingest.sampledata import subjects
-from ingest.sampledata.backdrops import Backdrop, average_light
-from ingest.sampledata.materials import Light
-from ingest.sampledata.subjects import Placement, Sprite, Subject
-from schemas import pictures
-from schemas.pictures import Pixels
+from refloom.ingest.sampledata import subjects
+from refloom.ingest.sampledata.backdrops import Backdrop, average_light
+from refloom.ingest.sampledata.materials import Light
+from refloom.ingest.sampledata.subjects import Placement, Sprite, Subject
+from refloom.schemas import pictures
+from refloom.schemas.pictures import Pixels
 
 NOBODY = -1
 _JPEG_QUALITY = 92

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from schemas import masks
-from schemas.errors import Rejected
-from schemas.masks import Mask
-from schemas.pictures import Pixels
+from refloom.schemas import masks
+from refloom.schemas.errors import Rejected
+from refloom.schemas.masks import Mask
+from refloom.schemas.pictures import Pixels
 
 _UPSAMPLING = 2
 _LARGEST_DEVIATION_PX = 0.8

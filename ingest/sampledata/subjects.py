@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ingest.sampledata import materials, solids, toys
-from ingest.sampledata.materials import PATTERNS, Light, Material
-from ingest.sampledata.solids import NOTHING, Floats, Pose
+from refloom.ingest.sampledata import materials, solids, toys
+from refloom.ingest.sampledata.materials import PATTERNS, Light, Material
+from refloom.ingest.sampledata.solids import NOTHING, Floats, Pose
 
 PATTERN_BIT = 0x80
 """In a map of parts: the pixel shows the second colour of a pattern."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ingest.sampledata.solids import Ellipsoid, Lathe, Solid, Vector
+from refloom.ingest.sampledata.solids import Ellipsoid, Lathe, Solid, Vector
 
 MAIN, SECOND, DARK, ACCENT, INSIDE = range(5)
 _Rng = np.random.Generator

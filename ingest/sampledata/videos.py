@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ingest.sampledata import backdrops, casting, cutouts, scenes, subjects
-from ingest.sampledata.backdrops import Backdrop
-from ingest.sampledata.cutouts import Matrix
-from ingest.sampledata.materials import Light
-from ingest.sampledata.scenes import Picture, Placed
-from ingest.sampledata.solids import Pose
-from ingest.sampledata.subjects import Placement, Subject, Toy
+from refloom.ingest.sampledata import backdrops, casting, cutouts, scenes, subjects
+from refloom.ingest.sampledata.backdrops import Backdrop
+from refloom.ingest.sampledata.cutouts import Matrix
+from refloom.ingest.sampledata.materials import Light
+from refloom.ingest.sampledata.scenes import Picture, Placed
+from refloom.ingest.sampledata.solids import Pose
+from refloom.ingest.sampledata.subjects import Placement, Subject, Toy
 
 FRAME_STEP = 5
 """Frame numbers between two frames, as in YouTube-VIS."""

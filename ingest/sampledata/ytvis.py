@@ -4,10 +4,10 @@ from typing import Any
 
 import orjson
 
-from ingest.sampledata import categories, photos, segmentations, videos
-from ingest.sampledata.identities import Identities
-from ingest.sampledata.videos import Video
-from schemas.storage import Folder
+from refloom.ingest.sampledata import categories, photos, segmentations, videos
+from refloom.ingest.sampledata.identities import Identities
+from refloom.ingest.sampledata.videos import Video
+from refloom.schemas.storage import Folder
 
 _LEAST_AREA_PX = 80
 _INFO = {

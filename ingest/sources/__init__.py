@@ -3,9 +3,9 @@
 import argparse
 from typing import Any
 
-from ingest.source import Source
-from schemas.errors import Refused
-from schemas.storage import absolute_url
+from refloom.ingest.source import Source
+from refloom.schemas.errors import Refused
+from refloom.schemas.storage import absolute_url
 
 
 def from_options(options: argparse.Namespace) -> Source:
@@ -25,12 +25,12 @@ def from_options(options: argparse.Namespace) -> Source:
     path = absolute_url
     match options.source:
         case "coco":
-            from ingest.sources.coco import Coco
+            from refloom.ingest.sources.coco import Coco
 
             captions = path(options.captions) if options.captions else None
             return Coco(images=path(options.images), instances=path(options.instances), captions=captions, **common)
         case "ytvis":
-            from ingest.sources.ytvis import YouTubeVis
+            from refloom.ingest.sources.ytvis import YouTubeVis
 
             return YouTubeVis(
                 frames=path(options.frames),
@@ -39,29 +39,29 @@ def from_options(options: argparse.Namespace) -> Source:
                 **common,
             )
         case "sa1b":
-            from ingest.sources.sa1b import Sa1b
+            from refloom.ingest.sources.sa1b import Sa1b
 
             tars = tuple(path(tar) for tar in options.tars)
             return Sa1b(tars=tars, linked=options.link, license=options.license, **common)
         case "vos":
-            from ingest.sources.vos import Vos
+            from refloom.ingest.sources.vos import Vos
 
             return Vos(root=path(options.root), frame_rate=options.frame_rate, **common)
         case "subjects":
-            from ingest.sources.subjects import Subjects
+            from refloom.ingest.sources.subjects import Subjects
 
             return Subjects(directory=path(options.directory), phrase_from_folder=options.phrase_from_folder, **common)
         case "easyref":
-            from ingest.sources.easyref import EasyRef
+            from refloom.ingest.sources.easyref import EasyRef
 
             return EasyRef(records=path(options.json), images=path(options.images), **common)
         case "subject10k":
-            from ingest.sources.subject10k import Subject10k
+            from refloom.ingest.sources.subject10k import Subject10k
 
             select = path(options.select) if options.select else None
             return Subject10k(directory=path(options.directory), select=select, **common)
         case "folder":
-            from ingest.sources.folder import PlainPictures
+            from refloom.ingest.sources.folder import PlainPictures
 
             return PlainPictures(path=path(options.path), **common)
     raise ValueError(options.source)

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ingest import jsons
-from ingest.annotationfile import (
+from refloom.ingest import jsons
+from refloom.ingest.annotationfile import (
     category_key,
     category_names,
     id_text,
@@ -27,11 +27,11 @@ from ingest.annotationfile import (
     split_in,
     text_or_none,
 )
-from ingest.files import PictureFile, find_prefix, safe_name, safe_names, total_bytes
-from ingest.source import Annotation, Item, Picture, Plan, Problem, Record, UnitPlan
-from schemas import ids
-from schemas.errors import Refused, Rejected
-from schemas.storage import Folder
+from refloom.ingest.files import PictureFile, find_prefix, safe_name, safe_names, total_bytes
+from refloom.ingest.source import Annotation, Item, Picture, Plan, Problem, Record, UnitPlan
+from refloom.schemas import ids
+from refloom.schemas.errors import Refused, Rejected
+from refloom.schemas.storage import Folder
 
 DEFAULT_UNIT_SIZE = 2000
 

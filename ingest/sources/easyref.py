@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ingest import jsons
-from ingest.annotationfile import as_float, is_text, json_stem, texts_of
-from ingest.files import PictureFile, find_prefix, occurrences, safe_name, weigh
-from ingest.source import Annotation, Group, Picture, Plan, Record, UnitPlan
-from schemas import ids
-from schemas.errors import Refused, Rejected
-from schemas.storage import Folder
+from refloom.ingest import jsons
+from refloom.ingest.annotationfile import as_float, is_text, json_stem, texts_of
+from refloom.ingest.files import PictureFile, find_prefix, occurrences, safe_name, weigh
+from refloom.ingest.source import Annotation, Group, Picture, Plan, Record, UnitPlan
+from refloom.schemas import ids
+from refloom.schemas.errors import Refused, Rejected
+from refloom.schemas.storage import Folder
 
 DEFAULT_UNIT_SIZE = 1000
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, Any
 
-from ingest import jsons, tar
-from ingest.annotationfile import texts_of
-from ingest.files import (
+from refloom.ingest import jsons, tar
+from refloom.ingest.annotationfile import texts_of
+from refloom.ingest.files import (
     PictureFile,
     find_prefix,
     is_junk,
@@ -33,12 +33,12 @@ from ingest.files import (
     table_name,
     weigh,
 )
-from ingest.source import Item, Link, Picture, Plan, Record, UnitPlan
-from schemas import headers, ids
-from schemas.errors import Failed, Refused, Rejected
-from schemas.fingerprint import of_json
-from schemas.reasons import FAILED
-from schemas.storage import Folder
+from refloom.ingest.source import Item, Link, Picture, Plan, Record, UnitPlan
+from refloom.schemas import headers, ids
+from refloom.schemas.errors import Failed, Refused, Rejected
+from refloom.schemas.fingerprint import of_json
+from refloom.schemas.reasons import FAILED
+from refloom.schemas.storage import Folder
 
 DEFAULT_UNIT_SIZE = 1000
 METADATA = "metadata.jsonl"

@@ -16,14 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, Any
 
-from ingest import jsons, tar
-from ingest.annotationfile import id_text
-from ingest.files import is_junk, safe_name
-from ingest.source import Annotation, Item, Link, Picture, Plan, Problem, Record, UnitPlan
-from schemas import ids
-from schemas.errors import Failed, Refused, Rejected
-from schemas.fingerprint import of_json
-from schemas.storage import Folder
+from refloom.ingest import jsons, tar
+from refloom.ingest.annotationfile import id_text
+from refloom.ingest.files import is_junk, safe_name
+from refloom.ingest.source import Annotation, Item, Link, Picture, Plan, Problem, Record, UnitPlan
+from refloom.schemas import ids
+from refloom.schemas.errors import Failed, Refused, Rejected
+from refloom.schemas.fingerprint import of_json
+from refloom.schemas.storage import Folder
 
 LICENSE = "SA-1B Dataset Research License"
 _PICTURES = (".jpg", ".jpeg", ".png")

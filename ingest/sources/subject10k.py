@@ -22,16 +22,16 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from ingest import jsons
-from ingest.annotationfile import as_float, is_text, texts_of
-from ingest.files import PictureFile, is_junk, occurrences, stem, table_name, weigh
-from ingest.labelmap import with_labels
-from ingest.source import Annotation, Item, Picture, Plan, Problem, Record, UnitPlan
-from ingest.sources.sa1b import LICENSE
-from schemas import boxes, ids, masks
-from schemas.errors import Failed, Refused, Rejected
-from schemas.fingerprint import of_json
-from schemas.storage import Folder
+from refloom.ingest import jsons
+from refloom.ingest.annotationfile import as_float, is_text, texts_of
+from refloom.ingest.files import PictureFile, is_junk, occurrences, stem, table_name, weigh
+from refloom.ingest.labelmap import with_labels
+from refloom.ingest.source import Annotation, Item, Picture, Plan, Problem, Record, UnitPlan
+from refloom.ingest.sources.sa1b import LICENSE
+from refloom.schemas import boxes, ids, masks
+from refloom.schemas.errors import Failed, Refused, Rejected
+from refloom.schemas.fingerprint import of_json
+from refloom.schemas.storage import Folder
 
 DEFAULT_UNIT_SIZE = 1000
 _EXTENSIONS = {"images": ".png", "masks": ".png", "jsons": ".json"}

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ingest import jsons
-from ingest.annotationfile import is_text
-from ingest.files import PictureFile, occurrences, passed_over, picture_names, stem, table_name, weigh
-from ingest.source import Group, Picture, Plan, Record, UnitPlan
-from schemas import ids
-from schemas.errors import Refused, Rejected
-from schemas.storage import Folder
-from schemas.wording import some
+from refloom.ingest import jsons
+from refloom.ingest.annotationfile import is_text
+from refloom.ingest.files import PictureFile, occurrences, passed_over, picture_names, stem, table_name, weigh
+from refloom.ingest.source import Group, Picture, Plan, Record, UnitPlan
+from refloom.schemas import ids
+from refloom.schemas.errors import Refused, Rejected
+from refloom.schemas.storage import Folder
+from refloom.schemas.wording import some
 
 DEFAULT_UNIT_SIZE = 1000
 CLASSES_FILE = "prompts_and_classes.txt"

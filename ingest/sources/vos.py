@@ -18,9 +18,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ingest import jsons
-from ingest.annotationfile import is_text, split_in
-from ingest.files import (
+from refloom.ingest import jsons
+from refloom.ingest.annotationfile import is_text, split_in
+from refloom.ingest.files import (
     PictureFile,
     is_junk,
     occurrences,
@@ -31,11 +31,11 @@ from ingest.files import (
     table_name,
     weigh,
 )
-from ingest.labelmap import label_map, with_labels
-from ingest.source import Annotation, Item, Picture, Plan, Record, Track, UnitPlan
-from schemas import ids, masks
-from schemas.errors import Failed, Refused, Rejected
-from schemas.storage import Folder
+from refloom.ingest.labelmap import label_map, with_labels
+from refloom.ingest.source import Annotation, Item, Picture, Plan, Record, Track, UnitPlan
+from refloom.schemas import ids, masks
+from refloom.schemas.errors import Failed, Refused, Rejected
+from refloom.schemas.storage import Folder
 
 DEFAULT_UNIT_SIZE = 50
 VOID = 255

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.balance import AXES, Balance, Balanced, Ranked, balanced, draw, limits, parted
-from curation.config import Curation
-from schemas.errors import Refused
-from schemas.settings import load
+from refloom.curation.config import Curation
+from refloom.curation.select.balance import AXES, Balance, Balanced, Ranked, balanced, draw, limits, parted
+from refloom.schemas.errors import Refused
+from refloom.schemas.settings import load
 
 Row = dict[str, Any]
 

@@ -9,16 +9,17 @@ import curatedata
 import pytest
 from curating import LOOSE, coco, composing, curated, easyref, embed, folders, samples, with_faces, ytvis
 from helpers import HERE, ledger
+from refloom.curation.select.settings import Split
 
-from curation.balance import Balance
-from curation.config import Curation, Split
-from curation.job import curate
-from curation.lineup import list_candidates
-from curation.pairs import Pairs
-from ingest.sources.subjects import Subjects
-from schemas.dataset import Dataset
-from schemas.errors import Refused
-from schemas.verify import verify
+from refloom.curation.config import Curation
+from refloom.curation.group.bounds import Pairs
+from refloom.curation.job import curate
+from refloom.curation.select.balance import Balance
+from refloom.curation.select.candidates import list_candidates
+from refloom.ingest.sources.subjects import Subjects
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.errors import Refused
+from refloom.schemas.verify import verify
 
 CONFIG = replace(composing(frames_per_sample=2, samples_per_video=2), split=Split(validation_share=0.4))
 STILL = [(10, 10, 50, 50)] * 4
@@ -176,8 +177,8 @@ def test_moving_a_limit_decodes_nothing_and_loads_no_model(out, monkeypatch):
     def refuse(*_: Any) -> None:
         raise AssertionError("nothing may be looked at")
 
-    monkeypatch.setattr("schemas.pictures.decode", refuse)
-    monkeypatch.setattr("inference.models.entry.Entry.load", refuse)
+    monkeypatch.setattr("refloom.schemas.pictures.decode", refuse)
+    monkeypatch.setattr("refloom.inference.models.entry.Entry.load", refuse)
     dataset = again(out, balance=Balance(max_samples=5), pairs=Pairs(min_pose_change=0.2))
     assert len(samples(dataset)) == 5
 

@@ -10,11 +10,11 @@ from drawing import encoded, gradient
 from helpers import HERE, ingest, ledger
 from PIL import Image
 
-from curation.config import Curation
-from curation.job import curate
-from ingest.sources.folder import PlainPictures
-from schemas import masks, pictures
-from schemas.dataset import Dataset
+from refloom.curation.config import Curation
+from refloom.curation.job import curate
+from refloom.ingest.sources.folder import PlainPictures
+from refloom.schemas import masks, pictures
+from refloom.schemas.dataset import Dataset
 
 SCENES = [{"cat": (10, 10, 50, 50), "dog": (40, 20, 90, 70), "dog two": (60, 5, 80, 30)}, {"cat": (20, 20, 90, 70)}]
 

@@ -13,15 +13,17 @@ import pytest
 from curatedata import SMALL, rewritten, small, stamps
 from helpers import HERE, ingest, write_ytvis
 from killing import killed
+from refloom.curation.group.settings import Group
+from refloom.curation.select.settings import Select
 
-from curation.config import Curation, Group, Select
-from curation.job import curate
-from ingest.engine import Pool
-from ingest.sources.ytvis import YouTubeVis
-from schemas import tables
-from schemas.dataset import Dataset
-from schemas.errors import Refused
-from schemas.verify import verify
+from refloom.curation.config import Curation
+from refloom.curation.job import curate
+from refloom.ingest.engine.pool import Pool
+from refloom.ingest.sources.ytvis import YouTubeVis
+from refloom.schemas import tables
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.errors import Refused
+from refloom.schemas.verify import verify
 
 DONE = ("measure", "mask", "quality", "dedup", "select", "match", "group", "split", "balance", "compose")
 
@@ -152,8 +154,8 @@ def test_moving_a_threshold_decodes_nothing_and_loads_no_model(tmp_path_factory,
     def refuse(*_: Any) -> None:
         raise AssertionError("nothing may be looked at")
 
-    monkeypatch.setattr("schemas.pictures.decode", refuse)
-    monkeypatch.setattr("inference.models.entry.Entry.load", refuse)
+    monkeypatch.setattr("refloom.schemas.pictures.decode", refuse)
+    monkeypatch.setattr("refloom.inference.models.entry.Entry.load", refuse)
     outlook = curate(str(out), Curation(select=Select(min_quality=median)), HERE, replace=True)
     assert next(stage for stage, units in outlook.due.items() if units) == "select"
     assert 0 < Dataset(str(out)).counts("select")["object"].kept < kept

@@ -7,10 +7,10 @@ from curatedata import SMALL, rewritten, small, stamps
 from drawing import gradient
 from helpers import HERE, image_ids, ingest, ledger
 
-from curation.job import curate
-from schemas import pictures
-from schemas.dataset import Dataset
-from schemas.verify import verify
+from refloom.curation.job import curate
+from refloom.schemas import pictures
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.verify import verify
 
 
 @pytest.fixture

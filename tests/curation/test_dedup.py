@@ -10,14 +10,15 @@ from copytruth import copies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maderows import FINE, Rows, digest, made, rows_after, rows_of, scattered, together
+from refloom.curation.annotate.settings import Models
 
-from curation.config import Curation, Models
-from curation.dedup import Dedup
-from curation.evaluation import read_evaluation
-from curation.imagecopies import meaningful
-from curation.neighbours.phash import mirrored
-from inference.models import registry
-from schemas.ids import image_of
+from refloom.curation.config import Curation
+from refloom.curation.dedup.evaluationsets import read_evaluation
+from refloom.curation.dedup.images import meaningful
+from refloom.curation.dedup.settings import Dedup
+from refloom.curation.neighbours.phash import mirrored
+from refloom.inference.models import registry
+from refloom.schemas.ids import image_of
 
 EMBEDDER = registry.by_name("image_embedding", "efficientnet-lite0")
 NEAR_COPY = EMBEDDER.thresholds["near_copy"]

@@ -10,18 +10,19 @@ import pytest
 from copytruth import copies
 from helpers import HERE, ingest, ledger
 from maderows import rows_after
+from refloom.curation.annotate.settings import Models
 
-from curation.config import Curation, Models
-from curation.dedup import Dedup
-from curation.evaluation import read_evaluation
-from curation.job import curate
-from inference.models import registry
-from ingest.sampledata import photos
-from ingest.sources.folder import PlainPictures
-from ingest.sources.subjects import Subjects
-from schemas import pictures
-from schemas.dataset import Dataset
-from schemas.errors import Refused
+from refloom.curation.config import Curation
+from refloom.curation.dedup.evaluationsets import read_evaluation
+from refloom.curation.dedup.settings import Dedup
+from refloom.curation.job import curate
+from refloom.inference.models import registry
+from refloom.ingest.sampledata import photos
+from refloom.ingest.sources.folder import PlainPictures
+from refloom.ingest.sources.subjects import Subjects
+from refloom.schemas import pictures
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.errors import Refused
 
 NEAR_COPY = registry.by_name("image_embedding", "efficientnet-lite0").thresholds["near_copy"]
 

@@ -10,15 +10,15 @@ from curating import LOOSE, Box, coco, curated, easyref, embed, folders, rectang
 from helpers import HERE, ingest, ledger
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refloom.curation.group.settings import Group
 
-from curation.config import Group
-from curation.groups import Path, group_unit, switched, ties
-from curation.job import curate
-from curation.members import matched_units
-from curation.spread import pair_similarities, spread
-from ingest.sources.subjects import Subjects
-from schemas.dataset import Dataset
-from schemas.unit import UnitKey, UnitWriter
+from refloom.curation.group.groups import Path, group_unit, switched, ties
+from refloom.curation.group.members import matched_units
+from refloom.curation.group.spread import pair_similarities, spread
+from refloom.curation.job import curate
+from refloom.ingest.sources.subjects import Subjects
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.unit import UnitKey, UnitWriter
 
 CONFIG = Group()
 WIDTH, HEIGHT = 96, 80

@@ -13,11 +13,12 @@ from helpers import HERE, ingest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maderows import FINE, Rows, digest, made, rows_after, rows_of, scattered
+from refloom.curation.annotate.settings import Models
 
-from curation.config import Curation, Models
-from curation.identities import Identities, agreeing
-from curation.job import curate
-from ingest.sources.folder import PlainPictures
+from refloom.curation.config import Curation
+from refloom.curation.group.identities import Identities, agreeing
+from refloom.curation.job import curate
+from refloom.ingest.sources.folder import PlainPictures
 
 SAME = 0.9
 WIDTH = 32

@@ -13,13 +13,14 @@ from helpers import HERE, ingest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maderows import FINE, Rows, digest, made, rows_after, rows_of, scattered
+from refloom.curation.annotate.settings import Models
 
-from curation.config import Curation, Models
-from curation.job import curate
-from curation.looks import Looks
-from inference.models import registry
-from ingest.sources.folder import PlainPictures
-from ingest.sources.subjects import Subjects
+from refloom.curation.config import Curation
+from refloom.curation.group.looks import Looks
+from refloom.curation.job import curate
+from refloom.inference.models import registry
+from refloom.ingest.sources.folder import PlainPictures
+from refloom.ingest.sources.subjects import Subjects
 
 MARKS = registry.by_name("image_embedding", "efficientnet-lite0").thresholds
 SIMILAR, NEAR_COPY = MARKS["similar"], MARKS["near_copy"]

@@ -16,27 +16,28 @@ from helpers import HERE, ledger
 from modelunits import BOXES, FACE, NAMES
 from network import cut_network
 from onnxgraphs import ANGLES, FIVE
+from refloom.curation.annotate.settings import Models
 from tinymodels import CLIP_NAME, cut
 
-import refloom
-from curation.config import Curation, Models
-from curation.decoded import Decoded
-from curation.job import curate
-from curation.objects import ObjectStream
-from curation.scene import Scene
-from inference.models import registry
-from inference.models.dinov2 import Dinov2
-from inference.models.entry import WEIGHTS_VARIABLE
-from inference.models.hfcaptioner import Blip
-from inference.models.insightfaces import InsightFaces
-from inference.models.openclip import OpenClipImages
-from inference.models.sam import SegmentAnything
-from ingest.engine import Pool
-from ingest.sources.folder import PlainPictures
-from schemas import boxes, masks, pictures
-from schemas.dataset import Dataset
-from schemas.errors import Refused
-from schemas.verify import verify
+from refloom import cli
+from refloom.curation.annotate.decoded import Decoded
+from refloom.curation.annotate.scene import Scene
+from refloom.curation.config import Curation
+from refloom.curation.job import curate
+from refloom.curation.objects import ObjectStream
+from refloom.inference.models import registry
+from refloom.inference.models.dinov2 import Dinov2
+from refloom.inference.models.entry import WEIGHTS_VARIABLE
+from refloom.inference.models.hfcaptioner import Blip
+from refloom.inference.models.insightfaces import InsightFaces
+from refloom.inference.models.openclip import OpenClipImages
+from refloom.inference.models.sam import SegmentAnything
+from refloom.ingest.engine.pool import Pool
+from refloom.ingest.sources.folder import PlainPictures
+from refloom.schemas import boxes, masks, pictures
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.errors import Refused
+from refloom.schemas.verify import verify
 
 VICTIM = "coco/000000000003"
 CAT, DOG = f"{VICTIM}#30", f"{VICTIM}#31"
@@ -318,7 +319,7 @@ def test_an_absent_model_is_refused_in_one_line(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path))
-    assert refloom.main(["curate", str(raw), "--workers", "0", "--set", "models.segmenter=sam_vit_b"]) == 2
+    assert cli.main(["curate", str(raw), "--workers", "0", "--set", "models.segmenter=sam_vit_b"]) == 2
     said = capsys.readouterr()
     assert said.out == ""
     (line,) = said.err.splitlines()
@@ -327,7 +328,7 @@ def test_an_absent_model_is_refused_in_one_line(
 
 
 def test_models_says_which_are_there_and_how_to_get_the_others(models: Path, capsys: pytest.CaptureFixture[str]):
-    assert refloom.main(["models"]) == 0
+    assert cli.main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
     for name in (modelunits.NAMED.face, modelunits.NAMED.image_embedding, modelunits.NAMED.captioner, CLIP_NAME):
         (row,) = [place for place, line in enumerate(lines) if re.match(rf"  {name} .* present$", line)][:1]
@@ -384,7 +385,7 @@ def test_loading_is_offline_before_the_libraries_are_there_and_nothing_else_is(
 
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("inference.models.dinov2.load", look)
+    monkeypatch.setattr("refloom.inference.models.dinov2.load", look)
     with pytest.raises(Refused, match="no"):
         registry.by_name("image_embedding", "dinov2-base").load()
     assert seen == [("1", "1", True)]

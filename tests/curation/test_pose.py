@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.pose import head_turn, pose_change
-from curation.spread import sharpness_ratio
-from schemas import masks
-from schemas.masks import Mask
+from refloom.curation.group.pose import head_turn, pose_change
+from refloom.curation.group.spread import sharpness_ratio
+from refloom.schemas import masks
+from refloom.schemas.masks import Mask
 
 WIDTH, HEIGHT = 200, 160
 

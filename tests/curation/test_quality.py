@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from refloom.curation.annotate.settings import Filter, Quality
 
-from curation import quality
-from curation.config import Filter, Quality
-from curation.decoded import Decoded
-from curation.objects import Objects
-from schemas import masks
+from refloom.curation.annotate import quality
+from refloom.curation.annotate.decoded import Decoded
+from refloom.curation.objects import Objects
+from refloom.schemas import masks
 
 WIDTH, HEIGHT = 100, 80
 CONFIG = Quality()

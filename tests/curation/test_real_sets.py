@@ -30,19 +30,19 @@ from realsets import (
     union,
 )
 
-from curation.config import Curation
-from curation.job import curate
-from curation.report import write_page
-from ingest.sources.coco import Coco
-from ingest.sources.folder import PlainPictures
-from ingest.sources.sa1b import Sa1b
-from ingest.sources.subjects import Subjects
-from ingest.sources.ytvis import YouTubeVis
-from schemas import pictures
-from schemas.dataset import Dataset
-from schemas.ids import image_of
-from schemas.settings import load
-from schemas.verify import verify
+from refloom.curation.config import Curation
+from refloom.curation.job import curate
+from refloom.ingest.sources.coco import Coco
+from refloom.ingest.sources.folder import PlainPictures
+from refloom.ingest.sources.sa1b import Sa1b
+from refloom.ingest.sources.subjects import Subjects
+from refloom.ingest.sources.ytvis import YouTubeVis
+from refloom.schemas import pictures
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.ids import image_of
+from refloom.schemas.settings import load
+from refloom.schemas.verify import verify
+from refloom.viewing.report import write_page
 
 pytestmark = [
     pytest.mark.shared,

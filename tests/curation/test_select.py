@@ -9,14 +9,14 @@ import pyarrow as pa
 import pytest
 from curating import LOOSE, coco, curated
 from helpers import HERE, ingest
+from refloom.curation.select.settings import Select
 
-from curation.config import Select
-from curation.job import curate
-from curation.select import OBJECT_COLUMNS, SCORE_COLUMNS, rules, select_unit, verdicts
-from schemas.dataset import Dataset
-from schemas.reasons import REJECTED
-from schemas.tables import TABLES
-from schemas.unit import UnitKey, UnitWriter
+from refloom.curation.job import curate
+from refloom.curation.select.objects import OBJECT_COLUMNS, SCORE_COLUMNS, rules, select_unit, verdicts
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.reasons import REJECTED
+from refloom.schemas.tables import TABLES
+from refloom.schemas.unit import UnitKey, UnitWriter
 
 CONFIG = Select()
 SOUND: dict[str, Any] = {

@@ -10,18 +10,18 @@ from curating import LOOSE, coco, curated, easyref, folders, samples, ytvis
 from helpers import HERE, ingest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refloom.curation.select.settings import Split
 
-from curation.balance import Balance
-from curation.compose import on_one_side
-from curation.config import Split
-from curation.groups import group_unit
-from curation.job import curate
-from curation.members import matched_units
-from curation.split import Clusters, assign, split_of
-from ingest.sources.subjects import Subjects
-from schemas.dataset import Dataset
-from schemas.unit import UnitKey, UnitWriter
-from schemas.verify import verify
+from refloom.curation.compose.samples import on_one_side
+from refloom.curation.group.groups import group_unit
+from refloom.curation.group.members import matched_units
+from refloom.curation.job import curate
+from refloom.curation.select.balance import Balance
+from refloom.curation.select.split import Clusters, assign, split_of
+from refloom.ingest.sources.subjects import Subjects
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.unit import UnitKey, UnitWriter
+from refloom.schemas.verify import verify
 
 CONFIG = Split(validation_share=0.3)
 

@@ -9,14 +9,15 @@ import curatedata
 import pyarrow.parquet as pq
 import pytest
 from helpers import HERE, image_ids, ingest, write_coco, write_ytvis
+from refloom.curation.annotate.settings import Models
 
-import refloom
-from curation.config import Curation, Models
-from curation.job import curate
-from ingest.sources.coco import Coco
-from ingest.sources.ytvis import YouTubeVis
-from schemas.dataset import STAGES, Dataset
-from schemas.reasons import FAILED, REJECTED
+from refloom import cli
+from refloom.curation.config import Curation
+from refloom.curation.job import curate
+from refloom.ingest.sources.coco import Coco
+from refloom.ingest.sources.ytvis import YouTubeVis
+from refloom.schemas.dataset import STAGES, Dataset
+from refloom.schemas.reasons import FAILED, REJECTED
 
 NO_MODELS = Curation(models=Models(face="none", image_embedding="none"))
 WITHOUT_MODELS = ("measure", "mask", "quality", "dedup", "select", "match", "group", "split", "balance", "compose")
@@ -31,7 +32,7 @@ def status(capsys) -> Iterator[Status]:
 
     def run(dataset: Path) -> dict[str, Any]:
         capsys.readouterr()
-        assert refloom.main(["status", str(dataset), "--json"]) == 0
+        assert cli.main(["status", str(dataset), "--json"]) == 0
         found: dict[str, Any] = json.loads(capsys.readouterr().out)
         return found
 
@@ -132,7 +133,7 @@ def test_what_a_stage_takes_in_is_what_the_one_before_kept(status, tmp_path_fact
 
 def test_people_are_shown_the_same(status, small, capsys):
     found = status(small)
-    assert refloom.main(["status", str(small)]) == 0
+    assert cli.main(["status", str(small)]) == 0
     shown = capsys.readouterr().out
     for name, entry in found["tables"].items():
         assert f"{name:14} {entry['rows']:>12,} rows {entry['units']:>6} units  {entry['fingerprint'][:16]}" in shown

@@ -11,13 +11,14 @@ from editing import Loops
 from PIL import Image
 from shop import shop as models_of
 
-from inference import tensorfile
-from inference.adapters import kinds, weights
-from inference.adapters.published import write_ip_adapter
-from inference.adapters.reference import Reference
-from inference.arguments import apply_settings, parse_reference, parse_settings
-from inference.pipeline import ReferencePipeline
-from schemas.errors import Refused
+from refloom.inference.adapters import kinds
+from refloom.inference.adapters.published import write_ip_adapter
+from refloom.inference.adapters.reference import Reference
+from refloom.inference.arguments import apply_settings, parse_reference, parse_settings
+from refloom.inference.checkpoints import tensors as tensorfile
+from refloom.inference.checkpoints import weights
+from refloom.inference.pipeline import ReferencePipeline
+from refloom.schemas.errors import Refused
 
 
 @pytest.fixture(scope="module")

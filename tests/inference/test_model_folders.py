@@ -10,10 +10,10 @@ import pytest
 import tinypipes as tiny
 from huggingface_hub.errors import HfHubHTTPError
 
-from inference.hub import reported
-from inference.loading import load_base, load_image_encoder, load_tokenizer, load_unet_shapes
-from inference.modelfolder import trouble
-from schemas.errors import JobStopped, Refused
+from refloom.inference.checkpoints.hub import reported
+from refloom.inference.checkpoints.modelfolder import trouble
+from refloom.inference.loading import load_base, load_image_encoder, load_tokenizer, load_unet_shapes
+from refloom.schemas.errors import JobStopped, Refused
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 143607619\n"
 PAGE = "<!DOCTYPE html><html></html>"

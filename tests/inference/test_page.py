@@ -11,8 +11,8 @@ from adapting import ms_adapter
 from chromium import tab
 from PIL import Image
 
-from inference.pipeline import ReferencePipeline
-from schemas.errors import Refused
+from refloom.inference.pipeline import ReferencePipeline
+from refloom.schemas.errors import Refused
 
 VALUES = {
     "negative": "",
@@ -47,7 +47,7 @@ def picture(tmp_path):
 
 
 def test_two_clicks_are_a_box_in_whatever_order_and_of_the_chosen_subject():
-    from inference.page import Places
+    from refloom.inference.page import Places
 
     drawn = Places().clicked(1, 0.8, 0.1).clicked(1, 0.2, 0.6)
     assert drawn.boxes == (None, (0.2, 0.1, 0.8, 0.6), None, None)
@@ -61,7 +61,7 @@ def test_two_clicks_are_a_box_in_whatever_order_and_of_the_chosen_subject():
 
 
 def test_references_are_read_again_only_when_they_change(pipeline, picture):
-    from inference.page import Places, Studio
+    from refloom.inference.page import Places, Studio
 
     studio, reads = Studio(pipeline, {}), []
     hook = pipeline.adapter.image_encoder.model.register_forward_hook(lambda *_: reads.append(1))
@@ -99,7 +99,7 @@ def click_on_the_canvas(page, x, y) -> None:
 
 @pytest.mark.browser
 def test_in_a_browser_pictures_a_phrase_two_clicks_and_a_prompt_make_pictures(pipeline, picture):
-    from inference.page import serving
+    from refloom.inference.page import serving
 
     with serving(pipeline, {}, "127.0.0.1", 0) as address, tab() as page:
         page.resize(1400, 1000)

@@ -14,12 +14,13 @@ from PIL import Image
 from shop import shop as models_of
 from smallhub import TOKEN, small_hub
 
-from inference import tensorfile
-from inference.adapters import published, weights
-from inference.adapters.reference import Reference
-from inference.loading import load_image_encoder
-from inference.pipeline import Generated, ReferencePipeline, ReferenceWarning
-from schemas.errors import JobStopped, Refused
+from refloom.inference.adapters import published
+from refloom.inference.adapters.reference import Reference
+from refloom.inference.checkpoints import tensors as tensorfile
+from refloom.inference.checkpoints import weights
+from refloom.inference.loading import load_image_encoder
+from refloom.inference.pipeline import Generated, ReferencePipeline, ReferenceWarning
+from refloom.schemas.errors import JobStopped, Refused
 
 PROMPT = "a photo of a dog and a cat"
 SHORT = {"num_inference_steps": 2, "height": 64, "width": 64}

@@ -8,9 +8,9 @@ from adapting import ip_adapter, ms_adapter, references
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline
 from PIL import Image
 
-from inference.adapters import tokens
-from inference.pipeline import ReferencePipeline
-from schemas.errors import Refused
+from refloom.inference.adapters import tokens
+from refloom.inference.pipeline import ReferencePipeline
+from refloom.schemas.errors import Refused
 
 SHORT = {"num_inference_steps": 2, "guidance_scale": 4.0, "output_type": "np"}
 PROMPTS, NEGATIVES = ["a dog", "a cat on the grass"], ["dark", "blur"]

@@ -8,12 +8,12 @@ import tinypipes as tiny
 from adapting import ip_adapter
 from PIL import Image
 
-from inference import results
-from inference.adapters import weights
-from inference.adapters.reference import Reference
-from inference.pipeline import Generated
-from schemas import swap
-from schemas.storage import Folder
+from refloom.inference import results
+from refloom.inference.adapters.reference import Reference
+from refloom.inference.checkpoints import weights
+from refloom.inference.pipeline import Generated
+from refloom.schemas import swap
+from refloom.schemas.storage import Folder
 
 REFERENCES = [Reference(np.zeros((8, 8, 3), np.uint8), "cat")]
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inference.adapters.editing import working_size
-from inference.adapters.reference_unet import subject_pixels
-from inference.adapters.vision import DEVIATION, MEAN, clip_pixels
-from inference.evaluation.encoders import crop
-from inference.models.crops import cut_square, middle
-from schemas.errors import Refused
+from refloom.inference.adapters.ezigen.editing import working_size
+from refloom.inference.adapters.ezigen.referenceunet import subject_pixels
+from refloom.inference.adapters.vision import DEVIATION, MEAN, clip_pixels
+from refloom.inference.evaluation.encoders import crop
+from refloom.inference.models.crops import cut_square, middle
+from refloom.schemas.errors import Refused
 
 _MOST_BYTES = 400 << 20
 

@@ -10,13 +10,13 @@ import pytest
 from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
 from PIL import Image
 
-import refloom
-from inference import ranges
-from inference.adapters.reference import Reference
-from inference.basefacts import BaseFacts
-from inference.ranges import check_adapter
-from inference.request import Request
-from schemas.errors import Refused
+from refloom import cli
+from refloom.inference import ranges
+from refloom.inference.adapters.reference import Reference
+from refloom.inference.basefacts import BaseFacts
+from refloom.inference.ranges import check_adapter
+from refloom.inference.request import Request
+from refloom.schemas.errors import Refused
 
 LAYERS = 12
 BASE = {
@@ -227,7 +227,7 @@ def test_other_commands_judge_their_options_too(call, given):
 
 
 def test_no_option_of_a_command_about_models_is_a_number_without_a_range():
-    commands = next(one for one in refloom.build_parser()._actions if isinstance(one, argparse._SubParsersAction))
+    commands = next(one for one in cli.build_parser()._actions if isinstance(one, argparse._SubParsersAction))
     for name in ("generate", "edit", "evaluate", "convert", "ui", "train", "heldout", "cache"):
         for action in commands.choices[name]._actions:
             assert action.type not in (int, float), f"{name} {action.option_strings}"
@@ -341,7 +341,7 @@ def test_an_adapter_that_was_set_out_of_range_is_refused_by_whatever_runs_it(kin
 )
 def test_a_field_of_the_page_is_judged_like_an_argument(field, value):
     pytest.importorskip("gradio")
-    from inference.page import Studio
+    from refloom.inference.page import Studio
 
     class Pipeline:
         """As far as the page goes: it asks for a `Request`."""

@@ -5,10 +5,10 @@ import pytest
 from drawing import encoded, gradient
 from PIL import Image
 
-from ingest.admission import Verdicts, judge
-from ingest.source import Annotation, Picture
-from schemas import masks
-from schemas.errors import Failed, Rejected
+from refloom.ingest.admission import Verdicts, judge
+from refloom.ingest.source import Annotation, Picture
+from refloom.schemas import masks
+from refloom.schemas.errors import Failed, Rejected
 
 SQUARE = [[10, 10, 30, 10, 30, 26, 10, 26]]
 XYWH = [10, 10, 20, 16]

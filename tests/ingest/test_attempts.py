@@ -1,6 +1,6 @@
 """The account of attempts: what is tried again, what is given up, and how long a store that refuses is left alone."""
 
-from ingest.attempts import ATTEMPTS, PATIENCE_S, Account
+from refloom.ingest.engine.retries import ATTEMPTS, PATIENCE_S, Account
 
 
 def test_a_unit_that_raises_comes_back_first_and_is_given_up_in_the_end():

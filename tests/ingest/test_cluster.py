@@ -19,13 +19,14 @@ import pytest
 from enginejobs import Odd
 from helpers import HERE, image_ids, ingest, ledger, write_coco
 from places import ROOT, SUPPORT
+from refloom.curation.annotate.settings import Models
 
-from curation.config import Curation, Dedup, Models
-from curation.job import curate
-from ingest import sampledata
-from ingest.sources.coco import Coco
-from schemas.dataset import STAGES, Dataset
-from schemas.verify import verify
+from refloom.curation.config import Curation, Dedup
+from refloom.curation.job import curate
+from refloom.ingest import sampledata
+from refloom.ingest.sources.coco import Coco
+from refloom.schemas.dataset import STAGES, Dataset
+from refloom.schemas.verify import verify
 
 pytestmark = pytest.mark.cluster
 
@@ -171,7 +172,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 def refloom(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
-    return start(environment, str(ROOT / "refloom.py"), *arguments)
+    return start(environment, str(ROOT / "refloom/cli/arguments.py"), *arguments)
 
 
 def bytes_of(dataset: Dataset) -> dict[str, str]:
@@ -209,8 +210,8 @@ def test_a_cluster_builds_the_same_bytes_as_one_worker(cluster, tmp_path):
 DRIVER = """
 import sys
 from enginejobs import Odd
-from ingest import job
-from ingest.engine import Pool
+from refloom.ingest import job
+from refloom.ingest.engine.pool import Pool
 job.ingest(Odd(sys.argv[1], units=8, size=3, pause_s=0.25, company=2), sys.argv[2], job.Options(), Pool(2, sys.argv[3]))
 """
 

@@ -15,12 +15,13 @@ from enginejobs import Broken, Odd
 from helpers import image_ids, ledger, write_coco
 from places import REFLOOM
 
-from ingest import engine, job
-from ingest.engine import Pool, Task
-from schemas.dataset import Dataset
-from schemas.errors import JobStopped, Refused
-from schemas.storage import Folder
-from schemas.verify import verify
+from refloom.ingest import job
+from refloom.ingest.engine import pool as engine
+from refloom.ingest.engine.pool import Pool, Task
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.errors import JobStopped, Refused
+from refloom.schemas.storage import Folder
+from refloom.schemas.verify import verify
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from ingest.engine import Status
-from ingest.progress import Progress, duration, line
+from refloom.ingest.engine.pool import Status
+from refloom.ingest.engine.progress import Progress, duration, line
 
 
 def status(elapsed_s: float = 10.0, **more: object) -> Status:

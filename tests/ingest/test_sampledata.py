@@ -13,8 +13,8 @@ import pytest
 from helpers import ingest
 from pycocotools import mask as coco_api
 
-from ingest import sampledata
-from ingest.sampledata import (
+from refloom.ingest import sampledata
+from refloom.ingest.sampledata import (
     captions,
     casting,
     categories,
@@ -27,17 +27,17 @@ from ingest.sampledata import (
     subjects,
     videos,
 )
-from ingest.sampledata.backdrops import Backdrop
-from ingest.sampledata.captions import Seen
-from ingest.sampledata.solids import Pose
-from ingest.sampledata.subjects import Placement
-from ingest.sources.coco import Coco
-from ingest.sources.sa1b import Sa1b
-from ingest.sources.subjects import Subjects
-from ingest.sources.ytvis import YouTubeVis
-from schemas import pictures
-from schemas.errors import Refused
-from schemas.verify import verify
+from refloom.ingest.sampledata.backdrops import Backdrop
+from refloom.ingest.sampledata.captions import Seen
+from refloom.ingest.sampledata.solids import Pose
+from refloom.ingest.sampledata.subjects import Placement
+from refloom.ingest.sources.coco import Coco
+from refloom.ingest.sources.sa1b import Sa1b
+from refloom.ingest.sources.subjects import Subjects
+from refloom.ingest.sources.ytvis import YouTubeVis
+from refloom.schemas import pictures
+from refloom.schemas.errors import Refused
+from refloom.schemas.verify import verify
 
 IMAGES, VIDEOS = 6, 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # pycocotools under numpy 2

@@ -45,9 +45,9 @@ class SlowStore(AbstractFileSystem):
 
 fsspec.register_implementation("slow", SlowStore)
 
-from ingest import job
-from ingest.engine import Pool
-from ingest.sources.sa1b import Sa1b
+from refloom.ingest import job
+from refloom.ingest.engine.pool import Pool
+from refloom.ingest.sources.sa1b import Sa1b
 
 process, peak, running = psutil.Process(), 0, True
 

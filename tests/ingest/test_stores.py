@@ -14,29 +14,30 @@ from curating import LOOSE
 from helpers import HERE, ingest, sa1b_members, write_coco, write_tar
 from killing import killed
 from places import REFLOOM, SUPPORT
+from refloom.curation.annotate.settings import Models
 from traindata import recipe, sources, write_models, write_videos
 
-import refloom
-from curation.config import Curation, Models
-from curation.job import curate
-from curation.share.options import Publish
-from curation.share.publication import publish
-from inference.adapters import weights
-from ingest import job
-from ingest.engine import Pool, Status, Task
-from ingest.job import IngestJob
-from ingest.source import Source
-from ingest.sources.coco import Coco
-from ingest.sources.sa1b import Sa1b
-from ingest.watch import Watch
-from schemas import headers
-from schemas.dataset import STAGES, Dataset
-from schemas.errors import JobStopped, Refused, StoreDenied
-from schemas.lease import Lease, read_holder
-from schemas.storage import Folder
-from schemas.verify import verify
-from training.features import cache as features
-from training.loop import train
+from refloom import cli
+from refloom.curation.config import Curation
+from refloom.curation.job import curate
+from refloom.inference.checkpoints import weights
+from refloom.ingest import job
+from refloom.ingest.engine.pool import Pool, Status, Task
+from refloom.ingest.engine.watch import Watch
+from refloom.ingest.job import IngestJob
+from refloom.ingest.source import Source
+from refloom.ingest.sources.coco import Coco
+from refloom.ingest.sources.sa1b import Sa1b
+from refloom.schemas import headers
+from refloom.schemas.dataset import STAGES, Dataset
+from refloom.schemas.errors import JobStopped, Refused, StoreDenied
+from refloom.schemas.lease import Lease, read_holder
+from refloom.schemas.storage import Folder
+from refloom.schemas.verify import verify
+from refloom.sharing.publish.options import Publish
+from refloom.sharing.publish.publication import publish
+from refloom.training.features import cache as features
+from refloom.training.run.loop import train
 
 pytestmark = pytest.mark.store
 
@@ -267,7 +268,7 @@ def test_reports_and_status_of_a_store(stored, store, capsys):
         ["inspect", stored.url],
         ["verify", stored.url],
     ):
-        assert refloom.main(command) == 0
+        assert cli.main(command) == 0
     assert "8 kept" in capsys.readouterr().out.replace("  ", " ").replace("  ", " ")
     page = Folder(stored.url).read("report.html")
     assert page.startswith(b"<!doctype html>")
@@ -325,9 +326,9 @@ def test_training_from_a_store_is_that_from_a_disk(store, tmp_path):
 
 def test_a_bucket_that_is_not_there_is_a_clear_refusal(tree, store, capsys):
     source = ["--images", f"{tree}/val2017", "--instances", f"{tree}/instances_val2017.json"]
-    assert refloom.main(["ingest", "coco", *source, "--out", "s3://nowhere/data", "--workers", "0"]) == 2
+    assert cli.main(["ingest", "coco", *source, "--out", "s3://nowhere/data", "--workers", "0"]) == 2
     assert "s3://nowhere/data cannot be made: " in capsys.readouterr().err
-    assert refloom.main(["status", "s3://nowhere/data"]) == 2
+    assert cli.main(["status", "s3://nowhere/data"]) == 2
     assert "is no refloom dataset" in capsys.readouterr().err
 
 
@@ -346,7 +347,7 @@ def test_credentials_that_do_not_do_are_a_clear_refusal(tree, store, stored, mon
     source = ["--images", f"{tree}/val2017", "--instances", f"{tree}/instances_val2017.json"]
     try:
         for command in (["ingest", "coco", *source, "--out", f"{store}/denied"], ["curate", stored.url, *NO_MODELS]):
-            assert refloom.main([*command, "--workers", "0"]) == 2
+            assert cli.main([*command, "--workers", "0"]) == 2
             error = capsys.readouterr().err
             assert message in error
             assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE" in error
@@ -397,13 +398,13 @@ def test_a_store_that_refuses_ends_a_command_with_3_and_it_resumes(tree, store, 
     command = ["ingest", "coco", *source, "--out", url, "--workers", "0"]
     refusing.touch()
     try:
-        assert refloom.main(command) == 3
+        assert cli.main(command) == 3
     finally:
         refusing.unlink()
     error = capsys.readouterr().err
     assert "the store cannot be reached" in error
     assert "run the same command again to resume" in error
-    assert refloom.main(command) == 0
+    assert cli.main(command) == 0
     assert verify(Dataset(url), decode_per_unit=-1).sound
 
 

@@ -5,17 +5,17 @@ import re
 import pytest
 from helpers import HERE, image_ids, ingest, ledger, object_ids
 
-from curation.config import Curation
-from curation.job import curate
-from ingest import jsons
-from ingest.sources.coco import Coco
-from ingest.sources.folder import PlainPictures
-from ingest.sources.sa1b import Sa1b
-from ingest.sources.ytvis import YouTubeVis
-from schemas.errors import Refused
-from schemas.reasons import FAILED, REJECTED
-from schemas.settings import load
-from schemas.verify import verify
+from refloom.curation.config import Curation
+from refloom.curation.job import curate
+from refloom.ingest import jsons
+from refloom.ingest.sources.coco import Coco
+from refloom.ingest.sources.folder import PlainPictures
+from refloom.ingest.sources.sa1b import Sa1b
+from refloom.ingest.sources.ytvis import YouTubeVis
+from refloom.schemas.errors import Refused
+from refloom.schemas.reasons import FAILED, REJECTED
+from refloom.schemas.settings import load
+from refloom.schemas.verify import verify
 
 pytestmark = pytest.mark.shared
 
@@ -187,7 +187,7 @@ def test_pictures(shared, tmp_path):
 
 
 def image_id_of(file: str) -> str:
-    from schemas.ids import encode
+    from refloom.schemas.ids import encode
 
     return f"folder/{encode(file.removeprefix('images/'))}"
 

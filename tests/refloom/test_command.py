@@ -19,10 +19,11 @@ from curatedata import stamps
 from helpers import image_ids, write_coco, write_ytvis
 
 import refloom
-from schemas.dataset import Dataset
+from refloom import cli
+from refloom.schemas.dataset import Dataset
 
 ROOT = Path(refloom.__file__).parent
-REFLOOM = [sys.executable, str(ROOT / "refloom.py")]
+REFLOOM = [sys.executable, str(ROOT / "refloom/cli/arguments.py")]
 
 COMMANDS = """
 ingest coco        --out --name --limit --unit-size --link --dry-run --retry-failed --replace --workers --address \
@@ -95,7 +96,7 @@ def held(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("held")
     write_coco(root / "coco", 6)
     with own_signals():
-        assert refloom.main(["ingest", *coco_arguments(root), "--out", f"{root}/data", "--workers", "0"]) == 0
+        assert cli.main(["ingest", *coco_arguments(root), "--out", f"{root}/data", "--workers", "0"]) == 0
     return root
 
 
@@ -133,7 +134,7 @@ def test_help_answers_in_under_a_second():
 
 def test_help_imports_none_of_the_large_libraries():
     code = "import contextlib, refloom\nfor words in [], ['ingest', 'coco'], ['curate'], ['demo']:\n"
-    code += "    with contextlib.suppress(SystemExit): refloom.main([*words, '--help'])"
+    code += "    with contextlib.suppress(SystemExit): cli.main([*words, '--help'])"
     run = [sys.executable, "-X", "importtime", "-c", code]
     done = subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT)
     assert [done.stdout.count(f"usage: refloom {words}") for words in ("ingest coco", "curate", "demo")] == [1, 1, 1]
@@ -150,10 +151,10 @@ def test_the_command_line_is_what_it_was():
         words = entry.split()
         name = " ".join(word for word in words if word[0] not in "-<")
         frozen[name] = [word for word in words if word[0] in "-<"]
-    assert {name: described(parser) for name, parser in parsers(refloom.build_parser())} == frozen
+    assert {name: described(parser) for name, parser in parsers(cli.build_parser())} == frozen
 
 
-@pytest.mark.parametrize("name", [name for name, _ in parsers(refloom.build_parser())])
+@pytest.mark.parametrize("name", [name for name, _ in parsers(cli.build_parser())])
 def test_every_command_has_help_with_examples_that_parse(call, name):
     shown = call(*name.split(), "--help")
     assert shown.code == 0
@@ -163,7 +164,7 @@ def test_every_command_has_help_with_examples_that_parse(call, name):
         program, *arguments = shlex.split(example)
         assert program == "refloom"
         assert example.startswith(f"refloom {name}")
-        refloom.build_parser().parse_args(arguments)
+        cli.build_parser().parse_args(arguments)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/curation.md", "docs/inference.md"])
@@ -174,7 +175,7 @@ def test_the_commands_in_the_documents_parse(page):
     )
     assert commands
     for command in commands:
-        refloom.build_parser().parse_args(shlex.split(command))
+        cli.build_parser().parse_args(shlex.split(command))
 
 
 # -- exit codes ----------------------------------------------------------------------------------------------------

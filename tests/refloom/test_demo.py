@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-import refloom
-from training import checkpoint, demo, validation
-from training.recipes import book
-from training.recipes.recipe import Checkpoints
+from refloom import cli
+from refloom.demo import demo
+from refloom.training.recipes import book
+from refloom.training.recipes.recipe import Checkpoints
+from refloom.training.run import checkpoint
+from refloom.training.watch import validation
 
 CASE = {
     "prompt": "a cup: red",
@@ -31,7 +33,7 @@ def walk(out: Path, method: str) -> list[demo.Step]:
     seen = []
     for step in demo.road(out, method):
         seen.append(step)
-        options = refloom.build_parser().parse_args(step.words)
+        options = cli.build_parser().parse_args(step.words)
         if step.words[0] == "generate":
             Path(options.out).mkdir(parents=True, exist_ok=True)
             (Path(options.out) / "settings.json").touch()
@@ -53,12 +55,12 @@ def test_every_command_is_one_and_the_second_time_all_are_done(method: str, tmp_
     assert all(one[2].startswith("base/tiny/") for one in bases)
     assert "--resume" not in half
     assert whole[-2:] == ["--resume", "latest"]
-    options = refloom.build_parser().parse_args(whole)
+    options = cli.build_parser().parse_args(whole)
     recipe = book.load(options.config, options.overrides)
     assert recipe.method == method
     assert recipe.data.sources[0].url == str(out / "dataset")
     assert recipe.validation.due(recipe.steps // 2, last=False)
-    made = refloom.build_parser().parse_args(first[-1].words)
+    made = cli.build_parser().parse_args(first[-1].words)
     assert made.prompts == ["a cup: red"]
     assert made.references == [f"{out}/runs/{method}/validation/cases/0-1.jpg:cup:0.1,0.2,0.5,1"]
     assert all(step.done for step in walk(out, method))

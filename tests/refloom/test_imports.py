@@ -10,10 +10,22 @@ LIBRARIES = {
     *("torch", "torchvision", "timm", "transformers", "diffusers", "accelerate", "deepspeed", "open_clip"),
     *("segment_anything", "dlib", "insightface", "onnx", "onnxruntime", "gradio", "huggingface_hub"),
 }
-PACKAGES = ("schemas", "ingest", "curation", "training.recipes", "training.views", "training.data")
-MODULES = ("training.command", "training.commandline", "training.checkpoint", "training.preview")
+PACKAGES = (
+    "schemas",
+    "ingest",
+    "curation",
+    "refloom.training.recipes",
+    "refloom.training.views",
+    "refloom.training.data",
+)
+MODULES = (
+    "refloom.cli.train",
+    "refloom.cli.trainarguments",
+    "refloom.training.run.checkpoint",
+    "refloom.training.watch.preview",
+)
 NAMES = """
-from inference.models import registry, captioners, embedders, faces, segmenters
+from refloom.inference.models import registry, captioners, embedders, faces, segmenters
 for role in registry.ENTRIES:
     registry.resolve(role)
 """

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import boxes, ids
-from schemas.masks import orient_pixels
+from refloom.schemas import boxes, ids
+from refloom.schemas.masks import orient_pixels
 
 
 @given(st.integers(1, 8), st.integers(2, 30), st.integers(2, 30), st.integers(0, 2**32 - 1))

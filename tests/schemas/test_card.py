@@ -13,11 +13,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from schemas import masks, tables
-from schemas.dataset import Dataset
-from schemas.manifest import Manifest
-from schemas.unit import UnitKey, UnitWriter
-from schemas.verify import verify
+from refloom.schemas import masks, tables
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.manifest import Manifest
+from refloom.schemas.unit import UnitKey, UnitWriter
+from refloom.schemas.verify import verify
 
 TRAIN = "coco.instances_train2017-00000"
 

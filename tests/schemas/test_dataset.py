@@ -19,17 +19,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import card, tables
-from schemas.dataset import Dataset
-from schemas.errors import JobStopped, Refused
-from schemas.fields import metadata_of
-from schemas.fingerprint import Fingerprint
-from schemas.lease import Lease
-from schemas.manifest import Manifest, differing
-from schemas.parquet import TableWriter
-from schemas.storage import Folder
-from schemas.unit import UnitKey, UnitWriter
-from schemas.verify import verify
+from refloom.schemas import card, tables
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.errors import JobStopped, Refused
+from refloom.schemas.fields import metadata_of
+from refloom.schemas.fingerprint import Fingerprint
+from refloom.schemas.lease import Lease
+from refloom.schemas.manifest import Manifest, differing
+from refloom.schemas.parquet import TableWriter
+from refloom.schemas.storage import Folder
+from refloom.schemas.unit import UnitKey, UnitWriter
+from refloom.schemas.verify import verify
 
 
 def image_row(number: int, data: bytes, **more: object) -> dict:
@@ -365,8 +365,8 @@ def test_manifest_round_trip(dataset):
 
 _HOLD = """
 import sys, time
-from schemas.lease import Lease
-from schemas.storage import Folder
+from refloom.schemas.lease import Lease
+from refloom.schemas.storage import Folder
 with Lease(Folder(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

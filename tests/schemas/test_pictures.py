@@ -7,9 +7,9 @@ import pytest
 from drawing import encoded, gradient
 from PIL import Image, ImageCms
 
-from schemas import headers, pictures
-from schemas.errors import Rejected
-from schemas.masks import orient_pixels
+from refloom.schemas import headers, pictures
+from refloom.schemas.errors import Rejected
+from refloom.schemas.masks import orient_pixels
 
 PIXELS = gradient(31, 23)
 IMAGE = Image.fromarray(PIXELS)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
-from schemas import masks, runs
-from schemas.errors import Rejected
+from refloom.schemas import masks, runs
+from refloom.schemas.errors import Rejected
 
 
 @st.composite

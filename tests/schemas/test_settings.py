@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from curation.config import Curation
-from schemas.errors import Refused
-from schemas.settings import load, to_dict
+from refloom.curation.config import Curation
+from refloom.schemas.errors import Refused
+from refloom.schemas.settings import load, to_dict
 
 
 @dataclass(frozen=True)

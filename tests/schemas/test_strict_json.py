@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curation.share import spill
-from ingest import jsons
-from schemas import strict
-from schemas.manifest import Counts
-from training import checkpoint
-from training.features.store import Summary
+from refloom.ingest import jsons
+from refloom.schemas import strict
+from refloom.schemas.manifest import Counts
+from refloom.sharing.publish import spill
+from refloom.training.features.store import Summary
+from refloom.training.run import checkpoint
 
 ODD = {"a": [math.nan, {"b": -math.inf, "c": 1.5}], "d": (np.float64("nan"), "é")}
 EVEN = {"a": [None, {"b": None, "c": 1.5}], "d": [None, "é"]}

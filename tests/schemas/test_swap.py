@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas import swap
-from schemas.swap import replacing
+from refloom.schemas import swap
+from refloom.schemas.swap import replacing
 
 ROOT = Path(swap.__file__).parents[1]
 
@@ -60,7 +60,7 @@ def test_a_failure_in_the_middle_leaves_the_old_one_and_nothing_beside(place):
 def test_a_kill_in_the_middle_leaves_the_old_one_and_the_next_run_is_not_in_its_way(place):
     code = f"""
 import os, signal
-from schemas.swap import replacing
+from refloom.schemas.swap import replacing
 with replacing({str(place)!r}) as fresh:
     (fresh / "a.txt").write_text("new")
     os.kill(os.getpid(), signal.SIGKILL)

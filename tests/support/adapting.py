@@ -8,16 +8,20 @@ import numpy as np
 import tinypipes as tiny
 import torch
 
-from inference.adapters import easyref, ezigen, heads, ms_diffusion, published
-from inference.adapters.easyref import EasyRef, EasyRefConfig
-from inference.adapters.ezigen import EZIGen, EZIGenConfig
-from inference.adapters.heads import HeadConfig
-from inference.adapters.ip_adapter import IPAdapter, IPAdapterConfig
-from inference.adapters.mip import MIPAdapter
-from inference.adapters.ms_diffusion import MSDiffusion, MSDiffusionConfig
-from inference.adapters.qwen import QwenConfig
-from inference.adapters.reference import Reference
-from inference.adapters.vision import ClipVision
+from refloom.inference.adapters import published
+from refloom.inference.adapters.easyref import adapter as easyref
+from refloom.inference.adapters.easyref.adapter import EasyRef, EasyRefConfig
+from refloom.inference.adapters.easyref.qwen import QwenConfig
+from refloom.inference.adapters.ezigen import adapter as ezigen
+from refloom.inference.adapters.ezigen.adapter import EZIGen, EZIGenConfig
+from refloom.inference.adapters.ip_adapter import heads
+from refloom.inference.adapters.ip_adapter.adapter import IPAdapter, IPAdapterConfig
+from refloom.inference.adapters.ip_adapter.heads import HeadConfig
+from refloom.inference.adapters.mip.adapter import MIPAdapter
+from refloom.inference.adapters.ms_diffusion import adapter as ms_diffusion
+from refloom.inference.adapters.ms_diffusion.adapter import MSDiffusion, MSDiffusionConfig
+from refloom.inference.adapters.reference import Reference
+from refloom.inference.adapters.vision import ClipVision
 
 SMALL = {"resampler_width": 24, "resampler_depth": 2, "resampler_heads": 3, "resampler_head_width": 8}
 

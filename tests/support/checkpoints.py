@@ -10,8 +10,8 @@ import torch
 from adapting import TINY_QWEN, easyref_adapter, ezigen_adapter, ip_adapter, mip_adapter, ms_adapter
 from safetensors.torch import save_file
 
-from inference.adapters import published
-from inference.adapters.easyref_checkpoint import read_easyref
+from refloom.inference.adapters import published
+from refloom.inference.adapters.easyref.checkpoint import read_easyref
 
 KINDS = ("ip_adapter", "mip", "ms_diffusion", "ezigen", "easyref")
 

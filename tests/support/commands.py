@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-import refloom
+from refloom import cli
 
 
 class Answer(NamedTuple):
@@ -30,7 +30,7 @@ def run(capsys, *arguments: object) -> Answer:
     """Run `refloom` with some arguments, whatever they are texts of."""
     capsys.readouterr()
     try:
-        code = refloom.main([str(argument) for argument in arguments])
+        code = cli.main([str(argument) for argument in arguments])
     except SystemExit as stop:
         code = int(stop.code or 0)
     return Answer(code, *capsys.readouterr())

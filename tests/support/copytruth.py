@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from curation.dedup import Dedup
-from curation.evaluation import Evaluation
-from curation.neighbours.phash import mirrored
-from schemas.dataset import Dataset
-from schemas.ids import image_of
+from refloom.curation.dedup.evaluationsets import Evaluation
+from refloom.curation.dedup.settings import Dedup
+from refloom.curation.neighbours.phash import mirrored
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.ids import image_of
 
 Row = dict[str, Any]
 Copy = tuple[str, str, float]

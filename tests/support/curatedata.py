@@ -13,13 +13,16 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from helpers import HERE, ingest, write_coco
+from refloom.curation.annotate.settings import Filter, Models
+from refloom.curation.compose.settings import Compose
+from refloom.curation.select.settings import Select
 
-from curation.config import Compose, Curation, Filter, Models, Select
-from curation.job import curate
-from ingest import sampledata
-from ingest.sources.coco import Coco
-from ingest.sources.subjects import Subjects
-from ingest.sources.ytvis import YouTubeVis
+from refloom.curation.config import Curation
+from refloom.curation.job import curate
+from refloom.ingest import sampledata
+from refloom.ingest.sources.coco import Coco
+from refloom.ingest.sources.subjects import Subjects
+from refloom.ingest.sources.ytvis import YouTubeVis
 
 FRAMES = 6
 MANY = 24

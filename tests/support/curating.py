@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 from drawing import gradient
 from helpers import HERE, ingest
+from refloom.curation.annotate.settings import Filter, Models
+from refloom.curation.compose.settings import Compose
+from refloom.curation.select.settings import Select
 
-from curation.config import Compose, Curation, Filter, Models, Select
-from curation.dedup import Dedup
-from curation.job import curate
-from ingest.sources.coco import Coco
-from ingest.sources.easyref import EasyRef
-from ingest.sources.ytvis import YouTubeVis
-from schemas import masks, pictures
-from schemas.dataset import Dataset
-from schemas.masks import Mask
-from schemas.unit import UnitKey, UnitWriter
+from refloom.curation.config import Curation
+from refloom.curation.dedup.settings import Dedup
+from refloom.curation.job import curate
+from refloom.ingest.sources.coco import Coco
+from refloom.ingest.sources.easyref import EasyRef
+from refloom.ingest.sources.ytvis import YouTubeVis
+from refloom.schemas import masks, pictures
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.masks import Mask
+from refloom.schemas.unit import UnitKey, UnitWriter
 
 Box = tuple[int, int, int, int]
 

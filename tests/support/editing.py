@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from inference.adapters.ip_adapter import IPAdapter
-from inference.pipeline import Generated
+from refloom.inference.adapters.ip_adapter.adapter import IPAdapter
+from refloom.inference.pipeline import Generated
 
 
 class Prompted(IPAdapter):

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from drawing import gradient
 
-from ingest.engine import Task
-from ingest.source import Picture, Plan, Record, UnitPlan
-from ingest.watch import Watch
-from schemas import pictures
-from schemas.errors import JobStopped
+from refloom.ingest.engine.pool import Task
+from refloom.ingest.engine.watch import Watch
+from refloom.ingest.source import Picture, Plan, Record, UnitPlan
+from refloom.schemas import pictures
+from refloom.schemas.errors import JobStopped
 
 
 @dataclass(frozen=True)

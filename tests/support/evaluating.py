@@ -8,10 +8,10 @@ from drawing import gradient
 from loading import appearance, picture, sample_row, subject
 from PIL import Image
 
-from inference.evaluation import msbench
-from schemas import pictures
-from schemas.dataset import Dataset
-from schemas.unit import UnitKey, UnitWriter
+from refloom.inference.evaluation import msbench
+from refloom.schemas import pictures
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.unit import UnitKey, UnitWriter
 
 TEMPLATES = [f"photo number {n} of a {{0}} and a {{1}}." for n in range(11)] + ["a {0} on top of a {1} "]
 CLASSES = {

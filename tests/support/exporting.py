@@ -7,15 +7,18 @@ from typing import Any
 from drawing import encoded, gradient
 from helpers import HERE, ingest, write_coco
 from PIL import Image
+from refloom.curation.annotate.settings import Filter, Models
+from refloom.curation.compose.settings import Compose
+from refloom.curation.select.settings import Select
 
-from curation.config import Compose, Curation, Filter, Models, Select
-from curation.export.command import export
-from curation.job import curate
-from ingest.sources.coco import Coco
-from ingest.sources.subjects import Subjects
-from schemas import pictures
-from schemas.dataset import Dataset
-from schemas.unit import UnitKey, UnitWriter
+from refloom.cli.export import export
+from refloom.curation.config import Curation
+from refloom.curation.job import curate
+from refloom.ingest.sources.coco import Coco
+from refloom.ingest.sources.subjects import Subjects
+from refloom.schemas import pictures
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.unit import UnitKey, UnitWriter
 
 CONFIG = Curation(
     models=Models(face="none", image_embedding="none"),

@@ -18,7 +18,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from inference.adapters.vision import ClipVision
+from refloom.inference.adapters.vision import ClipVision
 
 NEGATIVE = "blurry"
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from curation.identities import Identities
-from curation.looks import Looks
-from schemas.dataset import Dataset
-from schemas.ids import image_of
+from refloom.curation.group.identities import Identities
+from refloom.curation.group.looks import Looks
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.ids import image_of
 
 Row = dict[str, Any]
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from drawing import gradient
 
-from ingest import job
-from ingest.engine import Pool
-from ingest.source import Source
-from schemas import masks, pictures
-from schemas.dataset import Dataset
+from refloom.ingest import job
+from refloom.ingest.engine.pool import Pool
+from refloom.ingest.source import Source
+from refloom.schemas import masks, pictures
+from refloom.schemas.dataset import Dataset
 
 HERE = Pool(workers=0)
 

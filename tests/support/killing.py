@@ -27,8 +27,8 @@ def killed(stage: str, count: int, *arguments: str) -> None:
 
 def main(stage: str, count: int, arguments: list[str]) -> int:
     """The command line, whose manifests are counted."""
-    import refloom
-    from schemas.storage import Folder
+    from refloom import cli
+    from refloom.schemas.storage import Folder
 
     write, left = Folder.write, [count]
 
@@ -39,7 +39,7 @@ def main(stage: str, count: int, arguments: list[str]) -> int:
             os.kill(os.getpid(), signal.SIGKILL)
 
     Folder.write = counting  # type: ignore[method-assign]
-    return refloom.main(arguments)
+    return cli.main(arguments)
 
 
 if __name__ == "__main__":

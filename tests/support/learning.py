@@ -13,19 +13,22 @@ from typing import Any
 
 import torch
 from helpers import HERE, ingest
+from refloom.curation.annotate.settings import Models
+from refloom.curation.compose.settings import Compose
+from refloom.curation.select.settings import Split
 from traindata import sources
 from transformers import CLIPTokenizer
 
-from curation.config import Compose, Curation, Models, Split
-from curation.job import curate
-from ingest.sampledata import coco, ytvis
-from ingest.sampledata.identities import Identities
-from ingest.sources.coco import Coco
-from ingest.sources.ytvis import YouTubeVis
-from schemas.storage import Folder
-from training import loop
-from training.heldout import Comparison, compare
-from training.recipes import book
+from refloom.curation.config import Curation
+from refloom.curation.job import curate
+from refloom.ingest.sampledata import coco, ytvis
+from refloom.ingest.sampledata.identities import Identities
+from refloom.ingest.sources.coco import Coco
+from refloom.ingest.sources.ytvis import YouTubeVis
+from refloom.schemas.storage import Folder
+from refloom.training.recipes import book
+from refloom.training.run import loop
+from refloom.training.watch.heldout import Comparison, compare
 
 PROCESSES = 2
 SEEN, UNSEEN = range(8), range(8, 14)

@@ -8,9 +8,9 @@ import numpy as np
 from drawing import gradient
 from helpers import blob
 
-from schemas import masks, pictures
-from schemas.dataset import Dataset
-from schemas.unit import UnitKey, UnitWriter
+from refloom.schemas import masks, pictures
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.unit import UnitKey, UnitWriter
 
 Row = dict[str, Any]
 SIZES = ((64, 48), (48, 64), (56, 56))

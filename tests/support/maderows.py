@@ -10,15 +10,15 @@ from unittest import mock
 
 from helpers import HERE
 
-from curation.config import Curation
-from curation.job import curate
-from curation.waves.grain import Grain
-from schemas import lease
-from schemas.dataset import Dataset
-from schemas.ids import image_of
-from schemas.storage import Folder
-from schemas.tables import TABLES
-from schemas.unit import UnitKey, UnitWriter
+from refloom.curation.config import Curation
+from refloom.curation.job import curate
+from refloom.curation.passes.sizes import TaskSizes
+from refloom.schemas import lease
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.ids import image_of
+from refloom.schemas.storage import Folder
+from refloom.schemas.tables import TABLES
+from refloom.schemas.unit import UnitKey, UnitWriter
 
 Row = dict[str, Any]
 Rows = Mapping[str, Sequence[Row]]
@@ -36,7 +36,7 @@ _USUAL: dict[str, Row] = {
 _ASKED = ("ingest", "measure", "quality", "select")
 """Stages that must be there, with or without rows, for dedup and match."""
 _numbers = itertools.count()
-FINE = Grain(part_rows=1, slab_mb=0.02, chunk_mb=0.02, chunk_gflop=1e-5, batch_pairs=3)
+FINE = TaskSizes(part_rows=1, slab_mb=0.02, chunk_mb=0.02, chunk_gflop=1e-5, batch_pairs=3)
 """Nearly everything in a task of its own."""
 
 

@@ -13,18 +13,19 @@ import pytest
 from curating import LOOSE
 from drawing import gradient
 from helpers import ingest
+from refloom.curation.annotate.settings import Models, Phrasing
 from tinymodels import BLIP, CLIP_NAME, DINOV2, FACES, put_blip, put_clip, put_dinov2, put_faces, put_sam, sam_entry
 
-from curation import job
-from curation.config import Curation, Models, Phrasing
-from curation.worker import CurateJob, CurateWorker
-from inference.models import registry
-from inference.models.dinov2 import Dinov2
-from inference.models.entry import WEIGHTS_VARIABLE
-from ingest.sources.coco import Coco
-from ingest.sources.folder import PlainPictures
-from schemas import pictures
-from schemas.dataset import Dataset
+from refloom.curation import job
+from refloom.curation.config import Curation
+from refloom.curation.worker import CurateJob, CurateWorker
+from refloom.inference.models import registry
+from refloom.inference.models.dinov2 import Dinov2
+from refloom.inference.models.entry import WEIGHTS_VARIABLE
+from refloom.ingest.sources.coco import Coco
+from refloom.ingest.sources.folder import PlainPictures
+from refloom.schemas import pictures
+from refloom.schemas.dataset import Dataset
 
 WIDTH, HEIGHT = 640, 480
 BOXES = {"cat": (80, 80, 240, 260), "dog": (380, 120, 220, 300)}

@@ -13,5 +13,5 @@ GOLDEN = TESTS / "golden"
 SHARED = ROOT.parent / "shared" / "data"
 """Real photographs with annotations, beside the checkout; absent from a user's machine."""
 
-REFLOOM = [sys.executable, str(ROOT / "refloom.py")]
+REFLOOM = [sys.executable, str(ROOT / "refloom/cli/arguments.py")]
 """The command line in a process of its own."""

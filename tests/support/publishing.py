@@ -10,14 +10,17 @@ import pyarrow.parquet as pq
 import pytest
 from curatedata import once
 from helpers import HERE, ingest, write_coco, write_ytvis
+from refloom.curation.annotate.settings import Filter, Models
+from refloom.curation.compose.settings import Compose
+from refloom.curation.select.settings import Select
 
-from curation.config import Compose, Curation, Filter, Models, Select
-from curation.dedup import Dedup
-from curation.job import curate
-from curation.share.options import Publish
-from ingest.sources.coco import Coco
-from ingest.sources.ytvis import YouTubeVis
-from schemas.dataset import Dataset
+from refloom.curation.config import Curation
+from refloom.curation.dedup.settings import Dedup
+from refloom.curation.job import curate
+from refloom.ingest.sources.coco import Coco
+from refloom.ingest.sources.ytvis import YouTubeVis
+from refloom.schemas.dataset import Dataset
+from refloom.sharing.publish.options import Publish
 
 CONFIG = Curation(
     models=Models(face="none", image_embedding="none"),

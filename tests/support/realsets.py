@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 from pycocotools import mask as coco_mask
+from refloom.curation.select.settings import Split
 
-from curation.config import Split
-from curation.split import draw, read_links, read_pictures
-from schemas import pictures
-from schemas.dataset import STAGES, Dataset
-from schemas.reasons import FAILED, REJECTED
+from refloom.curation.select.split import draw, read_links, read_pictures
+from refloom.schemas import pictures
+from refloom.schemas.dataset import STAGES, Dataset
+from refloom.schemas.reasons import FAILED, REJECTED
 
 PICTURE_ENDS = {".jpg", ".jpeg", ".png"}
 

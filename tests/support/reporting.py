@@ -8,15 +8,18 @@ from typing import Any
 import pytest
 from curatedata import once
 from helpers import HERE, ingest, write_coco, write_ytvis
+from refloom.curation.annotate.settings import Filter, Models
+from refloom.curation.compose.settings import Compose
+from refloom.curation.select.settings import Select
 
-from curation.config import Compose, Curation, Filter, Models, Select
-from curation.dedup import Dedup
-from curation.job import curate
-from curation.report import write_page
-from ingest.sources.coco import Coco
-from ingest.sources.ytvis import YouTubeVis
-from schemas.dataset import Dataset
-from schemas.unit import UnitKey, UnitWriter
+from refloom.curation.config import Curation
+from refloom.curation.dedup.settings import Dedup
+from refloom.curation.job import curate
+from refloom.ingest.sources.coco import Coco
+from refloom.ingest.sources.ytvis import YouTubeVis
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.unit import UnitKey, UnitWriter
+from refloom.viewing.report import write_page
 
 CONFIG = Curation(
     models=Models(face="none", image_embedding="none"),

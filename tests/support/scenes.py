@@ -8,7 +8,7 @@ import numpy as np
 from loading import appearance, picture, sample_row, subject
 from PIL import Image
 
-from training.data.sample import Sample
+from refloom.training.data.sample import Sample
 
 Row = dict[str, Any]
 COLOURS = {"cup": (220, 30, 30), "dog": (30, 30, 220), "car": (30, 160, 30)}

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 from skimage import data
 
-from inference.models.segmenters import Segment
-from schemas import masks
+from refloom.inference.models.segmenters import Segment
+from refloom.schemas import masks
 
 
 def pasted_cat() -> tuple[np.ndarray, np.ndarray]:

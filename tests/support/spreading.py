@@ -14,12 +14,12 @@ import torch
 from accelerate import PartialState
 from traindata import CUP, RECIPES, recipe
 
-from schemas.errors import JobStopped, Refused
-from training import checkpoint, loop
-from training.loop import train
-from training.objective import Diffusion
-from training.recipes.recipe import Recipe
-from training.step import TrainingStep
+from refloom.schemas.errors import JobStopped, Refused
+from refloom.training.recipes.recipe import Recipe
+from refloom.training.run import checkpoint, loop
+from refloom.training.run.loop import train
+from refloom.training.run.objective import Diffusion
+from refloom.training.run.step import TrainingStep
 
 SETTINGS = (
     "steps=4",

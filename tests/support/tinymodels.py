@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from inference.models import registry
-from inference.models.entry import WEIGHTS_VARIABLE, Entry
+from refloom.inference.models import registry
+from refloom.inference.models.entry import WEIGHTS_VARIABLE, Entry
 
 if TYPE_CHECKING:
     import pytest
@@ -47,7 +47,7 @@ TINY_SAM = {
 
 def some_sam(seed: int = 0) -> torch.nn.Module:
     """A tiny SAM whose masks are neither empty nor full, and whose quality lies between 0 and 1."""
-    from inference.models import sam
+    from refloom.inference.models import sam
 
     torch.manual_seed(seed)
     net = sam.build(dict(SAM.options) | TINY_SAM)

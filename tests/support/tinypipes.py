@@ -11,10 +11,10 @@ import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from training.recipes.sizes import PipelineSizes
-from training.tiny import pipelines
-from training.tiny.tokenizers import clip_tokenizer as tokenizer
-from training.tiny.tokenizers import qwen_tokenizer
+from refloom.training.recipes.sizes import PipelineSizes
+from refloom.training.tinymodels import newpipelines as pipelines
+from refloom.training.tinymodels.newtokenizers import clip_tokenizer as tokenizer
+from refloom.training.tinymodels.newtokenizers import qwen_tokenizer
 
 __all__ = ["qwen_tokenizer", "tokenizer"]
 

@@ -11,9 +11,10 @@ from PIL import Image
 from scenes import scene
 from transformers import CLIPTokenizer
 
-from training.recipes import book
-from training.recipes.recipe import Recipe
-from training.tiny import encoders, tokenizers
+from refloom.training.recipes import book
+from refloom.training.recipes.recipe import Recipe
+from refloom.training.tinymodels import newencoders as encoders
+from refloom.training.tinymodels import newtokenizers as tokenizers
 
 PAIRS = {"mip/sdxl": 20, "mip/sdxl_plus": 24, "ip_adapter": 24, "ms_diffusion": 24}
 """Recipes that read references with CLIP, and the width that they read."""

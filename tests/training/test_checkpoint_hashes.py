@@ -14,11 +14,11 @@ import torch
 from places import ROOT
 from safetensors import SafetensorError
 
-from inference.adapters import weights
-from schemas.errors import JobStopped, Refused
-from schemas.storage import full_disk_stops
-from training import checkpoint
-from training.recipes.recipe import Checkpoints
+from refloom.inference.checkpoints import weights
+from refloom.schemas.errors import JobStopped, Refused
+from refloom.schemas.storage import full_disk_stops
+from refloom.training.recipes.recipe import Checkpoints
+from refloom.training.run import checkpoint
 
 KEEP = Checkpoints(keep_last=9)
 FILE = checkpoint.OPTIMIZER
@@ -128,10 +128,10 @@ TINY = """
 import sys
 from pathlib import Path
 import torch
-from inference.adapters import weights
-from schemas.errors import JobStopped
-from training import checkpoint
-from training.recipes.recipe import Checkpoints
+from refloom.inference.checkpoints import weights
+from refloom.schemas.errors import JobStopped
+from refloom.training.run import checkpoint
+from refloom.training.recipes.recipe import Checkpoints
 
 run, keep = Path(sys.argv[1]), Checkpoints(keep_last=9)
 fill = lambda folder: weights.write_safetensors(folder / "optimizer.safetensors", {"a": torch.ones(50_000)})

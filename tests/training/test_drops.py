@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 from traindata import recipe
 
-from inference.adapters.calls import GUIDED, UNGUIDED
-from inference.adapters.easyref import BLACK_SIDE
-from inference.adapters.reference import Reference
-from training import frozen
-from training.data.loader import Loader
-from training.latents import captions_of, text_of
-from training.methods.known import METHODS
-from training.step import text_conditions
-from training.views.example import Drops, Example
+from refloom.inference.adapters.calls import GUIDED, UNGUIDED
+from refloom.inference.adapters.easyref.adapter import BLACK_SIDE
+from refloom.inference.adapters.reference import Reference
+from refloom.training.data.loader import Loader
+from refloom.training.methods.known import METHODS
+from refloom.training.run import frozen
+from refloom.training.run.latents import captions_of, text_of
+from refloom.training.run.step import text_conditions
+from refloom.training.views.example import Drops, Example
 
 NAMES = ("ip_adapter", "mip/sdxl", "mip/sdxl_plus", "ms_diffusion", "easyref/2-single", "ezigen")
 DROPS = {

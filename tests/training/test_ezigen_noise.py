@@ -9,9 +9,9 @@ import tinypipes as tiny
 import torch
 from adapting import ezigen_adapter, references
 
-from inference.adapters.reference_unet import ancestral
-from training.methods.ezigen import EZIGen
-from training.views.example import Drops, Example, SizeCondition
+from refloom.inference.adapters.ezigen.referenceunet import ancestral
+from refloom.training.methods.ezigen import EZIGen
+from refloom.training.views.example import Drops, Example, SizeCondition
 
 SIZES = SizeCondition((32, 32), (0, 0), (32, 32))
 

@@ -8,9 +8,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from traindata import recipe
 
-from training import flops, optimizer
-from training.data.loader import Loader
-from training.methods.known import METHODS
+from refloom.training.data.loader import Loader
+from refloom.training.methods.known import METHODS
+from refloom.training.run import flops, optimizer
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,15 @@ import transformers
 from PIL import Image
 from traindata import recipe, write_models, write_videos
 
-from inference import tensorfile
-from inference.adapters import kinds, weights
-from training import checkpoint, journal
-from training.loop import train
-from training.methods import method
-from training.methods.known import METHODS
-from training.recipes.recipe import Recipe
+from refloom.inference.adapters import kinds
+from refloom.inference.checkpoints import tensors as tensorfile
+from refloom.inference.checkpoints import weights
+from refloom.training.methods import method
+from refloom.training.methods.known import METHODS
+from refloom.training.recipes.recipe import Recipe
+from refloom.training.run import checkpoint
+from refloom.training.run import log as run_log
+from refloom.training.run.loop import train
 
 EPS = torch.finfo(torch.bfloat16).eps
 MORE = ("steps=2", "log_every=1", "checkpoints.every=1", "optimizer.lr=1e-3")
@@ -36,7 +38,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
 
 
 def losses(run: Path) -> list[float]:
-    return [line["loss"] for line in journal.read(run)]
+    return [line["loss"] for line in run_log.read(run)]
 
 
 @pytest.mark.parametrize(("precision", "held"), [("bf16", torch.bfloat16), ("no", torch.float32)])

@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 from traindata import recipe, write_models, write_videos
 
-import refloom
-from inference import tensorfile
-from inference.adapters import weights
-from schemas.errors import JobStopped, Refused
-from training import average, checkpoint, journal, page
-from training.loop import train
-from training.methods import method
-from training.recipes.recipe import Recipe
+from refloom import cli
+from refloom.inference.checkpoints import tensors as tensorfile
+from refloom.inference.checkpoints import weights
+from refloom.schemas.errors import JobStopped, Refused
+from refloom.training.methods import method
+from refloom.training.recipes.recipe import Recipe
+from refloom.training.run import checkpoint
+from refloom.training.run import ema as average
+from refloom.training.run import log as run_log
+from refloom.training.run.loop import train
+from refloom.training.watch import page
 
 MORE = ("log_every=1", "checkpoints.every=1", "checkpoints.keep_last=4", "optimizer.lr=1e-2")
 NAMED = "step-{:09d}"
@@ -52,9 +55,9 @@ def steps(run: Path) -> list[int]:
 
 def test_everything_in_the_folder_is_of_the_branch_that_was_gone_back_to(ended: Path) -> None:
     assert steps(ended) == [1, 2, 3]
-    assert [line["step"] for line in journal.read(ended)] == [1, 2, 3]
+    assert [line["step"] for line in run_log.read(ended)] == [1, 2, 3]
     assert steps(ended / "aside" / "1") == [3, 4]
-    assert [line["step"] for line in journal.read(ended / "aside" / "1")] == [1, 2, 3, 4]
+    assert [line["step"] for line in run_log.read(ended / "aside" / "1")] == [1, 2, 3, 4]
     ours, theirs = (weights.read_folder(at / "adapter") for at in (ended, ended / "aside" / "1"))
     kept = tensorfile.read_safetensors(ended / "checkpoints" / NAMED.format(3) / checkpoint.AVERAGE)
     assert all(bool((ours[name] == value).all()) for name, value in kept.items())
@@ -127,18 +130,18 @@ def test_another_runs_checkpoint_is_not_mixed_into_a_run(
 def test_damage_is_passed_over_by_the_command_which_names_it(
     make: Callable[..., Recipe], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from training.recipes import book
+    from refloom.training.recipes import book
 
     run, file = tmp_path / "run", tmp_path / "mine.yaml"
     file.write_text(book.dump(make("steps=2", "ema=0.5")))
     words = ["train", "--config", str(file), "--out", str(run)]
-    assert refloom.main(words) == 0
+    assert cli.main(words) == 0
     last = run / "checkpoints" / NAMED.format(2) / checkpoint.OPTIMIZER
     data = bytearray(last.read_bytes())
     data[-1] ^= 1
     last.write_bytes(data)
     capsys.readouterr()
-    assert refloom.main([*words, "--resume", "latest", "--set", "ema=null"]) == 0
+    assert cli.main([*words, "--resume", "latest", "--set", "ema=null"]) == 0
     said = capsys.readouterr().err
     assert "note: " in said
     assert f"{NAMED.format(2)} is damaged and passed over: {checkpoint.OPTIMIZER} has other bytes" in said
@@ -154,14 +157,14 @@ def test_a_full_disk_under_the_log_or_the_page_stops_with_the_remedy(
     run = tmp_path / "run"
 
     def fill(line: dict[str, object]) -> None:
-        place = run / {"log": journal.FILE, "page": f"{page.FILE}.partial"}[what]
+        place = run / {"log": run_log.FILE, "page": f"{page.FILE}.partial"}[what]
         place.unlink(missing_ok=True)
         place.symlink_to("/dev/full")
 
     with pytest.raises(JobStopped, match=r"no space left for .*--resume latest") as stopped:
         train(make("steps=3"), run, show=fill)
     assert stopped.value.exit_code == 3
-    (run / journal.FILE).unlink()
+    (run / run_log.FILE).unlink()
     (run / f"{page.FILE}.partial").unlink(missing_ok=True)
     if checkpoint.complete(run):
         train(make("steps=3"), run, resume="latest")
@@ -169,16 +172,16 @@ def test_a_full_disk_under_the_log_or_the_page_stops_with_the_remedy(
 
 
 def test_a_log_is_strict_json_and_numbers_that_are_not_finite_come_back(tmp_path: Path) -> None:
-    (tmp_path / journal.FILE).write_text(
+    (tmp_path / run_log.FILE).write_text(
         '{"step": 1, "loss": NaN, "gradient_norm": Infinity}\n'
     )  # of an earlier refloom
-    log = journal.Journal(tmp_path, 5, lambda line: None)
+    log = run_log.RunLog(tmp_path, 5, lambda line: None)
     log.add({"step": 2, "loss": float("nan"), "gradient_norm": 1.0, "lost": []})
 
     def refuse(word: str) -> None:
         raise AssertionError(word)
 
-    lines = [json.loads(line, parse_constant=refuse) for line in (tmp_path / journal.FILE).read_text().splitlines()]
+    lines = [json.loads(line, parse_constant=refuse) for line in (tmp_path / run_log.FILE).read_text().splitlines()]
     assert lines[0] == {
         "step": 1,
         "loss": None,
@@ -187,7 +190,7 @@ def test_a_log_is_strict_json_and_numbers_that_are_not_finite_come_back(tmp_path
     }
     assert lines[1]["loss"] is None
     assert lines[1]["not_finite"] == {"loss": "nan"}
-    read = journal.read(tmp_path)
+    read = run_log.read(tmp_path)
     assert [str(line["loss"]) for line in read] == ["nan", "nan"]
     assert read[0]["gradient_norm"] == float("inf")
     assert all("not_finite" not in line for line in read)
@@ -206,7 +209,7 @@ def test_a_run_on_a_store_is_refused_at_once_with_the_remedy(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(method, "load_frozen", lambda *_: pytest.fail("a model was loaded"))
-    assert refloom.main(["train", "--config", "debug/ip_adapter", "--out", url]) == 2
+    assert cli.main(["train", "--config", "debug/ip_adapter", "--out", url]) == 2
     said = capsys.readouterr().err
     assert f"a run of training is written to a local disk, not to {url}" in said
     assert "copy it to the store" in said
@@ -229,7 +232,7 @@ def test_what_writes_to_a_local_disk_refuses_stores(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     try:
-        code = refloom.main([*words.split(), "s3://bucket/out"])
+        code = cli.main([*words.split(), "s3://bucket/out"])
     except SystemExit as wrong:
         code = int(str(wrong.code))
     said = capsys.readouterr().err

@@ -18,11 +18,14 @@ import torch
 from places import GOLDEN
 from traindata import RECIPES, recipe, write_models, write_videos
 
-from inference import tensorfile
-from inference.adapters import kinds, weights
-from training import checkpoint, journal, optimizer, page
-from training.loop import train
-from training.recipes.recipe import Recipe
+from refloom.inference.adapters import kinds
+from refloom.inference.checkpoints import tensors as tensorfile
+from refloom.inference.checkpoints import weights
+from refloom.training.recipes.recipe import Recipe
+from refloom.training.run import checkpoint, optimizer
+from refloom.training.run import log as run_log
+from refloom.training.run.loop import train
+from refloom.training.watch import page
 
 FILE = GOLDEN / "losses.json"
 RELATIVE = 1e-3
@@ -53,7 +56,7 @@ def trained_of(name: str, models: Path, url: str, run: Path) -> Trained:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(page, "write", lambda _: None)  # for every line of the log it would take as long as a step
         train(one, run)
-    return Trained(one, run, journal.read(run))
+    return Trained(one, run, run_log.read(run))
 
 
 @pytest.fixture(scope="module", params=RECIPES)

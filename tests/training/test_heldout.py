@@ -12,15 +12,15 @@ import pytest
 import torch
 from traindata import recipe, write_videos
 
-from inference.adapters.reference import Reference
-from schemas.errors import Refused
-from training import heldout
-from training.heldout import compare, held_out, shuffled
-from training.loop import train
-from training.methods.known import METHODS
-from training.methods.method import Method
-from training.recipes import book
-from training.views.example import Drops, Example, SizeCondition
+from refloom.inference.adapters.reference import Reference
+from refloom.schemas.errors import Refused
+from refloom.training.methods.known import METHODS
+from refloom.training.methods.method import Method
+from refloom.training.recipes import book
+from refloom.training.run.loop import train
+from refloom.training.views.example import Drops, Example, SizeCondition
+from refloom.training.watch import heldout
+from refloom.training.watch.heldout import compare, held_out, shuffled
 
 
 def example(sample_id: str, *greys: int) -> Example:

@@ -12,13 +12,13 @@ import torch
 from learning import Lesson, School
 from traindata import sources
 
-from inference.loading import load_base
-from training.heldout import held_out
-from training.latents import text_of
-from training.objective import Diffusion
-from training.recipes import book
-from training.recipes.recipe import Objective
-from training.step import pixels_of, text_conditions
+from refloom.inference.loading import load_base
+from refloom.training.recipes import book
+from refloom.training.recipes.recipe import Objective
+from refloom.training.run.latents import text_of
+from refloom.training.run.objective import Diffusion
+from refloom.training.run.step import pixels_of, text_conditions
+from refloom.training.watch.heldout import held_out
 
 pytestmark = [pytest.mark.learning, pytest.mark.timeout(1800)]  # each test waits for what it needs
 

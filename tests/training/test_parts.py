@@ -8,12 +8,12 @@ import torch
 from diffusers import EulerDiscreteScheduler
 from torch import nn
 
-from schemas.errors import Refused
-from training import checkpoint, optimizer
-from training.average import MovingAverage
-from training.data.draws import timesteps
-from training.objective import Diffusion, snr_weights
-from training.recipes.recipe import Checkpoints, Objective, Optimizer
+from refloom.schemas.errors import Refused
+from refloom.training.data.draws import timesteps
+from refloom.training.recipes.recipe import Checkpoints, Objective, Optimizer
+from refloom.training.run import checkpoint, optimizer
+from refloom.training.run.ema import MovingAverage
+from refloom.training.run.objective import Diffusion, snr_weights
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])

@@ -7,12 +7,12 @@ import pytest
 from chromium import tab
 from loading import image_row, write_samples
 
-from training.data.loader import Loading, Source
-from training.preview import preview, render
-from training.views.base import Base
-from training.views.ezigen import EZIGen
-from training.views.view import View
-from training.views.words import Dropout
+from refloom.training.data.loader import Loading, Source
+from refloom.training.views.base import Base
+from refloom.training.views.ezigen import EZIGen
+from refloom.training.views.view import View
+from refloom.training.views.words import Dropout
+from refloom.training.watch.preview import preview, render
 
 HOSTILE = '</p><script>document.title="taken"</script>\x00\u202e&'
 

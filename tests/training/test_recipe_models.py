@@ -2,7 +2,7 @@
 
 import pytest
 
-from training.recipes import book
+from refloom.training.recipes import book
 
 SDXL, REALISTIC = "stabilityai/stable-diffusion-xl-base-1.0", "SG161222/RealVisXL_V1.0"
 VIT_H, VIT_BIGG = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k"

@@ -8,13 +8,13 @@ from typing import Annotated, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
-from schemas import ranges, settings
-from schemas.errors import Refused
-from training.heldout import compare
-from training.methods.known import METHODS
-from training.objective import Diffusion
-from training.recipes import book
-from training.recipes.kinds import KINDS
+from refloom.schemas import ranges, settings
+from refloom.schemas.errors import Refused
+from refloom.training.methods.known import METHODS
+from refloom.training.recipes import book
+from refloom.training.recipes.kinds import KINDS
+from refloom.training.run.objective import Diffusion
+from refloom.training.watch.heldout import compare
 
 FREE = {"method", "models.base", "tuned", "trackers", "data.sources.kinds"}
 """Names and lists that are looked up elsewhere, before models are read."""

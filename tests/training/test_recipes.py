@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import Refused
-from training.recipes import book
-from training.recipes.recipe import Batch, Data, Source
-from training.views.base import Base
-from training.views.cutouts import Cutout
-from training.views.easyref import EasyRef
-from training.views.ezigen import EZIGen
-from training.views.ip_adapter import IPAdapter
-from training.views.mip import MIP
-from training.views.ms_diffusion import MSDiffusion
-from training.views.view import View
+from refloom.schemas.errors import Refused
+from refloom.training.recipes import book
+from refloom.training.recipes.recipe import Batch, Data, Source
+from refloom.training.views.base import Base
+from refloom.training.views.cutouts import Cutout
+from refloom.training.views.easyref import EasyRef
+from refloom.training.views.ezigen import EZIGen
+from refloom.training.views.ip_adapter import IPAdapter
+from refloom.training.views.mip import MIP
+from refloom.training.views.ms_diffusion import MSDiffusion
+from refloom.training.views.view import View
 
 VIEWS: dict[str, View] = {
     "easyref/1-alignment": EasyRef(stage="alignment"),

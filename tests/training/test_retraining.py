@@ -9,11 +9,11 @@ import yaml
 from places import ROOT
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-import refloom
-from curation.config import Curation
-from schemas import settings
-from training.recipes import book
-from training.recipes.validation import Validation
+from refloom import cli
+from refloom.curation.config import Curation
+from refloom.schemas import settings
+from refloom.training.recipes import book
+from refloom.training.recipes.validation import Validation
 
 TEXT = (ROOT / "docs" / "retraining.md").read_text("utf-8").replace("\\\n", " ")
 BLOCKS = [block for block in re.findall(r"(?:^(?:    .*)?\n)+", TEXT, re.M) if block.strip()]
@@ -42,9 +42,9 @@ def test_every_command_parses() -> None:
     for command in COMMANDS:
         program, *words = shlex.split(command)
         if program != "accelerate":
-            refloom.build_parser().parse_args(words)
+            cli.build_parser().parse_args(words)
     for words in trains():
-        refloom.build_parser().parse_args(words)
+        cli.build_parser().parse_args(words)
 
 
 def test_every_method_is_trained_and_evaluated() -> None:
@@ -58,7 +58,7 @@ def test_every_method_is_trained_and_evaluated() -> None:
 
 @pytest.mark.parametrize("words", list(trains()), ids=lambda words: words[words.index("--config") + 1])
 def test_settings_of_training_are_there(words: list[str]) -> None:
-    options = refloom.build_parser().parse_args(words)
+    options = cli.build_parser().parse_args(words)
     recipe = book.load(options.config, options.overrides)
     assert recipe.data.sources
 

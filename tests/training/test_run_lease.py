@@ -13,12 +13,12 @@ import pytest
 from places import ROOT, SUPPORT
 from traindata import recipe, settings, write_models, write_videos
 
-from schemas.errors import JobStopped, Refused
-from schemas.lease import Lease, read_holder
-from schemas.storage import Folder
-from training import checkpoint
-from training.loop import train
-from training.methods import method
+from refloom.schemas.errors import JobStopped, Refused
+from refloom.schemas.lease import Lease, read_holder
+from refloom.schemas.storage import Folder
+from refloom.training.methods import method
+from refloom.training.run import checkpoint
+from refloom.training.run.loop import train
 
 MORE = ("log_every=1", "checkpoints.every=1", "steps=2")
 
@@ -94,7 +94,7 @@ def pair(work: Path, run: Path, *more: str) -> list[tuple[int, str]]:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     told = settings("ip_adapter", work, str(work / "samples"), *MORE, "batch.micro=1")
-    command = [sys.executable, "-m", "training", "--config", "debug/ip_adapter", "--out", str(run), *more]
+    command = [sys.executable, "-m", "refloom.training", "--config", "debug/ip_adapter", "--out", str(run), *more]
     command += [part for one in told for part in ("--set", one)]
     same = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     same |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": f"{ROOT}{os.pathsep}{SUPPORT}"}

@@ -7,12 +7,12 @@ import pytest
 from loading import image_row, write_samples
 from traindata import recipe, video, write_models
 
-import refloom
-from schemas.errors import Refused
-from training import heldout
-from training.data.loader import Loader, Source
-from training.heldout import held_out, shuffled
-from training.recipes.recipe import Recipe
+from refloom import cli
+from refloom.schemas.errors import Refused
+from refloom.training.data.loader import Loader, Source
+from refloom.training.recipes.recipe import Recipe
+from refloom.training.watch import heldout
+from refloom.training.watch.heldout import held_out, shuffled
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_heldout_computes_where_it_is_told(
         heldout, "compare", lambda recipe, adapter, **more: seen.append(more) or heldout.Comparison(1, 1, 1, 0, 0)
     )
     words = ["heldout", "nowhere", "--config", "debug/ip_adapter", "--samples", "3"]
-    assert refloom.main([*words, "--device", "cpu"]) == 0
+    assert cli.main([*words, "--device", "cpu"]) == 0
     assert seen == [{"samples": 3, "device": "cpu"}]
-    assert refloom.main([*words, "--device", "cuda:99"]) == 2
+    assert cli.main([*words, "--device", "cuda:99"]) == 2
     assert "there is no device cuda:99" in capsys.readouterr().err

@@ -13,13 +13,15 @@ from adapting import ip_adapter
 from PIL import Image
 from traindata import CUP, RECIPES, recipe, write_videos
 
-from inference.adapters import weights
-from inference.adapters.reference import Reference
-from inference.pipeline import ReferencePipeline
-from schemas.errors import Refused
-from training import checkpoint, journal, validation
-from training.loop import train
-from training.methods import method
+from refloom.inference.adapters.reference import Reference
+from refloom.inference.checkpoints import weights
+from refloom.inference.pipeline import ReferencePipeline
+from refloom.schemas.errors import Refused
+from refloom.training.methods import method
+from refloom.training.run import checkpoint
+from refloom.training.run import log as run_log
+from refloom.training.run.loop import train
+from refloom.training.watch import validation
 
 FAST = ("validation.steps=2", "validation.guidance_scale=3")
 RICH = ("steps=4", "log_every=2", "ema=0.5", "optimizer.lr=1e-2", "trackers=[tensorboard]", "checkpoints.every=3")
@@ -48,7 +50,7 @@ def test_validation_leaves_no_trace_in_what_is_trained(models: Path, url: str, v
     for ours, theirs in zip(checkpoint.complete(validated), checkpoint.complete(tmp_path / "run"), strict=True):
         for file in (f"{checkpoint.ADAPTER}/{weights.WEIGHTS_FILE}", checkpoint.OPTIMIZER, checkpoint.AVERAGE):
             assert (ours.path / file).read_bytes() == (theirs.path / file).read_bytes(), file
-    for ours, theirs in zip(journal.read(validated), journal.read(tmp_path / "run"), strict=True):
+    for ours, theirs in zip(run_log.read(validated), run_log.read(tmp_path / "run"), strict=True):
         assert ours["loss"] == theirs["loss"]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import log
 
-from schemas.errors import Refused
+from refloom.schemas.errors import Refused
 
 Size = tuple[int, int]
 """(height, width), pixels."""

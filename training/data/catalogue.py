@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas import strict, tables
-from schemas.errors import Refused
-from schemas.fingerprint import of_json
-from schemas.storage import full_disk_stops, local_path
-from training.data.index import Index
-from training.views.view import View
+from refloom.schemas import strict, tables
+from refloom.schemas.errors import Refused
+from refloom.schemas.fingerprint import of_json
+from refloom.schemas.storage import full_disk_stops, local_path
+from refloom.training.data.index import Index
+from refloom.training.views.view import View
 
 VERSION = 1
 """Hand-bumped when what a view accepts changes without its settings changing."""

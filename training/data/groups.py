@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from training.data.buckets import Size
-from training.data.catalogue import Catalogue
-from training.data.draws import Purpose, generator
-from training.data.index import Index
-from training.data.sample import Sample
-from training.views.example import Example
-from training.views.variants import chosen, placed, variant
-from training.views.view import View
+from refloom.training.data.buckets import Size
+from refloom.training.data.catalogue import Catalogue
+from refloom.training.data.draws import Purpose, generator
+from refloom.training.data.index import Index
+from refloom.training.data.sample import Sample
+from refloom.training.views.example import Example
+from refloom.training.views.variants import chosen, placed, variant
+from refloom.training.views.view import View
 
 if TYPE_CHECKING:  # it reads this package's index
-    from training.features.store import Store, StoredRows
+    from refloom.training.features.store import Store, StoredRows
 
 
 class Result(Protocol):

@@ -15,11 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas import tables
-from schemas.dataset import Dataset
-from schemas.errors import Refused
-from schemas.fingerprint import of_json
-from schemas.storage import Folder
+from refloom.schemas import tables
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.errors import Refused
+from refloom.schemas.fingerprint import of_json
+from refloom.schemas.storage import Folder
 
 _OPENERS = 8
 _LEAST_PICTURE_BYTES = 64

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import cv2
 
-from schemas.errors import JobStopped, Refused, Rejected
-from schemas.ranges import Number, Text, Word, check_fields
-from schemas.storage import absolute_url
-from training.data.buckets import Buckets, Size
-from training.data.catalogue import Catalogue, catalogue
-from training.data.groups import Result, RowGroups, Rows, Wanted
-from training.data.index import Index
-from training.data.plan import Draw, Plan, PlannedBatch
-from training.data.state import State
-from training.views.example import Example
-from training.views.view import View
+from refloom.schemas.errors import JobStopped, Refused, Rejected
+from refloom.schemas.ranges import Number, Text, Word, check_fields
+from refloom.schemas.storage import absolute_url
+from refloom.training.data.buckets import Buckets, Size
+from refloom.training.data.catalogue import Catalogue, catalogue
+from refloom.training.data.groups import Result, RowGroups, Rows, Wanted
+from refloom.training.data.index import Index
+from refloom.training.data.plan import Draw, Plan, PlannedBatch
+from refloom.training.data.state import State
+from refloom.training.views.example import Example
+from refloom.training.views.view import View
 
 if TYPE_CHECKING:  # it reads this package's index
-    from training.features.store import Store
+    from refloom.training.features.store import Store
 
 _AHEAD = 16
 """Examples for each thread that may be ahead: more would not make anything quicker."""

@@ -11,8 +11,8 @@ from math import isfinite
 import numpy as np
 import numpy.typing as npt
 
-from schemas.errors import Refused
-from training.data.draws import Purpose, generator
+from refloom.schemas.errors import Refused
+from refloom.training.data.draws import Purpose, generator
 
 BLOCK = 4096
 _BLOCKS_KEPT = 8

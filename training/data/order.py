@@ -12,8 +12,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from schemas.errors import Refused
-from training.data.draws import Purpose, generator
+from refloom.schemas.errors import Refused
+from refloom.training.data.draws import Purpose, generator
 
 Ints = npt.NDArray[np.int64]
 _EPOCHS_KEPT = 4

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from schemas.errors import Refused
-from training.data.buckets import Buckets, Size
-from training.data.catalogue import Catalogue
-from training.data.draws import MAX_SEED, Purpose, generator
-from training.data.mixture import Mixture
-from training.data.order import Order, Place
-from training.data.state import State
+from refloom.schemas.errors import Refused
+from refloom.training.data.buckets import Buckets, Size
+from refloom.training.data.catalogue import Catalogue
+from refloom.training.data.draws import MAX_SEED, Purpose, generator
+from refloom.training.data.mixture import Mixture
+from refloom.training.data.order import Order, Place
+from refloom.training.data.state import State
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas import headers, pictures
-from schemas.errors import Rejected
+from refloom.schemas import headers, pictures
+from refloom.schemas.errors import Rejected
 
 Row = dict[str, Any]
 """A row of `samples` without `images`."""

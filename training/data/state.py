@@ -6,9 +6,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.errors import Refused
-from schemas.manifest import differing, flatten
-from schemas.wording import some
+from refloom.schemas.errors import Refused
+from refloom.schemas.manifest import differing, flatten
+from refloom.schemas.wording import some
 
 VERSION = 1
 """Hand-bumped when the order or the draws change: an older state would go on with other samples."""

@@ -5,24 +5,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from ingest import engine
-from ingest.engine import Pool, Status, Task
-from schemas import strict
-from schemas.errors import Refused
-from schemas.lease import Lease
-from schemas.manifest import Counts, Manifest, differing, flatten
-from schemas.ranges import COUNT, check_fields
-from schemas.storage import TEMPORARY, Folder
-from schemas.unit import drop_unit
-from schemas.wording import some
-from training.data.index import Index, RowGroupKey
-from training.features.identity import settings_of
-from training.features.store import CLAIM, FEATURES, Summary, unit_of
-from training.features.tables import SCHEMAS, STAGE, VERSION
-from training.features.worker import CacheJob
-from training.methods.known import METHODS
-from training.ranges import VARIANTS
-from training.recipes.recipe import Recipe
+from refloom.ingest.engine import pool as engine
+from refloom.ingest.engine.pool import Pool, Status, Task
+from refloom.schemas import strict
+from refloom.schemas.errors import Refused
+from refloom.schemas.lease import Lease
+from refloom.schemas.manifest import Counts, Manifest, differing, flatten
+from refloom.schemas.ranges import COUNT, check_fields
+from refloom.schemas.storage import TEMPORARY, Folder
+from refloom.schemas.unit import drop_unit
+from refloom.schemas.wording import some
+from refloom.training.data.index import Index, RowGroupKey
+from refloom.training.features.identity import settings_of
+from refloom.training.features.store import CLAIM, FEATURES, Summary, unit_of
+from refloom.training.features.tables import SCHEMAS, STAGE, VERSION
+from refloom.training.features.worker import CacheJob
+from refloom.training.methods.known import METHODS
+from refloom.training.ranges import VARIANTS
+from refloom.training.recipes.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

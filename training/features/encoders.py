@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.adapters.ms_diffusion import pooled_texts
-from inference.adapters.reference_unet import to_signed
-from inference.models.threads import one_thread
-from training.data.sample import Pixels
-from training.features.stored import BLANK, latents_key, phrase_key, picture_key, pooled_key, states_key
-from training.frozen import load_frozen
-from training.latents import posterior_of, text_of
-from training.methods.known import METHODS
-from training.recipes.recipe import Recipe
-from training.views.example import Example
+from refloom.inference.adapters.ezigen.referenceunet import to_signed
+from refloom.inference.adapters.ms_diffusion.adapter import pooled_texts
+from refloom.inference.models.threads import one_thread
+from refloom.training.data.sample import Pixels
+from refloom.training.features.stored import BLANK, latents_key, phrase_key, picture_key, pooled_key, states_key
+from refloom.training.methods.known import METHODS
+from refloom.training.recipes.recipe import Recipe
+from refloom.training.run.frozen import load_frozen
+from refloom.training.run.latents import posterior_of, text_of
+from refloom.training.views.example import Example
 
 Row = dict[str, Any]
 

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from inference.hub import fetch, locate
-from inference.loading import ALIASES
-from schemas.errors import Refused
-from schemas.fingerprint import of_json
-from training.features.tables import VERSION
-from training.methods.known import METHODS
-from training.recipes.recipe import Models, Recipe
-from training.views.view import View
+from refloom.inference.checkpoints.hub import fetch, locate
+from refloom.inference.loading import ALIASES
+from refloom.schemas.errors import Refused
+from refloom.schemas.fingerprint import of_json
+from refloom.training.features.tables import VERSION
+from refloom.training.methods.known import METHODS
+from refloom.training.recipes.recipe import Models, Recipe
+from refloom.training.views.view import View
 
 _TEXT = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 _WORDS = ("*.json", "*.txt", "*.model")

@@ -10,16 +10,16 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from inference.adapters.reference import Reference
-from schemas import ids, parquet, strict
-from schemas.errors import Refused, Rejected
-from schemas.manifest import Manifest, differing, flatten
-from schemas.storage import Folder
-from schemas.wording import some
-from training.data.index import Index, RowGroupKey
-from training.features.stored import Stored
-from training.features.tables import SCHEMAS, STAGE, unpack
-from training.views.example import Drops, Example, SizeCondition
+from refloom.inference.adapters.reference import Reference
+from refloom.schemas import ids, parquet, strict
+from refloom.schemas.errors import Refused, Rejected
+from refloom.schemas.manifest import Manifest, differing, flatten
+from refloom.schemas.storage import Folder
+from refloom.schemas.wording import some
+from refloom.training.data.index import Index, RowGroupKey
+from refloom.training.features.stored import Stored
+from refloom.training.features.tables import SCHEMAS, STAGE, unpack
+from refloom.training.views.example import Drops, Example, SizeCondition
 
 FEATURES = "features.json"
 CLAIM = "settings.json"

@@ -16,8 +16,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from schemas.errors import Rejected
-from schemas.fields import field
+from refloom.schemas.errors import Rejected
+from refloom.schemas.fields import field
 
 STAGE = "features"
 VERSION = 1

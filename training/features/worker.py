@@ -7,20 +7,20 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from ingest.watch import Watch
-from ingest.work import Task
-from schemas.errors import Failed, JobStopped, RefloomError, Rejected
-from schemas.lease import holds
-from schemas.storage import Folder
-from schemas.unit import UnitKey, UnitWriter
-from training.data.buckets import Buckets
-from training.data.index import RowGroupKey, read_group
-from training.data.sample import Sample
-from training.features.encoders import Encoders
-from training.features.tables import SCHEMAS, STAGE, VERSION, pack
-from training.recipes.recipe import Recipe
-from training.views.example import Example
-from training.views.variants import variant
+from refloom.ingest.engine.tasks import Task
+from refloom.ingest.engine.watch import Watch
+from refloom.schemas.errors import Failed, JobStopped, RefloomError, Rejected
+from refloom.schemas.lease import holds
+from refloom.schemas.storage import Folder
+from refloom.schemas.unit import UnitKey, UnitWriter
+from refloom.training.data.buckets import Buckets
+from refloom.training.data.index import RowGroupKey, read_group
+from refloom.training.data.sample import Sample
+from refloom.training.features.encoders import Encoders
+from refloom.training.features.tables import SCHEMAS, STAGE, VERSION, pack
+from refloom.training.recipes.recipe import Recipe
+from refloom.training.views.example import Example
+from refloom.training.views.variants import variant
 
 
 @dataclass(frozen=True, slots=True)

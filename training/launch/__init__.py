@@ -6,7 +6,7 @@ Batches, accumulation, clipping and precision are the recipe's and not here: the
 import difflib
 from pathlib import Path
 
-from schemas.errors import Refused
+from refloom.schemas.errors import Refused
 
 FOLDER = Path(__file__).parent
 

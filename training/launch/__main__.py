@@ -1,15 +1,15 @@
-"""`accelerate launch --config_file $(python -m training.launch zero2-8) -m training ...`; lists them without a name."""
+"""`accelerate launch --config_file $(python -m refloom.training.launch zero2-8) -m training ...`; lists them without a name."""
 
 import argparse
 import sys
 
-from schemas.errors import Refused
-from training.launch import config_file, names
+from refloom.schemas.errors import Refused
+from refloom.training.launch import config_file, names
 
 
 def main() -> int:
     """Print the file of a config, or what there is."""
-    parser = argparse.ArgumentParser(prog="python -m training.launch", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m refloom.training.launch", description=__doc__)
     parser.add_argument("name", nargs="?", metavar="NAME", help=", ".join(names()))
     name = parser.parse_args().name
     if name is None:

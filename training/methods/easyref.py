@@ -6,18 +6,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from inference.adapters import easyref
-from inference.adapters.adapter import Adapter
-from inference.adapters.easyref import BLACK_SIDE, EasyRefConditioning, EasyRefConfig
-from inference.adapters.qwen import QwenConfig
-from inference.adapters.reference import Pixels
-from inference.hub import fetch, locate
-from inference.modelfolder import LIBRARY_ERRORS, TOKENIZER_ERRORS, trouble
-from schemas import settings
-from schemas.errors import Refused
-from training.methods.method import Method
-from training.recipes.recipe import Recipe
-from training.views.example import Example
+from refloom.inference.adapters.adapter import Adapter
+from refloom.inference.adapters.easyref import adapter as easyref
+from refloom.inference.adapters.easyref.adapter import BLACK_SIDE, EasyRefConditioning, EasyRefConfig
+from refloom.inference.adapters.easyref.qwen import QwenConfig
+from refloom.inference.adapters.reference import Pixels
+from refloom.inference.checkpoints.hub import fetch, locate
+from refloom.inference.checkpoints.modelfolder import LIBRARY_ERRORS, TOKENIZER_ERRORS, trouble
+from refloom.schemas import settings
+from refloom.schemas.errors import Refused
+from refloom.training.methods.method import Method
+from refloom.training.recipes.recipe import Recipe
+from refloom.training.views.example import Example
 
 _MODEL_FILES = ("*.json", "*.safetensors", "*.txt")
 

@@ -7,15 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inference.adapters import ezigen
-from inference.adapters.ezigen import EZIGenConditioning, EZIGenConfig, subject_text
-from inference.adapters.reference import Pixels
-from inference.adapters.reference_unet import subject_pixels
-from training.data.draws import Purpose, generator, noise
-from training.latents import latents_of, posterior_of, sampled, states_of, stored_pictures
-from training.methods.method import Method
-from training.recipes.recipe import Recipe
-from training.views.example import Example
+from refloom.inference.adapters.ezigen import adapter as ezigen
+from refloom.inference.adapters.ezigen.adapter import EZIGenConditioning, EZIGenConfig, subject_text
+from refloom.inference.adapters.ezigen.referenceunet import subject_pixels
+from refloom.inference.adapters.reference import Pixels
+from refloom.training.data.draws import Purpose, generator, noise
+from refloom.training.methods.method import Method
+from refloom.training.recipes.recipe import Recipe
+from refloom.training.run.latents import latents_of, posterior_of, sampled, states_of, stored_pictures
+from refloom.training.views.example import Example
 
 
 class EZIGen(Method):

@@ -6,19 +6,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.adapters import heads
-from inference.adapters.heads import HeadAdapter, strengths
-from inference.adapters.ip_adapter import IPAdapterConfig
-from inference.adapters.mip import MIPConditioning
-from inference.adapters.reference import Pixels
-from inference.adapters.tokens import TokenConditioning, stack
-from schemas.errors import Refused
-from training.features.stored import BLANK
-from training.latents import states_of, stored, stored_pictures
-from training.methods.method import Method, references_of, split
-from training.recipes.kinds import HeadSizes
-from training.recipes.recipe import Recipe
-from training.views.example import Example
+from refloom.inference.adapters.ip_adapter import heads
+from refloom.inference.adapters.ip_adapter.adapter import IPAdapterConfig
+from refloom.inference.adapters.ip_adapter.heads import HeadAdapter, strengths
+from refloom.inference.adapters.mip.adapter import MIPConditioning
+from refloom.inference.adapters.reference import Pixels
+from refloom.inference.adapters.tokens import TokenConditioning, stack
+from refloom.schemas.errors import Refused
+from refloom.training.features.stored import BLANK
+from refloom.training.methods.method import Method, references_of, split
+from refloom.training.recipes.kinds import HeadSizes
+from refloom.training.recipes.recipe import Recipe
+from refloom.training.run.latents import states_of, stored, stored_pictures
+from refloom.training.views.example import Example
 
 
 class IPAdapter(Method):

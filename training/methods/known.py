@@ -1,14 +1,14 @@
 """All that can be trained, by name: adapters, and the tiny bases."""
 
-from training.bases.clip import Clip
-from training.bases.pipeline import Pipeline
-from training.bases.qwen import Qwen
-from training.methods.easyref import EasyRef
-from training.methods.ezigen import EZIGen
-from training.methods.heads import MIP, IPAdapter
-from training.methods.method import Method
-from training.methods.ms_diffusion import MSDiffusion
-from training.methods.task import Task
+from refloom.training.methods.easyref import EasyRef
+from refloom.training.methods.ezigen import EZIGen
+from refloom.training.methods.heads import MIP, IPAdapter
+from refloom.training.methods.method import Method
+from refloom.training.methods.ms_diffusion import MSDiffusion
+from refloom.training.methods.task import Task
+from refloom.training.tinymodels.clip import Clip
+from refloom.training.tinymodels.pipeline import Pipeline
+from refloom.training.tinymodels.qwen import Qwen
 
 METHODS: dict[str, Method] = {
     method.kind: method for method in (EasyRef(), EZIGen(), IPAdapter(), MIP(), MSDiffusion())

@@ -10,20 +10,21 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from inference.adapters import kinds, weights
-from inference.adapters.adapter import Adapter
-from inference.adapters.reference import Pixels
-from inference.basefacts import check_schedule, check_side, read_scheduler, vae_factor
-from inference.hub import locate
-from inference.loading import load_adapter, load_unet_shapes
-from schemas.errors import Refused
-from training import optimizer
-from training.frozen import DTYPES, ENCODERS, hold_frozen, load_frozen, read_encoder_widths
-from training.methods.task import Task
-from training.objective import Diffusion
-from training.recipes.recipe import Recipe
-from training.step import TrainingStep
-from training.views.example import Example
+from refloom.inference.adapters import kinds
+from refloom.inference.adapters.adapter import Adapter
+from refloom.inference.adapters.reference import Pixels
+from refloom.inference.basefacts import check_schedule, check_side, read_scheduler, vae_factor
+from refloom.inference.checkpoints import weights
+from refloom.inference.checkpoints.hub import locate
+from refloom.inference.loading import load_adapter, load_unet_shapes
+from refloom.schemas.errors import Refused
+from refloom.training.methods.task import Task
+from refloom.training.recipes.recipe import Recipe
+from refloom.training.run import optimizer
+from refloom.training.run.frozen import DTYPES, ENCODERS, hold_frozen, load_frozen, read_encoder_widths
+from refloom.training.run.objective import Diffusion
+from refloom.training.run.step import TrainingStep
+from refloom.training.views.example import Example
 
 Conditions = TypeVar("Conditions")
 

@@ -5,15 +5,15 @@ from typing import Any
 
 from torch import Tensor
 
-from inference.adapters import ms_diffusion
-from inference.adapters.ms_diffusion import Known, MSDiffusionConditioning, MSDiffusionConfig
-from inference.adapters.reference import Pixels
-from inference.adapters.tokens import stack
-from training.features.stored import BLANK, phrase_key
-from training.latents import stored, stored_pictures
-from training.methods.method import Method, references_of, split
-from training.recipes.recipe import Recipe
-from training.views.example import Example
+from refloom.inference.adapters.ms_diffusion import adapter as ms_diffusion
+from refloom.inference.adapters.ms_diffusion.adapter import Known, MSDiffusionConditioning, MSDiffusionConfig
+from refloom.inference.adapters.reference import Pixels
+from refloom.inference.adapters.tokens import stack
+from refloom.training.features.stored import BLANK, phrase_key
+from refloom.training.methods.method import Method, references_of, split
+from refloom.training.recipes.recipe import Recipe
+from refloom.training.run.latents import stored, stored_pictures
+from refloom.training.views.example import Example
 
 
 class MSDiffusion(Method):

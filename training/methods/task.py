@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from training.recipes.recipe import Recipe
+from refloom.training.recipes.recipe import Recipe
 
 
 class Task(ABC):

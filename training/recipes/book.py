@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from schemas import settings
-from schemas.errors import Refused
-from training.recipes.kinds import KINDS
-from training.recipes.recipe import Recipe
+from refloom.schemas import settings
+from refloom.schemas.errors import Refused
+from refloom.training.recipes.kinds import KINDS
+from refloom.training.recipes.recipe import Recipe
 
 FOLDER = Path(__file__).parent
 _SUFFIX = ".yaml"

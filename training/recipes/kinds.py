@@ -3,15 +3,15 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from schemas.ranges import Whole, Word
-from training.recipes.recipe import SIDE_PX, Recipe
-from training.recipes.sizes import SIZE, ClipSizes, PipelineSizes, QwenSizes
-from training.views.base import Base
-from training.views.easyref import EasyRef
-from training.views.ezigen import EZIGen
-from training.views.ip_adapter import IPAdapter
-from training.views.mip import MIP
-from training.views.ms_diffusion import MSDiffusion
+from refloom.schemas.ranges import Whole, Word
+from refloom.training.recipes.recipe import SIDE_PX, Recipe
+from refloom.training.recipes.sizes import SIZE, ClipSizes, PipelineSizes, QwenSizes
+from refloom.training.views.base import Base
+from refloom.training.views.easyref import EasyRef
+from refloom.training.views.ezigen import EZIGen
+from refloom.training.views.ip_adapter import IPAdapter
+from refloom.training.views.mip import MIP
+from refloom.training.views.ms_diffusion import MSDiffusion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
-from schemas.errors import Refused
-from schemas.ranges import Number, Text, Whole, Word, check_fields
-from training.data.buckets import Size, around, square
-from training.data.draws import MAX_SEED
-from training.data.loader import Loading, Source
-from training.recipes.validation import Validation
-from training.views.view import View
+from refloom.schemas.errors import Refused
+from refloom.schemas.ranges import Number, Text, Whole, Word, check_fields
+from refloom.training.data.buckets import Size, around, square
+from refloom.training.data.draws import MAX_SEED
+from refloom.training.data.loader import Loading, Source
+from refloom.training.recipes.validation import Validation
+from refloom.training.views.view import View
 
 PRECISIONS = ("no", "bf16", "fp16")
 SCHEDULES = ("constant", "linear", "cosine")

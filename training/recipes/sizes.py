@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from schemas.ranges import Number, Whole, Word, check_fields
-from training.recipes.recipe import PREDICTIONS, SIDE_PX
+from refloom.schemas.ranges import Number, Whole, Word, check_fields
+from refloom.training.recipes.recipe import PREDICTIONS, SIDE_PX
 
 FAMILIES = ("sdxl", "sd")
 SIZE = Whole(1, 65536)

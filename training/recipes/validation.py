@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from inference.ranges import GUIDANCE, SEED, STEPS
-from schemas.errors import Refused
-from schemas.ranges import Number, Text, Whole, check_fields
+from refloom.inference.ranges import GUIDANCE, SEED, STEPS
+from refloom.schemas.errors import Refused
+from refloom.schemas.ranges import Number, Text, Whole, check_fields
 
 _Edge = Annotated[float, Number(0, 1)]
 Corners = tuple[_Edge, _Edge, _Edge, _Edge]
@@ -13,7 +13,7 @@ Corners = tuple[_Edge, _Edge, _Edge, _Edge]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """One reference of a prompt; see `inference.adapters.reference.Reference`.
+    """One reference of a prompt; see `refloom.inference.adapters.reference.Reference`.
 
     Attributes:
         images: files or folders of files.

@@ -5,13 +5,13 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from schemas.ranges import Number
-from training.data.buckets import Size
-from training.data.sample import Row, Sample
-from training.views.example import Example
-from training.views.frame import framed
-from training.views.view import View, found
-from training.views.words import Dropout, caption
+from refloom.schemas.ranges import Number
+from refloom.training.data.buckets import Size
+from refloom.training.data.sample import Row, Sample
+from refloom.training.views.example import Example
+from refloom.training.views.frame import framed
+from refloom.training.views.view import View, found
+from refloom.training.views.words import Dropout, caption
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from inference.models.crops import cut_out
-from schemas import boxes, masks
-from schemas.masks import Mask as Encoded
-from schemas.ranges import Number, Whole, check_fields
-from training.data.sample import Pixels, Row, Sample
-from training.views.frame import shrunk
-from training.views.subjects import Seen, appearance_of, sides
+from refloom.inference.models.crops import cut_out
+from refloom.schemas import boxes, masks
+from refloom.schemas.masks import Mask as Encoded
+from refloom.schemas.ranges import Number, Whole, check_fields
+from refloom.training.data.sample import Pixels, Row, Sample
+from refloom.training.views.frame import shrunk
+from refloom.training.views.subjects import Seen, appearance_of, sides
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

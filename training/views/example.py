@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from inference.adapters.reference import Reference
-from training.data.buckets import Size
-from training.data.sample import Pixels
-from training.features.stored import Stored
+from refloom.inference.adapters.reference import Reference
+from refloom.training.data.buckets import Size
+from refloom.training.data.sample import Pixels
+from refloom.training.features.stored import Stored
 
 Mask = npt.NDArray[np.bool_]
 

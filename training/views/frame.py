@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from schemas import masks
-from training.data.buckets import Size
-from training.data.sample import Pixels, Row
-from training.views.example import Mask, SizeCondition
+from refloom.schemas import masks
+from refloom.training.data.buckets import Size
+from refloom.training.data.sample import Pixels, Row
+from refloom.training.views.example import Mask, SizeCondition
 
 Rect = tuple[int, int, int, int]
 """x0, y0, x1, y1 in whole pixels."""

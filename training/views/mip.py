@@ -6,17 +6,17 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from inference.adapters.reference import Reference
-from schemas.errors import Rejected
-from schemas.ranges import Number, Whole, check_fields
-from training.data.buckets import Size
-from training.data.sample import Row, Sample
-from training.views.cutouts import Cutout
-from training.views.example import Example
-from training.views.frame import framed
-from training.views.subjects import Bounds, Seen, appearance_of, hull, name_of, seen_on, shared, sides
-from training.views.view import View, found
-from training.views.words import Dropout, caption
+from refloom.inference.adapters.reference import Reference
+from refloom.schemas.errors import Rejected
+from refloom.schemas.ranges import Number, Whole, check_fields
+from refloom.training.data.buckets import Size
+from refloom.training.data.sample import Row, Sample
+from refloom.training.views.cutouts import Cutout
+from refloom.training.views.example import Example
+from refloom.training.views.frame import framed
+from refloom.training.views.subjects import Bounds, Seen, appearance_of, hull, name_of, seen_on, shared, sides
+from refloom.training.views.view import View, found
+from refloom.training.views.words import Dropout, caption
 
 _MOST_CANDIDATES = 8
 

@@ -5,16 +5,16 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from inference.adapters.reference import Reference
-from schemas.ranges import Number, Whole, check_fields
-from training.data.buckets import Size
-from training.data.sample import Row, Sample
-from training.views.cutouts import Cutout
-from training.views.example import Example
-from training.views.frame import Frame, framed
-from training.views.subjects import Bounds, Seen, appearance_of, box_share, hull, name_of, seen_on
-from training.views.view import View, found
-from training.views.words import Dropout, caption
+from refloom.inference.adapters.reference import Reference
+from refloom.schemas.ranges import Number, Whole, check_fields
+from refloom.training.data.buckets import Size
+from refloom.training.data.sample import Row, Sample
+from refloom.training.views.cutouts import Cutout
+from refloom.training.views.example import Example
+from refloom.training.views.frame import Frame, framed
+from refloom.training.views.subjects import Bounds, Seen, appearance_of, box_share, hull, name_of, seen_on
+from refloom.training.views.view import View, found
+from refloom.training.views.words import Dropout, caption
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ from typing import Annotated
 import numpy as np
 import numpy.typing as npt
 
-from schemas.ranges import Number, check_fields
-from training.data.sample import Row
+from refloom.schemas.ranges import Number, check_fields
+from refloom.training.data.sample import Row
 
 ALL_KINDS = ("object", "whole", "face")
 

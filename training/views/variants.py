@@ -7,11 +7,11 @@ so are its drops, which no variant has of its own.
 import hashlib
 from dataclasses import replace
 
-from training.data.buckets import Size
-from training.data.draws import Purpose, generator
-from training.data.sample import Sample
-from training.views.example import Example
-from training.views.view import View
+from refloom.training.data.buckets import Size
+from refloom.training.data.draws import Purpose, generator
+from refloom.training.data.sample import Sample
+from refloom.training.views.example import Example
+from refloom.training.views.view import View
 
 
 def variant(view: View, sample: Sample, target: int, size: Size, number: int) -> Example:

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from training.data.buckets import Size
-from training.data.sample import Row, Sample
-from training.views.example import Example
-from training.views.words import Dropout
+from refloom.training.data.buckets import Size
+from refloom.training.data.sample import Row, Sample
+from refloom.training.views.example import Example
+from refloom.training.views.words import Dropout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import numpy as np
 
-from schemas.ranges import Number, check_fields
-from training.data.sample import Row
-from training.views.example import Drops
+from refloom.schemas.ranges import Number, check_fields
+from refloom.training.data.sample import Row
+from refloom.training.views.example import Drops
 
 # bare statements for pictures that nobody described; EZIGen's training has thirty of the kind (spec A.3.1-8)
 NEUTRAL = (

@@ -1,6 +1,6 @@
 """Captioners."""
 
-from inference.models.entry import Entry, Package, Stored
+from refloom.inference.models.entry import Entry, Package, Stored
 
 _BLIP_LARGE = Entry(
     name="blip-large",
@@ -18,7 +18,7 @@ _BLIP_LARGE = Entry(
         Stored("blip-large/tokenizer.json"),
         Stored("blip-large/model.safetensors"),
     ),
-    loader="inference.models.hfcaptioner:load",
+    loader="refloom.inference.models.hfcaptioner:load",
     options={
         # BLIP's own for COCO: configs/caption_coco.yaml of its release, which ends at 20 tokens with the prompt
         "num_beams": 3,

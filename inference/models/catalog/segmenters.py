@@ -1,6 +1,6 @@
 """Segmenters: masks for boxes and for bare pictures."""
 
-from inference.models.entry import Entry, Package, Stored
+from refloom.inference.models.entry import Entry, Package, Stored
 
 _SAM_URL = "https://dl.fbaipublicfiles.com/segment_anything"
 _SAM_PACKAGES = (
@@ -43,7 +43,7 @@ def _sam(name: str, file: str, size_bytes: int, encoder: dict[str, float]) -> En
         f"mkdir -p {folder} && curl -fL -o {folder}/{file} {_SAM_URL}/{file}",
         packages=_SAM_PACKAGES,
         weights=(Stored(f"{name}/{file}"),),
-        loader="inference.models.sam:load",
+        loader="refloom.inference.models.sam:load",
         options=_SAM_OPTIONS | encoder,
     )
 
@@ -76,7 +76,7 @@ _GRABCUT = Entry(
     get="pip install opencv-python-headless",
     packages=(Package("cv2", ("opencv-python-headless", "opencv-python")),),
     weights=(),
-    loader="inference.models.grabcut:load",
+    loader="refloom.inference.models.grabcut:load",
     precisions=("fp32",),
     options={
         # Chosen on 92 COCO objects of ../shared/data, of 1,500 px and more, with their own boxes: 50 masks, of median

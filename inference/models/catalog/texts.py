@@ -1,6 +1,6 @@
 """Text embedders, each in the space of the image embedder of the same name."""
 
-from inference.models.entry import Entry, Package, Stored
+from refloom.inference.models.entry import Entry, Package, Stored
 
 CLIPS = (
     # name, repository, parameters; zero-shot top-1 on ImageNet by the model cards: 79.2, 78.0, 66.6 and 63.3 %
@@ -44,7 +44,7 @@ def _open_clip(name: str, repository: str, parameters: int) -> Entry:
         get=get_clip(name, repository),
         packages=(Package("open_clip", ("open-clip-torch",)), Package("torch", ("torch",))),
         weights=(Stored(f"{name}/open_clip_config.json"), Stored(f"{name}/open_clip_model.safetensors")),
-        loader="inference.models.openclip:load_texts",
+        loader="refloom.inference.models.openclip:load_texts",
         thresholds={
             # Not measured here. LAION kept a picture with its text from a CLIP cosine of 0.28 (LAION-5B, Schuhmann et
             # al. 2022, arXiv 2210.08402, by ViT-B-32); names are shorter and cut-outs plainer. Choose it by the report.

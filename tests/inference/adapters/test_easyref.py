@@ -8,11 +8,12 @@ import tinypipes as tiny
 import torch
 from adapting import attached, conditioned, easyref_adapter, ip_adapter, references
 
-from inference.adapters import easyref_checkpoint, tokens, windows
-from inference.adapters.easyref import EasyRef
-from inference.adapters.guidance import reference_guidance
-from inference.adapters.reference import Reference
-from schemas.errors import Refused
+from refloom.inference.adapters import tokens, windows
+from refloom.inference.adapters.easyref import checkpoint as easyref_checkpoint
+from refloom.inference.adapters.easyref.adapter import EasyRef
+from refloom.inference.adapters.guidance import reference_guidance
+from refloom.inference.adapters.reference import Reference
+from refloom.schemas.errors import Refused
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,11 @@ import torch
 import truesizes
 from adapting import TINY_QWEN, easyref_adapter
 
-from inference.adapters import easyref, weights
-from inference.adapters.easyref import EasyRef, EasyRefConfig
-from inference.adapters.easyref_checkpoint import own_key, read_easyref
-from schemas.errors import Refused
+from refloom.inference.adapters.easyref import adapter as easyref
+from refloom.inference.adapters.easyref.adapter import EasyRef, EasyRefConfig
+from refloom.inference.adapters.easyref.checkpoint import own_key, read_easyref
+from refloom.inference.checkpoints import weights
+from refloom.schemas.errors import Refused
 
 
 @pytest.fixture(scope="module")

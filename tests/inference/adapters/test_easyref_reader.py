@@ -8,11 +8,11 @@ from adapting import TINY_QWEN
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from inference.adapters import qwen_inputs
-from inference.adapters.easyref import EasyRef, EasyRefConfig, config_values
-from inference.adapters.qwen import QwenConfig, ReferenceReader, attention_mask
-from inference.adapters.qwen_inputs import INSTRUCTION, chat_inputs
-from schemas.errors import Refused
+from refloom.inference.adapters.easyref import qweninputs as qwen_inputs
+from refloom.inference.adapters.easyref.adapter import EasyRef, EasyRefConfig, config_values
+from refloom.inference.adapters.easyref.qwen import QwenConfig, ReferenceReader, attention_mask
+from refloom.inference.adapters.easyref.qweninputs import INSTRUCTION, chat_inputs
+from refloom.schemas.errors import Refused
 
 PUBLISHED_COUNTS = {120, 121, 125, 126, 128, 130, 132, 133, 135, 136, 138, 140, 143, 144, 147}
 

@@ -10,11 +10,13 @@ from adapting import attached, ezigen_adapter, ip_adapter, latents_by_step, refe
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from PIL import Image
 
-from inference.adapters import ezigen, reference_unet, tokens, windows
-from inference.adapters.ezigen import EZIGen, EZIGenConfig
-from inference.adapters.guidance import reference_guidance
-from inference.adapters.reference import Reference
-from schemas.errors import Refused
+from refloom.inference.adapters import tokens, windows
+from refloom.inference.adapters.ezigen import adapter as ezigen
+from refloom.inference.adapters.ezigen import referenceunet as reference_unet
+from refloom.inference.adapters.ezigen.adapter import EZIGen, EZIGenConfig
+from refloom.inference.adapters.guidance import reference_guidance
+from refloom.inference.adapters.reference import Reference
+from refloom.schemas.errors import Refused
 
 SMALL = {"height": 32, "width": 32}
 

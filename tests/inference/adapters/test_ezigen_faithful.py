@@ -8,10 +8,10 @@ from adapting import ezigen_adapter
 from PIL import Image
 from torchvision.transforms import functional as published
 
-from inference.adapters import transfer
-from inference.adapters.reference import Reference
-from inference.adapters.vision import DEVIATION, MEAN, clip_pixels
-from inference.centrecrops import centre_crop
+from refloom.inference.adapters.ezigen import loops as transfer
+from refloom.inference.adapters.reference import Reference
+from refloom.inference.adapters.vision import DEVIATION, MEAN, clip_pixels
+from refloom.inference.centrecrops import centre_crop
 
 SIDE = 28
 

@@ -11,10 +11,13 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionImg2ImgPipelin
 from PIL import Image
 from torch.nn import functional
 
-from inference.adapters import editing, inversion, splits, tokens, transfer, windows
-from inference.adapters.reference_unet import ancestral
-from inference.adapters.vision import clip_pixels
-from schemas.errors import Refused
+from refloom.inference.adapters import tokens, windows
+from refloom.inference.adapters.ezigen import editing, inversion
+from refloom.inference.adapters.ezigen import loops as transfer
+from refloom.inference.adapters.ezigen import schedule as splits
+from refloom.inference.adapters.ezigen.referenceunet import ancestral
+from refloom.inference.adapters.vision import clip_pixels
+from refloom.schemas.errors import Refused
 
 SMALL = {"height": 32, "width": 32, "num_inference_steps": 5, "guidance_scale": 3.0}
 

@@ -6,9 +6,9 @@ import tinypipes as tiny
 import torch
 from adapting import ezigen_adapter, references
 
-from inference.adapters import tokens
-from inference.pipeline import ReferencePipeline
-from schemas.errors import Refused
+from refloom.inference.adapters import tokens
+from refloom.inference.pipeline import ReferencePipeline
+from refloom.schemas.errors import Refused
 
 PROMPTS = ["a dog", "a cat on the grass", "a lantern"]
 NEGATIVES = ["dark", "blur, lowres", "red"]

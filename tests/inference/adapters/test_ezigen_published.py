@@ -6,9 +6,11 @@ import torch
 import truesizes
 from adapting import ezigen_adapter
 
-from inference.adapters import ezigen, published, weights
-from inference.adapters.ezigen import EZIGen, EZIGenConfig
-from schemas.errors import Refused
+from refloom.inference.adapters import published
+from refloom.inference.adapters.ezigen import adapter as ezigen
+from refloom.inference.adapters.ezigen.adapter import EZIGen, EZIGenConfig
+from refloom.inference.checkpoints import weights
+from refloom.schemas.errors import Refused
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,14 @@ import torch
 from adapting import conditioned, ip_adapter, latents_by_step, references
 from diffusers.models.attention_processor import FusedAttnProcessor2_0
 
-from inference import tensorfile
-from inference.adapters import tokens, weights, windows
-from inference.adapters.attention import CrossAttention
-from inference.adapters.ip_adapter import IPAdapter
-from inference.adapters.reference import Reference
-from inference.adapters.vision import ClipVision
-from schemas.errors import Refused
+from refloom.inference.adapters import tokens, windows
+from refloom.inference.adapters.attention import CrossAttention
+from refloom.inference.adapters.ip_adapter.adapter import IPAdapter
+from refloom.inference.adapters.reference import Reference
+from refloom.inference.adapters.vision import ClipVision
+from refloom.inference.checkpoints import tensors as tensorfile
+from refloom.inference.checkpoints import weights
+from refloom.schemas.errors import Refused
 
 
 @pytest.fixture(scope="module")

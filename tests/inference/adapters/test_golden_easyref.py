@@ -8,8 +8,8 @@ from diffusers import DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionM
 from places import GOLDEN
 from safetensors.torch import load_file
 
-from inference.adapters.easyref_checkpoint import read_easyref
-from inference.adapters.reference import Reference
+from refloom.inference.adapters.easyref.checkpoint import read_easyref
+from refloom.inference.adapters.reference import Reference
 
 PROMPT = "a dog beside a red lantern"
 EMBEDS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")

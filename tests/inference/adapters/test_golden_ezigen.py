@@ -9,10 +9,15 @@ from places import GOLDEN
 from safetensors.torch import load_file
 from transformers import CLIPTextModel
 
-from inference.adapters import ezigen, inversion, reference_unet, splits, transfer, windows
-from inference.adapters.ezigen import EZIGen, EZIGenConfig
-from inference.adapters.reference import Reference
-from inference.adapters.weights import load_strict
+from refloom.inference.adapters import windows
+from refloom.inference.adapters.ezigen import adapter as ezigen
+from refloom.inference.adapters.ezigen import inversion
+from refloom.inference.adapters.ezigen import loops as transfer
+from refloom.inference.adapters.ezigen import referenceunet as reference_unet
+from refloom.inference.adapters.ezigen import schedule as splits
+from refloom.inference.adapters.ezigen.adapter import EZIGen, EZIGenConfig
+from refloom.inference.adapters.reference import Reference
+from refloom.inference.checkpoints.weights import load_strict
 
 PROMPT = "a dog on the grass"
 OPTIONS = {"num_inference_steps": 10, "split_ratio": 0.5}

@@ -3,8 +3,8 @@
 import pytest
 from goldens import Golden, Layers, run, same
 
-from inference.adapters import published, tokens
-from inference.adapters.reference import Reference
+from refloom.inference.adapters import published, tokens
+from refloom.inference.adapters.reference import Reference
 
 PROMPTS = ("a photo of a dog", "a cat on the grass")
 CASES = {

@@ -8,9 +8,9 @@ from diffusers import StableDiffusionXLControlNetPipeline
 from goldens import Golden, Layers, run, same
 from PIL import Image
 
-from inference.adapters import layout, phrases, published
-from inference.adapters.grounding import box_embedding
-from inference.adapters.reference import Reference
+from refloom.inference.adapters import layout, phrases, published
+from refloom.inference.adapters.ms_diffusion.grounding import box_embedding
+from refloom.inference.adapters.reference import Reference
 
 PROMPT = "a photo of a dog and a cat"
 PLACES = ((0.04, 0.2, 0.62, 0.75), (0.4, 0.31, 1.0, 0.9))

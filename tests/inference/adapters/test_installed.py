@@ -19,12 +19,12 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0, XFormersAttnProcessor
 from peft import LoraConfig
 
-from inference.adapters.attention import CrossAttention, cross_attentions
-from inference.adapters.guidance import reference_guidance
-from inference.adapters.ip_adapter import IPAdapter
-from inference.adapters.windows import StepWindow
-from inference.pipeline import ReferencePipeline
-from schemas.errors import Refused
+from refloom.inference.adapters.attention import CrossAttention, cross_attentions
+from refloom.inference.adapters.guidance import reference_guidance
+from refloom.inference.adapters.ip_adapter.adapter import IPAdapter
+from refloom.inference.adapters.windows import StepWindow
+from refloom.inference.pipeline import ReferencePipeline
+from refloom.schemas.errors import Refused
 
 MAKERS = {
     "ip_adapter": ip_adapter,

@@ -5,9 +5,9 @@ import pytest
 import tinypipes as tiny
 import torch
 
-from inference.adapters import layout, phrases
-from inference.adapters.reference import Reference
-from schemas.errors import Refused
+from refloom.inference.adapters import layout, phrases
+from refloom.inference.adapters.reference import Reference
+from refloom.schemas.errors import Refused
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,13 @@ import torch
 from diffusers.models.attention_processor import Attention
 from diffusers.models.attention_processor import AttnProcessor2_0 as Stock
 
-from inference.adapters import merge
-from inference.adapters.attention import Acting, CrossAttention
-from inference.adapters.calls import Call
-from inference.adapters.ip_adapter import JointSlot, SummedSlot
-from inference.adapters.mip import GatedImageKeyValue, WeightedSlot
-from inference.adapters.ms_diffusion import LayoutActing, MaskedSlot
-from inference.adapters.tokens import ImageKeyValue
+from refloom.inference.adapters import merge
+from refloom.inference.adapters.attention import Acting, CrossAttention
+from refloom.inference.adapters.calls import Call
+from refloom.inference.adapters.ip_adapter.adapter import JointSlot, SummedSlot
+from refloom.inference.adapters.mip.adapter import GatedImageKeyValue, WeightedSlot
+from refloom.inference.adapters.ms_diffusion.adapter import LayoutActing, MaskedSlot
+from refloom.inference.adapters.tokens import ImageKeyValue
 
 HEADS, WIDTH, CONTEXT, TEXT = 2, 8, 12, 7
 

@@ -6,8 +6,9 @@ import tinypipes as tiny
 import torch
 from adapting import conditioned, ip_adapter, mip_adapter, references
 
-from inference.adapters import mip, tokens
-from schemas.errors import Refused
+from refloom.inference.adapters import tokens
+from refloom.inference.adapters.mip import adapter as mip
+from refloom.schemas.errors import Refused
 
 
 @pytest.fixture(scope="module")

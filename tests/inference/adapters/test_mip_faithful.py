@@ -5,7 +5,7 @@ import pytest
 import tinypipes as tiny
 from adapting import conditioned, mip_adapter, references
 
-from inference.adapters.reference import Reference
+from refloom.inference.adapters.reference import Reference
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import tinypipes as tiny
 import torch
 from adapting import conditioned, latents_by_step, ms_adapter, references
 
-from inference.adapters import tokens
-from inference.adapters.grounding import box_embedding
-from inference.adapters.reference import Reference
-from schemas.errors import Refused
+from refloom.inference.adapters import tokens
+from refloom.inference.adapters.ms_diffusion.grounding import box_embedding
+from refloom.inference.adapters.reference import Reference
+from refloom.schemas.errors import Refused
 
 PROMPT = "a photo of a dog and a cat"
 LEFT, RIGHT = (0.0, 0.25, 0.5, 0.75), (0.5, 0.25, 1.0, 0.75)

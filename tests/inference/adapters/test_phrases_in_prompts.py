@@ -9,11 +9,11 @@ from adapting import ms_adapter, references
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation import mentions
-from inference.adapters import phrases
-from inference.pipeline import ReferencePipeline, ReferenceWarning
-from schemas import words
-from schemas.errors import Refused
+from refloom.curation.compose import mentions
+from refloom.inference.adapters import phrases
+from refloom.inference.pipeline import ReferencePipeline, ReferenceWarning
+from refloom.schemas import words
+from refloom.schemas.errors import Refused
 
 FOUND = [
     ("two teddy bears on a shelf", "teddy bear", ["teddy bears"]),

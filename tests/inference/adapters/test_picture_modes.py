@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inference.adapters.reading import read_mask, read_picture
-from schemas import pictures
-from schemas.errors import Refused
+from refloom.inference.adapters.reading import read_mask, read_picture
+from refloom.schemas import pictures
+from refloom.schemas.errors import Refused
 
 GREY = np.array([[0, 60], [120, 255]], np.uint8)
 ALPHA = np.array([[255, 128], [0, 255]], np.uint8)

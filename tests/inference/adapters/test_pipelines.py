@@ -15,7 +15,7 @@ from diffusers import (
 )
 from PIL import Image
 
-from inference.adapters import windows
+from refloom.inference.adapters import windows
 
 MAKERS = {"ip_adapter": ip_adapter, "mip": mip_adapter, "ms_diffusion": ms_adapter}
 

@@ -7,14 +7,16 @@ import truesizes
 from adapting import easyref_adapter, ezigen_adapter, ip_adapter, mip_adapter, ms_adapter, nested, references
 from tinymodels import Touches
 
-from inference.adapters import heads, kinds, ms_diffusion, published, tokens
-from inference.adapters.easyref_checkpoint import read_easyref
-from inference.adapters.heads import HeadConfig
-from inference.adapters.ip_adapter import IPAdapter, IPAdapterConfig
-from inference.adapters.mip import MIPAdapter
-from inference.adapters.ms_diffusion import MSDiffusion, MSDiffusionConfig
-from inference.adapters.vision import ClipVision
-from schemas.errors import Refused
+from refloom.inference.adapters import kinds, published, tokens
+from refloom.inference.adapters.easyref.checkpoint import read_easyref
+from refloom.inference.adapters.ip_adapter import heads
+from refloom.inference.adapters.ip_adapter.adapter import IPAdapter, IPAdapterConfig
+from refloom.inference.adapters.ip_adapter.heads import HeadConfig
+from refloom.inference.adapters.mip.adapter import MIPAdapter
+from refloom.inference.adapters.ms_diffusion import adapter as ms_diffusion
+from refloom.inference.adapters.ms_diffusion.adapter import MSDiffusion, MSDiffusionConfig
+from refloom.inference.adapters.vision import ClipVision
+from refloom.schemas.errors import Refused
 
 READERS = {
     "ip_adapter": (ip_adapter, published.read_ip_adapter),

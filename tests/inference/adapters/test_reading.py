@@ -9,9 +9,9 @@ import tinypipes as tiny
 from drawing import encoded
 from PIL import Image
 
-from inference.adapters.reading import read_mask, read_picture, several
-from inference.adapters.reference import Reference
-from schemas.errors import Refused
+from refloom.inference.adapters.reading import read_mask, read_picture, several
+from refloom.inference.adapters.reference import Reference
+from refloom.schemas.errors import Refused
 
 PICTURE = tiny.picture(3, 24, 40)
 

@@ -9,13 +9,14 @@ import tinypipes as tiny
 import torch
 from adapting import ezigen_adapter
 
-from inference.adapters import editing, reference_unet
-from inference.adapters.qwen_inputs import fitted
-from inference.adapters.reference import Reference
-from inference.adapters.vision import clip_pixels
-from inference.evaluation.encoders import crop
-from inference.pipeline import ReferencePipeline
-from schemas.errors import Refused
+from refloom.inference.adapters.easyref.qweninputs import fitted
+from refloom.inference.adapters.ezigen import editing
+from refloom.inference.adapters.ezigen import referenceunet as reference_unet
+from refloom.inference.adapters.reference import Reference
+from refloom.inference.adapters.vision import clip_pixels
+from refloom.inference.evaluation.encoders import crop
+from refloom.inference.pipeline import ReferencePipeline
+from refloom.schemas.errors import Refused
 
 
 @pytest.mark.parametrize("shape", [(6, 400), (400, 6), (8, 33)])

@@ -20,10 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from inference import tensorfile
-from inference.adapters import kinds
-from inference.tensorfile import contents
-from schemas.errors import Refused
+from refloom.inference.adapters import kinds
+from refloom.inference.checkpoints import tensors as tensorfile
+from refloom.inference.checkpoints.tensors import contents
+from refloom.schemas.errors import Refused
 
 SMALL = {"image_proj.proj.weight": torch.ones(4, 3), "ip_adapter.1.to_k_ip.weight": torch.ones(2, 2)}
 UNSAFE = re.compile(r"weights_only|add_safe_globals|trust|allow_pickle|pytorch\.org|\n|\x1b", re.IGNORECASE)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from checkpoints import KINDS, flat, in_training, nested, pickled, read, same, stored
 
-from inference.adapters import names, published
-from inference.keyreport import KeyReport
-from schemas.errors import Refused
-from schemas.wording import MOST_NAMED, some
+from refloom.inference.adapters import names, published
+from refloom.inference.checkpoints.keyreport import KeyReport
+from refloom.schemas.errors import Refused
+from refloom.schemas.wording import MOST_NAMED, some
 
 TOKENS = ("ip_adapter", "mip", "ms_diffusion")
 """Kinds whose files have parts."""
@@ -163,7 +163,8 @@ def test_numbers_of_layers_that_are_none_are_unknown_keys(tmp_path, key):
 
 
 def test_our_own_folder_with_values_that_are_no_numbers_is_refused(plain, tmp_path):
-    from inference.adapters import kinds, weights
+    from refloom.inference.adapters import kinds
+    from refloom.inference.checkpoints import weights
 
     adapter = plain["ip_adapter"]
     adapter.save_pretrained(tmp_path)

@@ -9,9 +9,9 @@ from PIL import Image
 from shop import shop
 from tinymodels import put_clip, put_dinov2, use
 
-from inference.evaluation import gallery
-from inference.evaluation.page import SHOWN, chosen
-from inference.pipeline import ReferencePipeline
+from refloom.inference.evaluation import gallery
+from refloom.inference.evaluation.page import SHOWN, chosen
+from refloom.inference.pipeline import ReferencePipeline
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_a_picture_is_what_the_pipeline_makes_of_its_seed_whoever_makes_it(call,
     assert len({record["seed"] for record in records}) == 4
     parts = models / "sdxl", models / "ip_adapter"
     with ReferencePipeline.from_pretrained(*parts, image_encoder=models / "encoder") as pipeline:
-        from inference.adapters.reference import Reference
+        from refloom.inference.adapters.reference import Reference
 
         pipeline.set_references([Reference(sets / "dreambench/dog/00.jpg", "dog")])
         wanted = pipeline.generate(
@@ -267,9 +267,9 @@ def test_another_evaluation_is_not_mixed_in_and_new_weights_are_another(call, tm
 
 
 def test_the_page_escapes_what_benchmarks_say_and_shows_cases_from_all_over(tmp_path, sets):
-    from inference.evaluation import metrics, outcome, report
-    from inference.evaluation.cases import Benchmark, Case, FilePicture, Subject
-    from schemas.storage import Folder
+    from refloom.inference.evaluation import metrics, outcome, report
+    from refloom.inference.evaluation.cases import Benchmark, Case, FilePicture, Subject
+    from refloom.schemas.storage import Folder
 
     hostile = "<script>alert(1)</script>"
     photo = FilePicture(str(sets / "ms-bench/living/cat.jpg"))

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from drawing import gradient
 
-import refloom
-from inference.evaluation import benchmarks, concept101, dreambench, dreamedit, msbench
-from schemas import pictures
-from schemas.errors import Refused
+from refloom import cli
+from refloom.inference.evaluation import benchmarks, concept101, dreambench, dreamedit, msbench
+from refloom.schemas import pictures
+from refloom.schemas.errors import Refused
 
 
 def test_concept101_has_1212_prompts_of_101_pairs_with_classes_in_their_places(tmp_path):
@@ -111,7 +111,7 @@ def test_ms_bench_prompts_and_boxes_are_those_of_the_spec(tmp_path, case_id, pro
 
 
 def test_the_command_line_knows_every_benchmark_there_is():
-    parser = refloom.build_parser()._subparsers._group_actions[0].choices["evaluate"]
+    parser = cli.build_parser()._subparsers._group_actions[0].choices["evaluate"]
     (choices,) = (action.choices for action in parser._actions if action.dest == "benchmark")
     assert set(choices) == benchmarks.READERS.keys()
 

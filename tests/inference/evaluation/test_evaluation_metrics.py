@@ -6,12 +6,12 @@ from drawing import gradient
 from PIL import Image
 from tinymodels import put_clip, put_dinov2, use
 
-from inference.evaluation import encoders, metrics, outcome
-from inference.evaluation.cases import Benchmark, Case, FilePicture, Subject
-from inference.evaluation.encoders import Chosen, Encoders
-from inference.evaluation.scoring import Measurer
-from inference.models import registry
-from schemas.errors import Refused
+from refloom.inference.evaluation import encoders, metrics, outcome
+from refloom.inference.evaluation.cases import Benchmark, Case, FilePicture, Subject
+from refloom.inference.evaluation.encoders import Chosen, Encoders
+from refloom.inference.evaluation.scoring import Measurer
+from refloom.inference.models import registry
+from refloom.schemas.errors import Refused
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inference.evaluation import metrics
-from inference.evaluation.scoring import Measurer
-from schemas.errors import Refused
+from refloom.inference.evaluation import metrics
+from refloom.inference.evaluation.scoring import Measurer
+from refloom.schemas.errors import Refused
 
 
 class Blind:

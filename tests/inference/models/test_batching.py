@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from inference.models import batching
-from inference.models.batching import MicroBatches
-from schemas.errors import Failed
+from refloom.inference.models import batching
+from refloom.inference.models.batching import MicroBatches
+from refloom.schemas.errors import Failed
 
 
 def runs_out_above(most: int, error: Callable[[], Exception]) -> tuple[Callable[[list[int]], list[int]], list[int]]:

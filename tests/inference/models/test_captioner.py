@@ -23,10 +23,10 @@ from tinymodels import (
     use,
 )
 
-from inference.models.captioners import sentence
-from inference.models.hfcaptioner import Blip
-from inference.models.threads import one_thread
-from schemas.errors import Refused
+from refloom.inference.models.captioners import sentence
+from refloom.inference.models.hfcaptioner import Blip
+from refloom.inference.models.threads import one_thread
+from refloom.schemas.errors import Refused
 
 pytestmark = pytest.mark.usefixtures("no_network")
 

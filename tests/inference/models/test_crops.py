@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.models.crops import cut_out, cut_square, square_face_box
+from refloom.inference.models.crops import cut_out, cut_square, square_face_box
 
 
 def disc(width: int, height: int, radius: float, centre: tuple[float, float]) -> np.ndarray:

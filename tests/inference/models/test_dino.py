@@ -7,8 +7,8 @@ import pytest
 import torch
 from tinymodels import cut, edited, pickled, use
 
-from inference.models import registry
-from schemas.errors import Refused
+from refloom.inference.models import registry
+from refloom.schemas.errors import Refused
 
 pytestmark = pytest.mark.usefixtures("no_network")
 ENTRY = registry.by_name("image_embedding", "dino-vits16")

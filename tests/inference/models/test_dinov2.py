@@ -10,10 +10,10 @@ from skimage import data
 from tinymodels import DINOV2 as ENTRY
 from tinymodels import DINOV2_PIXELS, Spoil, cut, edited, pickled, put_dinov2, replaced, some_dinov2, use
 
-from inference.models import registry
-from inference.models.crops import cut_out
-from inference.models.dinov2 import Dinov2
-from schemas.errors import Refused
+from refloom.inference.models import registry
+from refloom.inference.models.crops import cut_out
+from refloom.inference.models.dinov2 import Dinov2
+from refloom.schemas.errors import Refused
 
 pytestmark = pytest.mark.usefixtures("no_network")
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from skimage import data
 
-from inference.models import registry
-from inference.models.crops import cut_out
-from inference.models.entry import Weights
-from schemas import pictures
-from schemas.errors import Refused
+from refloom.inference.models import registry
+from refloom.inference.models.crops import cut_out
+from refloom.inference.models.entry import Weights
+from refloom.schemas import pictures
+from refloom.schemas.errors import Refused
 
 if TYPE_CHECKING:  # timm takes seconds to import
-    from inference.models.efficientnet import EfficientNetLite0
+    from refloom.inference.models.efficientnet import EfficientNetLite0
 
 ENTRY = registry.by_name("image_embedding", "efficientnet-lite0")
 CATS = [281, 282, 283, 284, 285]  # tabby, tiger, Persian, Siamese, Egyptian
@@ -119,7 +119,7 @@ def net(weights: dict[str, torch.Tensor]) -> torch.nn.Module:
     """timm's network with the weights, as it is before folding."""
     import timm
 
-    from inference.models.efficientnet import rename
+    from refloom.inference.models.efficientnet import rename
 
     net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     net.load_state_dict(rename(weights, net.state_dict()))
@@ -127,7 +127,7 @@ def net(weights: dict[str, torch.Tensor]) -> torch.nn.Module:
 
 
 def test_folding_changes_nothing_but_rounding(net: torch.nn.Module, model: "EfficientNetLite0", crops: np.ndarray):
-    from inference.models.efficientnet import fold_normalisations
+    from refloom.inference.models.efficientnet import fold_normalisations
 
     with torch.inference_mode():
         pixels = (torch.from_numpy(crops[:4]).permute(0, 3, 1, 2).float() - 127) / 128

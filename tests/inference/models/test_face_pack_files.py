@@ -13,8 +13,8 @@ from tinymodels import FACES as ENTRY
 from tinymodels import GRAPHS as NAMES
 from tinymodels import put_faces, use
 
-from inference.models import registry
-from schemas.errors import Refused
+from refloom.inference.models import registry
+from refloom.schemas.errors import Refused
 
 DETECTOR, IDENTITY, POINTS = NAMES
 GIT_LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 143607619\n"

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from skimage import data
 
-from inference.models import registry
-from inference.models.entry import Weights
-from inference.models.faces import Face
-from schemas import boxes, pictures
-from schemas.errors import Refused
+from refloom.inference.models import registry
+from refloom.inference.models.entry import Weights
+from refloom.inference.models.faces import Face
+from refloom.schemas import boxes, pictures
+from refloom.schemas.errors import Refused
 
 if TYPE_CHECKING:
-    from inference.models.dlibfaces import DlibFaces
+    from refloom.inference.models.dlibfaces import DlibFaces
 
 ENTRY = registry.by_name("face", "dlib")
 

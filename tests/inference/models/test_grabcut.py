@@ -6,9 +6,9 @@ import pytest
 from segmenting import pasted_cat, same, tight
 from skimage import data
 
-from inference.models import grabcut, registry
-from inference.models.grabcut import GrabCut
-from schemas import masks
+from refloom.inference.models import grabcut, registry
+from refloom.inference.models.grabcut import GrabCut
+from refloom.schemas import masks
 
 GRABCUT = registry.by_name("segmenter", "grabcut")
 

@@ -15,14 +15,14 @@ from tinymodels import FACES as ENTRY
 from tinymodels import GRAPHS as NAMES
 from tinymodels import put_faces, use
 
-from inference.models import registry
-from inference.models.entry import Entry
-from inference.models.faces import Face
-from schemas import boxes
-from schemas.errors import Failed, Refused
+from refloom.inference.models import registry
+from refloom.inference.models.entry import Entry
+from refloom.inference.models.faces import Face
+from refloom.schemas import boxes
+from refloom.schemas.errors import Failed, Refused
 
 if TYPE_CHECKING:  # the library takes seconds to import
-    from inference.models.insightfaces import InsightFaces
+    from refloom.inference.models.insightfaces import InsightFaces
 
 
 @pytest.fixture(scope="module")

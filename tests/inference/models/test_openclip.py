@@ -12,12 +12,12 @@ from skimage import data
 from tinymodels import CLIP_NAME as NAME
 from tinymodels import Spoil, clip_config, cut, edited, pickled, put_clip, replaced, some_clip, use
 
-from inference.models import registry
-from inference.models.batching import MicroBatches
-from inference.models.crops import cut_out
-from inference.models.embedders import in_fixed_batches
-from inference.models.openclip import OpenClipImages, OpenClipTexts
-from schemas.errors import Refused
+from refloom.inference.models import registry
+from refloom.inference.models.batching import MicroBatches
+from refloom.inference.models.crops import cut_out
+from refloom.inference.models.embedders import in_fixed_batches
+from refloom.inference.models.openclip import OpenClipImages, OpenClipTexts
+from refloom.schemas.errors import Refused
 
 IMAGES = registry.by_name("image_embedding", NAME)
 TEXTS = registry.by_name("text_embedding", NAME)

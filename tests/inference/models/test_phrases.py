@@ -12,10 +12,10 @@ from skimage import data
 from tinymodels import CLIP_NAME as NAME
 from tinymodels import clip_config, put_clip, some_clip, use
 
-from inference.models import phrases, registry
-from inference.models.crops import cut_out
-from inference.models.phrases import TEMPLATES, Phrase, PhraseFinder, Vocabulary, prompts
-from schemas.errors import Refused
+from refloom.inference.models import phrases, registry
+from refloom.inference.models.crops import cut_out
+from refloom.inference.models.phrases import TEMPLATES, Phrase, PhraseFinder, Vocabulary, prompts
+from refloom.schemas.errors import Refused
 
 ENTRY = registry.by_name("text_embedding", NAME)
 MODEL = clip_config(16)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from inference.models import registry
-from inference.models.entry import WEIGHTS_VARIABLE, Entry, Package, Stored, Weights
-from inference.models.registry import ENTRIES
-from schemas.errors import Refused
+from refloom.inference.models import registry
+from refloom.inference.models.entry import WEIGHTS_VARIABLE, Entry, Package, Stored, Weights
+from refloom.inference.models.registry import ENTRIES
+from refloom.schemas.errors import Refused
 
 ALL = [known for entries in ENTRIES.values() for known in entries]
 PACKAGED = [known for known in ALL if all(isinstance(weights, Weights) for weights in known.weights)]

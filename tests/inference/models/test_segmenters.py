@@ -12,13 +12,13 @@ from segmenting import pasted_cat, same, tight
 from skimage import data
 from tinymodels import Touches, put_sam, sam_entry, some_sam, use
 
-from inference.models import registry, sam
-from inference.models.entry import Entry
-from inference.models.sam import SegmentAnything
-from inference.models.segmenters import Segment
-from inference.models.threads import one_thread
-from schemas import masks
-from schemas.errors import Failed, Refused
+from refloom.inference.models import registry, sam
+from refloom.inference.models.entry import Entry
+from refloom.inference.models.sam import SegmentAnything
+from refloom.inference.models.segmenters import Segment
+from refloom.inference.models.threads import one_thread
+from refloom.schemas import masks
+from refloom.schemas.errors import Failed, Refused
 
 GRABCUT = registry.by_name("segmenter", "grabcut")
 

@@ -6,9 +6,9 @@ import sys
 import pytest
 import torch
 
-from inference import models
-from inference.models.threads import check_device, one_thread, repeatable
-from schemas.errors import Refused
+from refloom.inference import models
+from refloom.inference.models.threads import check_device, one_thread, repeatable
+from refloom.schemas.errors import Refused
 
 
 def test_one_thread_is_one_and_what_was_set_comes_back_even_after_an_error():
@@ -49,7 +49,7 @@ def test_cuda_without_a_gpu_is_refused_and_the_cpu_is_not():
 def test_models_that_need_no_timm_do_not_import_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "timm", None)  # whoever imports it now fails
     for name in ("dinov2", "hfcaptioner", "sam"):
-        module = importlib.import_module(f"inference.models.{name}")
+        module = importlib.import_module(f"refloom.inference.models.{name}")
         monkeypatch.setattr(models, name, module)
         monkeypatch.delitem(sys.modules, module.__name__)
         assert importlib.import_module(module.__name__) is not module

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from helpers import image_ids, ingest, ledger, object_ids, write_coco
 
-from ingest import job
-from ingest.sources.coco import Coco
-from schemas.dataset import Dataset
-from schemas.errors import Refused
-from schemas.verify import verify
+from refloom.ingest import job
+from refloom.ingest.sources.coco import Coco
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.errors import Refused
+from refloom.schemas.verify import verify
 
 
 @pytest.fixture

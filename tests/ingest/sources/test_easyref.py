@@ -6,10 +6,10 @@ import pytest
 from drawing import gradient
 from helpers import image_ids, ingest, ledger
 
-from ingest.sources.easyref import EasyRef
-from schemas import pictures
-from schemas.errors import Refused
-from schemas.verify import verify
+from refloom.ingest.sources.easyref import EasyRef
+from refloom.schemas import pictures
+from refloom.schemas.errors import Refused
+from refloom.schemas.verify import verify
 
 SOUND = {"target": "a.jpg", "text": "a cat", "image_file": ["b.jpg"]}
 

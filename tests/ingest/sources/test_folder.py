@@ -10,10 +10,10 @@ import pytest
 from drawing import gradient
 from helpers import image_ids, ingest, ledger, object_ids, write_tar
 
-from ingest.sources.folder import PlainPictures
-from schemas import ids, pictures
-from schemas.errors import Refused
-from schemas.verify import verify
+from refloom.ingest.sources.folder import PlainPictures
+from refloom.schemas import ids, pictures
+from refloom.schemas.errors import Refused
+from refloom.schemas.verify import verify
 
 
 def picture(seed: int = 0) -> bytes:

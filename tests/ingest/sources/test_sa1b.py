@@ -8,9 +8,9 @@ import tarfile
 import pytest
 from helpers import image_ids, ingest, ledger, object_ids, sa1b_members, sa1b_record, write_tar
 
-from ingest.sources.sa1b import Sa1b
-from schemas.errors import Refused
-from schemas.verify import verify
+from refloom.ingest.sources.sa1b import Sa1b
+from refloom.schemas.errors import Refused
+from refloom.schemas.verify import verify
 
 
 def sa1b(*paths, **more) -> Sa1b:

@@ -12,10 +12,10 @@ from drawing import encoded, gradient
 from helpers import image_ids, ingest, ledger, object_ids
 from PIL import Image
 
-from ingest.sources.subject10k import Subject10k, object_mask
-from schemas import masks, pictures
-from schemas.errors import Refused, Rejected
-from schemas.verify import verify
+from refloom.ingest.sources.subject10k import Subject10k, object_mask
+from refloom.schemas import masks, pictures
+from refloom.schemas.errors import Refused, Rejected
+from refloom.schemas.verify import verify
 
 WIDTH, HEIGHT = 64, 48
 ENTRIES = [
@@ -323,7 +323,7 @@ def test_what_is_no_flat_list_of_texts_is_refused(tmp_path, data):
 
 
 def test_the_unpickler_itself_refuses_to_import_and_to_look_up():
-    from ingest.sources import subject10k
+    from refloom.ingest.sources import subject10k
 
     reader = subject10k._ListOfTexts(io.BytesIO(pickle.dumps(_Runs(os.getcwd))))
     with pytest.raises(pickle.UnpicklingError, match="wants to import"):

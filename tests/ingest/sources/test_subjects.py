@@ -7,10 +7,10 @@ import pytest
 from drawing import gradient
 from helpers import image_ids, ingest, ledger, object_ids
 
-from ingest.sources.subjects import Subjects
-from schemas import pictures
-from schemas.errors import Refused
-from schemas.verify import verify
+from refloom.ingest.sources.subjects import Subjects
+from refloom.schemas import pictures
+from refloom.schemas.errors import Refused
+from refloom.schemas.verify import verify
 
 
 def write(path, seed: int = 0) -> None:

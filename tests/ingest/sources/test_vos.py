@@ -11,11 +11,11 @@ from drawing import encoded, gradient
 from helpers import image_ids, ingest, ledger, object_ids
 from PIL import Image
 
-from ingest.labelmap import label_map
-from ingest.sources.vos import Vos
-from schemas import masks, pictures
-from schemas.errors import Refused, Rejected
-from schemas.verify import verify
+from refloom.ingest.labelmap import label_map
+from refloom.ingest.sources.vos import Vos
+from refloom.schemas import masks, pictures
+from refloom.schemas.errors import Refused, Rejected
+from refloom.schemas.verify import verify
 
 WIDTH, HEIGHT = 64, 48
 FRAMES = ("00000", "00005", "00010")

@@ -5,9 +5,9 @@ import json
 import pytest
 from helpers import image_ids, ingest, ledger, object_ids, write_ytvis
 
-from ingest.sources.ytvis import YouTubeVis
-from schemas.errors import Refused
-from schemas.verify import verify
+from refloom.ingest.sources.ytvis import YouTubeVis
+from refloom.schemas.errors import Refused
+from refloom.schemas.verify import verify
 
 
 def ytvis(path, **more) -> YouTubeVis:

@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 from loading import image_row, write_samples
 
-from schemas.errors import JobStopped, Refused
-from schemas.storage import Folder
-from training.data import draws
-from training.data.catalogue import catalogue
-from training.data.index import Index
-from training.data.loader import Batch, Loader, Loading, Source
-from training.views.base import Base
-from training.views.words import Dropout
+from refloom.schemas.errors import JobStopped, Refused
+from refloom.schemas.storage import Folder
+from refloom.training.data import draws
+from refloom.training.data.catalogue import catalogue
+from refloom.training.data.index import Index
+from refloom.training.data.loader import Batch, Loader, Loading, Source
+from refloom.training.views.base import Base
+from refloom.training.views.words import Dropout
 
 UNITS, ROWS = 6, 10
 VIEW = Base(flip=0.5, random_crop=True, dropout=Dropout(text=0.3, image=0.0, both=0.0))

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.errors import Refused
-from training.data.buckets import Buckets, around
-from training.data.catalogue import Catalogue
-from training.data.mixture import BLOCK, Mixture, quotas
-from training.data.order import Order
-from training.data.plan import Plan
-from training.data.state import State
+from refloom.schemas.errors import Refused
+from refloom.training.data.buckets import Buckets, around
+from refloom.training.data.catalogue import Catalogue
+from refloom.training.data.mixture import BLOCK, Mixture, quotas
+from refloom.training.data.order import Order
+from refloom.training.data.plan import Plan
+from refloom.training.data.state import State
 
 
 def of_counts(counts: np.ndarray) -> Catalogue:

@@ -11,26 +11,26 @@ import pytest
 import torch
 from traindata import recipe, settings, sources, write_videos
 
-import refloom
-from inference.adapters.vision import ClipVision
-from ingest.engine import Pool
-from schemas.errors import Refused, Rejected
-from schemas.storage import Folder
-from training import journal
-from training.data.index import Index
-from training.data.loader import Loader
-from training.data.sample import Sample
-from training.features import cache as features
-from training.features.cache import Options
-from training.features.store import Store, unit_of
-from training.features.tables import narrowed, pack, unpack
-from training.frozen import ENCODERS, load_frozen
-from training.loop import train
-from training.methods.known import METHODS
-from training.objective import Diffusion
-from training.preflight import features as known_features
-from training.recipes.recipe import Recipe
-from training.step import TrainingStep
+from refloom import cli
+from refloom.inference.adapters.vision import ClipVision
+from refloom.ingest.engine.pool import Pool
+from refloom.schemas.errors import Refused, Rejected
+from refloom.schemas.storage import Folder
+from refloom.training.data.index import Index
+from refloom.training.data.loader import Loader
+from refloom.training.data.sample import Sample
+from refloom.training.features import cache as features
+from refloom.training.features.cache import Options
+from refloom.training.features.store import Store, unit_of
+from refloom.training.features.tables import narrowed, pack, unpack
+from refloom.training.methods.known import METHODS
+from refloom.training.recipes.recipe import Recipe
+from refloom.training.run import log as run_log
+from refloom.training.run.frozen import ENCODERS, load_frozen
+from refloom.training.run.loop import train
+from refloom.training.run.objective import Diffusion
+from refloom.training.run.preflight import features as known_features
+from refloom.training.run.step import TrainingStep
 
 HERE = Pool(workers=0)
 VARIANTS = 3
@@ -99,7 +99,7 @@ def rms(values: np.ndarray) -> float:
 def kept(models: Path, url: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Features for mip/sdxl by the command."""
     out = str(tmp_path_factory.mktemp("kept") / "features")
-    assert refloom.main(["cache", *_arguments(models, url, out), "--workers", "0"]) == 0
+    assert cli.main(["cache", *_arguments(models, url, out), "--workers", "0"]) == 0
     return out
 
 
@@ -124,9 +124,9 @@ def test_a_run_with_features_loads_no_encoder_and_decodes_nothing(
     monkeypatch.setattr(ClipVision, "__init__", lambda *_: pytest.fail("an image encoder was loaded"))
     more = ("steps=2", "log_every=1", "optimizer.lr=1e-3", "checkpoints.every=1")
     train(one("mip/sdxl", models, url, *more, kept=kept), tmp_path / "run")
-    assert [line["step"] for line in journal.read(tmp_path / "run")] == [1, 2]
+    assert [line["step"] for line in run_log.read(tmp_path / "run")] == [1, 2]
     train(one("mip/sdxl", models, url, *more, "steps=3", kept=kept), tmp_path / "run", resume="latest")
-    assert len(journal.read(tmp_path / "run")) == 3
+    assert len(run_log.read(tmp_path / "run")) == 3
 
 
 @pytest.mark.processes
@@ -134,7 +134,7 @@ def test_features_are_the_same_bytes_for_any_workers(
     models: Path, url: str, kept: str, tmp_path: Path, ray_session: None
 ) -> None:
     again = str(tmp_path / "again")
-    assert refloom.main(["cache", *_arguments(models, url, again), "--workers", "2"]) == 0
+    assert cli.main(["cache", *_arguments(models, url, again), "--workers", "2"]) == 0
     assert files(again) == files(kept)
 
 
@@ -145,10 +145,10 @@ def test_features_are_made_once(
     # a unit that is lost is made again, the other is not touched
     lost = sorted(Path(again, "manifests/features").iterdir())[0]
     lost.unlink()
-    assert refloom.main(["cache", *_arguments(models, url, again), "--workers", "0", "--dry-run"]) == 0
+    assert cli.main(["cache", *_arguments(models, url, again), "--workers", "0", "--dry-run"]) == 0
     assert "1 units to make, of 3 samples, 1 are there" in capsys.readouterr().out
     times = {path: Path(again, path).stat().st_mtime_ns for path in files(again)}
-    assert refloom.main(["cache", *_arguments(models, url, again), "--workers", "0"]) == 0
+    assert cli.main(["cache", *_arguments(models, url, again), "--workers", "0"]) == 0
     assert "6 samples in, 6 kept, 0 rejected, 0 failed" in capsys.readouterr().out
     assert files(again) == files(kept)
     touched = {path for path, time in times.items() if Path(again, path).stat().st_mtime_ns != time}
@@ -204,7 +204,7 @@ def test_features_of_other_weights_or_other_samples_are_refused(
         known_features(one("mip/sdxl", models, more, kept=kept))
     # the same command takes the others in
     place = str(_copy(kept, tmp_path / "grown"))
-    assert refloom.main(["cache", *_arguments(models, more, place), "--workers", "0"]) == 0
+    assert cli.main(["cache", *_arguments(models, more, place), "--workers", "0"]) == 0
     assert known_features(one("mip/sdxl", models, more, kept=place))
 
 
@@ -242,7 +242,7 @@ def test_a_sample_that_cannot_be_made_is_on_record_and_replaced(
 
     monkeypatch.setattr(Sample, "pixels", sometimes)
     url, place = write_videos(tmp_path / "samples", units=1, rows=3), f"memory://{tmp_path}/features"  # no local disk
-    assert refloom.main(["cache", *_arguments(models, url, place), "--workers", "0"]) == 0
+    assert cli.main(["cache", *_arguments(models, url, place), "--workers", "0"]) == 0
     assert "3 samples in, 2 kept, 1 rejected, 0 failed; decode_error 1" in capsys.readouterr().out
     (name,) = Folder(place).names("ledger/features")
     ledger = pq.read_table(io.BytesIO(Folder(place).read(f"ledger/features/{name}"))).to_pylist()

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loading import appearance, picture, sample_row, subject
 
-from schemas import masks
-from training.views.cutouts import face_rect, filled, largest_part
-from training.views.frame import Frame, framed
-from training.views.subjects import Bounds, Seen, other_pictures, shared, similarity
-from training.views.words import Dropout, statement
+from refloom.schemas import masks
+from refloom.training.views.cutouts import face_rect, filled, largest_part
+from refloom.training.views.frame import Frame, framed
+from refloom.training.views.subjects import Bounds, Seen, other_pictures, shared, similarity
+from refloom.training.views.words import Dropout, statement
 
 
 @given(

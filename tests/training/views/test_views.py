@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 from scenes import COLOURS, overlap, scene, shows
 
-from schemas import masks
-from training.data.draws import Purpose, generator
-from training.data.sample import Sample
-from training.recipes import book
-from training.views.base import Base
-from training.views.cutouts import Cutout
-from training.views.easyref import EasyRef
-from training.views.example import Example
-from training.views.ezigen import EZIGen
-from training.views.ip_adapter import IPAdapter
-from training.views.mip import MIP
-from training.views.ms_diffusion import MSDiffusion
-from training.views.subjects import Bounds
-from training.views.view import View
-from training.views.words import Dropout
+from refloom.schemas import masks
+from refloom.training.data.draws import Purpose, generator
+from refloom.training.data.sample import Sample
+from refloom.training.recipes import book
+from refloom.training.views.base import Base
+from refloom.training.views.cutouts import Cutout
+from refloom.training.views.easyref import EasyRef
+from refloom.training.views.example import Example
+from refloom.training.views.ezigen import EZIGen
+from refloom.training.views.ip_adapter import IPAdapter
+from refloom.training.views.mip import MIP
+from refloom.training.views.ms_diffusion import MSDiffusion
+from refloom.training.views.subjects import Bounds
+from refloom.training.views.view import View
+from refloom.training.views.words import Dropout
 
 SIZE = (192, 256)
 NO_DROPS = Dropout(text=0, image=0, both=0)

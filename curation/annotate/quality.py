@@ -1,0 +1,279 @@
+"""Object quality: decode-free filter, components on the pixels of the box, and the geometric mean of their ramps.
+
+Pure functions of one picture's objects and pixels. A component that cannot be computed is NaN, and so is a quality
+that needs it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco
+from refloom.curation.annotate.settings import Filter, Points, Quality
+
+from refloom.curation.annotate.decoded import Decoded, laplacian, sharpness, shrink
+from refloom.curation.objects import Objects
+from refloom.schemas import boxes, masks
+
+VERSION = 1
+
+COMPONENTS = (
+    "area_share",
+    "short_side_px",
+    "aspect",
+    "box_fill",
+    "border_share",
+    "largest_part",
+    "hole_share",
+    "contained",
+    "sharpness",
+    "contrast",
+    "exposure",
+    "mask_confidence",
+)
+"""Columns of `object_scores` that this module fills."""
+
+_BLACK, _WHITE = 8, 247
+_MIN_PIXELS = 16
+
+Floats = npt.NDArray[np.float64]
+Pixels = npt.NDArray[np.uint8]
+Corners = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Components of the N objects of one picture.
+
+    Attributes:
+        filtered: (N,) the reason why the decode-free filter spared an object's pixels, or None.
+        components: component to (N,) values, NaN where it was not computed.
+    """
+
+    filtered: list[str | None]
+    components: dict[str, Floats]
+
+
+def score(
+    objects: Objects,
+    picture: Decoded,
+    config: Quality,
+    bounds: Filter,
+    decode: Callable[[list[int], list[Corners]], list[Pixels | None]] | None = None,
+) -> Scores:
+    """Components of the objects of one picture; `quality` makes one score of them.
+
+    Args:
+        objects: of the picture.
+        picture: its pixels.
+        config, bounds: settings.
+        decode: gives the masks of some objects in their boxes, as `shapes` does, where others look at them too.
+    """
+    height, width = picture.size
+    components = decode_free(objects, width, height)
+    filtered = filter_reasons(objects, components, bounds)
+    wanted = [index for index in range(len(objects)) if config.all_components or filtered[index] is None]
+    if wanted:
+        inner = [boxes.pad(objects.boxes[index], width, height) for index in wanted]
+        found = shapes(objects, wanted, inner) if decode is None else decode(wanted, inner)
+        for index, box, shape in zip(wanted, inner, found, strict=True):
+            for name, value in look(picture, box, shape, config).items():
+                components[name][index] = value
+        components["contained"][wanted] = contained([objects.masks[index] for index in wanted], objects.areas[wanted])
+    return Scores(filtered, components)
+
+
+def decode_free(objects: Objects, width: int, height: int) -> dict[str, Floats]:
+    """Components that need no pixel; the others as NaN.
+
+    Args:
+        objects: of one picture, or of pictures of one size.
+        width, height: of the picture.
+    """
+    components = {name: np.full(len(objects), np.nan) for name in COMPONENTS}
+    sides = (objects.boxes[:, 2:] - objects.boxes[:, :2]).astype(np.float64)
+    box_areas = sides[:, 0] * sides[:, 1]
+    has_mask = ~np.isnan(objects.areas)
+    covered = np.where(has_mask, objects.areas, box_areas)
+    components["area_share"] = covered / (width * height)
+    components["short_side_px"] = sides.min(axis=1, initial=np.inf)
+    components["aspect"] = sides[:, 0] / np.maximum(sides[:, 1], 1e-6)
+    components["box_fill"] = np.where(has_mask, np.minimum(objects.areas / np.maximum(box_areas, 1e-6), 1.0), np.nan)
+    components["mask_confidence"] = objects.confidence.copy()
+    return components
+
+
+def filter_reasons(objects: Objects, components: dict[str, Floats], bounds: Filter) -> list[str | None]:
+    """Why each object is spared pixel work, or None. Whole pictures and faces are never spared.
+
+    Args:
+        objects: of one picture.
+        components: from `decode_free`.
+        bounds: settings.
+    """
+    sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
+    covered = np.where(np.isnan(objects.areas), sides[:, 0] * sides[:, 1], objects.areas)
+    aspect = components["aspect"]
+    small = (
+        (covered < bounds.min_area_px)
+        | (components["area_share"] < bounds.min_area_share)
+        | (components["short_side_px"] < bounds.min_short_side_px)
+    )
+    large = components["area_share"] > bounds.max_area_share
+    odd = (np.maximum(aspect, 1 / aspect) > bounds.max_aspect) | (components["box_fill"] < bounds.min_box_fill)
+    reasons: list[str | None] = []
+    for index, kind in enumerate(objects.kinds):
+        if kind != "object":
+            reasons.append(None)
+        else:
+            reasons.append(
+                "too_small" if small[index] else "too_large" if large[index] else "odd_shape" if odd[index] else None
+            )
+    return reasons
+
+
+def shapes(objects: Objects, wanted: list[int], inner: list[Corners]) -> list[Pixels | None]:
+    """Masks of some objects inside their boxes, 0 and 1; None for an object without a mask.
+
+    Args:
+        objects: of one picture.
+        wanted: indices of the objects.
+        inner: whole pixels inside the picture, a box for each of them.
+    """
+    found = [
+        (mask, box) for index, box in zip(wanted, inner, strict=True) if (mask := objects.masks[index]) is not None
+    ]
+    decoded = iter(masks.decode_boxes([mask for mask, _ in found], [box for _, box in found]))
+    return [next(decoded) if objects.masks[index] is not None else None for index in wanted]
+
+
+def look(picture: Decoded, box: tuple[int, int, int, int], shape: Pixels | None, config: Quality) -> dict[str, float]:
+    """Pixel components of one object.
+
+    Args:
+        picture: its pixels.
+        box: whole pixels inside it.
+        shape: (y1 - y0, x1 - x0) mask inside the box, or None.
+        config: settings.
+    """
+    height, width = picture.size
+    found = {} if shape is None else _shape(_shrink_mask(shape, config.shape_side_px), box, width, height)
+    return found | _light(picture, box, shape, config.sharpness_side_px)
+
+
+def _shrink_mask(mask: Pixels, max_side_px: int) -> Pixels:
+    height, width = mask.shape
+    scale = max_side_px / max(height, width)
+    if scale >= 1:
+        return mask
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+def _shape(mask: Pixels, box: tuple[int, int, int, int], width: int, height: int) -> dict[str, float]:
+    """Shape of a mask inside its box: largest part, holes, and how much of its outline is cut off by the picture."""
+    total = cv2.countNonZero(mask)
+    if total == 0:
+        return {}
+    # labels and a count of them: a quarter of the time that the statistics of OpenCV take
+    labels, parts = cv2.connectedComponents(mask, connectivity=8, ltype=cv2.CV_16U)
+    largest = total if labels == 2 else int(np.bincount(parts.reshape(-1))[1:].max())
+    outside = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    cv2.floodFill(outside, None, (0, 0), 1)
+    holes = outside.size - cv2.countNonZero(outside)
+    return {
+        "largest_part": largest / total,
+        "hole_share": holes / (holes + total),
+        "border_share": _border_share(mask, box, width, height),
+    }
+
+
+def _border_share(mask: Pixels, box: tuple[int, int, int, int], width: int, height: int) -> float:
+    x0, y0, x1, y1 = box
+    lines = [
+        line
+        for touches, line in (
+            (x0 == 0, mask[:, 0]),
+            (y0 == 0, mask[0]),
+            (x1 == width, mask[:, -1]),
+            (y1 == height, mask[-1]),
+        )
+        if touches
+    ]
+    cut = sum(int(line.sum()) for line in lines)
+    if cut == 0:
+        return 0.0
+    inner = cv2.erode(mask, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    outline = cv2.countNonZero(mask) - cv2.countNonZero(inner)
+    return min(1.0, cut / outline)
+
+
+def _light(picture: Decoded, box: tuple[int, int, int, int], mask: Pixels | None, max_side_px: int) -> dict[str, float]:
+    """Sharpness, contrast and exposure of grey values inside a mask (or of the whole box)."""
+    x0, y0, x1, y1 = box
+    if max(x1 - x0, y1 - y0) <= max_side_px:
+        crop, edges = picture.gray[y0:y1, x0:x1], picture.edges[y0:y1, x0:x1]
+    else:
+        crop = shrink(picture.gray[y0:y1, x0:x1], max_side_px)
+        edges = laplacian(crop)
+        size = (crop.shape[1], crop.shape[0])
+        mask = None if mask is None else np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST))
+    count = crop.size if mask is None else cv2.countNonZero(mask)
+    if count < _MIN_PIXELS:
+        return {}
+    histogram = cv2.calcHist([crop], [0], mask, [256], [0, 256]).reshape(-1)
+    values = np.arange(256)
+    mean = float(histogram @ values) / count
+    variance = float(histogram @ (values - mean) ** 2) / count
+    return {
+        "sharpness": float(np.log10(1 + sharpness(edges, mask))),
+        "contrast": float(np.sqrt(max(variance, 0.0))) / 255,
+        "exposure": float(histogram[_BLACK : _WHITE + 1].sum()) / count,
+    }
+
+
+def contained(shapes: list[masks.Mask | None], areas: Floats) -> Floats:
+    """Largest share of each mask that lies inside one larger mask of the same picture; NaN without a mask.
+
+    Args:
+        shapes: N masks of one size, or None.
+        areas: (N,) their pixels.
+    """
+    out = np.full(len(shapes), np.nan)
+    rows = [index for index, shape in enumerate(shapes) if shape is not None]
+    if not rows:
+        return out
+    present = [shapes[index] for index in rows]
+    # with iscrowd set, pycocotools divides the intersection by the first mask's area alone
+    shares = np.asarray(coco.iou(present, present, [1] * len(rows)))
+    own = areas[rows]
+    larger = (own[None, :] > own[:, None]) | ((own[None, :] == own[:, None]) & np.tri(len(rows), k=-1, dtype=bool))
+    out[rows] = np.where(larger, shares, 0.0).max(axis=1)
+    return out
+
+
+def quality(kinds: list[str], components: dict[str, Floats], config: Quality) -> Floats:
+    """Geometric mean of the ramps of the listed components, (N,); NaN where one of them is missing.
+
+    Args:
+        kinds: (N,) object, whole or face.
+        components: component to (N,) values.
+        config: settings.
+    """
+    is_object = np.array([kind == "object" for kind in kinds], bool)
+    result = np.full(len(kinds), np.nan)
+    for rows, names in ((is_object, config.object_components), (~is_object, config.whole_components)):
+        if rows.any():
+            with np.errstate(divide="ignore"):  # the log of a score of zero makes a mean of zero
+                logs = [np.log(ramp(components[name][rows], config.ramps[name])) for name in names]
+                result[rows] = np.exp(np.mean(logs, axis=0))
+    return result
+
+
+def ramp(values: Floats, points: Points) -> Floats:
+    """A piecewise-linear function of values, flat outside its points; NaN stays NaN."""
+    knots = np.array(points)
+    scored: Floats = np.where(np.isnan(values), np.nan, np.clip(np.interp(values, knots[:, 0], knots[:, 1]), 0, 1))
+    return scored

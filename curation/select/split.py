@@ -1,0 +1,132 @@
+"""Train and validation: pictures of one video, person or subject stay together, and growing a dataset moves nothing.
+
+Looks do not tie pictures: many things look alike, and over enough pictures groups by looks join nearly all of them, so
+that one side would get everything. A group by looks that lies on both sides is cut when its sample is composed.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+from refloom.curation.select.settings import Split
+
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.ids import image_of
+from refloom.schemas.unit import UnitWriter
+
+VERSION = 2
+
+
+class Clusters:
+    """Union-find over image ids; a cluster is called by its smallest id."""
+
+    def __init__(self) -> None:
+        self._parent: dict[str, str] = {}
+
+    def add(self, image: str) -> None:
+        """A picture of its own, until it is joined."""
+        self._parent.setdefault(image, image)
+
+    def join(self, images: Iterable[str]) -> None:
+        """Pictures that must stay together; those that were never added are ignored."""
+        roots = [self.name(image) for image in images if image in self._parent]
+        if roots:
+            smallest = min(roots)
+            for root in roots:
+                self._parent[root] = smallest
+
+    def name(self, image: str) -> str:
+        """The smallest id of the cluster that holds a picture."""
+        root = image
+        while self._parent[root] != root:
+            root = self._parent[root]
+        while self._parent[image] != root:
+            self._parent[image], image = root, self._parent[image]
+        return root
+
+
+def split_of(cluster: str, config: Split) -> str:
+    """`train` or `validation`, by the hash of the cluster's name."""
+    digest = hashlib.sha256(f"{config.seed}/{cluster}".encode()).digest()
+    return "validation" if int.from_bytes(digest[:8], "big") / 2**64 < config.validation_share else "train"
+
+
+def assign(
+    clusters: Clusters, source_splits: dict[str, str | None], sources: dict[str, str], config: Split
+) -> dict[str, str]:
+    """Image id to split.
+
+    Args:
+        clusters: with every picture.
+        source_splits: image id to the source's own split.
+        sources: image id to its source.
+        config: settings.
+    """
+    with_train = {sources[image] for image, split in source_splits.items() if split == "train"}
+    held_out = {
+        clusters.name(image)
+        for image, split in source_splits.items()
+        if config.follow_source and split in ("val", "test") and sources[image] in with_train
+    }
+    splits = {}
+    for image in source_splits:
+        cluster = clusters.name(image)
+        splits[image] = "validation" if cluster in held_out else split_of(cluster, config)
+    return splits
+
+
+_SPLITS = pa.schema({"image_id": pa.string(), "split": pa.string(), "cluster": pa.string()})
+
+
+def draw(pictures: pa.Table, links: Iterable[pa.Table], config: Split) -> pa.Table:
+    """Split and cluster of every picture, in order.
+
+    Args:
+        pictures: of `read_pictures`, of the whole dataset.
+        links: of `read_links`; together of the whole dataset.
+        config: settings.
+
+    Holds ids only: those of ten million pictures take a few GB.
+    """
+    clusters = Clusters()
+    images: list[str] = pictures["image_id"].to_pylist()
+    first_of: dict[str, str] = {}
+    for image, video in zip(images, pictures["video_id"].to_pylist(), strict=True):
+        clusters.add(image)
+        if video is not None:
+            clusters.join((first_of.setdefault(video, image), image))
+    for table in links:
+        for linked in table["images"].to_pylist():
+            clusters.join(linked)
+    source_splits = dict(zip(images, pictures["split"].to_pylist(), strict=True))
+    splits = assign(clusters, source_splits, dict(zip(images, pictures["source"].to_pylist(), strict=True)), config)
+    return pa.table([images, [splits[image] for image in images], [clusters.name(image) for image in images]], _SPLITS)
+
+
+def read_pictures(dataset: Dataset, units: Sequence[str]) -> pa.Table:
+    """What is asked of the pictures of some units: image_id, source, split, video_id."""
+    columns = ["image_id", "source", "split", "video_id"]
+    return pa.concat_tables([dataset.read("images", columns, unit=unit) for unit in units])
+
+
+def read_links(dataset: Dataset, units: Sequence[str]) -> pa.Table:
+    """Pictures that must stay together, as lists `images`: of one subject of the source, of one person, or copies."""
+    links: dict[tuple[str, ...], None] = {}
+    for unit in units:
+        for row in dataset.read("source_groups", ["members"], unit=unit).to_pylist():
+            links[tuple(row["members"])] = None
+        for row in dataset.read("groups", ["kind", "members"], unit=unit).to_pylist():
+            if row["kind"] == "look":
+                continue
+            links[tuple(dict.fromkeys(image_of(member) for member in row["members"]))] = None
+        for row in dataset.read("duplicates", ["id", "of"], unit=unit).to_pylist():
+            links[image_of(row["id"]), image_of(row["of"])] = None
+    return pa.table({"images": pa.array(list(links), pa.list_(pa.string()))})
+
+
+def write_splits(rows: pa.Table, out: UnitWriter) -> None:
+    """The rows of one unit."""
+    out.expect("image", rows.num_rows)
+    if rows.num_rows:
+        out.add_columns("splits", {name: rows[name].to_pylist() for name in rows.column_names})
+    out.keep("image", rows.num_rows)

@@ -1,0 +1,413 @@
+"""refloom: grouped reference data from public image and video sets, and reference adapters trained on it.
+
+This file is the command line and the public names; everything it does lives in the five packages and is imported when
+it is needed, so that `refloom --help` answers at once.
+"""
+
+import argparse
+import importlib
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from refloom.cli.picturearguments import add_commands
+from refloom.cli.trainarguments import add_commands as add_training
+from refloom.cli.trainarguments import add_ranged
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Dataset": "refloom.schemas.dataset",
+    "Reference": "refloom.inference.adapters.reference",
+    "ReferencePipeline": "refloom.inference.pipeline",
+    "decode": "refloom.schemas.pictures",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names, imported on first use."""
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"refloom has no {name!r}")
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the examples as they are written and names the defaults."""
+
+
+def _command(commands: Any, name: str, handler: str, summary: str, examples: str) -> argparse.ArgumentParser:
+    """A subcommand; `handler` is `module:function`, called with the arguments, and returns the exit code."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=summary, epilog=f"examples:\n{examples}", formatter_class=_Help
+    )
+    parser.set_defaults(handler=handler)
+    return parser
+
+
+def _add_pool(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("workers")
+    add_ranged(
+        group,
+        "--workers",
+        "refloom.schemas.ranges:WORKERS",
+        metavar="N",
+        help="processes; 0 runs in this one without Ray (default: all cores)",
+    )
+    group.add_argument(
+        "--address", metavar="ADDR", help="of a Ray cluster, e.g. auto or ray://head:10001 (default: this machine)"
+    )
+    add_ranged(
+        group,
+        "--item-timeout",
+        "refloom.schemas.ranges:ITEM_TIMEOUT",
+        default=300.0,
+        metavar="S",
+        help="longest time for one item, seconds",
+    )
+
+
+def _add_ingest(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "ingest",
+        "",
+        "Take pictures and annotations from a source into a dataset. Resumes; several ingests may share one dataset.",
+        "  refloom ingest coco --images val2017 --instances annotations/instances_val2017.json --out DATASET\n"
+        "  refloom ingest sa1b /data/sa1b --link --out DATASET",
+    )
+    sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
+
+    def source(name: str, summary: str, example: str, unit: str | None) -> argparse.ArgumentParser:
+        one = _command(
+            sources, name, "refloom.cli.ingest:ingest", summary, f"  refloom ingest {name} {example} --out DATASET"
+        )
+        one.add_argument("--out", required=True, metavar="DATASET", help="dataset folder or fsspec URL; made if absent")
+        one.add_argument("--name", default=name, help="first part of the ingest key and of unit names")
+        one.add_argument("--limit", type=int, metavar="N", help=f"only the first N {unit or 'pictures'}")
+        if unit is not None:
+            one.add_argument(
+                "--unit-size", type=int, metavar="N", help=f"{unit} in a unit, the grain of work, resume and retry"
+            )
+        one.add_argument("--link", action="store_true", help="keep pointers to the source's bytes instead of the bytes")
+        one.add_argument("--dry-run", action="store_true", help="say what would be done: units, bytes, disk needed")
+        one.add_argument("--retry-failed", action="store_true", help="do units again that hold failed items")
+        one.add_argument("--replace", action="store_true", help="do units again that were made with other settings")
+        _add_pool(one)
+        return one
+
+    coco = source(
+        "coco",
+        "COCO 2014 or 2017: instances and captions",
+        "--images val2017 --instances instances_val2017.json",
+        "pictures",
+    )
+    coco.add_argument(
+        "--images", required=True, metavar="DIR", help="folder of pictures; usual layouts below it are found"
+    )
+    coco.add_argument("--instances", required=True, metavar="JSON", help="annotation json, plain or gzip")
+    coco.add_argument("--captions", metavar="JSON", help="captions json of the same pictures")
+
+    ytvis = source(
+        "ytvis", "YouTube-VIS 2019 or 2021", "--frames train/JPEGImages --annotations instances.json", "videos"
+    )
+    ytvis.add_argument("--frames", required=True, metavar="DIR", help="folder of <video>/<frame>.jpg")
+    ytvis.add_argument("--annotations", required=True, metavar="JSON", help="annotation json, plain or gzip")
+    ytvis.add_argument(
+        "--frame-rate", type=float, default=30.0, help="that the frame numbers count in, per second; 0 if unknown"
+    )
+
+    vos = source("vos", "YouTube-VOS or DAVIS: meta.json and palette PNGs", "--root train", "videos")
+    vos.add_argument(
+        "--root", required=True, metavar="DIR", help="folder with JPEGImages, Annotations and maybe meta.json"
+    )
+    vos.add_argument(
+        "--frame-rate", type=float, default=0.0, help="that the frame numbers count in, per second; 0 if unknown"
+    )
+
+    sa1b = source("sa1b", "SA-1B tars, streamed and never unpacked", "sa_000000.tar sa_000001.tar", None)
+    sa1b.add_argument("tars", nargs="+", metavar="TAR_OR_DIR", help="tars, or folders that hold them")
+    sa1b.add_argument("--license", default="SA-1B Dataset Research License", help="of the pictures, if they are others")
+
+    subjects = source("subjects", "one folder of pictures per subject (DreamBooth layout)", "dreambooth", "pictures")
+    subjects.add_argument("directory", metavar="DIR", help="folder of subject folders")
+    subjects.add_argument(
+        "--phrase-from-folder", action="store_true", help="use folder names as phrases, e.g. duck_toy as `duck toy`"
+    )
+
+    easyref = source(
+        "easyref", "EasyRef json: references, or a face, and a target", "records.json --images DIR", "pictures"
+    )
+    easyref.add_argument("json", metavar="JSON", help="list of records")
+    easyref.add_argument(
+        "--images", required=True, metavar="DIR", help="folder that the records' paths are relative to"
+    )
+
+    subject10k = source(
+        "subject10k", "MIP-Adapter's subject_dataset_10k", "subject_dataset_10k --select ids.txt", "pictures"
+    )
+    subject10k.add_argument("directory", metavar="DIR", help="folder with images, masks and jsons")
+    subject10k.add_argument(
+        "--select", metavar="FILE", help="ids one a line, or the published pickle (a list of texts, nothing else)"
+    )
+
+    folder = source("folder", "a folder or tar of pictures, or a JSONL with captions", "pictures", "pictures")
+    folder.add_argument("path", metavar="DIR_OR_JSONL", help='folder, tar, or lines of {"file_name": ..., "text": ...}')
+
+
+def _add_dataset_commands(commands: Any) -> None:
+    curate = _command(
+        commands,
+        "curate",
+        "refloom.cli.curate:curate",
+        "Measure, find faces, embed, score, select, group, split, compose. Resumes; does only what is out of date.",
+        "  refloom curate DATASET\n"
+        "  refloom curate DATASET --until quality\n"
+        "  refloom curate DATASET --set select.min_quality=0.5 --replace",
+    )
+    curate.add_argument("dataset", metavar="DATASET")
+    curate.add_argument(
+        "--config", metavar="FILE", help="YAML; `refloom curate DATASET --print-config` shows every key"
+    )
+    curate.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change one setting; may be repeated",
+    )
+    curate.add_argument("--only", metavar="STAGE", help="only this stage")
+    curate.add_argument("--until", metavar="STAGE", help="up to and including this stage")
+    curate.add_argument(
+        "--replace", action="store_true", help="do stages again whose settings changed, and what follows from them"
+    )
+    curate.add_argument("--retry-failed", action="store_true", help="do units again that hold failed items")
+    curate.add_argument("--dry-run", action="store_true", help="say which stages of how many units would be done")
+    curate.add_argument("--print-config", action="store_true", help="print the settings in force and stop")
+    _add_pool(curate)
+
+    for name, summary in (
+        (
+            "status",
+            "Rows, units and fingerprint of every table; items of every stage, with reasons for what was left out.",
+        ),
+        (
+            "verify",
+            "Re-open, re-hash and recount everything; decode a sample; check masks, boxes and ids across tables.",
+        ),
+        ("report", "Write one HTML page: funnel, histograms with thresholds, contact sheets of kept and rejected."),
+    ):
+        package = {"status": "ingest", "verify": "ingest", "report": "curation"}[name]
+        one = _command(
+            commands,
+            name,
+            f"{package}.command:{name}",
+            summary,
+            f"  refloom {name} DATASET\n  refloom {name} DATASET --json",
+        )
+        one.add_argument("dataset", metavar="DATASET")
+        one.add_argument("--json", action="store_true", help="print json")
+        if name == "verify":
+            one.add_argument(
+                "--sample", type=int, default=64, metavar="N", help="pictures to decode per unit; -1 for all"
+            )
+        if name == "report":
+            one.add_argument("--out", metavar="HTML", help="where to write the page (default: DATASET/report.html)")
+
+    export = _command(
+        commands,
+        "export",
+        "refloom.cli.export:export",
+        "Write the dataset in another format: EasyRef's, MIP-Adapter's, COCO's or WebDataset's.",
+        "  refloom export DATASET OUT --format coco\n"
+        "  refloom export DATASET OUT --format webdataset --split train --per-shard 500",
+    )
+    export.add_argument("dataset", metavar="DATASET")
+    export.add_argument("out", metavar="OUT", help="new or empty folder, or an unfinished export of the same")
+    export.add_argument("--format", required=True, choices=("easyref", "subject10k", "coco", "webdataset"))
+    export.add_argument("--split", choices=("train", "validation"), help="only this split (default: all)")
+    export.add_argument("--limit", type=int, metavar="N", help="only the first N samples, or pictures for coco")
+    export.add_argument("--kept", action="store_true", help="coco: only objects that the selection kept")
+    export.add_argument("--per-shard", type=int, default=1000, metavar="N", help="webdataset: samples in a tar")
+
+    inspect = _command(
+        commands,
+        "inspect",
+        "refloom.cli.browse:inspect",
+        "Sizes, rows and bytes of every table, and one row printed and drawn.",
+        "  refloom inspect DATASET\n  refloom inspect DATASET --id coco/000000000139 --draw row.png",
+    )
+    inspect.add_argument("dataset", metavar="DATASET")
+    inspect.add_argument("--id", metavar="ID", help="of the row (default: the first one)")
+    inspect.add_argument("--table", metavar="TABLE", help="that holds it (default: the one of such ids)")
+    inspect.add_argument("--draw", metavar="PNG", help="draw the row to this file")
+    inspect.add_argument("--json", action="store_true", help="print json")
+
+    browse = _command(
+        commands,
+        "browse",
+        "refloom.cli.browse:browse",
+        "Serve a local page to search and look at pictures, objects, faces, groups and samples; read only.",
+        "  refloom browse DATASET\n  refloom browse DATASET --port 8080",
+    )
+    browse.add_argument("dataset", metavar="DATASET")
+    browse.add_argument("--host", default="127.0.0.1", help="to listen on; anything else shows the dataset to others")
+    add_ranged(browse, "--port", "refloom.schemas.ranges:PORT", default=0, help="0 takes a free one")
+
+    models = _command(
+        commands,
+        "models",
+        "refloom.cli.generate:models",
+        "The models that refloom knows: whether they are there, their licenses, and how to get them.",
+        "  refloom models\n  refloom models --json",
+    )
+    models.add_argument("--json", action="store_true", help="print json")
+
+
+def _add_share_commands(commands: Any) -> None:
+    publish = _command(
+        commands,
+        "publish",
+        "refloom.cli.publish:publish",
+        "Write a dataset as a publication: even shards, a card, checksums. Resumes; refuses what licenses forbid.",
+        "  refloom publish DATASET DEST\n"
+        "  refloom publish DATASET DEST --tables all --takedown ids.txt\n"
+        "  refloom publish DATASET DEST --no-images --push me/reference-data",
+    )
+    publish.add_argument("dataset", metavar="DATASET")
+    publish.add_argument("dest", metavar="DEST", help="new or empty local folder, or the one to resume")
+    publish.add_argument("--tables", nargs="+", default=["samples"], metavar="TABLE", help="which, or `all`")
+    publish.add_argument(
+        "--no-images", action="store_true", help="ids, masks and scores only; `refloom rehydrate` joins the bytes again"
+    )
+    publish.add_argument("--include-face-embeddings", action="store_true", help="publish identity embeddings of faces")
+    publish.add_argument("--shard-mb", type=float, default=400.0, metavar="MB", help="target size of a file")
+    publish.add_argument(
+        "--only-sources", nargs="+", default=[], metavar="SOURCE", help="leave out what holds pictures of others"
+    )
+    publish.add_argument(
+        "--accept-license",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="publish pictures of a license not known to allow it; `none` where none is stated; may be repeated",
+    )
+    publish.add_argument(
+        "--takedown", metavar="FILE", help="ids one a line: images, videos, groups, samples, source URLs to leave out"
+    )
+    publish.add_argument("--replace", action="store_true", help="throw away another publication that lies in DEST")
+    publish.add_argument("--dry-run", action="store_true", help="say files, bytes and disk, or what is refused")
+    hub = publish.add_argument_group("hub")
+    hub.add_argument("--push", metavar="OWNER/NAME", help="then send it to this dataset repository; resumes")
+    hub.add_argument("--public", action="store_true", help="a repository that is made now is public, not private")
+    hub.add_argument("--endpoint", metavar="URL", help="of another Hub")
+    hub.add_argument(
+        "--forget-history",
+        action="store_true",
+        help="squash the repository's history, where taken-down data still lies",
+    )
+
+    rehydrate = _command(
+        commands,
+        "rehydrate",
+        "refloom.cli.publish:rehydrate",
+        "Join a publication without pictures with your copy of the source, checked by sha256. Resumes.",
+        "  refloom rehydrate PUBLISHED /data/sa1b DEST\n  refloom rehydrate PUBLISHED DATASET DEST",
+    )
+    rehydrate.add_argument("published", metavar="PUBLISHED", help="folder or fsspec URL of the publication")
+    rehydrate.add_argument("source", metavar="SOURCE", help="folder of pictures or tars, or a refloom dataset")
+    rehydrate.add_argument("dest", metavar="DEST", help="new or empty local folder, or the one to resume")
+    rehydrate.add_argument("--replace", action="store_true", help="throw away another publication that lies in DEST")
+    rehydrate.add_argument("--dry-run", action="store_true", help="say how many pictures are looked for")
+
+
+def _add_demo_commands(commands: Any) -> None:
+    sample = _command(
+        commands,
+        "sample-data",
+        "refloom.cli.ingest:sample_data",
+        "Write COCO, YouTube-VIS and SA-1B trees in the true formats, made from photographs inside installed packages.",
+        "  refloom sample-data OUT --images 100 --videos 10 --seed 0",
+    )
+    sample.add_argument("out", metavar="OUT", help="new or empty folder")
+    sample.add_argument(
+        "--images", type=int, default=48, metavar="N", help="COCO pictures, and as many in the SA-1B tars"
+    )
+    sample.add_argument("--videos", type=int, default=6, metavar="N", help="videos")
+    sample.add_argument("--seed", type=int, default=0)
+    demo = _command(
+        commands,
+        "demo",
+        "refloom.demo.dataset:demo refloom.demo.demo:demo",
+        "Sample data, a dataset of it, a tiny base, an adapter, pictures: the whole road in minutes. Resumes.",
+        "  refloom demo\n  refloom demo OUT --images 200 --videos 20\n  refloom demo OUT --method ezigen",
+    )
+    demo.add_argument("out", nargs="?", default="demo", metavar="OUT")
+    demo.add_argument(
+        "--images", type=int, default=48, metavar="N", help="COCO pictures, and as many in the SA-1B tars"
+    )
+    demo.add_argument("--videos", type=int, default=6, metavar="N", help="videos")
+    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument(
+        "--method",
+        choices=("easyref", "ezigen", "ip_adapter", "mip", "ms_diffusion", "none"),
+        default="mip",
+        help="what is trained on the dataset; none ends with the dataset",
+    )
+    _add_pool(demo)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="refloom",
+        description="Grouped reference data from public image and video sets, and reference adapters trained on it.",
+        epilog="exit codes: 0 done, 1 some rows failed, 2 usage or refused, "
+        "3 the job could not finish (run it again to resume)",
+        formatter_class=_Help,
+    )
+    parser.add_argument("--version", action="version", version=f"refloom {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_ingest(commands)
+    _add_dataset_commands(commands)
+    _add_share_commands(commands)
+    add_commands(commands, _command, _add_pool)
+    add_training(commands, _command, _add_pool)
+    _add_demo_commands(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        options = build_parser().parse_args(arguments)
+    except Exception as refusal:  # of a value; `--help` imports nothing that knows the class
+        from refloom.schemas.errors import RefloomError
+
+        if not isinstance(refusal, RefloomError):
+            raise
+        print(f"refloom: {refusal}", file=sys.stderr)
+        return refusal.exit_code
+    from refloom.schemas.errors import RefloomError
+    from refloom.schemas.storage import store_errors_stop
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job manager's stop is a Ctrl-C
+    try:
+        with store_errors_stop():
+            code = 0
+            for handler in options.handler.split():
+                module, _, function = handler.partition(":")
+                if code := int(getattr(importlib.import_module(module), function)(options)):
+                    break
+    except RefloomError as error:
+        print(f"refloom: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nrefloom: stopped; run the same command again to resume", file=sys.stderr)
+        return 3
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""What `refloom ingest`, `status`, `verify` and `sample-data` do, between the command line and the library."""
+
+import argparse
+import os
+import shutil
+from typing import Any
+
+import pyarrow.compute as pc
+
+from refloom.ingest import job, sources
+from refloom.ingest.engine.pool import Pool
+from refloom.ingest.engine.progress import Progress
+from refloom.schemas import strict
+from refloom.schemas.dataset import STAGES, Dataset, refuse_foreign
+from refloom.schemas.storage import Folder, absolute_url
+from refloom.schemas.verify import verify as check
+
+_NAMED = 3
+"""Failed items that are shown after a run."""
+
+
+def pool(options: argparse.Namespace) -> Pool:
+    """The workers that the options ask for."""
+    return Pool(workers=options.workers, address=options.address, item_timeout_s=options.item_timeout)
+
+
+def ingest(options: argparse.Namespace) -> int:
+    """`refloom ingest SOURCE`: 0, or 1 if some rows failed."""
+    source = sources.from_options(options)
+    url = absolute_url(options.out)
+    settings = job.Options(link=options.link, retry_failed=options.retry_failed, replace=options.replace)
+    if options.dry_run:
+        return _dry_run(source, url, settings)
+    progress = Progress("ingest")
+    plan = job.ingest(source, url, settings, pool(options), progress)
+    progress.close()
+    dataset = Dataset(url)
+    for note in plan.notes:
+        print(f"note: {note}")
+    print(f"{len(plan.todo)} units done now, {len(plan.done)} were there already; dataset: {url}")
+    units = {unit.name for unit in plan.todo} | set(plan.done)
+    return print_counts(dataset, "ingest", units)
+
+
+def print_counts(dataset: Dataset, stage: str, units: set[str] | None = None) -> int:
+    """Print what became of each kind of item; 1 if any failed."""
+    failed = 0
+    for kind, counts in sorted(dataset.counts(stage, units).items()):
+        reasons = [f"{name} {number:,}" for name, number in (counts.rejected + counts.failed).most_common()]
+        failed += counts.failed.total()
+        print(
+            f"  {stage:8} {kind:10} {counts.input:>9,} in {counts.kept:>9,} kept "
+            f"{counts.rejected.total():>8,} rejected "
+            f"{counts.failed.total():>6,} failed   {', '.join(reasons)}"
+        )
+    if failed:
+        _name_failed(dataset, stage, units)
+    return 1 if failed else 0
+
+
+def _name_failed(dataset: Dataset, stage: str, units: set[str] | None) -> None:
+    """Print the first failed items, so that nobody has to open the ledger to see what went wrong."""
+    ledger = dataset.ledger(stage) if units is None else None
+    parts = [ledger] if ledger is not None else (dataset.ledger(stage, unit=unit) for unit in sorted(units or ()))
+    shown = 0
+    for part in parts:
+        for row in part.filter(pc.equal(part["verdict"], "failed")).slice(0, _NAMED - shown).to_pylist():
+            told = ": ".join(filter(None, [row["item_id"], row["reason"], row["detail"]]))
+            print(f"    failed {row['kind']} {told}")
+            shown += 1
+        if shown == _NAMED:
+            print("    ... what follows from them is failed too; all are in the ledger, `--retry-failed` tries again")
+            return
+
+
+def _dry_run(source: Any, url: str, settings: job.Options) -> int:
+    refuse_foreign(Folder(url))
+    dataset = Dataset(url) if Folder(url).exists("dataset.json") else None
+    plan = job.look_ahead(source, dataset, settings)
+    size = sum(unit.size for unit in plan.todo)
+    annotations = sum(len(unit.payload) for unit in plan.todo)
+    needed = annotations if settings.link else size + annotations
+    for note in plan.notes:
+        print(f"note: {note}")
+    print(f"{len(plan.todo)} units to do, {len(plan.done)} are there already, {len(plan.dropped)} would go")
+    items: dict[str, int] = {}
+    for unit in plan.todo:
+        for kind, count in unit.items.items():
+            items[kind] = items.get(kind, 0) + count
+    print("  " + ", ".join(f"{count:,} {kind}s" for kind, count in items.items()))
+    print(f"  {size / 1e9:,.2f} GB to read, about {needed / 1e9:,.2f} GB of disk needed")
+    if "://" not in url:
+        place = url
+        while not os.path.exists(place):
+            place = os.path.dirname(place)
+        free = shutil.disk_usage(place).free
+        print(f"  {free / 1e9:,.2f} GB free" + (": NOT ENOUGH" if free < needed else ""))
+    return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """`refloom status`: what the dataset holds."""
+    dataset = Dataset(absolute_url(options.dataset))
+    stages: dict[str, dict[str, Any]] = {
+        stage: {
+            "state": stage_state(dataset, stage),
+            "items": {kind: counts.to_json() for kind, counts in sorted(dataset.counts(stage).items())},
+        }
+        for stage in STAGES
+    }
+    summary = dataset.table_summary()
+    if options.json:
+        print(strict.dumps({"tables": summary, "stages": stages}, indent=1))
+    else:
+        for name, entry in summary.items():
+            print(f"{name:14} {entry['rows']:>12,} rows {entry['units']:>6} units  {entry['fingerprint'][:16]}")
+        print()
+        for stage, entry in stages.items():
+            if entry["state"] != "absent":
+                print(f"{stage}: {entry['state']}")
+                print_counts(dataset, stage)
+    return 0
+
+
+def stage_state(dataset: Dataset, stage: str) -> str:
+    """`absent`, `partial` (some units), `stale` (made from inputs that have changed since) or `done`."""
+    manifests = dataset.manifests(stage)
+    if not manifests:
+        return "absent"
+    if any(dataset.is_stale(manifest) for manifest in manifests.values()):
+        return "stale"
+    return "done" if set(dataset.units()) <= manifests.keys() else "partial"
+
+
+def verify(options: argparse.Namespace) -> int:
+    """`refloom verify`: 0 if everything holds, 1 otherwise."""
+    findings = check(Dataset(absolute_url(options.dataset)), decode_per_unit=options.sample)
+    if options.json:
+        print(strict.dumps(findings.to_json(), indent=1))
+    else:
+        for line in findings.lines():
+            print(line)
+    return 0 if findings.sound else 1
+
+
+def sample_data(options: argparse.Namespace) -> int:
+    """`refloom sample-data`."""
+    from refloom.ingest.sampledata import write
+
+    written = write(absolute_url(options.out), images=options.images, videos=options.videos, seed=options.seed)
+    for line in written:
+        print(line)
+    return 0
