@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from refloom.ingest import admission
+from refloom.ingest import admission, frames, idsets
 from refloom.ingest.engine import pool as engine
 from refloom.ingest.engine.pool import Pool, Status, Task
 from refloom.ingest.engine.watch import Watch
@@ -19,7 +19,7 @@ from refloom.schemas.unit import UnitKey, UnitWriter
 from refloom.schemas.wording import some
 
 STAGE = "ingest"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,8 @@ def look_ahead(source: Source, dataset: Dataset | None, options: Options) -> Ing
     """
     plans = source.plans()
     held = dataset.manifests(STAGE) if dataset is not None else {}
+    if dataset is not None and held:
+        plans = idsets.set_apart(plans, source, dataset)
     todo, done, dropped, owners = [], [], [], {}
     for plan in plans:
         own = {unit: manifest for unit, manifest in held.items() if manifest.key == plan.key}
@@ -92,10 +94,8 @@ def look_ahead(source: Source, dataset: Dataset | None, options: Options) -> Ing
             elif options.replace:
                 todo.append(unit)
             else:
-                raise Refused(
-                    f"{plan.key} was ingested with other settings ({some(differences, between='; ')}): use the same "
-                    "settings, add it under another --name, or do it again with --replace"
-                )
+                told = some(differences, between="; ")
+                raise Refused(f"{plan.key} was ingested with other settings ({told}): {_way_out(differences)}")
         gone = sorted(own.keys() - planned)
         if gone and not options.replace:
             raise Refused(
@@ -104,10 +104,21 @@ def look_ahead(source: Source, dataset: Dataset | None, options: Options) -> Ing
             )
         dropped += gone
     new = [unit for unit in todo if unit.name not in held]
-    _refuse_shared_ids(new, owners)
+    idsets.refuse_shared(new, {name: plan.key for name, plan in owners.items()})
     if dataset is not None:
-        _refuse_held_ids(dataset, new, {plan.key for plan in plans})
+        idsets.refuse_held(dataset, tuple(new), {plan.key for plan in plans})
     return IngestPlan(tuple(plans), tuple(todo), tuple(done), tuple(dropped), owners)
+
+
+def _way_out(differences: list[str]) -> str:
+    if any(found.startswith("source:") for found in differences):
+        return "another kind of source has this key, so give this one another --name"
+    if any(found.startswith("input") for found in differences):
+        return (
+            "if this is another set, give it a --name of its own; if it is the same set and has changed, do it again "
+            "with --replace"
+        )
+    return "use the same settings, or do it again with --replace"
 
 
 def _differences(manifest: Manifest, plan: Plan, unit: UnitPlan, options: Options) -> list[str]:
@@ -115,34 +126,6 @@ def _differences(manifest: Manifest, plan: Plan, unit: UnitPlan, options: Option
         {**plan.config, "link": options.link, "stage_version": STAGE_VERSION, "models": {}, "input": unit.identity}
     )
     return differing(manifest.settings() | flatten({"input": manifest.source}), new)
-
-
-def _refuse_shared_ids(units: list[UnitPlan], owners: dict[str, Plan]) -> None:
-    """Ids that two keys of one command would bring in; within a key the source itself sees duplicates."""
-    first: dict[str, UnitPlan] = {}
-    for unit in units:
-        for identity in (*unit.image_ids, *unit.group_ids):
-            other = first.setdefault(identity, unit)
-            if owners[other.name].key != owners[unit.name].key:
-                raise Refused(f"{identity} is in {other.name} and in {unit.name}: leave one of them out")
-
-
-def _refuse_held_ids(dataset: Dataset, units: list[UnitPlan], keys: set[str]) -> None:
-    """Ids are unique over the dataset: what another key holds must not come in twice."""
-    for table, column, coming in (
-        ("images", "image_id", {image: unit.name for unit in units for image in unit.image_ids}),
-        ("source_groups", "group_id", {group: unit.name for unit in units for group in unit.group_ids}),
-    ):
-        for name, manifest in dataset.manifests(STAGE).items() if coming else ():
-            if manifest.key in keys:
-                continue
-            for identity in dataset.read(table, [column], unit=name)[column].to_pylist():
-                if identity in coming:
-                    raise Refused(
-                        f"{identity} (unit {coming[identity]}) is already held under the key {manifest.key}: "
-                        "leave that source out, build another dataset, or, if it is the same source, "
-                        "use the --name it was ingested with"
-                    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,34 +173,46 @@ class IngestWorker:
         with writer as out:
             for kind, count in unit.items.items():
                 out.expect(kind, count)
-            _fill(self._job.source, unit, out, watch, link=self._job.link)
+            _fill(self._job.source, unit, out, watch, link=self._job.link, apart=config.get(idsets.SETTING))
 
     def _fence(self) -> None:
         if not holds(self._folder, self._job.lease_id):
             raise JobStopped(f"another writer took over {self._job.dataset_url}; run again to resume")
 
 
-def _fill(source: Source, unit: UnitPlan, out: UnitWriter, watch: Watch, *, link: bool) -> None:
-    """Everything a unit's records become. Kinds that the plan did not count are announced as they are read."""
+def _fill(
+    source: Source, unit: UnitPlan, out: UnitWriter, watch: Watch, *, link: bool, apart: str | None = None
+) -> None:
+    """Everything a unit's records become. Kinds that the plan did not count are announced as they are read.
+
+    Args:
+        source, unit, out, watch: what is read, where it goes, and who looks on.
+        link: keep pointers.
+        apart: what the ids of the unit are under; see `refloom.ingest.idsets`.
+    """
     kept_by_track: Counter[str] = Counter()
+    unit_frames = _unit_frames(source, unit, watch)
     for record in source.read(unit):
         match record:
             case Picture():
-                verdicts = _judge(record, source.kind, watch, link=link)
+                verdicts = _judge(record, source.kind, watch, unit_frames, link=link)
                 for kind, *_ in verdicts.settled:
                     if kind not in unit.items:
                         out.expect(kind)
-                verdicts.write(out)
                 kept_by_track.update(verdicts.tracks)
+                idsets.rename(verdicts, source.kind, apart)
+                verdicts.write(out)
             case Track():
                 if "track" not in unit.items:
                     out.expect("track")
                 if record.problem is None and not kept_by_track[record.track_id]:
                     record.problem = Rejected("bad_record", "none of its annotations was taken")
+                record = idsets.renamed(record, source.kind, apart)
                 _settle(out, "track", record.track_id, record)
             case Group():
                 if "group" not in unit.items:
                     out.expect("group")
+                record = idsets.renamed(record, source.kind, apart)
                 if record.problem is None:
                     row = {"group_id": record.group_id, "kind": record.kind, "members": record.members}
                     out.add("source_groups", row | {"target": record.target, "texts": record.texts})
@@ -225,6 +220,7 @@ def _fill(source: Source, unit: UnitPlan, out: UnitWriter, watch: Watch, *, link
             case Item():
                 if record.kind not in unit.items:
                     out.expect(record.kind)
+                record = idsets.renamed(record, source.kind, apart)
                 _settle(out, record.kind, record.item_id, record)
 
 
@@ -237,10 +233,29 @@ def _settle(out: UnitWriter, kind: str, item_id: str, record: Track | Group | It
     admission.settle(out, kind, item_id, record.problem, file=file, occurrence=occurrence)
 
 
-def _judge(picture: Picture, kind: str, watch: Watch, *, link: bool) -> admission.Verdicts:
+def _unit_frames(source: Source, unit: UnitPlan, watch: Watch) -> frames.UnitFrames:
+    """What the unit's pictures say of the frame they are drawn in; each is noted as the item under work in its turn."""
+
+    def begin(image_id: str) -> None:
+        watch.begin(image_id)
+        watch.advance(-1)  # its own turn is what counts as progress
+
+    return frames.UnitFrames(
+        lambda: (record for record in source.read(unit) if isinstance(record, Picture)),
+        begin,
+    )
+
+
+def _judge(picture: Picture, kind: str, watch: Watch, unit_frames: frames.Unit, *, link: bool) -> admission.Verdicts:
+    def ask(says: frames.Declared) -> set[frames.Frame]:
+        found = unit_frames(says)
+        watch.begin(picture.image_id)
+        watch.advance(-1)
+        return found
+
     try:
         watch.begin(picture.image_id)
-        verdicts = admission.judge(picture, kind, link=link)
+        verdicts = admission.judge(picture, kind, link=link, unit=ask)
     except Failed as problem:
         return admission.refuse(picture, problem)
     except RefloomError:

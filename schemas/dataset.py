@@ -278,6 +278,14 @@ class Dataset:
                 total.setdefault(kind, Counts()).add(counts)
         return total
 
+    def notes(self, stage: str, units: Collection[str] | None = None) -> Counter[str]:
+        """Word of `refloom.schemas.notes` to its number over the units of a stage; all of them by default."""
+        total: Counter[str] = Counter()
+        for unit, manifest in self.manifests(stage).items():
+            if units is None or unit in units:
+                total.update(manifest.notes)
+        return total
+
     def write_index(self) -> None:
         """Derive dataset.json anew; roots that a person changed in it are kept."""
         self.refresh()

@@ -78,6 +78,7 @@ class Manifest:
         items: item kind to counts.
         files: all files of the unit.
         roots: name to folder of linked pictures.
+        notes: word of `refloom.schemas.notes` to its number; not written where there is none.
     """
 
     stage: str
@@ -92,6 +93,7 @@ class Manifest:
     items: dict[str, Counts]
     files: tuple[File, ...]
     roots: dict[str, str]
+    notes: dict[str, int] = field(default_factory=dict)
 
     @staticmethod
     def path(stage: str, unit: str) -> str:
@@ -120,6 +122,8 @@ class Manifest:
         """Canonical json, so that equal units have equal manifests."""
         value = asdict(self) | {"items": {kind: counts.to_json() for kind, counts in sorted(self.items.items())}}
         value["version"] = VERSION
+        if not self.notes:  # so that units without any are as they were before there were notes
+            del value["notes"]
         return strict.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
 
     @classmethod

@@ -1,6 +1,6 @@
 """Writing one unit of one stage: rows, ledger and counts, committed by the manifest as the last act."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from refloom.schemas import tables
 from refloom.schemas.manifest import Counts, Manifest, TableEntry
+from refloom.schemas.notes import NOTES
 from refloom.schemas.parquet import TableWriter
 from refloom.schemas.reasons import FAILED, REJECTED
 from refloom.schemas.storage import Folder
@@ -65,6 +66,7 @@ class UnitWriter:
         }
         self._writers: dict[str, TableWriter] = {}
         self.items: dict[str, Counts] = defaultdict(Counts)
+        self._notes: Counter[str] = Counter()
 
     def __enter__(self) -> "UnitWriter":
         drop_unit(self._folder, self._key.stage, self._key.unit)
@@ -112,6 +114,12 @@ class UnitWriter:
             raise KeyError(f"{reason!r} is not a way to fail")
         self.items[kind].failed[reason] += 1
         self._note(kind, item_id, occurrence, file, "failed", reason, detail)
+
+    def note(self, word: str, count: int = 1) -> None:
+        """Count what was settled without a loss and is worth knowing; `word` is a key of `NOTES`."""
+        if word not in NOTES:
+            raise KeyError(f"{word!r} is no note")
+        self._notes[word] += count
 
     def _note(
         self, kind: str, item_id: str, occurrence: int, file: str | None, verdict: str, reason: str, detail: str
@@ -179,6 +187,7 @@ class UnitWriter:
             items=dict(self.items),
             files=tuple(file for name in sorted(self._writers) for file in self._writers[name].files),
             roots=self._key.roots,
+            notes=dict(sorted(self._notes.items())),
         )
         self._folder.write(Manifest.path(manifest.stage, manifest.unit), manifest.to_json())
 

@@ -28,7 +28,13 @@ def from_options(options: argparse.Namespace) -> Source:
             from refloom.ingest.sources.coco import Coco
 
             captions = path(options.captions) if options.captions else None
-            return Coco(images=path(options.images), instances=path(options.instances), captions=captions, **common)
+            return Coco(
+                images=path(options.images),
+                instances=path(options.instances),
+                captions=captions,
+                crowds=options.crowds,
+                **common,
+            )
         case "ytvis":
             from refloom.ingest.sources.ytvis import YouTubeVis
 
@@ -36,6 +42,7 @@ def from_options(options: argparse.Namespace) -> Source:
                 frames=path(options.frames),
                 annotations=path(options.annotations),
                 frame_rate=options.frame_rate,
+                crowds=options.crowds,
                 **common,
             )
         case "sa1b":

@@ -98,6 +98,11 @@ def _add_ingest(commands: Any) -> None:
         "--frame-rate", type=float, default=30.0, help="that the frame numbers count in, per second; 0 if unknown"
     )
 
+    for one in (coco, ytvis):
+        one.add_argument(
+            "--crowds", choices=("reject", "keep"), default="reject", help="what becomes of annotations with iscrowd 1"
+        )
+
     vos = source("vos", "YouTube-VOS or DAVIS: meta.json and palette PNGs", "--root train", "videos")
     vos.add_argument(
         "--root", required=True, metavar="DIR", help="folder with JPEGImages, Annotations and maybe meta.json"

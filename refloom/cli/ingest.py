@@ -12,6 +12,7 @@ from refloom.ingest.engine.pool import Pool
 from refloom.ingest.engine.progress import Progress
 from refloom.schemas import strict
 from refloom.schemas.dataset import Dataset, refuse_foreign
+from refloom.schemas.notes import NOTES
 from refloom.schemas.status import status as status_of
 from refloom.schemas.storage import Folder, absolute_url
 from refloom.schemas.verify import verify as check
@@ -54,6 +55,8 @@ def print_counts(dataset: Dataset, stage: str, units: set[str] | None = None) ->
             f"{counts.rejected.total():>8,} rejected "
             f"{counts.failed.total():>6,} failed   {', '.join(reasons)}"
         )
+    for word, count in sorted(dataset.notes(stage, units).items()):
+        print(f"  {stage:8} note       {count:>9,} {NOTES.get(word, word)}")
     if failed:
         _name_failed(dataset, stage, units)
     return 1 if failed else 0

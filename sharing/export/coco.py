@@ -156,9 +156,9 @@ def _look(dataset: Dataset, choice: Choice) -> _Plan:
 
 
 def _coco_id(image_id: str) -> int | str | None:
-    """The id that COCO gave a picture of COCO."""
+    """The id that COCO gave a picture of COCO; None where several sets of one numbering are in the dataset."""
     source, _, rest = image_id.partition("/")
-    if source != "coco":
+    if source != "coco" or "/" in rest:
         return None
     return int(rest) if rest.isascii() and rest.isdigit() else rest
 
@@ -180,7 +180,8 @@ def _file_name(image: Row, data: bytes) -> str:
     image_id: str = image["image_id"]
     if image_id.startswith("coco/"):
         path: str = image["image"]["path"] if image["image"] is not None else image["link"]["file"]
-        return path
+        name, slash, _ = image_id.removeprefix("coco/").partition("/")
+        return f"{name}/{path}" if slash else path
     return image_id + extension(data)
 
 

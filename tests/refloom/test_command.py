@@ -27,9 +27,9 @@ REFLOOM = [sys.executable, "-m", "refloom"]
 
 COMMANDS = """
 ingest coco        --out --name --limit --unit-size --link --dry-run --retry-failed --replace --workers --address \
-                   --item-timeout --images --instances --captions
+                   --item-timeout --images --instances --captions --crowds
 ingest ytvis       --out --name --limit --unit-size --link --dry-run --retry-failed --replace --workers --address \
-                   --item-timeout --frames --annotations --frame-rate
+                   --item-timeout --frames --annotations --frame-rate --crowds
 ingest vos         --out --name --limit --unit-size --link --dry-run --retry-failed --replace --workers --address \
                    --item-timeout --root --frame-rate
 ingest sa1b        --out --name --limit --link --dry-run --retry-failed --replace --workers --address \
