@@ -15,11 +15,13 @@ from refloom.schemas.errors import Failed, JobStopped, RefloomError, Refused, Re
 from refloom.schemas.lease import Lease, holds
 from refloom.schemas.manifest import Manifest, differing, flatten
 from refloom.schemas.storage import Folder
+from refloom.schemas.takedownlist import TakedownList, refuse_unfinished
 from refloom.schemas.unit import UnitKey, UnitWriter
 from refloom.schemas.wording import some
 
 STAGE = "ingest"
 STAGE_VERSION = 1
+_TAKEN_DOWN = Rejected("taken_down")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,7 @@ class IngestWorker:
         self._job = job
         self._folder = Folder(job.dataset_url)
         self._roots = job.source.roots() if job.link else {}
+        self._listed = TakedownList.load(self._folder)
 
     def run(self, task: Task, watch: Watch) -> None:
         """One unit: `task.payload` is its plan, key and config."""
@@ -190,20 +193,23 @@ class IngestWorker:
         with writer as out:
             for kind, count in unit.items.items():
                 out.expect(kind, count)
-            _fill(self._job.source, unit, out, watch, link=self._job.link)
+            _fill(self._job.source, unit, out, watch, self._listed, link=self._job.link)
 
     def _fence(self) -> None:
         if not holds(self._folder, self._job.lease_id):
             raise JobStopped(f"another writer took over {self._job.dataset_url}; run again to resume")
 
 
-def _fill(source: Source, unit: UnitPlan, out: UnitWriter, watch: Watch, *, link: bool) -> None:
+def _fill(source: Source, unit: UnitPlan, out: UnitWriter, watch: Watch, listed: TakedownList, *, link: bool) -> None:
     """Everything a unit's records become. Kinds that the plan did not count are announced as they are read."""
     kept_by_track: Counter[str] = Counter()
+    away: set[str] = set()
     for record in source.read(unit):
         match record:
             case Picture():
-                verdicts = _judge(record, source.kind, watch, link=link)
+                verdicts = _judge(record, source.kind, watch, listed, link=link)
+                if any(problem is _TAKEN_DOWN for _, _, problem, _ in verdicts.settled[:1]):
+                    away.add(record.image_id)
                 for kind, *_ in verdicts.settled:
                     if kind not in unit.items:
                         out.expect(kind)
@@ -218,6 +224,8 @@ def _fill(source: Source, unit: UnitPlan, out: UnitWriter, watch: Watch, *, link
             case Group():
                 if "group" not in unit.items:
                     out.expect("group")
+                if away and record.problem is None:
+                    _shrink(record, away)
                 if record.problem is None:
                     row = {"group_id": record.group_id, "kind": record.kind, "members": record.members}
                     out.add("source_groups", row | {"target": record.target, "texts": record.texts})
@@ -226,6 +234,25 @@ def _fill(source: Source, unit: UnitPlan, out: UnitWriter, watch: Watch, *, link
                 if record.kind not in unit.items:
                     out.expect(record.kind)
                 _settle(out, record.kind, record.item_id, record)
+
+
+def _shrink(group: Group, away: set[str]) -> None:
+    """A group without pictures that were taken down; with one left it is none."""
+    members = [member for member in group.members if member not in away]
+    if len(members) < len(group.members):
+        group.members, group.target = members, None if group.target in away else group.target
+        if len(members) < 2:
+            group.problem = Rejected("too_few_members", "taken_down")
+
+
+def _is_listed(picture: Picture, listed: TakedownList, sha256: str | None = None) -> bool:
+    return listed.holds(
+        picture.image_id,
+        video_id=picture.video_id,
+        source_url=picture.source_url,
+        file=picture.file,
+        sha256=sha256,
+    )
 
 
 def _settle(out: UnitWriter, kind: str, item_id: str, record: Track | Group | Item) -> None:
@@ -237,10 +264,14 @@ def _settle(out: UnitWriter, kind: str, item_id: str, record: Track | Group | It
     admission.settle(out, kind, item_id, record.problem, file=file, occurrence=occurrence)
 
 
-def _judge(picture: Picture, kind: str, watch: Watch, *, link: bool) -> admission.Verdicts:
+def _judge(picture: Picture, kind: str, watch: Watch, listed: TakedownList, *, link: bool) -> admission.Verdicts:
     try:
         watch.begin(picture.image_id)
+        if _is_listed(picture, listed):
+            return admission.refuse(picture, _TAKEN_DOWN)
         verdicts = admission.judge(picture, kind, link=link)
+        if verdicts.image is not None and _is_listed(picture, listed, verdicts.image["sha256"]):
+            return admission.refuse(picture, _TAKEN_DOWN)  # the same bytes under another name
     except Failed as problem:
         return admission.refuse(picture, problem)
     except RefloomError:
@@ -282,6 +313,7 @@ def ingest(
         early = look_ahead(source, None, options)  # a source that is refused leaves no empty dataset behind
     dataset = Dataset(url, create=True)
     with Lease(dataset.folder) as lease:
+        refuse_unfinished(dataset.folder)
         dataset.collect_garbage()
         plan = early if early is not None and not dataset.units() else look_ahead(source, dataset, options)
         del early
