@@ -19,6 +19,7 @@ from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Refused
 from refloom.schemas.lease import Lease
 from refloom.schemas.storage import Folder
+from refloom.schemas.takedownlist import refuse_unfinished
 from refloom.schemas.wording import some
 
 Show = Callable[[str, str], Callable[[Status], None]]
@@ -108,6 +109,7 @@ def curate(
         plan.due = {stage.name: _due(dataset, recipe, stage) for stage in stages}
         return plan
     with Lease(dataset.folder) as lease:
+        refuse_unfinished(dataset.folder)
         dataset.collect_garbage()
         _refuse_other_settings(dataset, recipe, stages)
         with WorkerPool(CurateJob(url, recipe, lease.id), _sized(pool, config)) as pool_of_workers:

@@ -22,6 +22,7 @@ from refloom.schemas import boxes, headers, ids, masks
 from refloom.schemas.errors import Failed, Rejected
 from refloom.schemas.headers import Header
 from refloom.schemas.masks import Mask
+from refloom.schemas.metadata.location import has_location
 from refloom.schemas.unit import UnitWriter
 
 MAX_CAPTION_CHARACTERS = 10_000
@@ -112,6 +113,7 @@ def judge(picture: Picture, source: str, *, link: bool = False, unit: frames.Uni
         "license": picture.license,
         "source_url": picture.source_url,
         "faces_blurred": picture.faces_blurred,
+        "located": has_location(data),
         "link": None
         if where is None
         else {"root": where.root, "file": where.file, "offset": where.offset, "length": where.length},

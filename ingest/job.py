@@ -15,11 +15,13 @@ from refloom.schemas.errors import Failed, JobStopped, RefloomError, Refused, Re
 from refloom.schemas.lease import Lease, holds
 from refloom.schemas.manifest import Manifest, differing, flatten
 from refloom.schemas.storage import Folder
+from refloom.schemas.takedownlist import TakedownList, refuse_unfinished
 from refloom.schemas.unit import UnitKey, UnitWriter
 from refloom.schemas.wording import some
 
 STAGE = "ingest"
 STAGE_VERSION = 2
+_TAKEN_DOWN = Rejected("taken_down")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,7 @@ class IngestWorker:
         self._job = job
         self._folder = Folder(job.dataset_url)
         self._roots = job.source.roots() if job.link else {}
+        self._listed = TakedownList.load(self._folder)
 
     def run(self, task: Task, watch: Watch) -> None:
         """One unit: `task.payload` is its plan, key and config."""
@@ -173,7 +176,8 @@ class IngestWorker:
         with writer as out:
             for kind, count in unit.items.items():
                 out.expect(kind, count)
-            _fill(self._job.source, unit, out, watch, link=self._job.link, apart=config.get(idsets.SETTING))
+            apart = config.get(idsets.SETTING)
+            _fill(self._job.source, unit, out, watch, self._listed, link=self._job.link, apart=apart)
 
     def _fence(self) -> None:
         if not holds(self._folder, self._job.lease_id):
@@ -181,21 +185,32 @@ class IngestWorker:
 
 
 def _fill(
-    source: Source, unit: UnitPlan, out: UnitWriter, watch: Watch, *, link: bool, apart: str | None = None
+    source: Source,
+    unit: UnitPlan,
+    out: UnitWriter,
+    watch: Watch,
+    listed: TakedownList,
+    *,
+    link: bool,
+    apart: str | None = None,
 ) -> None:
     """Everything a unit's records become. Kinds that the plan did not count are announced as they are read.
 
     Args:
         source, unit, out, watch: what is read, where it goes, and who looks on.
+        listed: what was taken down from the dataset and stays away.
         link: keep pointers.
         apart: what the ids of the unit are under; see `refloom.ingest.idsets`.
     """
     kept_by_track: Counter[str] = Counter()
+    away: set[str] = set()
     unit_frames = _unit_frames(source, unit, watch)
     for record in source.read(unit):
         match record:
             case Picture():
-                verdicts = _judge(record, source.kind, watch, unit_frames, link=link)
+                verdicts = _judge(record, source.kind, watch, unit_frames, listed, link=link, apart=apart)
+                if any(problem is _TAKEN_DOWN for _, _, problem, _ in verdicts.settled[:1]):
+                    away.add(record.image_id)
                 for kind, *_ in verdicts.settled:
                     if kind not in unit.items:
                         out.expect(kind)
@@ -212,6 +227,8 @@ def _fill(
             case Group():
                 if "group" not in unit.items:
                     out.expect("group")
+                if away and record.problem is None:
+                    _shrink(record, away)
                 record = idsets.renamed(record, source.kind, apart)
                 if record.problem is None:
                     row = {"group_id": record.group_id, "kind": record.kind, "members": record.members}
@@ -222,6 +239,27 @@ def _fill(
                     out.expect(record.kind)
                 record = idsets.renamed(record, source.kind, apart)
                 _settle(out, record.kind, record.item_id, record)
+
+
+def _shrink(group: Group, away: set[str]) -> None:
+    """A group without pictures that were taken down; with one left it is none."""
+    members = [member for member in group.members if member not in away]
+    if len(members) < len(group.members):
+        group.members, group.target = members, None if group.target in away else group.target
+        if len(members) < 2:
+            group.problem = Rejected("too_few_members", "taken_down")
+
+
+def _is_listed(picture: Picture, listed: TakedownList, kind: str, apart: str | None, sha256: str | None = None) -> bool:
+    """Whether a picture, under the ids that it gets here, is on the list of what was taken down."""
+    video_id = picture.video_id
+    return listed.holds(
+        idsets.under(picture.image_id, kind, apart),
+        video_id=None if video_id is None else idsets.under(video_id, kind, apart),
+        source_url=picture.source_url,
+        file=picture.file,
+        sha256=sha256,
+    )
 
 
 def _settle(out: UnitWriter, kind: str, item_id: str, record: Track | Group | Item) -> None:
@@ -246,7 +284,16 @@ def _unit_frames(source: Source, unit: UnitPlan, watch: Watch) -> frames.UnitFra
     )
 
 
-def _judge(picture: Picture, kind: str, watch: Watch, unit_frames: frames.Unit, *, link: bool) -> admission.Verdicts:
+def _judge(
+    picture: Picture,
+    kind: str,
+    watch: Watch,
+    unit_frames: frames.Unit,
+    listed: TakedownList,
+    *,
+    link: bool,
+    apart: str | None,
+) -> admission.Verdicts:
     def ask(says: frames.Declared) -> set[frames.Frame]:
         found = unit_frames(says)
         watch.begin(picture.image_id)
@@ -255,7 +302,11 @@ def _judge(picture: Picture, kind: str, watch: Watch, unit_frames: frames.Unit, 
 
     try:
         watch.begin(picture.image_id)
+        if _is_listed(picture, listed, kind, apart):
+            return admission.refuse(picture, _TAKEN_DOWN)
         verdicts = admission.judge(picture, kind, link=link, unit=ask)
+        if verdicts.image is not None and _is_listed(picture, listed, kind, apart, verdicts.image["sha256"]):
+            return admission.refuse(picture, _TAKEN_DOWN)  # the same bytes under another name
     except Failed as problem:
         return admission.refuse(picture, problem)
     except RefloomError:
@@ -297,6 +348,7 @@ def ingest(
         early = look_ahead(source, None, options)  # a source that is refused leaves no empty dataset behind
     dataset = Dataset(url, create=True)
     with Lease(dataset.folder) as lease:
+        refuse_unfinished(dataset.folder)
         dataset.collect_garbage()
         plan = early if early is not None and not dataset.units() else look_ahead(source, dataset, options)
         del early

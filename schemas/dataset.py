@@ -3,6 +3,7 @@
 DATASET/
   dataset.json                      version, name, roots of linked pictures, rows and fingerprints; derived
   README.md  croissant.json         the card; derived
+  takedown.json                     what may not be in it, where somebody asked for that; see `schemas.takedownlist`
   manifests/<stage>/<unit>.json     the commits
   <table>/unit-<unit>-000.parquet   samples/<split>/unit-<unit>-000.parquet
   ledger/<stage>/unit-<unit>-000.parquet

@@ -47,6 +47,7 @@ _IMAGES = table(
         field("license", pa.string(), "license of this picture"),
         field("source_url", pa.string(), "where the source has the picture from"),
         field("faces_blurred", pa.bool_(), "the source blurs faces", required=True),
+        field("located", pa.bool_(), "its file says where it was taken (GPS, place names); null where nobody can tell"),
         field("link", LINK, "where the bytes lie when `image` is null: root in dataset.json, file, offset, length"),
         field("image", IMAGE, "the source's own bytes, never re-encoded; null under --link"),
     ],

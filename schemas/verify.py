@@ -145,12 +145,12 @@ def _recount(dataset: Dataset, manifest: Manifest, findings: Findings) -> None:
             findings.problems.append(f"{where} do not add up: {counts.to_json()}")
         if manifest.stage not in ("select", "balance") and (counts.rejected, counts.failed) != found[kind]:
             findings.problems.append(f"{where}: the ledger says otherwise than the manifest")
-        kept = _kept(dataset, manifest, kind)
+        kept = kept_items(dataset, manifest, kind)
         if kept is not None and kept != counts.kept:
             findings.problems.append(f"{where}: {counts.kept} kept, but the tables hold {kept}")
 
 
-def _kept(dataset: Dataset, manifest: Manifest, kind: str) -> int | None:
+def kept_items(dataset: Dataset, manifest: Manifest, kind: str) -> int | None:
     """Kept items of a kind as the tables have them; None where a kind has no rows of its own (videos, tars)."""
 
     def column(table: str, name: str) -> list[Any]:

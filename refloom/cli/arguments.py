@@ -215,6 +215,11 @@ def _add_dataset_commands(commands: Any) -> None:
     export.add_argument("--split", choices=("train", "validation"), help="only this split (default: all)")
     export.add_argument("--limit", type=int, metavar="N", help="only the first N samples, or pictures for coco")
     export.add_argument("--kept", action="store_true", help="coco: only objects that the selection kept")
+    export.add_argument(
+        "--keep-metadata",
+        action="store_true",
+        help="pictures keep places, names and thumbnails (Exif, XMP, IPTC), which are stripped otherwise",
+    )
     export.add_argument("--per-shard", type=int, default=1000, metavar="N", help="webdataset: samples in a tar")
 
     inspect = _command(
@@ -280,7 +285,18 @@ def _add_share_commands(commands: Any) -> None:
         help="publish pictures of a license not known to allow it; `none` where none is stated; may be repeated",
     )
     publish.add_argument(
-        "--takedown", metavar="FILE", help="ids one a line: images, videos, groups, samples, source URLs to leave out"
+        "--takedown",
+        metavar="FILE",
+        help="what to leave out, an entry a line: ids of images, objects, faces, tracks, videos, groups or samples, "
+        "source URLs, file names, sha256",
+    )
+    publish.add_argument(
+        "--ignore-unknown", action="store_true", help="go on where an entry of the takedown list names nothing"
+    )
+    publish.add_argument(
+        "--keep-metadata",
+        action="store_true",
+        help="pictures keep places, names and thumbnails (Exif, XMP, IPTC), which are stripped otherwise",
     )
     publish.add_argument("--replace", action="store_true", help="throw away another publication that lies in DEST")
     publish.add_argument("--dry-run", action="store_true", help="say files, bytes and disk, or what is refused")
@@ -293,6 +309,31 @@ def _add_share_commands(commands: Any) -> None:
         action="store_true",
         help="squash the repository's history, where taken-down data still lies",
     )
+
+    takedown = _command(
+        commands,
+        "takedown",
+        "refloom.cli.publish:takedown",
+        "Take pictures out of a dataset, with all that was made of them, and keep them out from then on. Resumes.",
+        "  refloom takedown DATASET list.txt --dry-run\n"
+        "  refloom takedown DATASET list.txt\n"
+        "  refloom takedown DATASET",
+    )
+    takedown.add_argument("dataset", metavar="DATASET")
+    takedown.add_argument(
+        "list",
+        nargs="?",
+        metavar="LIST",
+        help="an entry a line: ids of images, objects, faces, tracks, videos, groups or samples, source URLs, file "
+        "names, sha256 (default: the list that the dataset has)",
+    )
+    takedown.add_argument(
+        "--ignore-unknown",
+        action="store_true",
+        help="go on where an entry names nothing; it goes on the list for what comes in later",
+    )
+    takedown.add_argument("--dry-run", action="store_true", help="say what each entry names and which rows would go")
+    takedown.add_argument("--json", action="store_true", help="print json")
 
     rehydrate = _command(
         commands,

@@ -8,7 +8,7 @@ from refloom.cli.ingest import pool, print_counts
 from refloom.curation.config import Curation
 from refloom.curation.job import curate as run
 from refloom.ingest.engine.progress import Progress
-from refloom.schemas import strict
+from refloom.schemas import copies, strict
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.settings import load, to_dict
 from refloom.schemas.storage import absolute_url
@@ -69,5 +69,8 @@ def report(options: argparse.Namespace) -> int:
     if options.json:
         print(strict.dumps(figures(dataset), indent=1))
         return 0
-    print(write_page(dataset, absolute_url(options.out) if options.out else None))
+    page = write_page(dataset, absolute_url(options.out) if options.out else None)
+    if options.out:
+        copies.note(dataset.folder, "page", page)
+    print(page)
     return 0

@@ -5,9 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 from refloom.ingest.engine.progress import Progress
+from refloom.schemas import copies
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Refused
+from refloom.schemas.metadata.stripping import VERSION
 from refloom.schemas.storage import Folder, absolute_url
+from refloom.schemas.takedownlist import refuse_listed
 from refloom.sharing.export.coco import write_coco
 from refloom.sharing.export.easyref import write_easyref
 from refloom.sharing.export.folder import Place, Written
@@ -45,14 +48,22 @@ def export(options: argparse.Namespace) -> int:
             "--kept is for --format coco: the other formats are made of samples, which hold kept objects only"
         )
     dataset = Dataset(absolute_url(options.dataset))
+    refuse_listed(dataset)
     if options.kept and set(dataset.manifests("select")) != set(dataset.units()):
         raise Refused(f"{dataset.url} is not selected yet: run `refloom curate {dataset.url} --until select`")
     url = absolute_url(options.out)
     if Folder(url).root == dataset.folder.root:
         raise Refused(f"{url} is the dataset itself: give another folder")
-    choice = Choice(split=options.split, limit=options.limit, kept=options.kept, per_shard=options.per_shard)
+    choice = Choice(
+        split=options.split,
+        limit=options.limit,
+        kept=options.kept,
+        per_shard=options.per_shard,
+        keep_metadata=options.keep_metadata,
+    )
     place = Place(url, _settings(dataset, options.format, choice))
     written = place.claim()
+    copies.note(dataset.folder, "export", url, format=options.format)
     if written is not None:
         print(f"{url} holds this export already")
     else:
@@ -72,6 +83,7 @@ def export(options: argparse.Namespace) -> int:
 def _settings(dataset: Dataset, name: str, choice: Choice) -> dict[str, Any]:
     """What the output depends on."""
     settings: dict[str, Any] = {"format": name, "split": choice.split, "limit": choice.limit}
+    settings["metadata"] = "kept" if choice.keep_metadata else f"stripped by {VERSION}"
     if name == "coco":
         settings["kept"] = choice.kept
     if name == "webdataset":

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from refloom.schemas import copies
 from refloom.schemas.errors import Refused
 from refloom.schemas.storage import Folder, absolute_url, full_disk_stops, local_path
 from refloom.training.recipes import book
@@ -29,6 +30,8 @@ def train(options: argparse.Namespace) -> int:
     from refloom.training.run.loop import train as run
 
     out = local_path(options.out or Path("runs") / Path(options.config).with_suffix(""), "a run of training")
+    for source in recipe.data.sources:
+        _remember(absolute_url(source.url), "training run", absolute_url(str(out)))
     adapter = run(recipe, out, resume=options.resume, show=_show(recipe.steps), note=_note)
     print(f"what was trained is in {adapter}")
     return 0
@@ -75,6 +78,8 @@ def cache(options: argparse.Namespace) -> int:
         print(f"{len(left.due):,} units to make, of {sum(left.rows.values()):,} samples, {len(left.there):,} are there")
         print(f"nothing was written to {url}")
         return 0
+    if not url.startswith(f"{samples}/"):
+        _remember(samples, "features", url)
     progress = Progress("features", "sample")
     try:
         summary, counts = features.cache(recipe, samples, url, asked, pool(options, device), progress)
@@ -93,6 +98,13 @@ def cache(options: argparse.Namespace) -> int:
     if counts.failed:
         print("some failed: the same command tries again")
     return 1 if counts.failed else 0
+
+
+def _remember(samples: str, kind: str, place: str) -> None:
+    """Tell a dataset what was made of it elsewhere, so that a takedown can name it."""
+    folder = Folder(samples)
+    if folder.exists("dataset.json"):
+        copies.note(folder, kind, place)
 
 
 def _note(text: str) -> None:

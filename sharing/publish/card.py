@@ -44,6 +44,7 @@ def readme(about: dict[str, Any], files: list[dict[str, Any]]) -> str:
         "",
         *_tables(about, files),
         *_pictures(about),
+        *_metadata(about),
         *_people(about),
         *_takedown(about),
         *_funnel(about),
@@ -163,6 +164,30 @@ def _people(about: dict[str, Any]) -> list[str]:
         "identify people.",
         "",
     ]
+
+
+def _metadata(about: dict[str, Any]) -> list[str]:
+    """What became of places, names and thumbnails in the files of pictures."""
+    said = about["facts"].get("metadata")
+    if said is None:
+        return []
+    if said["kept"]:
+        text = (
+            "Pictures keep the metadata of their files as the source has it: places, names, serial numbers and "
+            "thumbnails may be among it."
+        )
+    else:
+        text = (
+            "Metadata was stripped from the files of pictures (Exif, maker notes, thumbnails, IPTC, XMP, comments); "
+            f"pixels, orientation and colour profiles are the source's. {said['stripped']:,} pictures had any: "
+            "`published_sha256` is of the bytes here, `sha256` of the source's."
+        )
+        if said["withheld"]:
+            text += (
+                f" {said['withheld']:,} pictures are withheld, their bytes are null: nobody knows how to take their "
+                "metadata out."
+            )
+    return ["## Metadata of pictures", "", text, ""]
 
 
 def _takedown(about: dict[str, Any]) -> list[str]:

@@ -21,6 +21,8 @@ from refloom.schemas import pictures
 from refloom.schemas.errors import JobStopped, Refused, Rejected
 from refloom.schemas.fields import VERSION
 from refloom.schemas.lease import Lease
+from refloom.schemas.metadata.pieces import CannotStrip
+from refloom.schemas.metadata.stripping import strip
 from refloom.schemas.storage import Folder
 from refloom.sharing.publish.addresses import ADDRESSES, PICTURES_FIELD, Places
 from refloom.sharing.publish.assembly import Show, assemble, silent
@@ -193,8 +195,11 @@ def _spilled(
         writer = SpillWriter(bench.spill, table, split)
         for batch in _batches(folder, manifest, table, split):
             addresses = _addresses(table, batch, index, shaper)
-            names = [name for name in spill_schema(table).names if name != PICTURES_FIELD]
-            columns = [batch.column(name) for name in names]
+            fields = [field for field in spill_schema(table) if field.name != PICTURES_FIELD]
+            columns = [
+                batch.column(field.name) if field.name in batch.schema.names else pa.nulls(batch.num_rows, field.type)
+                for field in fields  # an older publication has fewer
+            ]
             writer.add(pa.RecordBatch.from_arrays([*columns, addresses], schema=spill_schema(table)))
             status.tally["begun"] += batch.num_rows
             report(status)
@@ -236,7 +241,9 @@ def _entry(index: _Index, number: int | None) -> dict[str, Any] | None:
         "place": number,
         "offset": 0,
         "length": record["bytes"],
+        "stored": record["bytes"],
         "sha256": record["sha256"],
+        "published_sha256": None,
         "path": record["path"],
     }
 
@@ -269,7 +276,7 @@ class _Rehydrator:
         self.nulls = 0
 
     def fill(self, address: dict[str, Any], into: memoryview) -> bool:
-        """The bytes with the right sha256, if any candidate has them."""
+        """The published bytes, if any candidate has the source's or, made of them, these."""
         record = self._index.record(address["place"])
         tried = False
         for place, offset, length in self._copy.candidates(record["image_id"], _name(record)):
@@ -278,10 +285,10 @@ class _Rehydrator:
                 continue
             tried = True
             try:
-                made = self._shaper.shape(address["place"], record["kind"], data)
-            except Rejected:
+                made = _as_published(self._shaper.shape(address["place"], record["kind"], data), record)
+            except (Rejected, CannotStrip):
                 continue
-            if hashlib.sha256(made).hexdigest() == record["sha256"]:
+            if made is not None:
                 into[:] = made
                 return True
         self.nulls += 1
@@ -297,6 +304,16 @@ class _Rehydrator:
         except (JobStopped, OSError):
             return None
         return bytes(data)
+
+
+def _as_published(data: bytes, record: dict[str, Any]) -> bytes | None:
+    """The published bytes of a picture, given the source's or those themselves; None if it is another one."""
+    published = record.get("published_sha256") or record["sha256"]
+    found = hashlib.sha256(data).hexdigest()
+    if found == record["sha256"] != published:
+        data = strip(data)
+        found = hashlib.sha256(data).hexdigest()
+    return data if found == published else None
 
 
 def _name(record: dict[str, Any]) -> str | None:

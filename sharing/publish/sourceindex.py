@@ -50,7 +50,7 @@ class DatasetCopy:
 
     def __init__(self, dataset: Dataset) -> None:
         self.places = Places()
-        origin = Origin(dataset, self.places, hashes=False, on_bytes=lambda count: None)
+        origin = Origin(dataset, self.places, hashes=False, strips=False, on_bytes=lambda count: None)
         hashes, found = [np.empty(0, np.uint64)], [np.empty((0, 3), np.int64)]
         for files in listed(dataset, ("images",)):
             for batch in origin.batches(files):

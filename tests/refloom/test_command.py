@@ -47,12 +47,14 @@ curate             <dataset> --config --set --only --until --replace --retry-fai
 status             <dataset> --json
 verify             <dataset> --json --sample
 report             <dataset> --json --out
-export             <dataset> <out> --format --split --limit --kept --per-shard
+export             <dataset> <out> --format --split --limit --kept --keep-metadata --per-shard
 inspect            <dataset> --id --table --draw --json
 browse             <dataset> --host --port
 models             --json
 publish            <dataset> <dest> --tables --no-images --include-face-embeddings --shard-mb --only-sources \
-                   --accept-license --takedown --replace --dry-run --push --public --endpoint --forget-history
+                   --accept-license --takedown --ignore-unknown --keep-metadata --replace --dry-run --push --public \
+                   --endpoint --forget-history
+takedown           <dataset> <list> --ignore-unknown --dry-run --json
 rehydrate          <published> <source> <dest> --replace --dry-run
 generate           --base --adapter --kind --image-encoder --tokenizer --face-model --device --dtype --variant \
                    --scale --set --reference --prompt --negative-prompt --out --images --height --width --steps \

@@ -20,6 +20,7 @@ from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Refused
 from refloom.schemas.fingerprint import of_json
 from refloom.schemas.storage import Folder
+from refloom.schemas.takedownlist import refuse_listed
 
 _OPENERS = 8
 _LEAST_PICTURE_BYTES = 64
@@ -154,9 +155,11 @@ def _is_picture(column: pq.ColumnChunkMetaData) -> bool:
 
 def _of_dataset(url: str, split: str) -> dict[str, str]:
     """Path to sha256 of the files of a curated dataset."""
-    manifests = Dataset(url).manifests("compose").values()
+    dataset = Dataset(url)
+    manifests = dataset.manifests("compose").values()
     if not manifests:
         raise Refused(f"{url} has no samples yet: make them with `refloom curate {url}`")
+    refuse_listed(dataset)
     return {file.path: file.sha256 for manifest in manifests for file in manifest.files_of(f"samples/{split}")}
 
 

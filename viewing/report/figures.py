@@ -62,6 +62,8 @@ def collect(dataset: Dataset, found: Survey) -> Figures:
             for (source, name), pictures in sorted(found.licenses.items(), key=lambda item: (-item[1], str(item[0])))
         ],
         "blurred_pictures": found.blurred,
+        "located_pictures": found.located,
+        "pictures_not_looked_at_for_a_location": found.unlooked,
         "duplicates": [
             {"kind": kind, "by": by, "copies": copies} for (kind, by), copies in sorted(found.copies.items())
         ],

@@ -42,6 +42,7 @@ class Survey:
         sources: source to its pictures; videos: source to its videos.
         licenses: (source, license or None) to its pictures.
         blurred: pictures of sources that blur faces.
+        located: pictures whose files say where they were taken; unlooked: those of which that is not known.
         kinds: kind to the objects of the source; found: objects that a segmenter found.
         copies: (kind, by) to its duplicates.
         objects: candidates among all objects, scored or not; None without any.
@@ -54,6 +55,8 @@ class Survey:
     videos: Counter[str] = field(default_factory=Counter)
     licenses: Counter[tuple[str, str | None]] = field(default_factory=Counter)
     blurred: int = 0
+    located: int = 0
+    unlooked: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     found: int = 0
     copies: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -127,7 +130,7 @@ def _shown_pictures(dataset: Dataset, unit: str, files: list[File]) -> IsShown:
 
 def _count_pictures(dataset: Dataset, unit: str, found: Survey) -> pa.Table:
     """Count sources and licenses of a unit; returns its pictures as candidates."""
-    columns = ["image_id", "source", "license", "video_id", "faces_blurred"]
+    columns = ["image_id", "source", "license", "video_id", "faces_blurred", "located"]
     rows = dataset.read("images", columns, unit=unit)
     for row in rows.group_by(["source", "license"]).aggregate([([], "count_all")]).to_pylist():
         found.sources[row["source"]] += row["count_all"]
@@ -136,6 +139,8 @@ def _count_pictures(dataset: Dataset, unit: str, found: Survey) -> pa.Table:
     for row in videos.to_pylist():
         found.videos[row["source"]] += row["video_id_count_distinct"]
     found.blurred += pc.sum(rows["faces_blurred"]).as_py() or 0
+    found.located += pc.sum(rows["located"]).as_py() or 0
+    found.unlooked += rows["located"].null_count
     return _table(unit, rows["image_id"], {}, {name: rows[name] for name in ("image_id", "video_id")})
 
 
