@@ -2,11 +2,11 @@
 
 import difflib
 import importlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refloom.schemas import strict
 from refloom.schemas.errors import Refused
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def from_pretrained(folder: str | Path, **options: Any) -> "Adapter":
     """
     file = Path(folder) / "config.json"
     try:
-        kind = json.loads(file.read_text(encoding="utf-8"))["kind"]
+        kind = strict.loads(file.read_text(encoding="utf-8"))["kind"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refused(
             f"{folder} holds no adapter: {file.name} must name its kind, as save_pretrained writes"

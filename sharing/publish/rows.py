@@ -18,6 +18,7 @@ from refloom.schemas.errors import Refused
 from refloom.schemas.fields import VERSION
 from refloom.schemas.parquet import File
 from refloom.schemas.storage import Folder
+from refloom.schemas.wording import quoted
 from refloom.sharing.publish.addresses import ADDRESSES, PICTURES_FIELD, Places, chunk_of, locate
 from refloom.sharing.publish.options import PICTURES, picture_column
 
@@ -87,7 +88,7 @@ def listed(dataset: Dataset, wanted: tuple[str, ...]) -> list[Files]:
                 found.setdefault((name, split), []).append(file)
         if "all" not in wanted and not any(table == name for table, _ in found):
             raise Refused(
-                f"the dataset has no rows in {name}: `refloom curate DATASET` makes them (stage "
+                f"the dataset has no rows in {name}: `refloom curate {quoted(dataset.url)}` makes them (stage "
                 f"{tables.TABLES[name].stage}), or choose other --tables"
             )
     return [Files(name, split, tuple(files)) for (name, split), files in sorted(found.items())]
@@ -98,7 +99,7 @@ def scalars(dataset: Dataset, files: Files, columns: list[str] | None = None) ->
     schema = schema_of(files.table)
     names = columns or [field.name for field in schema if field.name != picture_column(files.table)]
     for file in files.files:
-        with dataset.folder.open(file.path) as source, pq.ParquetFile(source) as reader:
+        with dataset.opened(files.table, file.path) as reader:
             for group in range(reader.num_row_groups):
                 yield _one(reader.read_row_group(group, columns=names, use_threads=False))
 
@@ -153,8 +154,8 @@ class Origin:
             found = None
         if found != file.sha256:
             raise Refused(
-                f"{file.path} is not the file that was committed: `refloom verify {self._dataset.url}` says what is "
-                "wrong; curate or ingest its unit again, then publish"
+                f"{file.path} is not the file that was committed: mend it with "
+                f"`refloom mend {quoted(self._dataset.url)}`, then publish again"
             )
 
     def _mapped(self, path: str) -> pa.NativeFile:
