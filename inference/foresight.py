@@ -1,7 +1,6 @@
 """What is known of a generation before its models are read: the adapter's kind, the base's configs, what follows."""
 
 import inspect
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from refloom.inference.basefacts import BaseFacts
 from refloom.inference.checkpoints import weights
 from refloom.inference.checkpoints.hub import locate
 from refloom.inference.request import Request
+from refloom.schemas import strict
 from refloom.schemas.errors import Refused
 
 
@@ -102,7 +102,7 @@ def kind_of_adapter(adapter: str | Path, kind: str | None) -> str | None:
     path, said = place.path, None
     if (path / weights.WEIGHTS_FILE).is_file() or (path.is_dir() and kind is None):
         try:
-            said = json.loads((path / weights.CONFIG_FILE).read_text("utf-8")).get("kind")
+            said = strict.loads((path / weights.CONFIG_FILE).read_text("utf-8")).get("kind")
         except (OSError, ValueError, AttributeError):
             return kind  # whoever reads it will say what is wrong with it
     if said is None and kind is None:

@@ -12,6 +12,7 @@ from refloom.ingest.source import Group, Item, Picture, Plan, Source, Track, Uni
 from refloom.schemas import card
 from refloom.schemas.dataset import Dataset, refuse_foreign
 from refloom.schemas.errors import Failed, JobStopped, RefloomError, Refused, Rejected
+from refloom.schemas.index import is_dataset
 from refloom.schemas.lease import Lease, holds
 from refloom.schemas.manifest import Manifest, differing, flatten
 from refloom.schemas.storage import Folder
@@ -78,6 +79,8 @@ def look_ahead(source: Source, dataset: Dataset | None, options: Options) -> Ing
     held = dataset.manifests(STAGE) if dataset is not None else {}
     if dataset is not None and held:
         plans = idsets.set_apart(plans, source, dataset)
+    if dataset is not None:
+        dataset.damage.look(held.values())
     todo, done, dropped, owners = [], [], [], {}
     for plan in plans:
         own = {unit: manifest for unit, manifest in held.items() if manifest.key == plan.key}
@@ -89,7 +92,8 @@ def look_ahead(source: Source, dataset: Dataset | None, options: Options) -> Ing
             retried = options.retry_failed and manifest is not None and manifest.failed > 0
             if retried:  # what was missing may be there now, so the input may differ; the settings may not
                 differences = [found for found in differences if not found.startswith("input")]
-            if manifest is None or (retried and not differences):
+            broken = manifest is not None and dataset is not None and not dataset.is_whole(manifest)
+            if manifest is None or ((retried or broken) and not differences):
                 todo.append(unit)
             elif not differences:
                 done.append(unit.name)
@@ -343,10 +347,10 @@ def ingest(
     """
     place = Folder(url)
     early = None
-    if not place.exists("dataset.json"):
+    if not is_dataset(place):
         refuse_foreign(place)
         early = look_ahead(source, None, options)  # a source that is refused leaves no empty dataset behind
-    dataset = Dataset(url, create=True)
+    dataset = Dataset(url, create=True, lenient=True)
     with Lease(dataset.folder) as lease:
         refuse_unfinished(dataset.folder)
         dataset.collect_garbage()
@@ -378,7 +382,7 @@ def ingest(
 
             job = IngestJob(source, url, lease.id, options.link)
             engine.run("ingest", job, tasks, pool=pool, notes=dataset.new_run(), on_status=watch_lease)
-        if tasks or done.dropped:
-            dataset.write_index()
-            card.write(dataset)
+        dataset.refresh()
+        dataset.drop_orphans()
+        card.renew(dataset, tasks or done.dropped)
     return done

@@ -2,12 +2,14 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from refloom.schemas import tables
+from refloom.schemas.errors import Damaged, Refused
 from refloom.schemas.manifest import Counts, Manifest, TableEntry
 from refloom.schemas.notes import NOTES
 from refloom.schemas.parquet import TableWriter
@@ -196,9 +198,12 @@ def drop_unit(folder: Folder, stage: str, unit: str) -> None:
     """Remove a unit: the manifest first, so that a crash in between leaves garbage and not a broken unit."""
     path = Manifest.path(stage, unit)
     try:
-        manifest = Manifest.from_json(folder.read(path), path)
+        files = Manifest.from_json(folder.read(path), path).files
     except FileNotFoundError:
         return
+    except Damaged:  # what it named is garbage from now on
+        files = ()
     folder.remove(path)
-    for file in manifest.files:
-        folder.remove(file.path)
+    for file in files:
+        with suppress(Refused):  # of a path that leaves the folder: nothing of ours
+            folder.remove(file.path)

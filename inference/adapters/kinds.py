@@ -4,12 +4,12 @@ A method is declared here once: its adapter, what reads its published checkpoint
 last two are names of another floor, which looks them up here and imports them itself.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refloom.schemas import strict
 from refloom.schemas.errors import Refused
 from refloom.schemas.plugins import Registry, imported
 
@@ -121,7 +121,7 @@ def from_pretrained(folder: str | Path, **options: Any) -> "Adapter":
     """
     file = Path(folder) / "config.json"
     try:
-        kind = json.loads(file.read_text(encoding="utf-8"))["kind"]
+        kind = strict.loads(file.read_text(encoding="utf-8"))["kind"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refused(
             f"{folder} holds no adapter: {file.name} must name its kind, as save_pretrained writes"

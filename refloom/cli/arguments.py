@@ -1,7 +1,10 @@
 """The arguments of every command. What they do is imported when needed, so that `refloom --help` answers at once."""
 
 import argparse
+import contextlib
 import importlib
+import io
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -180,7 +183,8 @@ def _add_dataset_commands(commands: Any) -> None:
         ),
         (
             "verify",
-            "Re-open, re-hash and recount everything; decode a sample; check masks, boxes and ids across tables.",
+            "Re-open, re-hash and recount everything; decode a sample; check masks, boxes and ids across tables. Of a "
+            "publication: its files.",
         ),
         ("report", "Write one HTML page: funnel, histograms with thresholds, contact sheets of kept and rejected."),
     ):
@@ -200,6 +204,16 @@ def _add_dataset_commands(commands: Any) -> None:
             )
         if name == "report":
             one.add_argument("--out", metavar="HTML", help="where to write the page (default: DATASET/report.html)")
+
+    mend = _command(
+        commands,
+        "mend",
+        "refloom.cli.curate:mend",
+        "Make again what is damaged, with the settings of then, to the same bytes; derive dataset.json and the card.",
+        "  refloom mend DATASET",
+    )
+    mend.add_argument("dataset", metavar="DATASET")
+    _add_pool(mend)
 
     export = _command(
         commands,
@@ -390,8 +404,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="refloom",
         description="Grouped reference data from public image and video sets, and reference adapters trained on it.",
-        epilog="exit codes: 0 done, 1 some rows failed, 2 usage or refused, "
-        "3 the job could not finish (run it again to resume)",
+        epilog="exit codes: 0 done, 1 done and some rows failed, 2 usage or refused, "
+        "3 the job could not finish (run it again to resume), 4 an error that was not foreseen",
         formatter_class=_Help,
     )
     parser.add_argument("--version", action="version", version=f"refloom {__version__}")
@@ -427,6 +441,9 @@ def _plugins(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files hold what a terminal may not
     try:
         words, named = _plugins(sys.argv[1:] if arguments is None else arguments)
         if named:
@@ -434,28 +451,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             use(named)
         options = build_parser().parse_args(words)
-    except Exception as refusal:  # of a value; `--help` imports nothing that knows the class
-        from refloom.schemas.errors import RefloomError
+        options.arguments = list(sys.argv[1:] if arguments is None else arguments)
+        from refloom.schemas.storage import store_errors_stop  # `--help` imports nothing of ours
 
-        if not isinstance(refusal, RefloomError):
-            raise
-        print(f"refloom: {refusal}", file=sys.stderr)
-        return refusal.exit_code
-    from refloom.schemas.errors import RefloomError
-    from refloom.schemas.storage import store_errors_stop
-
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job manager's stop is a Ctrl-C
-    try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job manager's stop is a Ctrl-C
         with store_errors_stop():
             code = 0
             for handler in options.handler.split():
                 module, _, function = handler.partition(":")
                 if code := int(getattr(importlib.import_module(module), function)(options)):
                     break
-    except RefloomError as error:
-        print(f"refloom: {error}", file=sys.stderr)
-        return error.exit_code
+        sys.stdout.flush()  # what cannot be written is noticed here and not after the exit code was given
     except KeyboardInterrupt:
-        print("\nrefloom: stopped; run the same command again to resume", file=sys.stderr)
-        return 3
+        return _told("stopped; run the same command again to resume", 3, before="\n")
+    except Exception as error:
+        return _ended(error)
+    return code
+
+
+def _ended(error: Exception) -> int:
+    """Say in one line what ended a command; returns its exit code."""
+    from refloom.schemas.foreseen import CLOSED_PIPE, UNFORESEEN, foreseen, unforeseen
+
+    if isinstance(error, BrokenPipeError):
+        with contextlib.suppress(OSError, ValueError):  # else the interpreter complains of it once more when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
+    known = foreseen(error)
+    if known is not None:
+        return _told(str(known), known.exit_code)
+    return _told(unforeseen(error), UNFORESEEN)
+
+
+def _told(text: str, code: int, before: str = "") -> int:
+    """Say why a command ended, on one line; returns its exit code."""
+    line = " ".join(text.splitlines())
+    with contextlib.suppress(OSError, ValueError):  # whoever would read it has gone
+        print(f"{before}refloom: {line}", file=sys.stderr)
     return code

@@ -13,6 +13,8 @@ from refloom.schemas.dataset import Dataset
 from refloom.schemas.settings import load, to_dict
 from refloom.schemas.storage import absolute_url
 
+_MOST_SHOWN = 20
+
 
 def curate(options: argparse.Namespace) -> int:
     """`refloom curate DATASET`: 0, or 1 if some items failed."""
@@ -20,21 +22,7 @@ def curate(options: argparse.Namespace) -> int:
     if options.print_config:
         print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")
         return 0
-    url = absolute_url(options.dataset)
-    shown: list[Progress] = []
-    stages: list[str] = []
-
-    def show(title: str, item: str) -> Progress:
-        stage = title.split()[0]
-        if shown and stages[-1] == stage:  # waves of one stage, most of them short, share a line
-            shown[-1].turn(title, item)
-            return shown[-1]
-        for earlier in shown[-1:]:
-            earlier.close()
-        stages.append(stage)
-        shown.append(Progress(title, item))
-        return shown[-1]
-
+    url, show = absolute_url(options.dataset), _Lines()
     plan = run(
         url,
         config,
@@ -46,8 +34,7 @@ def curate(options: argparse.Namespace) -> int:
         dry_run=options.dry_run,
         show=show,
     )
-    for last in shown[-1:]:
-        last.close()
+    show.close()
     for role, model in sorted(plan.models.items()):
         print(f"{role}: {model}")
     for stage in plan.without_model:
@@ -59,6 +46,49 @@ def curate(options: argparse.Namespace) -> int:
     dataset = Dataset(url)
     codes = [print_counts(dataset, stage) for stage in plan.due]
     return max(codes, default=0)
+
+
+class _Lines:
+    """A progress line a stage; waves of one stage, most of them short, share a line."""
+
+    def __init__(self) -> None:
+        self._shown: list[Progress] = []
+        self._stage = ""
+
+    def __call__(self, title: str, item: str) -> Progress:
+        stage = title.split()[0]
+        if self._shown and self._stage == stage:
+            self._shown[-1].turn(title, item)
+            return self._shown[-1]
+        self.close()
+        self._stage = stage
+        self._shown.append(Progress(title, item))
+        return self._shown[-1]
+
+    def close(self) -> None:
+        for last in self._shown[-1:]:
+            last.close()
+        self._shown.clear()
+
+
+def mend(options: argparse.Namespace) -> int:
+    """`refloom mend DATASET`: 0 if everything holds now, 1 otherwise."""
+    from refloom.curation.mend import mend as run_mend
+
+    show = _Lines()
+    before, after = run_mend(absolute_url(options.dataset), pool(options), show)
+    show.close()
+    if before.sound:
+        print("everything holds: there is nothing to mend")
+        return 0
+    for problem in before.problems[:_MOST_SHOWN]:
+        print(f"  found {problem}")
+    if len(before.problems) > _MOST_SHOWN:
+        print(f"  ... and {len(before.problems) - _MOST_SHOWN:,} more")
+    for problem in after.problems[:_MOST_SHOWN]:
+        print(f"  LEFT {problem}")
+    print("mended: everything holds" if after.sound else f"{len(after.problems)} problems are left")
+    return 0 if after.sound else 1
 
 
 def report(options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from refloom.schemas.errors import Refused
 from refloom.schemas.metadata.stripping import VERSION
 from refloom.schemas.storage import Folder, absolute_url
 from refloom.schemas.takedownlist import refuse_listed
+from refloom.schemas.wording import quoted
 from refloom.sharing.export.coco import write_coco
 from refloom.sharing.export.easyref import write_easyref
 from refloom.sharing.export.folder import Place, Written
@@ -50,7 +51,7 @@ def export(options: argparse.Namespace) -> int:
     dataset = Dataset(absolute_url(options.dataset))
     refuse_listed(dataset)
     if options.kept and set(dataset.manifests("select")) != set(dataset.units()):
-        raise Refused(f"{dataset.url} is not selected yet: run `refloom curate {dataset.url} --until select`")
+        raise Refused(f"{dataset.url} is not selected yet: run `refloom curate {quoted(dataset.url)} --until select`")
     url = absolute_url(options.out)
     if Folder(url).root == dataset.folder.root:
         raise Refused(f"{url} is the dataset itself: give another folder")
@@ -68,13 +69,18 @@ def export(options: argparse.Namespace) -> int:
         print(f"{url} holds this export already")
     else:
         progress = Progress("export", "picture" if options.format == "coco" else "sample")
-        written = FORMATS[options.format](dataset, place, choice, progress)
-        progress.close()
+        try:
+            written = FORMATS[options.format](dataset, place, choice, progress)
+        except Refused:
+            place.leave()
+            raise
+        finally:
+            progress.close()
         place.finish(written)
     for word, count in written.items():
         print(f"  {count:>9,} {word}")
     if options.format in _NEXT:
-        print(f"{url}: `{_NEXT[options.format].format(url)} --out DATASET` takes it in again")
+        print(f"{url}: `{_NEXT[options.format].format(quoted(url))} --out DATASET` takes it in again")
     else:
         print(url)
     return 1 if any(word.startswith("failed") for word in written) else 0

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 from refloom.ingest import job, sources
 from refloom.ingest.engine.pool import Pool
 from refloom.ingest.engine.progress import Progress
-from refloom.schemas import strict
+from refloom.schemas import commands, publication, strict
 from refloom.schemas.dataset import Dataset, refuse_foreign
+from refloom.schemas.index import is_dataset
 from refloom.schemas.notes import NOTES
 from refloom.schemas.status import status as status_of
 from refloom.schemas.storage import Folder, absolute_url
@@ -36,7 +37,10 @@ def ingest(options: argparse.Namespace) -> int:
     progress = Progress("ingest")
     plan = job.ingest(source, url, settings, pool(options), progress)
     progress.close()
-    dataset = Dataset(url)
+    arguments = getattr(options, "arguments", None)  # None where this is not called by the command line
+    if plan.todo and arguments:
+        commands.record(Folder(url), [plan.key for plan in plan.plans], arguments, os.getcwd())
+    dataset = Dataset(url, lenient=True)
     for note in plan.notes:
         print(f"note: {note}")
     print(f"{len(plan.todo)} units done now, {len(plan.done)} were there already; dataset: {url}")
@@ -79,7 +83,7 @@ def _name_failed(dataset: Dataset, stage: str, units: set[str] | None) -> None:
 
 def _dry_run(source: Any, url: str, settings: job.Options) -> int:
     refuse_foreign(Folder(url))
-    dataset = Dataset(url) if Folder(url).exists("dataset.json") else None
+    dataset = Dataset(url, lenient=True) if is_dataset(Folder(url)) else None
     plan = job.look_ahead(source, dataset, settings)
     size = sum(unit.size for unit in plan.todo)
     annotations = sum(len(unit.payload) for unit in plan.todo)
@@ -120,8 +124,12 @@ def status(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """`refloom verify`: 0 if everything holds, 1 otherwise."""
-    findings = check(Dataset(absolute_url(options.dataset)), decode_per_unit=options.sample)
+    """`refloom verify`: 0 if everything holds, 1 otherwise; of a dataset, or of a publication."""
+    url = absolute_url(options.dataset)
+    if publication.is_publication(Folder(url)):
+        findings = publication.verify(Folder(url))
+    else:
+        findings = check(Dataset(url, lenient=True), decode_per_unit=options.sample, derived=True)
     if options.json:
         print(strict.dumps(findings.to_json(), indent=1))
     else:

@@ -20,6 +20,7 @@ from refloom.schemas.errors import Refused, Rejected
 from refloom.schemas.metadata.pieces import CannotStrip
 from refloom.schemas.metadata.stripping import strip
 from refloom.schemas.parquet import File
+from refloom.schemas.wording import quoted
 
 Row = dict[str, Any]
 
@@ -97,11 +98,14 @@ def sample_files(dataset: Dataset, split: str | None) -> list[File]:
     """
     manifests = dataset.manifests("compose").values()
     if not manifests:
-        raise Refused(f"{dataset.url} has no samples yet: make them with `refloom curate {dataset.url}`")
+        raise Refused(f"{dataset.url} has no samples yet: make them with `refloom curate {quoted(dataset.url)}`")
     directory = f"samples/{split}" if split else "samples"
     files = sorted((file for manifest in manifests for file in manifest.files_of(directory)), key=lambda f: f.path)
     if not files:
-        raise Refused(f"{dataset.url} has no samples{f' of split {split}' if split else ''}: see `refloom status`")
+        raise Refused(
+            f"{dataset.url} has no samples{f' of split {split}' if split else ''}: see "
+            f"`refloom status {quoted(dataset.url)}`"
+        )
     return files
 
 
@@ -146,7 +150,9 @@ def chosen_pictures(dataset: Dataset, unit: str, split: str | None) -> set[str] 
     if split is None:
         return None
     if dataset.manifest("split", unit) is None:
-        raise Refused(f"{dataset.url} has no splits yet: make them with `refloom curate {dataset.url} --until split`")
+        raise Refused(
+            f"{dataset.url} has no splits yet: make them with `refloom curate {quoted(dataset.url)} --until split`"
+        )
     rows = dataset.read("splits", ["image_id", "split"], unit=unit)
     return {row["image_id"] for row in rows.to_pylist() if row["split"] == split}
 

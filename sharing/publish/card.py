@@ -131,7 +131,7 @@ def _pictures(about: dict[str, Any]) -> list[str]:
     for one in facts["pictures"]:
         lines.append(
             f"| {one['source']} | {one['license'] or 'none stated'} | {one['pictures']:,} | "
-            f"{words[one['permission']]} | {', '.join(one['conditions']) or '-'} |"
+            f"{words.get(one['permission'], 'not known')} | {', '.join(one['conditions']) or '-'} |"
         )
     lines += ["", "Every picture keeps its own license, in the column `license` of its row.", ""]
     if facts["withheld"] and about["options"]["images"]:
@@ -209,8 +209,8 @@ def _takedown(about: dict[str, Any]) -> list[str]:
     if counts.get("rows"):
         lines += ["| table | what became of rows | rows |", "|---|---|---|"]
         for name, number in sorted(counts["rows"].items()):
-            table, what = name.split(" ", 1)
-            lines.append(f"| `{table}` | {_LEFT_OUT[what]} | {number:,} |")
+            table, _, what = name.partition(" ")
+            lines.append(f"| `{table}` | {_LEFT_OUT.get(what, what)} | {number:,} |")
         lines.append("")
     return lines
 

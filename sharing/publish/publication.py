@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from refloom.ingest.engine.pool import Status
 from refloom.schemas import copies
@@ -20,6 +19,7 @@ from refloom.schemas.errors import JobStopped, Refused
 from refloom.schemas.fingerprint import of_json
 from refloom.schemas.lease import Lease
 from refloom.schemas.metadata import stripping
+from refloom.schemas.publication import is_sound
 from refloom.schemas.storage import absolute_url
 from refloom.schemas.takedownlist import refuse_listed
 from refloom.sharing.publish import redistribution
@@ -93,8 +93,8 @@ def look_ahead(dataset: Dataset, options: Publish) -> PublicationPlan:
 def _without_pictures(dataset: Dataset, files: Files) -> list[int]:
     sizes = []
     for file in files.files:
-        with dataset.folder.open(file.path) as source:
-            metadata = pq.ParquetFile(source).metadata
+        with dataset.opened(files.table, file.path) as reader:
+            metadata = reader.metadata
         groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
         columns = (group.column(index) for group in groups for index in range(group.num_columns))
         sizes.append(sum(one.total_compressed_size for one in columns if not _is_bytes(one.path_in_schema)))
@@ -154,7 +154,7 @@ def publish(
     copies.note(dataset.folder, "publication", absolute_url(dest), options=options.to_json())
     with Lease(bench.folder.below(PRIVATE)):
         manifest, there = bench.complete, True
-        if manifest is None:
+        if manifest is None or not is_sound(manifest):
             manifest, there = _assembled(dataset, options, ready, bench, show), False
     bench.take_place()
     return Published(manifest, ready.takedown, there)

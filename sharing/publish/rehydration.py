@@ -4,7 +4,6 @@ The result is what publishing with bytes would have written: the same rows in th
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,19 +18,23 @@ from refloom.inference.models.crops import cut_square
 from refloom.ingest.engine.pool import Status
 from refloom.schemas import pictures
 from refloom.schemas.errors import JobStopped, Refused, Rejected
-from refloom.schemas.fields import VERSION
 from refloom.schemas.lease import Lease
 from refloom.schemas.metadata.pieces import CannotStrip
 from refloom.schemas.metadata.stripping import strip
+from refloom.schemas.publication import MANIFEST, is_sound, parse
 from refloom.schemas.storage import Folder
 from refloom.sharing.publish.addresses import ADDRESSES, PICTURES_FIELD, Places
 from refloom.sharing.publish.assembly import Show, assemble, silent
 from refloom.sharing.publish.imagebytes import smaller_id
 from refloom.sharing.publish.options import PICTURES, picture_column
-from refloom.sharing.publish.rows import hash_ids, spill_schema
+from refloom.sharing.publish.rows import hash_ids, schema_of, spill_schema
 from refloom.sharing.publish.sourceindex import LocalCopy, open_copy
 from refloom.sharing.publish.spill import SpillWriter
-from refloom.sharing.publish.staging import MANIFEST, PRIVATE, Workbench
+from refloom.sharing.publish.staging import PRIVATE, Workbench
+
+_ODD_ROWS = (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError, pa.ArrowException)
+"""What values lead to that no publication has. Its files are somebody else's."""
+_MOST_PICTURE_BYTES = 512 << 20
 
 
 @dataclass(slots=True)
@@ -57,13 +60,11 @@ def read_manifest(url: str) -> tuple[Folder, dict[str, Any]]:
     """
     folder = Folder(url)
     try:
-        manifest = json.loads(folder.read(MANIFEST))
-        version = manifest["version"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        return folder, parse(folder.read(MANIFEST))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise Refused(f"{url} is no finished publication of refloom's (no sound {MANIFEST})") from error
-    if version != VERSION:
-        raise Refused(f"{url} is of version {version}; this refloom reads version {VERSION}")
-    return folder, manifest
+    except ValueError as error:
+        raise Refused(f"{url} is no finished publication of refloom's (no sound {MANIFEST}: {error})") from error
 
 
 def rehydrate(published: str, source: str, dest: str, *, replace: bool = False, show: Show = silent) -> Rehydrated:
@@ -90,10 +91,16 @@ def rehydrate(published: str, source: str, dest: str, *, replace: bool = False, 
     result = Rehydrated()
     with Lease(bench.folder.below(PRIVATE)):
         complete = bench.complete
-        if complete is not None and not complete.get("missing"):
+        if complete is not None and is_sound(complete) and not complete.get("missing"):
             result.manifest = complete
         else:
-            _join(bench, folder, manifest, settings, source, result, show)
+            try:
+                _join(bench, folder, manifest, settings, source, result, show)
+            except _ODD_ROWS as error:
+                raise Refused(
+                    f"{published} holds rows that `refloom publish` does not write ({type(error).__name__}: {error}): "
+                    "get it again"
+                ) from error
     bench.take_place()
     return result
 
@@ -165,6 +172,9 @@ def _batches(folder: Folder, manifest: dict[str, Any], table: str, split: str) -
             continue
         _check(folder, file)
         with folder.open(file["path"]) as source, pq.ParquetFile(source) as reader:
+            lost = [name for name in schema_of(table).names if name not in reader.schema_arrow.names]
+            if lost:
+                raise Refused(f"{folder.url}/{file['path']} has no column {lost[0]}: get the publication again")
             for group in range(reader.num_row_groups):
                 rows = reader.read_row_group(group, use_threads=False)
                 yield from rows.replace_schema_metadata(None).combine_chunks().to_batches()
@@ -237,6 +247,8 @@ def _entry(index: _Index, number: int | None) -> dict[str, Any] | None:
     if number is None:
         return None
     record = index.record(number)
+    if not 0 <= record["bytes"] <= _MOST_PICTURE_BYTES:
+        raise ValueError(f"a picture of {record['bytes']} bytes")
     return {
         "place": number,
         "offset": 0,

@@ -20,6 +20,7 @@ from refloom.schemas.metadata.pieces import CannotStrip
 from refloom.schemas.metadata.stripping import strip
 from refloom.schemas.parquet import File
 from refloom.schemas.storage import Folder
+from refloom.schemas.wording import quoted
 from refloom.sharing.publish.addresses import ADDRESSES, PICTURES_FIELD, WITHHELD, Places, chunk_of, locate
 from refloom.sharing.publish.options import PICTURES, picture_column
 
@@ -105,7 +106,7 @@ def listed(dataset: Dataset, wanted: tuple[str, ...]) -> list[Files]:
                 found.setdefault((name, split), []).append(file)
         if "all" not in wanted and not any(table == name for table, _ in found):
             raise Refused(
-                f"the dataset has no rows in {name}: `refloom curate DATASET` makes them (stage "
+                f"the dataset has no rows in {name}: `refloom curate {quoted(dataset.url)}` makes them (stage "
                 f"{tables.TABLES[name].stage}), or choose other --tables"
             )
     return [Files(name, split, tuple(files)) for (name, split), files in sorted(found.items())]
@@ -116,7 +117,7 @@ def scalars(dataset: Dataset, files: Files, columns: list[str] | None = None) ->
     schema = tables.TABLES[files.table].schema
     names = columns or [field.name for field in schema if field.name != picture_column(files.table)]
     for file in files.files:
-        with dataset.folder.open(file.path) as source, pq.ParquetFile(source) as reader:
+        with dataset.opened(files.table, file.path) as reader:
             for group in range(reader.num_row_groups):
                 yield _one(reader.read_row_group(group, columns=names, use_threads=False))
 
@@ -178,8 +179,8 @@ class Origin:
             found = None
         if found != file.sha256:
             raise Refused(
-                f"{file.path} is not the file that was committed: `refloom verify {self._dataset.url}` says what is "
-                "wrong; curate or ingest its unit again, then publish"
+                f"{file.path} is not the file that was committed: mend it with "
+                f"`refloom mend {quoted(self._dataset.url)}`, then publish again"
             )
 
     def _mapped(self, path: str) -> pa.NativeFile:

@@ -46,6 +46,7 @@ curate             <dataset> --config --set --only --until --replace --retry-fai
                    --workers --address --item-timeout
 status             <dataset> --json
 verify             <dataset> --json --sample
+mend               <dataset> --workers --address --item-timeout
 report             <dataset> --json --out
 export             <dataset> <out> --format --split --limit --kept --keep-metadata --per-shard
 inspect            <dataset> --id --table --draw --json

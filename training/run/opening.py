@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from refloom.inference.adapters.kinds import METHODS
 from refloom.inference.checkpoints import weights
 from refloom.inference.checkpoints.tensors import safetensors_shapes
+from refloom.schemas import settings
 from refloom.schemas.errors import Refused
 from refloom.schemas.lease import Lease
 from refloom.schemas.manifest import differing, flatten
@@ -173,7 +172,7 @@ def _recipe_of(last: Checkpoint) -> dict[str, Any] | None:
     """Settings that a checkpoint was written with, by dotted name; earlier refloom kept those of the run alone."""
     for file in (last.path / checkpoint.RECIPE, last.path.parent.parent / checkpoint.RECIPE):
         if file.is_file():
-            return flatten(yaml.safe_load(file.read_text("utf-8")))
+            return flatten(settings.read(str(file)))
     return None
 
 
