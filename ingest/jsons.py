@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import orjson
 
@@ -17,7 +17,9 @@ from refloom.schemas import strict
 from refloom.schemas.errors import Refused
 from refloom.schemas.storage import Folder
 
-_MAX_INFLATION = 300
+MAX_LINE_BYTES = 16 << 20
+_PIECE_BYTES = 1 << 20
+_MAX_INFLATION = 100
 """Annotation json shrinks 5 to 20 times; a file that grows more than this is a decompression bomb."""
 
 
@@ -83,6 +85,19 @@ def _parse(data: bytes) -> tuple[Any, bool]:
                 return json.loads(data.decode("utf-8")), False  # slower
             except RecursionError:
                 raise ValueError("nested too deeply") from None
+
+
+def lines(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file; of one that is longer than `MAX_LINE_BYTES` the beginning, with one byte too many."""
+    begun = b""
+    while piece := file.read(_PIECE_BYTES):
+        *ended, last = piece.split(b"\n")
+        for end in ended:
+            yield (begun + end)[: MAX_LINE_BYTES + 1] + b"\n"
+            begun = b""
+        begun = begun if len(begun) > MAX_LINE_BYTES else begun + last
+    if begun:
+        yield begun[: MAX_LINE_BYTES + 1]
 
 
 def dumps(value: Any, *, plain: bool) -> bytes:

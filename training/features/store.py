@@ -56,6 +56,17 @@ class Summary:
         return strict.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
 
 
+def _summary(data: bytes) -> Summary:
+    """The summary in a file; ValueError or TypeError where a value is of another type."""
+    said = Summary(**json.loads(data))
+    kinds = {"settings": dict, "variants": int, "samples": str, "whole": bool, "units": dict}
+    if wrong := [name for name, kind in kinds.items() if type(getattr(said, name)) is not kind]:
+        raise ValueError(f"{wrong[0]} is of another type")
+    if said.variants < 1 or not all(type(size) is int and size >= 0 for size in said.units.values()):
+        raise ValueError("variants or units are no numbers of theirs")
+    return said
+
+
 class Store:
     """The features of one dataset.
 
@@ -72,7 +83,7 @@ class Store:
         """
         self.url, self._folder = url, Folder(url)
         try:
-            self.summary = Summary(**json.loads(self._folder.read(FEATURES)))
+            self.summary = _summary(self._folder.read(FEATURES))
         except FileNotFoundError as error:
             half = self._folder.exists(CLAIM)
             raise Refused(
@@ -80,7 +91,7 @@ class Store:
                 if half
                 else f"there are no features in {url}: make them with `refloom cache DATASET --recipe NAME --out {url}`"
             ) from error
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise Refused(f"{url}/{FEATURES} is not what `refloom cache` writes ({error}): make them anew") from error
 
     def check(self, settings: dict[str, Any], index: Index, variants: int | None) -> None:

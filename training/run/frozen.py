@@ -81,7 +81,7 @@ def read_encoder_widths(name: str) -> dict[str, int | None]:
     file = Path(place.path if place.local else fetch(place.name, ["config.json"])) / "config.json"
     try:
         values: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Refused(f"{name} is no image encoder: {file} cannot be read ({error})") from error
     vision: dict[str, Any] = values.get("vision_config") or values
     return {"pooled": values.get("projection_dim"), "patches": vision.get("hidden_size")}
@@ -93,17 +93,18 @@ def _parts(base: str) -> set[str]:
     folder = place.path if place.local else fetch(ALIASES.get(place.name, place.name), ["model_index.json"])
     try:
         return set(json.loads((folder / "model_index.json").read_text("utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Refused(f"{base} is no diffusers pipeline: its model_index.json cannot be read ({error})") from error
 
 
 def _vae(name: str) -> Any:
-    import diffusers
+    from diffusers import AutoencoderKL
 
     place = locate(name, "VAE")
     folder = place.path if place.local else fetch(place.name, _VAE_FILES)
-    kind: Any = diffusers.AutoencoderKL
     try:
-        return kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        return AutoencoderKL.from_pretrained(  # type: ignore[no-untyped-call]
+            folder, local_files_only=True, use_safetensors=True
+        )
     except LIBRARY_ERRORS as error:
         raise Refused(f"the VAE {name} cannot be loaded: {trouble(folder, 'diffusers')}") from error
