@@ -15,6 +15,7 @@ from refloom.inference.checkpoints import cause as filecause
 from refloom.inference.checkpoints import weights
 from refloom.inference.checkpoints.hub import fetch, locate, reported
 from refloom.inference.checkpoints.modelfolder import LIBRARY_ERRORS, TOKENIZER_ERRORS, trouble, without_tokenizer
+from refloom.inference.nocode import without_code
 from refloom.schemas.errors import Refused
 from refloom.schemas.wording import some
 
@@ -64,11 +65,15 @@ def load_base(
     if not place.local:
         name = ALIASES.get(place.name, place.name)
         with reported(name, to="read"):
-            folder = Path(DiffusionPipeline.download(name, **options))
+            folder = Path(DiffusionPipeline.download(name, trust_remote_code=False, **options))
     try:
-        with _quiet():
+        with _quiet(), without_code():
             pipe = DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
-                folder, local_files_only=True, torch_dtype=torch_dtype or torch.float32, **options
+                folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                torch_dtype=torch_dtype or torch.float32,
+                **options,
             )
     except LIBRARY_ERRORS as error:
         raise Refused(f"the base {base} cannot be loaded: {trouble(folder, 'diffusers')}") from error
@@ -157,7 +162,12 @@ def load_image_encoder(encoder: Any, *, dtype: torch.dtype | None = None) -> Cli
         with _quiet(reports=False):
             kind: Any = CLIPVisionModelWithProjection
             model, found = kind.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=dtype or "auto", output_loading_info=True
+                folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=dtype or "auto",
+                output_loading_info=True,
             )
     except LIBRARY_ERRORS as error:
         raise Refused(f"the image encoder {encoder} cannot be loaded: {trouble(folder, 'transformers')}") from error
@@ -186,7 +196,7 @@ def load_tokenizer(tokenizer: Any) -> Any:
     place = locate(tokenizer, "tokenizer")
     folder = place.path if place.local else fetch(place.name, _TOKENIZER_FILES)
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except TOKENIZER_ERRORS as error:
         raise Refused(f"the tokenizer {tokenizer} cannot be loaded: {without_tokenizer(folder)}") from error
 

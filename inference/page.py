@@ -1,6 +1,7 @@
 """The page of `refloom ui`: references with phrases, places drawn with the mouse, a gallery. Made with gradio.
 
-It listens on this machine only, shares nothing, and sends nothing anywhere.
+It listens on this machine only, answers to its own pages only (`schemas.guard`), shares nothing, and sends nothing
+anywhere.
 """
 
 import os
@@ -21,8 +22,11 @@ from PIL import Image
 
 from refloom.inference.adapters.reference import Box, Reference
 from refloom.inference.contactsheet import COLOURS, draw_places
+from refloom.inference.guardedpage import NO_DOCS, GuardedPage
 from refloom.inference.pipeline import ReferencePipeline
+from refloom.ingest.files import MAX_FILE_BYTES
 from refloom.schemas.errors import RefloomError, Refused
+from refloom.schemas.guard import Guard
 
 SUBJECTS = 4
 _CANVAS_PX = 384
@@ -204,12 +208,23 @@ def serving(pipeline: ReferencePipeline, options: Mapping[str, Any], host: str, 
         Refused: it cannot listen there.
     """
     font = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    app = gr.mount_gradio_app(FastAPI(), build(pipeline, options), "/", theme=font, ssr_mode=False, footer_links=[])
+    app = gr.mount_gradio_app(
+        FastAPI(**NO_DOCS),
+        build(pipeline, options),
+        "/",
+        theme=font,
+        ssr_mode=False,
+        footer_links=[],
+        app_kwargs=NO_DOCS,
+        max_file_size=MAX_FILE_BYTES,
+    )
     try:
         listening = socket.create_server((host, port))
     except OSError as error:
         raise Refused(f"cannot listen on {host}:{port} ({error}): give another --port or --host") from error
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(
+        uvicorn.Config(GuardedPage(app, Guard(host)), log_level="warning", timeout_graceful_shutdown=1)
+    )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     with listening:
         thread.start()

@@ -16,6 +16,8 @@ from refloom.schemas.storage import Folder
 
 MAX_FILE_BYTES = 512 << 20
 _SAMPLE = 64
+_MOST_EXTENSIONS = 20
+_EXTENSION_CHARACTERS = 40
 _JUNK = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX"})
 _EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm", ".jp2", ".mpo"}
@@ -220,7 +222,10 @@ def passed_over(names: Sequence[str], where: str) -> list[str]:
         "left by an operating system" if is_junk(name) else posixpath.splitext(name)[1].lower() or "no extension"
         for name in names
     )
-    kinds = ", ".join(f"{table_name(extension)} {count:,}" for extension, count in sorted(counts.items()))
+    shown = sorted(counts.most_common(_MOST_EXTENSIONS))
+    kinds = ", ".join(f"{table_name(extension)[:_EXTENSION_CHARACTERS]} {count:,}" for extension, count in shown)
+    if rest := len(names) - sum(count for _, count in shown):
+        kinds += f", {rest:,} with other extensions"
     return [f"passed over in {where}, as no pictures: {kinds}"]
 
 

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import orjson
@@ -19,8 +19,10 @@ from refloom.schemas.errors import Refused
 from refloom.schemas.storage import Folder
 from refloom.schemas.strict import MOST_LEVELS, check_levels
 
+MAX_LINE_BYTES = 16 << 20
+_PIECE_BYTES = 1 << 20
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_MAX_INFLATION = 300
+_MAX_INFLATION = 100
 """Annotation json shrinks 5 to 20 times; a file that grows more than this is a decompression bomb."""
 
 
@@ -99,6 +101,19 @@ def _levels(data: bytes) -> int:
     brackets = np.frombuffer(data.translate(None, _NO_BRACKETS), np.uint8)
     opens = (brackets == ord("[")) | (brackets == ord("{"))
     return int(np.cumsum(np.where(opens, 1, -1), dtype=np.int64).max(initial=0))
+
+
+def lines(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file; of one that is longer than `MAX_LINE_BYTES` the beginning, with one byte too many."""
+    begun = b""
+    while piece := file.read(_PIECE_BYTES):
+        *ended, last = piece.split(b"\n")
+        for end in ended:
+            yield (begun + end)[: MAX_LINE_BYTES + 1] + b"\n"
+            begun = b""
+        begun = begun if len(begun) > MAX_LINE_BYTES else begun + last
+    if begun:
+        yield begun[: MAX_LINE_BYTES + 1]
 
 
 def dumps(value: Any, *, plain: bool) -> bytes:

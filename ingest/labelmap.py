@@ -1,6 +1,5 @@
 """Label maps: PNGs whose pixels say which object they belong to, as VOS sets and MIP-Adapter's have them."""
 
-import struct
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,8 @@ from refloom.ingest.source import Annotation, Picture
 from refloom.schemas import headers, ids
 from refloom.schemas.errors import Failed, Rejected
 
+MAX_TRACED_PIXELS = 2_000_000_000
+"""Of a label map times the objects in it: twenty in the largest picture, a thousand in one of two megapixels."""
 _LABEL_MODES = frozenset({"1", "L", "P", "I", "I;16", "I;16B"})
 
 
@@ -42,7 +43,7 @@ def label_map(data: bytes) -> npt.NDArray[Any]:
                     raise Rejected("bad_mask", f"the PNG has {image.mode} pixels, not palette or grey")
                 image.load()
                 labels = np.asarray(image)
-        except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        except headers.PILLOW_ERRORS as error:
             raise Rejected("bad_mask", f"the PNG does not decode ({type(error).__name__})") from error
     # Pillow spreads 2 and 4 bits of grey over 0..255
     bits, is_grey = data[24], data[25] == 0
@@ -51,6 +52,16 @@ def label_map(data: bytes) -> npt.NDArray[Any]:
 
 def _unsigned(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return labels.astype(np.uint8 if labels.dtype.itemsize == 1 else np.uint16)
+
+
+def check_tracing(objects: int, labels: npt.NDArray[Any]) -> None:
+    """Refuse to look through a label map for more objects than any picture has.
+
+    Raises:
+        Rejected: `too_complex`.
+    """
+    if objects * labels.size > MAX_TRACED_PIXELS:
+        raise Rejected("too_complex", f"{objects:,} objects to be traced in {labels.shape[1]}x{labels.shape[0]}")
 
 
 def with_labels(picture: Picture, png: PictureFile, trace: Callable[[npt.NDArray[Any]], None]) -> Callable[[], bytes]:

@@ -4,15 +4,18 @@ A plain tar is read by offset, in any order; a gzip tar can only be streamed.
 """
 
 import gzip
-import tarfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, replace
 from typing import IO
 
+from refloom.ingest import tarheaders
 from refloom.schemas.storage import Folder
 
 MAX_MEMBER_BYTES = 512 << 20
+_MAX_PROBLEM_CHARACTERS = 300
+_UNREADABLE = (OSError, EOFError, zlib.error)
+"""What a damaged gzip file raises, and a disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Index:
 def read_index(folder: Folder, name: str) -> Index:
     """Read every header of a tar, and of a damaged one every header up to the damage.
 
+    What headers may claim and how many there may be is bounded by `ingest.tarheaders`; what passes a bound is damage.
+
     Raises:
         OSError: the file itself cannot be read.
     """
@@ -61,53 +66,52 @@ def read_index(folder: Folder, name: str) -> Index:
     with folder.open(name) as file:
         compressed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        members, problem = _headers(file, compressed)
-    end = None if compressed else size
-    listed = tuple(
-        Member(item.name, item.offset_data, item.size, _kind(item), end is None or item.offset_data + item.size <= end)
-        for item in members
-    )
-    if compressed and problem and listed:
-        listed = (*listed[:-1], Member(listed[-1].name, listed[-1].offset, listed[-1].size, listed[-1].kind, False))
-    if problem is None and any(not member.whole for member in listed):
+        members, problem = _headers(file, size, compressed)
+    if compressed and problem and members:
+        members[-1] = replace(members[-1], whole=False)
+    if problem is None and any(not member.whole for member in members):
         problem = "the tar ends inside a member"
-    return Index(listed, compressed, problem)
+    return Index(tuple(members), compressed, problem)
 
 
-def _headers(file: IO[bytes], compressed: bool) -> tuple[list[tarfile.TarInfo], str | None]:
-    members: list[tarfile.TarInfo] = []
+def _headers(file: IO[bytes], size: int, compressed: bool) -> tuple[list[Member], str | None]:
+    members: list[Member] = []
     try:
-        with tarfile.open(fileobj=file, mode="r|gz" if compressed else "r:", errors="surrogateescape") as tar:
-            while (item := tar.next()) is not None:
-                members.append(item)
-                _forget(tar)
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, OSError) as error:
-        return members, "not a tar" if not members else f"damaged after {members[-1].name!r} ({type(error).__name__})"
+        for entry in tarheaders.walk(_blocks(file, size, compressed)):
+            whole = compressed or entry.offset + entry.size <= size
+            members.append(Member(entry.name, entry.offset, entry.size, entry.kind, whole))
+    except (tarheaders.Damaged, *_UNREADABLE) as error:
+        if not members:
+            return members, "not a tar" if not isinstance(error, tarheaders.Damaged) else str(error)
+        why = str(error) if isinstance(error, tarheaders.Damaged) else type(error).__name__
+        return members, f"damaged after {members[-1].name!r} ({why})"[:_MAX_PROBLEM_CHARACTERS]
     return members, None
 
 
-def _forget(tar: tarfile.TarFile) -> None:
-    """Drop the headers that tarfile keeps of every member it has passed."""
-    tar.__dict__["members"].clear()
+def _blocks(file: IO[bytes], size: int, compressed: bool) -> tarheaders.Blocks:
+    if not compressed:
+        return tarheaders.Blocks(file, size)
+    limit = max(tarheaders.SMALLEST_INFLATION_BYTES, tarheaders.MAX_INFLATION * size)
+    return tarheaders.Blocks(gzip.GzipFile(fileobj=file, mode="rb"), None, limit)
 
 
-def _kind(item: tarfile.TarInfo) -> str:
-    if item.isreg() and not item.issparse():
-        return "file"
-    return "folder" if item.isdir() else "other"
+def stream(folder: Folder, name: str, wanted: Container[int]) -> Iterator[tuple[str, int, bytes]]:
+    """Name, offset and bytes of regular files of a gzip tar, in order, up to the first damage.
 
-
-def stream(folder: Folder, name: str) -> Iterator[tuple[str, int, bytes]]:
-    """Name, offset and bytes of every regular file of a gzip tar, in order, up to the first damage."""
+    Args:
+        folder, name: of the tar.
+        wanted: offsets of the members whose bytes are asked for; asked when a member comes.
+    """
+    size = folder.size(name)
     with folder.open(name) as file:
+        blocks = _blocks(file, size, compressed=True)
         try:
-            with tarfile.open(fileobj=file, mode="r|gz", errors="surrogateescape") as tar:
-                while (item := tar.next()) is not None:
-                    _forget(tar)
-                    if _kind(item) != "file" or item.size > MAX_MEMBER_BYTES:
-                        continue
-                    data = tar.extractfile(item)
-                    if data is not None:
-                        yield item.name, item.offset_data, data.read()
-        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, OSError):
+            for entry in tarheaders.walk(blocks):
+                if entry.kind != "file" or entry.size > MAX_MEMBER_BYTES or entry.offset not in wanted:
+                    continue
+                data = blocks.take(entry.size)
+                if len(data) < entry.size:
+                    return
+                yield entry.name, entry.offset, data
+        except (tarheaders.Damaged, *_UNREADABLE):
             return  # the index already says where the damage is

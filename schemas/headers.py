@@ -13,12 +13,18 @@ from dataclasses import dataclass
 from PIL import Image, UnidentifiedImageError
 
 from refloom.schemas import orientation as orientations
+from refloom.schemas import structure
 from refloom.schemas.errors import Rejected
 
 MAX_PIXELS = 100_000_000
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "PPM", "JPEG2000")
 """Formats Pillow may try; none of them runs another program or code from the file."""
 
+PILLOW_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error),
+    *(RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError),
+)
+"""What Pillow raises at damaged files; the latter where its plugins did not foresee the damage."""
 _JPEG_SIZED = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
 _EXIF = b"Exif\x00\x00"
@@ -60,10 +66,11 @@ def read(data: bytes) -> Header:
         data: the file's bytes.
 
     Raises:
-        Rejected: `not_an_image`, `truncated`, `too_many_pixels` or `animated`.
+        Rejected: `not_an_image`, `truncated`, `too_many_pixels`, `too_complex` or `animated`.
     """
     if not data:
         raise Rejected("not_an_image", "the file is empty")
+    structure.check(data)
     if data[:3] == b"\xff\xd8\xff":
         header = _jpeg(data)
     elif data[:8] == b"\x89PNG\r\n\x1a\n":
@@ -169,7 +176,7 @@ def _inflate_profile(chunk: bytes) -> bytes | None:
 
 
 def open_by_pillow(data: bytes) -> Image.Image:
-    """Pillow's view of a picture of one of the supported formats, not yet decoded."""
+    """Pillow's view of a picture of one of the supported formats, not yet decoded. `read` has let the bytes pass."""
     Image.init()  # loads the plugins once; `formats` alone does not
     return Image.open(io.BytesIO(data), formats=_FORMATS)
 
@@ -195,5 +202,5 @@ def _by_pillow(data: bytes) -> Header:
             raise Rejected("too_many_pixels", "beyond Pillow's limit") from error
         except UnidentifiedImageError as error:
             raise Rejected("not_an_image", f"begins with {data[:8]!r}") from error
-        except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        except PILLOW_ERRORS as error:
             raise Rejected("truncated", "the header cannot be read to its end") from error

@@ -20,6 +20,13 @@ from refloom.schemas.boxes import Boxes
 from refloom.schemas.errors import Rejected
 
 _NUMBERS = frozenset({int, float})
+MAX_PARTS = 10_000
+"""Polygons of one annotation: joining them takes time by their square."""
+MAX_OUTLINE_PX = 1_000_000
+"""Length of the outlines of one annotation, which pycocotools walks at five times the scale and sorts; this is 25 times
+around the largest square picture."""
+MAX_OUTLINES_PX = 10_000_000
+"""Of all annotations of a picture."""
 _AREA_BATCH = 255  # pycocotools 2.0.11 counts them in a uint8 under numpy 2 and raises beyond
 
 Pixels = npt.NDArray[np.uint8]
@@ -156,6 +163,7 @@ def _from_polygons(groups: list[list[Any]], height: int, width: int) -> list[Mas
         for index, owner in enumerate(owners):
             if isinstance(owner, slice) and not _coordinates_sound(parts[owner], height, width):
                 owners[index] = Rejected("bad_mask", "a polygon holds something else than numbers near the picture")
+    _check_outlines(owners, parts, max(height, width))
     safe = [part for owner in owners if isinstance(owner, slice) for part in parts[owner]]
     encoded = coco.frPyObjects(safe, height, width) if safe else []
     position = 0
@@ -168,6 +176,33 @@ def _from_polygons(groups: list[list[Any]], height: int, width: int) -> list[Mas
         position += count
         out.append(_text(own[0] if count == 1 else coco.merge(own)))
     return out
+
+
+def _check_outlines(owners: list[slice | Rejected], parts: list[list[float]], side: int) -> None:
+    """Refuse annotations that take minutes or gigabytes to draw, and those that come when a picture has had its share.
+
+    Outlines are measured only where their number of points leaves it open.
+    """
+    own = {index: parts[owner] for index, owner in enumerate(owners) if isinstance(owner, slice)}
+    lengths = {index: sum(map(len, one)) // 2 * 3 * side for index, one in own.items()}
+    if sum(lengths.values()) > MAX_OUTLINE_PX:
+        lengths = {index: sum(map(_outline_px, one)) for index, one in own.items()}
+    total = 0
+    for index, length in lengths.items():
+        if len(own[index]) > MAX_PARTS:
+            owners[index] = Rejected("too_complex", f"more than {MAX_PARTS:,} polygons")
+        elif length > MAX_OUTLINE_PX:
+            owners[index] = Rejected("too_complex", f"an outline of more than {MAX_OUTLINE_PX:,} pixels")
+        elif total + length > MAX_OUTLINES_PX:
+            owners[index] = Rejected("too_complex", f"outlines of more than {MAX_OUTLINES_PX:,} pixels")
+        else:
+            total += length
+
+
+def _outline_px(part: list[float]) -> int:
+    """Steps that pycocotools takes around a polygon."""
+    points = np.array(part, np.float64).reshape(-1, 2)
+    return int(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
 
 
 def _coordinates_sound(parts: list[list[Any]], height: int, width: int) -> bool:

@@ -5,7 +5,7 @@ rest and has the last word on JPEGs that libjpeg-turbo calls damaged.
 """
 
 import io
-import struct
+import re
 import warnings
 from functools import lru_cache
 from typing import Any
@@ -20,6 +20,11 @@ from refloom.schemas.errors import Rejected
 from refloom.schemas.masks import orient_pixels
 
 Pixels = npt.NDArray[np.uint8]
+_MAX_PROFILE_BYTES = 8 << 20
+"""Profiles of presses have 0.5 to 3 MB."""
+_MAX_CHAINED_PROFILE_BYTES = 64 << 10
+_MAX_CHAIN = 64
+_CHAIN = re.compile(rb"mpet\0\0\0\0")
 
 
 def decode(data: bytes, header: headers.Header | None = None) -> Pixels:
@@ -76,7 +81,7 @@ def _decode_by_pillow(data: bytes) -> Pixels:
             with headers.open_by_pillow(data) as image:
                 image.load()
                 return _to_rgb(image)
-        except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+        except (*headers.PILLOW_ERRORS, Image.DecompressionBombError) as error:
             raise Rejected("decode_error", type(error).__name__) from error
 
 
@@ -118,9 +123,22 @@ def _apply(image: Image.Image, transform: Any) -> Image.Image:
     return converted
 
 
+def _is_plain(profile: bytes) -> bool:
+    """Whether a profile is of a usual size, and its chains of floating-point elements (`mpet`) are short."""
+    if len(profile) > _MAX_PROFILE_BYTES:
+        return False
+    chains = [int.from_bytes(profile[at.start() + 12 : at.start() + 16], "big") for at in _CHAIN.finditer(profile)]
+    return not chains or (len(profile) <= _MAX_CHAINED_PROFILE_BYTES and max(chains) <= _MAX_CHAIN)
+
+
 @lru_cache(maxsize=64)
 def _transform(profile: bytes, mode: str) -> Any:
-    """The transform from a profile to sRGB, or None where the profile is damaged or of another colour space."""
+    """The transform from a profile to sRGB, or None where the profile is damaged or of another colour space.
+
+    One that no camera and no press has, whose transform would take minutes to build, is none either.
+    """
+    if not _is_plain(profile):
+        return None
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         return ImageCms.buildTransform(source, _srgb(), "RGB" if mode == "RGBA" else mode, "RGB")

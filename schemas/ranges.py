@@ -196,10 +196,10 @@ class Several:
 
 Range = Whole | Number | Word | Flag | Text | Several
 
-WORKERS = Whole(0, none=True, remedy="0 works in this process; leave it out for all cores")
+WORKERS = Whole(0, none=True, remedy="0 works without Ray; leave it out for all cores")
 COUNT = Whole(1)
 PORT = Whole(0, 65535, remedy="0 takes a free one")
-ITEM_TIMEOUT = Number(0, above=True, remedy="it is in seconds")
+ITEM_TIMEOUT = Number(0, above=True, none=True, remedy="it is in seconds")
 
 
 class OutOfRange(Refused, ValueError):

@@ -9,6 +9,7 @@ REJECTED: dict[str, str] = {
     "not_an_image": "the bytes are not a picture of a supported format, or there are none",
     "truncated": "the file ends before the picture does",
     "too_many_pixels": "more pixels than the limit (100 megapixels): a decompression bomb or a giant scan",
+    "too_complex": "more scans, chunks or tags than a picture has, which would take minutes to decode",
     "animated": "more than one picture in the file",
     "decode_error": "the header is sound, the pixels cannot be decoded",
     # places, names, records

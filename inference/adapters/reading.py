@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from refloom.ingest.files import MAX_FILE_BYTES
 from refloom.schemas import pictures
 from refloom.schemas.errors import Refused, Rejected
 from refloom.schemas.headers import MAX_PIXELS
@@ -26,6 +27,7 @@ Source = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[Any]
 
 _REMEDIES = {
     "too_many_pixels": "make it smaller first, no model sees that much",
+    "too_complex": "save the picture as a PNG or a plain JPEG",
     "animated": "save the one picture that you mean",
     "truncated": "get the whole file again",
 }
@@ -128,7 +130,13 @@ def _bytes(source: str | os.PathLike[str] | bytes | Image.Image) -> tuple[str, b
         raise Refused(f"a picture is a file, bytes, a Pillow picture or an array, not a {type(source).__name__}")
     file = Path(source)
     try:
-        return str(file), file.read_bytes()
+        if file.exists() and not file.is_file():
+            raise Refused(f"the picture {file} is no regular file: give a picture file")
+        with file.open("rb") as opened:
+            data = opened.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise Refused(f"the picture {file} has more than {MAX_FILE_BYTES >> 20} MB: {_REMEDIES['too_many_pixels']}")
+        return str(file), data
     except OSError as error:
         raise Refused(f"the picture {file} cannot be read: {error.strerror or error}") from error
 

@@ -7,6 +7,7 @@ from safetensors import SafetensorError
 
 from refloom.inference.checkpoints import cause as filecause
 from refloom.inference.checkpoints.tensors import INDEX_SUFFIX, index
+from refloom.inference.nocode import code_of
 from refloom.schemas import strict
 from refloom.schemas.errors import Refused
 from refloom.schemas.wording import some
@@ -53,6 +54,8 @@ def trouble(folder: Path, library: str) -> str:
         if pickles and not any(place.glob("*.safetensors")):
             there = (place / pickles[0]).relative_to(folder)
             return f"it has {there} and no safetensors; pickles can run code, so get the safetensors of it"
+    if code := code_of(folder):
+        return f"{code}{library} knows itself"
     if not any(path for place in folders for path in place.glob("*.safetensors")):
         return "it has no weights, which end in .safetensors: get them too"
     return (
@@ -71,6 +74,8 @@ def without_tokenizer(folder: Path) -> str:
     for file in files:
         if file.suffix == ".json" and (cause := _of_json(file)):
             return f"{file.name}: {cause}"
+    if code := code_of(folder):
+        return f"{code}transformers knows itself"
     return "its files are of a kind that this transformers does not know, or cut down: get them all again"
 
 

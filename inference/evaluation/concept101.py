@@ -7,6 +7,7 @@ FOLDER/
   json_data/<concept>/<stem>.json         boxes, in pixels of the photograph with its short side at 800
 """
 
+import math
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -107,6 +108,8 @@ def _boxed(mark: Path, file: Path) -> FilePicture:
     (found,) = fields(read_json(mark), "mask", where=str(mark))
     try:
         x1, y1, x2, y2 = (float(edge) for edge in found[1]["box"])  # after the background, the surest one comes first
-    except (IndexError, KeyError, TypeError, ValueError) as error:
+        if not (math.isfinite(x1 + y1 + x2 + y2) and x1 < x2 and y1 < y2):
+            raise ValueError("an empty box")
+    except (IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise Refused(f"{mark} has no box of an object: it is not of the published form") from error
     return FilePicture(str(file), (x1, y1, x2, y2), _BOX_SHORT_PX)

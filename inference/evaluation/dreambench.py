@@ -42,7 +42,7 @@ def read(folder: str) -> Benchmark:
         pictures = tuple(FilePicture(str(file)) for file in found[name])
         subject = Subject(kind, pictures, pictures)
         for index, template in enumerate(live if kind in _LIVE else things):
-            prompt = " ".join(template.format("", kind).split())
+            prompt = " ".join(template.replace("{0}", "").replace("{1}", kind).split())
             cases.append(Case(f"{name}/{index:02d}", name, prompt, (subject,)))
     refuse_count(_TITLE, "prompts", len(cases), PROMPTS)
     return Benchmark(NAME, _TITLE, tuple(cases), IMAGES, "pairs", 1)

@@ -84,7 +84,7 @@ def _box(marks: Any, stem: str, place: Path) -> Box:
     try:
         given = marks[stem] if stem in marks else marks[f"{stem}.jpg"]
         x1, y1, x2, y2 = (min(max(float(edge) / _SIDE_PX, 0.0), 1.0) for edge in given)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise Refused(f"{place}/bbox.json has no box x1, y1, x2, y2 of {stem}: it is not of the known form") from error
     if not (x1 < x2 and y1 < y2):
         raise Refused(f"{place}/bbox.json has an empty box of {stem}")

@@ -24,7 +24,7 @@ def read_json(file: Path) -> Any:
         return strict.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise Refused(f"{file} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused(f"{file} is no json ({error}): get it again") from error
 
 

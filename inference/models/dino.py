@@ -30,6 +30,7 @@ def load(entry: Entry, device: str, precision: str) -> Dinov2:
             loaded: Any = ViTModel.from_pretrained(
                 weights.parent,
                 local_files_only=True,
+                trust_remote_code=False,
                 use_safetensors=True,
                 add_pooling_layer=False,
                 dtype=DTYPES[precision],

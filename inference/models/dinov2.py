@@ -33,6 +33,7 @@ def load(entry: Entry, device: str, precision: str) -> "Dinov2":
             loaded: Any = Dinov2Model.from_pretrained(
                 weights.parent,
                 local_files_only=True,
+                trust_remote_code=False,
                 use_safetensors=True,
                 dtype=DTYPES[precision],
                 output_loading_info=True,

@@ -37,10 +37,15 @@ def load(entry: Entry, device: str, precision: str) -> "Blip":
     check_kind(entry, config, "blip")
     words = _tokenizer(entry, tokenizer)
     try:
-        processor: Any = BlipImageProcessor.from_pretrained(folder, local_files_only=True)
+        processor: Any = BlipImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with quiet():
             loaded: Any = BlipForConditionalGeneration.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=_DTYPES[precision], output_loading_info=True
+                folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=_DTYPES[precision],
+                output_loading_info=True,
             )
     except LIBRARY_ERRORS as error:
         raise entry.damaged(modelfolder.trouble(folder, "transformers")) from error

@@ -69,7 +69,9 @@ def _load(entry: Entry, device: str, precision: str) -> Any:
         raise entry.damaged(str(error)) from error
     try:
         # finds the two files by their names; the safetensors come before any pickle in the same folder
-        net = open_clip.create_model(f"local-dir:{weights.parent}", precision=precision, device=device)
+        net = open_clip.create_model(
+            f"local-dir:{weights.parent}", precision=precision, device=device, weights_only=True
+        )
     except LIBRARY_ERRORS as error:
         raise entry.damaged(_misfit(config, weights, shapes)) from error
     for name, tensor in net.state_dict().items():
@@ -100,7 +102,9 @@ def _misfit(config: Path, weights: Path, shapes: Mapping[str, tuple[int, ...]]) 
     """Why open_clip cannot load a model whose files can be read."""
     try:
         with torch.device("meta"):
-            net = open_clip.create_model(f"local-dir:{weights.parent}", load_weights=False, device="meta")
+            net = open_clip.create_model(
+                f"local-dir:{weights.parent}", load_weights=False, device="meta", weights_only=True
+            )
     except Exception:  # what a value of the configuration leads to, anywhere in open_clip
         return f"{config.name} describes nothing that open_clip {open_clip.__version__} can make"
     report = compare(net, shapes)

@@ -25,6 +25,7 @@ from ray._private import services
 from ray.exceptions import RayActorError, RayTaskError
 
 from refloom.ingest import raystart
+from refloom.ingest.apart import Apart, use_one_thread
 from refloom.ingest.engine.heap import keep_freed_memory
 from refloom.ingest.engine.inline import run_inline
 from refloom.ingest.engine.retries import ATTEMPTS, Account
@@ -47,6 +48,8 @@ _SHORT_S = 1.0
 while another worker has nothing to do."""
 _SECOND_START_S = 180.0
 """How long Ray may take for its second start."""
+_OWN_MEMORY = "memory:"
+"""A store that no other process sees."""
 _OBJECT_STORE_BYTES = 512 << 20
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "ARROW_NUM_THREADS")
 
@@ -66,6 +69,7 @@ class WorkerPool:
         """
         self._job, self._pool = job, pool
         self._here: Worker | None = None
+        self._apart: Apart | None = None
         self._handles: _WorkerHandles | None = None
         self._owns_ray = False
 
@@ -75,7 +79,9 @@ class WorkerPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._here = self._handles = None
+        if self._apart is not None:
+            self._apart.close()
+        self._here = self._handles = self._apart = None
         if self._owns_ray:
             ray.shutdown()
 
@@ -104,8 +110,12 @@ class WorkerPool:
         if not tasks:
             return status
         if self._pool.workers == 0:
-            self._here = self._here or self._job.start()
-            run_inline(self._here, tasks, notes, status, on_status)
+            if self._pool.item_timeout_s is not None and not notes.url.startswith(_OWN_MEMORY):
+                self._apart = self._apart or Apart(self._job, self._pool.item_timeout_s)
+                self._apart.run(tasks, notes, status, on_status)
+            else:
+                self._here = self._here or self._job.start()
+                run_inline(self._here, tasks, notes, status, on_status)
             record(title, status, 0, notes)
             return status
         if self._handles is None:
@@ -237,7 +247,7 @@ class _Process:
 
     def start(self, job: Sequence[Any], wanted: Sequence[Needed], progress_actor: Any, timeout_s: float) -> None:
         """Be ready; `job` holds a reference to it, which is read when the plugins are there that it may be made of."""
-        _use_one_thread()
+        use_one_thread()
         keep_freed_memory()
         require(wanted)
         with store_errors_stop():
@@ -257,16 +267,6 @@ class _Process:
 
 def _store_variables() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.upper().startswith(STORE_VARIABLES)}
-
-
-def _use_one_thread() -> None:
-    """Same bytes for any number of workers: no library may split its sums over threads."""
-    import cv2
-    import pyarrow
-
-    cv2.setNumThreads(1)
-    pyarrow.set_cpu_count(1)
-    pyarrow.set_io_thread_count(1)
 
 
 class _ProgressActor:
@@ -342,9 +342,8 @@ class _WorkerHandles:
         for _ in range(count - len(self.there) - len(self.coming)):
             # a Ray that was started before the driver had its credentials has others; a cluster's nodes have their own
             actor = self._process.remote(_store_variables() if self.pool.address is None else None)
-            self.coming[actor.start.remote([self._job], needed(), self.progress_actor, self.pool.item_timeout_s)] = (
-                actor
-            )
+            start = actor.start.remote([self._job], needed(), self.progress_actor, self.pool.timeout_s)
+            self.coming[start] = actor
 
     def welcome(self, reference: Any) -> bool:
         """A worker is there (True), or will never be (False).

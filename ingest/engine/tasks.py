@@ -47,21 +47,26 @@ class Pool:
     """How many workers, and what each of them holds.
 
     Attributes:
-        workers: number of processes; 0 runs in this process without Ray (for debugging); None takes all cores
-            (or all GPUs, where each worker asks for one).
+        workers: number of processes; 0 does without Ray: in one child process where `item_timeout_s` is given, else in
+            this process (for debugging); None takes all cores (or all GPUs, where each worker asks for one).
         address: of a Ray cluster, e.g. `auto` or `ray://host:10001`; None starts Ray on this machine.
         cpus, gpus: that each worker holds.
-        item_timeout_s: longest time for one item.
+        item_timeout_s: longest time for one item; None takes `ITEM_TIMEOUT_S`.
     """
 
     workers: Annotated[int | None, WORKERS] = None
     address: str | None = None
     cpus: float = 1.0
     gpus: float = 0.0
-    item_timeout_s: Annotated[float, ITEM_TIMEOUT] = ITEM_TIMEOUT_S
+    item_timeout_s: Annotated[float | None, ITEM_TIMEOUT] = None
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    @property
+    def timeout_s(self) -> float:
+        """Longest time for one item of a worker that is a process of its own."""
+        return ITEM_TIMEOUT_S if self.item_timeout_s is None else self.item_timeout_s
 
 
 @dataclass(slots=True)

@@ -203,7 +203,7 @@ def _lines(folder: Folder, name: str) -> tuple[list[tuple[int, _Named]], list[_I
     wrong: list[_Item] = []
     try:
         with folder.open(name) as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(jsons.lines(file), 1):
                 digest.update(line)
                 try:
                     lines += [(number, _named(line))] if line.strip() else []
@@ -215,6 +215,8 @@ def _lines(folder: Folder, name: str) -> tuple[list[tuple[int, _Named]], list[_I
 
 
 def _named(line: bytes) -> _Named:
+    if len(line) > jsons.MAX_LINE_BYTES:
+        raise Rejected("bad_record", f"the line has more than {jsons.MAX_LINE_BYTES} bytes")
     try:
         record = jsons.loads(line)
     except ValueError as error:
@@ -232,12 +234,14 @@ def _in_tar(path: str) -> _Found:
     folder, name = jsons.split(path)
     try:
         size, index = folder.size(name), tar.read_index(folder, name)
+        if index.gzip:
+            raise Refused(f"{path} is a gzip tar, of which no member can be read alone: unpack the gzip first")
+        if not index.members:  # a pipe has none, and would keep whoever opens it waiting
+            return _Found([], nothing=f" ({index.problem or 'the tar is empty'})")
         with folder.open(name) as file:
             members = [(member, _is_picture(member, file)) for member in index.members if not is_junk(member.name)]
     except OSError as error:
         raise Refused(f"{path} cannot be read: {error.strerror or error}") from error
-    if index.gzip:
-        raise Refused(f"{path} is a gzip tar, of which no member can be read alone: unpack the gzip first")
     found = _Found([], [("tar", table_name(name), "io_error" if index.problem else None, index.problem or "")])
     found.identity["size"] = size
     others = []

@@ -11,6 +11,7 @@ faces are blurred. A unit is a tar: it is read by offset and never unpacked; a g
 import os
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -81,11 +82,11 @@ class Sa1b:
         """
         paths = self._paths()
         keys = [self._key(path) for path in paths]
-        twice = {key for key in keys if keys.count(key) > 1}
+        twice = {key for key, count in Counter(keys).items() if count > 1}
         if twice:
             raise Refused(f"two tars are called {sorted(twice)[0]}: ingest one of them with another --name")
         with ThreadPoolExecutor(_READERS) as pool:
-            indexes = list(pool.map(_index, paths))
+            indexes = _readable(paths, list(pool.map(_index, paths)))
         plans = []
         for path, key, (size, index) in zip(paths, keys, indexes, strict=True):
             if index.gzip and self.linked:
@@ -135,6 +136,8 @@ class Sa1b:
     def _pictures(
         self, unit: UnitPlan, table: dict[str, Any], folder: Folder, name: str, half: Callable[[], Problem]
     ) -> Iterator[Picture]:
+        if not table["pairs"]:
+            return  # nothing is opened for them: it may be a pipe, or closed to this user
         if table["gzip"]:
             yield from _streamed(table["pairs"], folder, name, half)
             return
@@ -156,18 +159,41 @@ class _Pair:
     identity: str = ""
 
 
-def _index(path: str) -> tuple[int, tar.Index]:
+def _index(path: str) -> tuple[int, tar.Index | OSError]:
+    """Bytes and headers of a tar, or why it cannot be read at all."""
     folder, name = jsons.split(path)
+    size = 0
     try:
-        return folder.size(name), tar.read_index(folder, name)
+        size = folder.size(name)
+        return size, tar.read_index(folder, name)
     except OSError as error:
+        return size, error
+
+
+def _readable(paths: list[str], indexes: list[tuple[int, tar.Index | OSError]]) -> list[tuple[int, tar.Index]]:
+    """A tar that cannot be read costs itself: it has no members, and says why.
+
+    Raises:
+        Refused: none of them can be read.
+    """
+    errors = [(path, index) for path, (_, index) in zip(paths, indexes, strict=True) if isinstance(index, OSError)]
+    if errors and len(errors) == len(paths):
+        path, error = errors[0]
         raise Refused(f"{path} cannot be read: {error.strerror or error}") from error
+    return [
+        (
+            size,
+            tar.Index((), False, f"cannot be read ({type(index).__name__})") if isinstance(index, OSError) else index,
+        )
+        for size, index in indexes
+    ]
 
 
 def _pair(index: tar.Index) -> tuple[list[_Pair], list[tuple[str, str, str]]]:
     """Match pictures with records by stem, in the order of the first member of each; and what is neither."""
     pairs: dict[str, _Pair] = {}
     extra: list[_Pair] = []
+    again: Counter[str] = Counter()
     others: list[tuple[str, str, str]] = []
     for member in index.members:
         if member.kind == "folder" or is_junk(member.name):
@@ -189,7 +215,8 @@ def _pair(index: tar.Index) -> tuple[list[_Pair], list[tuple[str, str, str]]]:
         if getattr(pair, slot) is None:
             setattr(pair, slot, entry)
         elif slot == "picture":
-            extra.append(_Pair(stem, picture=entry, occurrence=1 + sum(other.stem == stem for other in extra)))
+            again[stem] += 1
+            extra.append(_Pair(stem, picture=entry, occurrence=again[stem]))
         else:
             others.append((member.name, "duplicate", "a record of this name came before"))
     found = [*pairs.values(), *extra]
@@ -232,9 +259,9 @@ def _linker(root: str, tar_name: str, entry: list[Any] | None) -> Callable[[], L
 def _streamed(pairs: list[list[Any]], folder: Folder, name: str, half: Callable[[], Problem]) -> Iterator[Picture]:
     """Pictures of a gzip tar in the order of the pairs; members wait in memory for their turn, up to a bound."""
     arrived: dict[int, bytes] = {}
-    members = tar.stream(folder, name)
     waiting = 0
     wanted = {entry[1] for _, _, picture, record, _ in pairs for entry in (picture, record) if entry is not None}
+    members = tar.stream(folder, name, wanted)
 
     def fetch(entry: list[Any]) -> bytes:
         nonlocal waiting
@@ -243,9 +270,8 @@ def _streamed(pairs: list[list[Any]], folder: Folder, name: str, half: Callable[
                 _, offset, data = next(members)
             except StopIteration:
                 raise Failed("io_error", f"{name} ends before or inside {entry[0]}") from None
-            if offset in wanted:
-                arrived[offset] = data
-                waiting += len(data)
+            arrived[offset] = data
+            waiting += len(data)
             if waiting > _PENDING_BYTES:
                 raise Failed(
                     "out_of_memory", f"pictures and records of {name} lie too far apart to stream: unpack the gzip"

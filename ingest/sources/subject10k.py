@@ -25,7 +25,7 @@ import numpy.typing as npt
 from refloom.ingest import jsons
 from refloom.ingest.annotationfile import as_float, is_text, texts_of
 from refloom.ingest.files import PictureFile, is_junk, occurrences, stem, table_name, weigh
-from refloom.ingest.labelmap import with_labels
+from refloom.ingest.labelmap import check_tracing, with_labels
 from refloom.ingest.numbers import whole
 from refloom.ingest.source import Annotation, Item, Picture, Plan, Problem, Record, UnitPlan
 from refloom.ingest.sources.sa1b import LICENSE
@@ -216,6 +216,7 @@ def _annotation(object_id: str, entry: Any) -> Annotation:
 
 
 def _trace(picture: Picture, labels: npt.NDArray[Any]) -> None:
+    check_tracing(len(picture.annotations), labels)
     for annotation in picture.annotations:
         if annotation.problem is None:
             try:

@@ -31,7 +31,7 @@ from refloom.ingest.files import (
     table_name,
     weigh,
 )
-from refloom.ingest.labelmap import label_map, with_labels
+from refloom.ingest.labelmap import check_tracing, label_map, with_labels
 from refloom.ingest.source import Annotation, Item, Picture, Plan, Record, Track, UnitPlan
 from refloom.schemas import ids, masks
 from refloom.schemas.errors import Failed, Refused, Rejected
@@ -240,6 +240,7 @@ class _Track:
 
 def _trace(drawn: list[tuple[Annotation, int]], labels: npt.NDArray[Any]) -> None:
     """Give the listed objects their masks; one without a pixel gets an empty mask."""
+    check_tracing(len(drawn), labels)
     for annotation, value in drawn:
         if annotation.problem is None:
             annotation.segmentation = masks.encode(labels == value)
@@ -248,6 +249,7 @@ def _trace(drawn: list[tuple[Annotation, int]], labels: npt.NDArray[Any]) -> Non
 def _find(picture: Picture, values: set[int], void: int | None, labels: npt.NDArray[Any]) -> None:
     """Make the objects of a frame from its label map; `values` collects those of the video, `void` is none."""
     present = [value for value in np.unique(labels).tolist() if value not in (0, void)]
+    check_tracing(len(present), labels)
     values.update(present)
     picture.annotations = [
         Annotation(

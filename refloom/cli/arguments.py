@@ -36,7 +36,7 @@ def _add_pool(parser: argparse.ArgumentParser) -> None:
         "--workers",
         "refloom.schemas.ranges:WORKERS",
         metavar="N",
-        help="processes; 0 runs in this one without Ray (default: all cores)",
+        help="processes; 0 does without Ray, in one process (default: all cores)",
     )
     group.add_argument(
         "--address", metavar="ADDR", help="of a Ray cluster, e.g. auto or ray://head:10001 (default: this machine)"

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from refloom.curation.annotate.decoded import shrink
 from refloom.inference.models.crops import cut_square
 from refloom.ingest.engine.pool import Status
+from refloom.ingest.files import MAX_FILE_BYTES
 from refloom.schemas import pictures
 from refloom.schemas.errors import JobStopped, Refused, Rejected
 from refloom.schemas.lease import Lease
@@ -145,6 +147,9 @@ class _Index:
     def read(cls, folder: Folder, manifest: dict[str, Any]) -> "_Index":
         parts = list(_batches(folder, manifest, PICTURES, "train"))
         rows = pa.Table.from_batches(parts).combine_chunks()
+        bounds = pc.min_max(rows["bytes"]).as_py()
+        if rows.num_rows and not 0 <= (bounds["min"] or 0) <= (bounds["max"] or 0) <= MAX_FILE_BYTES:
+            raise Refused(f"{folder.url} says of a picture that it has no bytes, or more than any has: get it again")
         hashes = hash_ids(rows["picture_id"].to_pylist())
         order = np.argsort(hashes, kind="stable")
         return cls(rows, hashes[order], order)
@@ -276,8 +281,16 @@ class _Shaper:
             made = self._made["compose"]
             return pictures.encode_jpeg(shrink(pixels, made["max_side_px"]), made["jpeg_quality"])
         made = self._made["face"]
+        if not _is_near(self.boxes[number], pixels):
+            raise Rejected("bad_box", "a crop that does not lie on its picture")
         crop = cut_square(pixels, self.boxes[number], made["crop_max_side_px"])
         return pictures.encode_jpeg(crop, made["crop_quality"])
+
+
+def _is_near(box: list[float], pixels: pictures.Pixels) -> bool:
+    """Whether a box reaches no further than its picture's size beyond it; the crop of another would fill the memory."""
+    side = max(pixels.shape[:2])
+    return len(box) == 4 and all(-side <= edge <= 2 * side for edge in box)
 
 
 class _Rehydrator:
@@ -298,7 +311,7 @@ class _Rehydrator:
             tried = True
             try:
                 made = _as_published(self._shaper.shape(address["place"], record["kind"], data), record)
-            except (Rejected, CannotStrip):
+            except (Rejected, CannotStrip, ValueError):  # the last where a crop's box is none
                 continue
             if made is not None:
                 into[:] = made
@@ -311,6 +324,8 @@ class _Rehydrator:
         places: Places = self._copy.places
         try:
             size = places.size(place) if length < 0 else length
+            if not 0 < size <= MAX_FILE_BYTES:  # a pipe has none, and would keep whoever opens it waiting
+                return None
             data = bytearray(size)
             places.fill(place, offset, memoryview(data))
         except (JobStopped, OSError):

@@ -2,6 +2,7 @@
 their names; whether they are the right ones is told by their sha256, elsewhere.
 """
 
+import heapq
 import posixpath
 from collections import defaultdict
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from refloom.ingest.files import picture_names, stem
-from refloom.ingest.tar import read_index
+from refloom.ingest.tar import MAX_MEMBER_BYTES, read_index
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Refused
 from refloom.schemas.ids import encode
@@ -18,6 +19,8 @@ from refloom.schemas.storage import Folder
 from refloom.sharing.publish.addresses import PICTURES_FIELD, Places
 from refloom.sharing.publish.rows import Origin, hash_ids, listed
 
+_MOST_CANDIDATES = 64
+"""Files of one name that are tried for a picture, each of which is read and hashed."""
 Candidate = tuple[int, int, int]
 """Place, offset and length of bytes that may be a picture's; length -1 for a whole file."""
 
@@ -89,12 +92,15 @@ class FolderCopy:
                 self._add_tar(folder, name)
 
     def _add_tar(self, folder: Folder, name: str) -> None:
-        index = read_index(folder, name)
+        try:
+            index = read_index(folder, name)
+        except OSError:
+            return  # what it holds is missing then, and named so
         if index.gzip:
             raise Refused(f"{name} is compressed, so its members cannot be read at will: unpack it with gunzip")
         place = self.places.number(folder, name)
         for member in index.members:
-            if member.kind == "file" and member.whole:
+            if member.kind == "file" and member.whole and member.size <= MAX_MEMBER_BYTES:
                 self._add(posixpath.normpath(member.name), (place, member.offset, member.size))
 
     def _add(self, name: str, where: Candidate) -> None:
@@ -110,7 +116,7 @@ class FolderCopy:
             wanted.append(f"{above}{slash}sa_{last}")
         keys = dict.fromkeys(key for name in wanted for key in (stem_of(name), posixpath.basename(name)))
         fitting = [(-_common(name, wanted), name, where) for key in keys for name, where in self._named.get(key, [])]
-        for _, _, where in sorted(fitting):
+        for _, _, where in heapq.nsmallest(_MOST_CANDIDATES, fitting):
             yield where
 
 

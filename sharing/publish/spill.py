@@ -82,7 +82,7 @@ class Spill:
 
     def __init__(self, folder: Path, table: str, split: str) -> None:
         stem = folder / f"{table}.{split}"
-        with np.load(stem.with_name(stem.name + ".npz")) as stored:
+        with np.load(stem.with_name(stem.name + ".npz"), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in _COLUMNS}
         order = np.lexsort((arrays["low"], arrays["high"]))
         high, low = arrays["high"][order], arrays["low"][order]

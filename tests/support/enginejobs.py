@@ -88,6 +88,8 @@ def act(what: str) -> None:
             pow(3, 10**9)
         case "raise":
             raise RuntimeError("nobody foresaw this")
+        case "interrupt":
+            raise KeyboardInterrupt
         case "memory":
             raise MemoryError
         case "disk":

@@ -30,13 +30,14 @@ def main(stage: str, count: int, arguments: list[str]) -> int:
     from refloom import cli
     from refloom.schemas.storage import Folder
 
-    write, left = Folder.write, [count]
+    write, left, command = Folder.write, [count], os.getpid()
 
     def counting(folder: Folder, path: str, data: bytes) -> None:
         write(folder, path, data)
         left[0] -= path.startswith(f"manifests/{stage}/")
         if not left[0]:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(command, signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)  # where a child of the command does the work
 
     Folder.write = counting  # type: ignore[method-assign]
     return cli.main(arguments)

@@ -64,7 +64,10 @@ def _summary(data: bytes) -> Summary:
     value = strict.loads(data)
     if wrong := misfit(value, _SUMMARY):
         raise ValueError(wrong)
-    return Summary(**{name: value[name] for name in _SUMMARY})
+    said = Summary(**{name: value[name] for name in _SUMMARY})
+    if said.variants < 1 or any(size < 0 for size in said.units.values()):
+        raise ValueError("variants or units are no numbers of theirs")
+    return said
 
 
 class Store:
@@ -92,7 +95,7 @@ class Store:
                 else f"there are no features in {url}: make them with "
                 f"`refloom cache DATASET --recipe NAME --out {quoted(url)}`"
             ) from error
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise Refused(f"{url}/{FEATURES} is not what `refloom cache` writes ({error}): make them anew") from error
 
     def check(self, settings: dict[str, Any], index: Index, variants: int | None) -> None:

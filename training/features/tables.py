@@ -90,9 +90,12 @@ def unpack(row: dict[str, Any]) -> Tensor:
     """The tensor of a row of `tensors`; its bytes are copied.
 
     Raises:
-        Rejected: the bytes are not those that were written.
+        Rejected: the bytes are not those that were written, or are of no tensor.
     """
     data = bytearray(row["data"].as_buffer() if isinstance(row["data"], pa.Scalar) else row["data"])
     if zlib.crc32(data) != row["crc32"]:
         raise Rejected("decode_error", f"the features {row['key'][:80]!r} are damaged")
-    return torch.frombuffer(data, dtype=DTYPES[row["dtype"]]).reshape(row["shape"])
+    try:
+        return torch.frombuffer(data, dtype=DTYPES[row["dtype"]]).reshape(row["shape"])
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise Rejected("decode_error", f"the features {row['key'][:80]!r} are of no shape and type") from error

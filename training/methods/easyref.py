@@ -57,9 +57,9 @@ class EasyRef(Method):
         folder = _folder(str(recipe.models.language_model), _MODEL_FILES)
         try:
             model = Qwen2VLForConditionalGeneration.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+                folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except TOKENIZER_ERRORS as error:
             why = trouble(folder, "transformers")
             raise Refused(f"the language model {folder} cannot be loaded: {why}") from error
@@ -104,7 +104,7 @@ class EasyRef(Method):
 
         folder = _folder(str(models.language_model), ("config.json",))
         try:
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             return QwenConfig.of(config)
         except LIBRARY_ERRORS as error:
             raise Refused(f"{folder} is no Qwen2-VL: its config.json is of another model, or damaged") from error

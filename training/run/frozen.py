@@ -81,7 +81,7 @@ def read_encoder_widths(name: str) -> dict[str, int | None]:
     file = Path(place.path if place.local else fetch(place.name, ["config.json"])) / "config.json"
     try:
         values = strict.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Refused(f"{name} is no image encoder: {file} cannot be read ({error})") from error
     vision = values.get("vision_config") or values if isinstance(values, dict) else None
     if not isinstance(vision, dict):
@@ -95,7 +95,7 @@ def _parts(base: str) -> set[str]:
     folder = place.path if place.local else fetch(ALIASES.get(place.name, place.name), ["model_index.json"])
     try:
         listed = strict.loads((folder / "model_index.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Refused(f"{base} is no diffusers pipeline: its model_index.json cannot be read ({error})") from error
     if not isinstance(listed, dict):
         raise Refused(f"{base} is no diffusers pipeline: its model_index.json names no parts; get it again")
@@ -103,12 +103,13 @@ def _parts(base: str) -> set[str]:
 
 
 def _vae(name: str) -> Any:
-    import diffusers
+    from diffusers import AutoencoderKL
 
     place = locate(name, "VAE")
     folder = place.path if place.local else fetch(place.name, _VAE_FILES)
-    kind: Any = diffusers.AutoencoderKL
     try:
-        return kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        return AutoencoderKL.from_pretrained(  # type: ignore[no-untyped-call]
+            folder, local_files_only=True, use_safetensors=True
+        )
     except LIBRARY_ERRORS as error:
         raise Refused(f"the VAE {name} cannot be loaded: {trouble(folder, 'diffusers')}") from error

@@ -86,8 +86,12 @@ def load_with_tokenizer(kind: type[Any], folder: Path) -> WithTokenizer:
     from transformers import AutoTokenizer
 
     try:
-        model = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
-        return WithTokenizer(model, AutoTokenizer.from_pretrained(folder, local_files_only=True))
+        model = kind.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+        )
+        return WithTokenizer(
+            model, AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        )
     except TOKENIZER_ERRORS as error:
         why = trouble(folder, "transformers")
         raise Refused(f"{folder} is no {kind.__name__} with its tokenizer: {why}") from error

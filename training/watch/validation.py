@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 from PIL import Image
 
-from refloom.inference.adapters.reading import Pixels
+from refloom.inference.adapters.reading import Pixels, read_picture
 from refloom.inference.adapters.reference import Reference
 from refloom.inference.pipeline import ReferencePipeline, ReferenceWarning
 from refloom.schemas import pictures, strict
@@ -247,7 +247,7 @@ def steps(run: Path) -> list[tuple[int, Path]]:
 def pictures_of(folder: Path) -> list[Pixels]:
     """What was made after some steps, by case: (H, W, 3) uint8 each."""
     files = sorted(folder.glob("*.png"), key=lambda file: int(file.stem))
-    return [np.asarray(Image.open(file).convert("RGB")) for file in files]
+    return [read_picture(file) for file in files]
 
 
 def _write_cases(folder: Path, many: Sequence[Case]) -> None:

@@ -5,7 +5,6 @@ those of this machine, so that a page from elsewhere cannot read a dataset throu
 nothing from elsewhere and run no script but this one's.
 """
 
-import ipaddress
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
@@ -14,6 +13,7 @@ from importlib import resources
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from refloom.schemas import guard
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import RefloomError
 from refloom.schemas.pages.markup import Html, tag
@@ -32,11 +32,7 @@ _DRAWING_AT_ONCE = 4
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
+    **guard.HEADERS,
 }
 _FILES = {
     "/theme.css": ("schemas", "theme.css", "text/css"),
@@ -57,6 +53,7 @@ class Browser(ThreadingHTTPServer):
     Attributes:
         name: of the dataset, for titles.
         index, library: what it answers from.
+        guard: says to whom it answers.
     """
 
     daemon_threads = True
@@ -67,7 +64,7 @@ class Browser(ThreadingHTTPServer):
         self.name = dataset.url.rstrip("/").rsplit("/", 1)[-1] or "dataset"
         self.tiles: Kept[Html] = Kept(_KEPT_TILES)
         self.drawing = threading.Semaphore(_DRAWING_AT_ONCE)
-        self._host = host
+        self.guard = guard.Guard(host)
         if ":" in host:
             import socket
 
@@ -77,22 +74,8 @@ class Browser(ThreadingHTTPServer):
     @property
     def address(self) -> str:
         """Where a browser on this machine finds it."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self._host, self._host)
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.guard.host, self.guard.host)
         return f"http://{f'[{host}]' if ':' in host else host}:{self.server_address[1]}/"
-
-    def knows(self, host: str) -> bool:
-        """Whether a Host header names this server by an address, as localhost, or as it was told to listen.
-
-        A name that somebody else's name server points here (DNS rebinding) is none of these.
-        """
-        name = urlsplit(f"//{host}").hostname or ""
-        if name in ("localhost", self._host.lower()) and name:
-            return True
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that goes away in mid-answer is no error."""
@@ -120,13 +103,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         try:
-            is_known = self.server.knows(self.headers.get("Host", ""))
+            refusal = self.server.guard.refusal([(name.lower(), value) for name, value in self.headers.items()])
             address = urlsplit(self.path)
             parameters = parse_qs(address.query, max_num_fields=32)
         except ValueError:
             return self._send(HTTPStatus.BAD_REQUEST, "not an address")
-        if not is_known:
-            return self._send(HTTPStatus.FORBIDDEN, "this server answers to localhost only")
+        if refusal is not None:
+            return self._send(HTTPStatus.FORBIDDEN, refusal)
         if len(self.path) > _MAX_ADDRESS:
             return self._send(HTTPStatus.REQUEST_URI_TOO_LONG, "the address is too long")
         if address.path in _FILES:

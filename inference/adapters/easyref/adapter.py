@@ -17,6 +17,7 @@ from refloom.inference.adapters.ip_adapter.adapter import JointSlot
 from refloom.inference.adapters.lora import LowRankSwitch, low_rank_layers
 from refloom.inference.adapters.reference import Pixels, Reference
 from refloom.inference.adapters.tokens import TokenAdapter, TokenConditioning, TokenSlot, layers_of
+from refloom.inference.checkpoints.modelfolder import TOKENIZER_ERRORS, without_tokenizer
 from refloom.inference.checkpoints.weights import load_strict
 from refloom.schemas.errors import Refused
 
@@ -298,7 +299,13 @@ class EasyRef(TokenAdapter):
         if tokenizer.is_dir():
             from transformers import AutoTokenizer
 
-            adapter.tokenizer = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
+            try:
+                adapter.tokenizer = AutoTokenizer.from_pretrained(
+                    tokenizer, local_files_only=True, trust_remote_code=False
+                )
+            except TOKENIZER_ERRORS as error:
+                why = without_tokenizer(tokenizer)
+                raise Refused(f"the tokenizer {tokenizer} of the adapter cannot be loaded: {why}") from error
         return adapter
 
 

@@ -11,6 +11,7 @@ from drawing import gradient
 
 from refloom import cli
 from refloom.inference.evaluation import benchmarks, concept101, dreambench, dreamedit, msbench
+from refloom.inference.evaluation.folders import read_json
 from refloom.schemas import pictures
 from refloom.schemas.errors import Refused
 
@@ -174,3 +175,29 @@ def test_groups_leave_their_first_picture_out_and_take_its_caption(tmp_path):
         benchmarks.read("groups", evaluating.groups(tmp_path / "none", sizes=()))
     with pytest.raises(Refused, match="did you mean ms-bench"):
         benchmarks.read("msbench", str(tmp_path))
+
+
+@pytest.mark.parametrize("hole", ["{1:>99999999999}", "{1.__class__}", "{0!r:x}"])
+def test_a_template_of_dreambench_is_text_and_no_format(tmp_path, hole):
+    sheet = evaluating.dreambench(tmp_path) / "prompts_and_classes.txt"
+    text = sheet.read_text()
+    sheet.write_text(text.replace("'a {0} {1} in place 3'", f"'a {{0}} {{1}} {hole}'"))
+    prompts = [case.prompt for case in dreambench.read(str(tmp_path)).cases]
+    assert any(prompt.endswith(hole) for prompt in prompts)
+    assert max(map(len, prompts)) < 100
+
+
+def test_json_of_a_benchmark_that_is_nested_without_end_is_refused(tmp_path):
+    (tmp_path / "x.json").write_text("[" * 200_000)
+    with pytest.raises(Refused, match="is no json"):
+        read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(
+    "box", [[0, 0, float("nan"), 1], [0, 0, float("inf"), 1], [0, 0, 10**400, 1], [5, 5, 5, 9], [1, 2, 3]]
+)
+def test_a_box_of_concept101_that_is_none_is_refused(tmp_path, box):
+    mark = tmp_path / "x.json"
+    mark.write_text(json.dumps({"mask": [{}, {"box": box}]}))
+    with pytest.raises(Refused, match="has no box of an object"):
+        concept101._boxed(mark, tmp_path / "x.jpg")

@@ -204,6 +204,22 @@ def test_names_of_others_are_not_answered(server, host, status):
 
 
 @pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+    ],
+)
+def test_pages_of_others_are_not_answered(server, headers):
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=120)
+    connection.request("GET", "/", headers=headers)
+    assert connection.getresponse().status == 403
+    connection.close()
+
+
+@pytest.mark.parametrize(
     "path",
     [
         "/../../../../etc/passwd",
