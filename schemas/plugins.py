@@ -156,6 +156,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         """The thing of that name, whose plugin counts as used from then on; KeyError where nobody has one."""
+        self.check()
         if name in self.own:
             return imported(self.own[name])  # type: ignore[no-any-return]
         plugin = self.plugin_of(name)
@@ -170,12 +171,24 @@ class Registry(Mapping[str, T], Generic[T]):
             ) from error
 
     def __iter__(self) -> Iterator[str]:
+        self.check()
         yield from self.own
         for plugin in active():
             yield from getattr(plugin, self._kind)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    def check(self) -> None:
+        """Refuse a plugin's thing that has the name of one of refloom's own.
+
+        Raises:
+            Refused: with both.
+        """
+        for plugin in active():
+            for name in getattr(plugin, self._kind):
+                if name in self.own:
+                    raise Refused(f"the plugin {plugin.name} adds the {self._what} {name}, which refloom has itself")
 
     def __contains__(self, name: object) -> bool:
         return name in self.own or any(name in getattr(plugin, self._kind) for plugin in active())
