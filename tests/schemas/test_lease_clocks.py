@@ -78,6 +78,7 @@ def test_a_holder_that_says_nothing_new_does_not_block_for_ever(tmp_path, ahead_
         content(id=["x"]),
         json.dumps({"id": "x"}).encode(),
     ],
+    ids=range(18),
 )
 def test_a_file_that_no_lease_wrote_holds_nothing(tmp_path, data):
     folder = Folder(str(tmp_path))

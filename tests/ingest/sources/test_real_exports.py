@@ -333,7 +333,7 @@ def move(path: Path, names: dict[str, str]) -> None:
         ({"v1/": "same/1", "v2/": "same/2"}, {"same", "same~2"}),
         ({"v1/": "img1/", "v2/": "img2/"}, {"img1", "img2"}),
     ],
-    ids=str,
+    ids=["mot", "split", "side", "same_folder", "accents", "same", "img1"],
 )
 def test_two_videos_stay_two_videos(tmp_path, names, titles):
     path = write_ytvis(tmp_path / "vis")
