@@ -12,6 +12,7 @@ DATASET/
 
 import hashlib
 import json
+import os
 import time
 import uuid
 from collections import Counter
@@ -25,7 +26,7 @@ from refloom.schemas.errors import Failed, Refused
 from refloom.schemas.fields import VERSION
 from refloom.schemas.fingerprint import of_parts
 from refloom.schemas.manifest import Counts, Manifest
-from refloom.schemas.storage import TEMPORARY, Folder
+from refloom.schemas.storage import TEMPORARY, Folder, absolute_url
 from refloom.schemas.unit import drop_unit
 
 STAGES = (
@@ -54,10 +55,12 @@ _INDEX = "dataset.json"
 class Dataset:
     """A dataset on a local disk or an object store.
 
-    Manifests are read once and kept; `refresh` forgets them.
+        refloom.Dataset("DATASET").read("samples", ["sample_id", "kind"])     # a pyarrow table
+
+    Manifests are read once and kept; `refresh` forgets them. `docs/dataset.md` has every table and column.
     """
 
-    def __init__(self, url: str, *, create: bool = False) -> None:
+    def __init__(self, url: str | os.PathLike[str], *, create: bool = False) -> None:
         """Open a dataset.
 
         Args:
@@ -314,6 +317,31 @@ class Dataset:
             return all((self.fingerprint_of(name) or "absent") == then for name, then in inputs.items())
         except (FileNotFoundError, ValueError, KeyError):
             return False
+
+
+Place = str | os.PathLike[str] | Dataset
+"""Where a dataset is: a path, an fsspec URL, or the dataset itself."""
+
+
+def url_of(place: Place) -> str:
+    """The address of a dataset, a local path as an absolute one.
+
+    Raises:
+        Refused: it is empty or no path.
+    """
+    return place.url if isinstance(place, Dataset) else absolute_url(place)
+
+
+def opened(place: Place) -> Dataset:
+    """A dataset as it is now: one that was opened before reads its manifests anew.
+
+    Raises:
+        Refused: there is none.
+    """
+    if not isinstance(place, Dataset):
+        return Dataset(absolute_url(place))
+    place.refresh()
+    return place
 
 
 def refuse_foreign(folder: Folder) -> None:

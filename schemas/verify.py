@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refloom.schemas import boxes, masks, parquet, pictures, tables
-from refloom.schemas.dataset import STAGES, Dataset
+from refloom.schemas.dataset import STAGES, Dataset, Place, opened
 from refloom.schemas.errors import Failed, RefloomError, Rejected
 from refloom.schemas.fields import VERSION
 from refloom.schemas.ids import is_found
@@ -67,15 +67,27 @@ class Findings:
         return [*out, "everything holds" if self.sound else f"{len(self.problems)} problems"]
 
 
-def verify(dataset: Dataset, *, decode_per_unit: int = 64) -> Findings:
-    """Check a whole dataset.
+def verify(dataset: Place, *, decode_per_unit: int = 64) -> Findings:
+    """Check a whole dataset: re-open, re-hash and recount everything, decode a part; what `refloom verify` does.
+
+        found = refloom.verify("DATASET", decode_per_unit=-1)
+        assert found.sound, found.problems
 
     Args:
-        dataset: opened; its manifests are read anew.
+        dataset: a folder, an fsspec URL, or a dataset, whose manifests are read anew.
         decode_per_unit: pictures to decode in each unit, evenly spaced; -1 for all.
+
+    Returns:
+        What is wrong, if anything; nothing is raised for it.
+
+    Raises:
+        Refused: it is no dataset.
     """
+    return _all_checks(opened(dataset), decode_per_unit)
+
+
+def _all_checks(dataset: Dataset, decode_per_unit: int) -> Findings:
     findings = Findings()
-    dataset.refresh()
     for stage in STAGES:
         for unit, manifest in dataset.manifests(stage).items():
             _try(f"{stage}/{unit}", findings, lambda: _check_unit(dataset, manifest, findings))  # noqa: B023  called at once

@@ -144,7 +144,8 @@ def connect(pool: Pool) -> bool:
         except ConnectionError as error:
             raise JobStopped(f"no Ray cluster at {pool.address}: {_last_line(str(error))}") from error
     else:
-        # where refloom lies, which workers must find, installed or not; links are not followed, or it would be a folder below
+        # where refloom lies, which workers must find, installed or not; links are followed nowhere: `ingest` itself is
+        # a folder higher
         here = str(Path(__file__).absolute().parents[3])
         paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(paths), **one_thread})

@@ -179,11 +179,11 @@ def _add_dataset_commands(commands: Any) -> None:
         ),
         ("report", "Write one HTML page: funnel, histograms with thresholds, contact sheets of kept and rejected."),
     ):
-        package = {"status": "ingest", "verify": "ingest", "report": "curation"}[name]
+        module = {"status": "ingest", "verify": "ingest", "report": "curate"}[name]
         one = _command(
             commands,
             name,
-            f"{package}.command:{name}",
+            f"refloom.cli.{module}:{name}",
             summary,
             f"  refloom {name} DATASET\n  refloom {name} DATASET --json",
         )

@@ -4,10 +4,9 @@ import argparse
 
 import yaml
 
-from refloom.cli.ingest import pool, print_counts
+from refloom.cli.ingest import print_counts
+from refloom.curation.api import curate as run
 from refloom.curation.config import Curation
-from refloom.curation.job import curate as run
-from refloom.ingest.engine.progress import Progress
 from refloom.schemas import strict
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.settings import load, to_dict
@@ -20,54 +19,39 @@ def curate(options: argparse.Namespace) -> int:
     if options.print_config:
         print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")
         return 0
-    url = absolute_url(options.dataset)
-    shown: list[Progress] = []
-    stages: list[str] = []
-
-    def show(title: str, item: str) -> Progress:
-        stage = title.split()[0]
-        if shown and stages[-1] == stage:  # waves of one stage, most of them short, share a line
-            shown[-1].turn(title, item)
-            return shown[-1]
-        for earlier in shown[-1:]:
-            earlier.close()
-        stages.append(stage)
-        shown.append(Progress(title, item))
-        return shown[-1]
-
-    outlook = run(
-        url,
-        config,
-        pool(options),
+    found = run(
+        options.dataset,
+        config=config,
         only=options.only,
         until=options.until,
         replace=options.replace,
         retry_failed=options.retry_failed,
         dry_run=options.dry_run,
-        show=show,
+        workers=options.workers,
+        address=options.address,
+        item_timeout=options.item_timeout,
+        show=True,
     )
-    for last in shown[-1:]:
-        last.close()
-    for role, model in sorted(outlook.models.items()):
+    for role, model in sorted(found.models.items()):
         print(f"{role}: {model}")
-    for stage in outlook.without_model:
+    for stage in found.without_model:
         print(f"{stage}: left out, its model is not there; `refloom models` says how to get one")
     if options.dry_run:
-        for stage, units in outlook.due.items():
+        for stage, units in found.due.items():
             print(f"{stage}: due for {len(units)} units")
         return 0
-    dataset = Dataset(url)
-    codes = [print_counts(dataset, stage) for stage in outlook.due]
+    dataset = Dataset(found.url)
+    codes = [print_counts(dataset, stage) for stage in found.due]
     return max(codes, default=0)
 
 
 def report(options: argparse.Namespace) -> int:
     """`refloom report DATASET`: writes the page, or prints its figures as json."""
-    from refloom.viewing.report import figures, write_page
+    from refloom.viewing.report import figures
+    from refloom.viewing.report import report as write
 
-    dataset = Dataset(absolute_url(options.dataset))
     if options.json:
-        print(strict.dumps(figures(dataset), indent=1))
+        print(strict.dumps(figures(Dataset(absolute_url(options.dataset))), indent=1))
         return 0
-    print(write_page(dataset, absolute_url(options.out) if options.out else None))
+    print(write(options.dataset, options.out or None))
     return 0

@@ -3,44 +3,44 @@
 import argparse
 import os
 import shutil
-from typing import Any
 
 import pyarrow.compute as pc
 
-from refloom.ingest import job, sources
-from refloom.ingest.engine.pool import Pool
-from refloom.ingest.engine.progress import Progress
+from refloom.ingest import sources
+from refloom.ingest.api import ingest as take
+from refloom.ingest.job import Outlook
 from refloom.schemas import strict
-from refloom.schemas.dataset import Dataset, refuse_foreign
+from refloom.schemas.dataset import Dataset
 from refloom.schemas.status import status as status_of
-from refloom.schemas.storage import Folder, absolute_url
+from refloom.schemas.storage import absolute_url
 from refloom.schemas.verify import verify as check
 
 _NAMED = 3
 """Failed items that are shown after a run."""
 
 
-def pool(options: argparse.Namespace) -> Pool:
-    """The workers that the options ask for."""
-    return Pool(workers=options.workers, address=options.address, item_timeout_s=options.item_timeout)
-
-
 def ingest(options: argparse.Namespace) -> int:
     """`refloom ingest SOURCE`: 0, or 1 if some rows failed."""
-    source = sources.from_options(options)
-    url = absolute_url(options.out)
-    settings = job.Options(link=options.link, retry_failed=options.retry_failed, replace=options.replace)
-    if options.dry_run:
-        return _dry_run(source, url, settings)
-    progress = Progress("ingest")
-    outlook = job.ingest(source, url, settings, pool(options), progress)
-    progress.close()
-    dataset = Dataset(url)
-    for note in outlook.notes:
+    found = take(
+        sources.from_options(options),
+        options.out,
+        link=options.link,
+        dry_run=options.dry_run,
+        retry_failed=options.retry_failed,
+        replace=options.replace,
+        workers=options.workers,
+        address=options.address,
+        item_timeout=options.item_timeout,
+        show=True,
+    )
+    outlook = found.outlook
+    for note in found.notes:
         print(f"note: {note}")
-    print(f"{len(outlook.todo)} units done now, {len(outlook.done)} were there already; dataset: {url}")
+    if options.dry_run:
+        return _dry_run(outlook, found.url, link=options.link)
+    print(f"{len(outlook.todo)} units done now, {len(outlook.done)} were there already; dataset: {found.url}")
     units = {unit.name for unit in outlook.todo} | set(outlook.done)
-    return print_counts(dataset, "ingest", units)
+    return print_counts(Dataset(found.url), "ingest", units)
 
 
 def print_counts(dataset: Dataset, stage: str, units: set[str] | None = None) -> int:
@@ -74,15 +74,10 @@ def _name_failed(dataset: Dataset, stage: str, units: set[str] | None) -> None:
             return
 
 
-def _dry_run(source: Any, url: str, settings: job.Options) -> int:
-    refuse_foreign(Folder(url))
-    dataset = Dataset(url) if Folder(url).exists("dataset.json") else None
-    outlook = job.look_ahead(source, dataset, settings)
+def _dry_run(outlook: Outlook, url: str, *, link: bool) -> int:
     size = sum(unit.size for unit in outlook.todo)
     annotations = sum(len(unit.payload) for unit in outlook.todo)
-    needed = annotations if settings.link else size + annotations
-    for note in outlook.notes:
-        print(f"note: {note}")
+    needed = annotations if link else size + annotations
     print(f"{len(outlook.todo)} units to do, {len(outlook.done)} are there already, {len(outlook.dropped)} would go")
     items: dict[str, int] = {}
     for unit in outlook.todo:
@@ -109,9 +104,9 @@ def status(options: argparse.Namespace) -> int:
         for name, entry in found["tables"].items():
             print(f"{name:14} {entry['rows']:>12,} rows {entry['units']:>6} units  {entry['fingerprint'][:16]}")
         print()
-        for stage, entry in found["stages"].items():
-            if entry["state"] != "absent":
-                print(f"{stage}: {entry['state']}")
+        for stage, now in found["stages"].items():
+            if now["state"] != "absent":
+                print(f"{stage}: {now['state']}")
                 print_counts(dataset, stage)
     return 0
 

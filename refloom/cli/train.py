@@ -2,9 +2,7 @@
 
 import argparse
 import re
-import sys
 from pathlib import Path
-from typing import Any
 
 from refloom.schemas.errors import Refused
 from refloom.schemas.storage import Folder, absolute_url, full_disk_stops, local_path
@@ -26,10 +24,9 @@ def train(options: argparse.Namespace) -> int:
             page.write_text(render([shown]), "utf-8")
         print(page)
         return 0
-    from refloom.training.run.loop import train as run
+    from refloom.training.api import train as run
 
-    out = local_path(options.out or Path("runs") / Path(options.config).with_suffix(""), "a run of training")
-    adapter = run(recipe, out, resume=options.resume, show=_show(recipe.steps), note=_note)
+    adapter = run(options.config, options.out or None, settings=options.overrides, resume=options.resume, show=True)
     print(f"what was trained is in {adapter}")
     return 0
 
@@ -95,25 +92,5 @@ def cache(options: argparse.Namespace) -> int:
     return 1 if counts.failed else 0
 
 
-def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr, flush=True)
-
-
 def _slug(recipe: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", str(Path(recipe).with_suffix(""))).strip("-.")
-
-
-def _show(steps: int) -> Any:
-    """Prints a line of the log, with the time that is left."""
-
-    def show(line: dict[str, Any]) -> None:
-        left = (steps - line["step"]) * line["seconds_per_step"]
-        bad = f", {line['bad_steps']} bad steps" if line["bad_steps"] else ""
-        print(
-            f"step {line['step']} of {steps}: loss {line['loss']:.4f}, {line['samples_per_second']:.1f} samples/s, "
-            f"{line['memory_bytes'] / 2**30:.1f} GiB, {left / 60:.0f} min left{bad}",
-            file=sys.stderr,
-            flush=True,
-        )
-
-    return show
