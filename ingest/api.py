@@ -1,6 +1,6 @@
 """`refloom.ingest(...)`: what `refloom ingest` does, as a function."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from refloom.ingest import job, sources
@@ -25,7 +25,7 @@ class Ingested:
     """
 
     url: str
-    outlook: job.Outlook
+    outlook: job.Outlook = field(repr=False)
     counts: dict[str, Counts]
 
     @property
