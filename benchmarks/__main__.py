@@ -16,7 +16,7 @@ NAMES = (
     "workers",
     "rows",
     "neighbours",
-    "waves",
+    "passes",
     "selection",
     "publish",
     "stages",

@@ -9,7 +9,7 @@ from refloom.curation.annotate import quality
 from refloom.curation.config import Curation
 from refloom.curation.group.groups import Ties
 from refloom.curation.objects import ObjectStream
-from refloom.curation.stages import Recipe
+from refloom.curation.stages import CurationRun
 from refloom.curation.worker import CurateJob, CurateWorker, Visit
 from refloom.ingest import job
 from refloom.ingest.engine.pool import Pool, Task
@@ -81,7 +81,7 @@ def _decode(wanted: list[tuple[bytes, list[Mask]]]) -> None:
 def _curate(url: str) -> None:
     dataset = Dataset(url)
     with Lease(dataset.folder) as lease:
-        worker = CurateWorker(CurateJob(url, Recipe(Curation(), {}, _STAGES), lease.id))
+        worker = CurateWorker(CurateJob(url, CurationRun(Curation(), {}, _STAGES), lease.id))
         for unit in dataset.units():
             for stage in _STAGES:
                 dataset.drop(stage, unit)

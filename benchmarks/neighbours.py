@@ -29,13 +29,13 @@ from refloom.curation.config import Curation
 from refloom.curation.group.looks import Looks
 from refloom.curation.neighbours.cells import keys_of, lowest
 from refloom.curation.neighbours.pairs import Floats, Indices, Pairs
-from refloom.curation.neighbours.passes import Search, begin, found, marks_of, search_waves
+from refloom.curation.neighbours.passes import Search, begin, found, marks_of, search_passes
 from refloom.curation.neighbours.phash import hamming_pairs
 from refloom.curation.neighbours.plan import NEAR_CELLS, Cell
 from refloom.curation.neighbours.search import Bounds, pairs_of_cell
-from refloom.curation.passes.passes import Desk
+from refloom.curation.passes.passes import StageContext
 from refloom.curation.passes.scratch import part_of
-from refloom.curation.stages import BY_NAME, Recipe
+from refloom.curation.stages import BY_NAME, CurationRun
 from refloom.ingest.engine.watch import Watch
 from refloom.schemas.dataset import Dataset
 
@@ -128,7 +128,7 @@ class Searched:
     """What a search in this process took and found.
 
     Attributes:
-        seconds: of CPU, by wave.
+        seconds: of CPU, by pass.
         cells: of centroids.
         products: inner products of rows with rows and with centroids.
         cut: rows that wanted to visit more cells than they may.
@@ -143,25 +143,25 @@ class Searched:
 
 
 def searched(ids: Sequence[str], vectors: Floats, bound: float, near_cells: int) -> Searched:
-    """The waves of a search, one task after another."""
+    """The passes of a search, one task after another."""
     url = str(folder() / "neighbours")
     shutil.rmtree(url, ignore_errors=True)
-    desk = Desk(Dataset(url, create=True), Recipe(Curation(), {}, ()), BY_NAME["dedup"], "state")
+    context = StageContext(Dataset(url, create=True), CurationRun(Curation(), {}, ()), BY_NAME["dedup"], "state")
     search = Search("vectors", Bounds(lower=bound), near_cells, exact_below=0)
-    receipt = begin(desk.scratch, search.name, 0, [(marks_of(list(ids), part=0), vectors)])
-    desk.scratch.sign("begin", "part", dict(receipt))
+    result = begin(context.scratch, search.name, 0, [(marks_of(list(ids), part=0), vectors)])
+    context.scratch.sign("begin", "part", dict(result))
     seconds: dict[str, float] = defaultdict(float)
-    for wave in search_waves(lambda desk: [search], ("begin",)):
+    for one_pass in search_passes(lambda context: [search], ("begin",)):
         start = time.process_time()
-        for order in wave.plan(desk):
-            done = wave.work(desk, order.args, Watch(order.name, timeout_s=0))
-            desk.scratch.sign(wave.name, order.name, done or {})
-        seconds[wave.name] += time.process_time() - start
-    rows, pairs, _ = found(desk, search)
-    cells = desk.scratch.receipt("centroids", search.name)["cells"]
-    chunks = desk.scratch.receipt("chunk", search.name)["chunks"]
+        for order in one_pass.plan(context):
+            done = one_pass.work(context, order.args, Watch(order.name, timeout_s=0))
+            context.scratch.sign(one_pass.name, order.name, done or {})
+        seconds[one_pass.name] += time.process_time() - start
+    rows, pairs, _ = found(context, search)
+    cells = context.scratch.result("centroids", search.name)["cells"]
+    chunks = context.scratch.result("chunk", search.name)["chunks"]
     products = len(ids) * cells + sum(chunk[-1] for chunk in chunks)
-    cut = sum(receipt["cut"] for receipt in desk.scratch.receipts("place").values())
+    cut = sum(result["cut"] for result in context.scratch.results("place").values())
     shutil.rmtree(url)
     return Searched(dict(seconds), cells, products, cut, by_row(rows, pairs, len(ids)))
 

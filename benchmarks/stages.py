@@ -21,7 +21,7 @@ from benchmarks.table import Result, paired
 from refloom.curation.annotate.settings import Models, Phrasing
 from refloom.curation.config import Curation
 from refloom.curation.group.groups import Ties
-from refloom.curation.stages import Recipe
+from refloom.curation.stages import CurationRun
 from refloom.curation.worker import CurateJob, CurateWorker, Visit
 from refloom.inference.models import registry
 from refloom.inference.models.entry import Entry
@@ -170,7 +170,7 @@ def _measure(case: Case, url: str, device: str, precision: str, rounds: int) -> 
     config = Curation(models=Models(device=device, precision=precision), phrase=Phrasing(vocabulary=_vocabulary()))
     try:
         with Lease(dataset.folder) as lease:
-            worker = CurateWorker(CurateJob(url, Recipe(config, models, (case.stage,)), lease.id))
+            worker = CurateWorker(CurateJob(url, CurationRun(config, models, (case.stage,)), lease.id))
             stage = partial(_stage, worker, dataset, case.stage)
             stage()  # loads the models
             for recorder in _RECORDERS:

@@ -19,7 +19,7 @@ from refloom.training.data.loader import Loader
 from refloom.training.methods.known import METHODS
 from refloom.training.recipes.recipe import Recipe
 from refloom.training.run import checkpoint, optimizer
-from refloom.training.run import log as journal
+from refloom.training.run import log as run_log
 from refloom.training.run.frozen import load_frozen
 from refloom.training.run.loop import train
 
@@ -47,7 +47,7 @@ def _run(quick: bool) -> Result:
         with TemporaryDirectory() as place:
             adapter = train(recipe, Path(place) / "run")
             # the first line has warm-up in it
-            ours = statistics.median(line["seconds_per_step"] for line in journal.read(adapter.parent)[1:])
+            ours = statistics.median(line["seconds_per_step"] for line in run_log.read(adapter.parent)[1:])
             saved, least = _sizes(adapter.parent, recipe)
         bare = _bare(recipe, steps)
         ratios.append(ours / bare)

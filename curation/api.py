@@ -88,7 +88,7 @@ def curate(
         wanted = readers.load(Curation, config, settings)
     pool = Pool(workers=workers, address=address, item_timeout_s=item_timeout)
     with showing(show) as display:
-        outlook = job.curate(
+        plan = job.curate(
             url,
             wanted,
             pool,
@@ -100,5 +100,5 @@ def curate(
             show=display,
         )
     now = opened(dataset if isinstance(dataset, Dataset) else url)
-    counts = {} if dry_run else {stage: now.counts(stage) for stage in outlook.due}
-    return Curated(url, outlook.models, outlook.due, outlook.without_model, counts)
+    counts = {} if dry_run else {stage: now.counts(stage) for stage in plan.due}
+    return Curated(url, plan.models, plan.due, plan.without_model, counts)

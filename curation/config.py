@@ -9,7 +9,7 @@ from refloom.curation.group.bounds import Pairs
 from refloom.curation.group.identities import Identities
 from refloom.curation.group.looks import Looks
 from refloom.curation.group.settings import Group
-from refloom.curation.passes.sizes import Grain
+from refloom.curation.passes.sizes import TaskSizes
 from refloom.curation.select.balance import Balance
 from refloom.curation.select.settings import Select, Split
 
@@ -33,4 +33,4 @@ class Curation:
     pairs: Pairs = field(default_factory=Pairs)
     balance: Balance = field(default_factory=Balance)
     compose: Compose = field(default_factory=Compose)
-    grain: Grain = field(default_factory=Grain)
+    grain: TaskSizes = field(default_factory=TaskSizes)

@@ -5,14 +5,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from refloom.curation.config import Curation
-from refloom.curation.datasetstages import WAVES
+from refloom.curation.datasetstages import PASSES
 from refloom.curation.datasetstages import tasks as wave_tasks
 from refloom.curation.group.groups import Ties, ties
-from refloom.curation.passes.passes import Desk, fingerprint_of
-from refloom.curation.stages import ALL, BY_NAME, Recipe, Stage
+from refloom.curation.passes.passes import StageContext, fingerprint_of
+from refloom.curation.stage import Stage
+from refloom.curation.stages import ALL, BY_NAME, CurationRun
 from refloom.curation.worker import CurateJob, Visit
 from refloom.inference.models import registry
-from refloom.ingest.engine.pool import Crew, Pool, Status, Task
+from refloom.ingest.engine.pool import Pool, Status, Task, WorkerPool
 from refloom.schemas import card, strict
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Refused
@@ -25,7 +26,7 @@ Show = Callable[[str, str], Callable[[Status], None]]
 
 
 @dataclass(slots=True)
-class Outlook:
+class CurationPlan:
     """What a curation would do, or has done.
 
     Attributes:
@@ -77,7 +78,7 @@ def curate(
     retry_failed: bool = False,
     dry_run: bool = False,
     show: Show | None = None,
-) -> Outlook:
+) -> CurationPlan:
     """Bring a dataset's curation up to date; resumes what an earlier run left.
 
     Args:
@@ -92,28 +93,28 @@ def curate(
 
     Raises:
         Refused: settings differ from those that units were made with, and `replace` is not given.
-        JobStopped: see `Crew.run`.
+        JobStopped: see `WorkerPool.run`.
     """
     models = choose_models(config)
     stages, absent = choose_stages(only, until, models)
-    recipe = Recipe(config, models, tuple(stage.name for stage in stages), replace, retry_failed)
+    recipe = CurationRun(config, models, tuple(stage.name for stage in stages), replace, retry_failed)
     dataset = Dataset(url)
     if not dataset.units():
         raise Refused(f"{url} holds no pictures yet: take some in with `refloom ingest`")
     _refuse_gaps(dataset, stages)
-    outlook = Outlook(models=models, without_model=absent)
+    plan = CurationPlan(models=models, without_model=absent)
     if dry_run:
         _refuse_other_settings(dataset, recipe, stages)
-        outlook.due = {stage.name: _due(dataset, recipe, stage) for stage in stages}
-        return outlook
+        plan.due = {stage.name: _due(dataset, recipe, stage) for stage in stages}
+        return plan
     with Lease(dataset.folder) as lease:
         dataset.collect_garbage()
         _refuse_other_settings(dataset, recipe, stages)
-        with Crew(CurateJob(url, recipe, lease.id), _sized(pool, config)) as crew:
+        with WorkerPool(CurateJob(url, recipe, lease.id), _sized(pool, config)) as pool_of_workers:
             for title, phase in _phases(stages):
                 dataset.refresh()
                 due = {stage.name: _due(dataset, recipe, stage) for stage in phase}
-                outlook.due |= due
+                plan.due |= due
                 for leg in _legs(dataset, recipe, title, phase, due):
                     on_status = show(leg.title, leg.item) if show is not None else None
 
@@ -122,11 +123,11 @@ def curate(
                         if shown is not None:
                             shown(status)
 
-                    crew.run(f"curate: {leg.title}", leg.tasks, notes=leg.notes, on_status=watch_lease)
-        if any(outlook.due.values()):
+                    pool_of_workers.run(f"curate: {leg.title}", leg.tasks, notes=leg.notes, on_status=watch_lease)
+        if any(plan.due.values()):
             dataset.write_index()
             card.write(dataset)
-    return outlook
+    return plan
 
 
 def _phases(stages: list[Stage]) -> list[tuple[str, list[Stage]]]:
@@ -140,7 +141,7 @@ def _phases(stages: list[Stage]) -> list[tuple[str, list[Stage]]]:
     return [("look" if len(phase) > 1 else title, phase) for title, phase in phases]
 
 
-def _due(dataset: Dataset, recipe: Recipe, stage: Stage) -> list[str]:
+def _due(dataset: Dataset, recipe: CurationRun, stage: Stage) -> list[str]:
     """Units of which a stage is due, or may become due because something before it is."""
     for name in ("ingest", *BY_NAME):
         dataset.manifests(name)  # one listing each instead of a look-up per unit
@@ -165,7 +166,7 @@ class _Leg:
 
 
 def _legs(
-    dataset: Dataset, recipe: Recipe, title: str, phase: list[Stage], due: dict[str, list[str]]
+    dataset: Dataset, recipe: CurationRun, title: str, phase: list[Stage], due: dict[str, list[str]]
 ) -> Iterator[_Leg]:
     """One list of tasks after another; each is done when the next is asked for."""
     run = dataset.new_run()
@@ -175,20 +176,20 @@ def _legs(
         return
     (stage,) = phase
     fingerprint, inputs = fingerprint_of(dataset, recipe, stage)
-    desk = Desk(dataset, recipe, stage, fingerprint, due=due[stage.name])
+    context = StageContext(dataset, recipe, stage, fingerprint, due=due[stage.name])
     if due[stage.name]:
-        desk.scratch.begin(inputs)
+        context.scratch.begin(inputs)
         notes: list[Folder] = []
-        for wave in WAVES[stage.name]:
-            if tasks := wave_tasks(desk, wave):
-                notes.append(run.below(wave.name))
-                yield _Leg(f"{title} {wave.name}", wave.item, tasks, notes[-1])
+        for one_pass in PASSES[stage.name]:
+            if tasks := wave_tasks(context, one_pass):
+                notes.append(run.below(one_pass.name))
+                yield _Leg(f"{title} {one_pass.name}", one_pass.item, tasks, notes[-1])
         _sum_up(f"curate: {title}", notes, run)
-    desk.scratch.remove()
+    context.scratch.remove()
 
 
 def _sum_up(command: str, notes: list[Folder], run: Folder) -> None:
-    """One record of what the waves of a stage took; its items are those of the last wave, which writes units."""
+    """One record of what the passes of a stage took; its items are those of the last pass, which writes units."""
     records = {folder.url.rsplit("/", 1)[1]: json.loads(folder.read("run.json")) for folder in notes}
     last = list(records.values())[-1]
     total = {name: sum(record[name] for record in records.values()) for name in ("seconds", "bytes", "restarts")}
@@ -216,7 +217,7 @@ def _refuse_gaps(dataset: Dataset, stages: list[Stage]) -> None:
                 raise Refused(f"{stage.name} needs {needed}, which is not done: run `refloom curate` without --only")
 
 
-def _refuse_other_settings(dataset: Dataset, recipe: Recipe, stages: list[Stage]) -> None:
+def _refuse_other_settings(dataset: Dataset, recipe: CurationRun, stages: list[Stage]) -> None:
     """The same stage with other settings: refused, naming the keys."""
     if recipe.replace:
         return

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from refloom.curation import datasetstages as waves
+from refloom.curation import datasetstages as passes
 from refloom.curation.annotate.annotators import Annotator, Embeddings, Faces, Measure, Quality, Row, lose
 from refloom.curation.annotate.decoded import Decoded
 from refloom.curation.annotate.isolate import unforeseen
@@ -17,13 +17,15 @@ from refloom.curation.annotate.masks import mask_unit, rows_of
 from refloom.curation.annotate.phrases import Captions, Phrases
 from refloom.curation.annotate.prefetch import prefetched
 from refloom.curation.annotate.scene import Scene
+from refloom.curation.annotate.stages import vocabulary
 from refloom.curation.compose.unit import compose_unit
 from refloom.curation.group.groups import Ties, group_unit
 from refloom.curation.group.members import matched_units
 from refloom.curation.objects import Objects, ObjectStream
-from refloom.curation.passes.passes import Desk, Errand
+from refloom.curation.passes.passes import StageContext, TaskSpec
 from refloom.curation.select import objects as select
-from refloom.curation.stages import BY_NAME, PIXEL_STAGES, Recipe, Stage, inputs, vocabulary
+from refloom.curation.stage import Stage, inputs
+from refloom.curation.stages import BY_NAME, PIXEL_STAGES, CurationRun
 from refloom.inference.models import registry
 from refloom.inference.models.embedders import TextEmbedder
 from refloom.inference.models.entry import Entry
@@ -53,7 +55,7 @@ class CurateJob:
     """
 
     url: str
-    recipe: Recipe
+    recipe: CurationRun
     lease_id: str
 
     def start(self) -> "CurateWorker":
@@ -81,12 +83,12 @@ class CurateWorker:
         self._job = job
         self._recipe = job.recipe
         self._models: dict[str, Any] = {}
-        self._at: tuple[tuple[str, str], Desk] | None = None
+        self._at: tuple[tuple[str, str], StageContext] | None = None
 
     def run(self, task: Task, watch: Watch) -> None:
         """One unit, or one task of a stage over the whole dataset."""
-        if isinstance(task.payload, Errand):
-            waves.work(self._desk(task.payload), task.payload, task.unit, watch)
+        if isinstance(task.payload, TaskSpec):
+            passes.work(self._desk(task.payload), task.payload, task.unit, watch)
             return
         dataset = Dataset(self._job.url)
         visit: Visit = task.payload
@@ -256,19 +258,19 @@ class CurateWorker:
         else:
             raise KeyError(stage.name)
 
-    def _desk(self, errand: Errand) -> Desk:
-        """The desk of a stage; kept, with the manifests that it has read, until the worker is sent to another."""
-        key = errand.stage, errand.fingerprint
+    def _desk(self, spec: TaskSpec) -> StageContext:
+        """The context of a stage; kept, with the manifests that it has read, until the worker is sent to another."""
+        key = spec.stage, spec.fingerprint
         if self._at is None or self._at[0] != key:
-            desk = Desk(
+            context = StageContext(
                 Dataset(self._job.url),
                 self._recipe,
-                BY_NAME[errand.stage],
-                errand.fingerprint,
+                BY_NAME[spec.stage],
+                spec.fingerprint,
                 model=self._model,
                 writer=self._writer,
             )
-            self._at = key, desk
+            self._at = key, context
         return self._at[1]
 
     def _writer(

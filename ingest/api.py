@@ -20,23 +20,23 @@ class Ingested:
 
     Attributes:
         url: of the dataset, which `refloom.Dataset` opens.
-        outlook: the plan: units done now (`todo`), those that were there already (`done`), those that went (`dropped`).
+        plan: units done now (`todo`), those that were there already (`done`), those that went (`dropped`).
         counts: item kind to what became of the items of these units; empty of a dry run.
     """
 
     url: str
-    outlook: job.Outlook = field(repr=False)
+    plan: job.IngestPlan = field(repr=False)
     counts: dict[str, Counts]
 
     @property
     def units(self) -> tuple[str, ...]:
         """Names of the units that were done now, or that a dry run would do."""
-        return tuple(unit.name for unit in self.outlook.todo)
+        return tuple(unit.name for unit in self.plan.todo)
 
     @property
     def notes(self) -> list[str]:
         """What a person should know about the source."""
-        return self.outlook.notes
+        return self.plan.notes
 
     @property
     def failed(self) -> int:
@@ -100,7 +100,7 @@ def ingest(
     pool = Pool(workers=workers, address=address, item_timeout_s=item_timeout)
     with showing(show) as display:
         on_status = display("ingest", "image") if display is not None else None
-        outlook = job.ingest(source, url, settings, pool, on_status)
+        plan = job.ingest(source, url, settings, pool, on_status)
     dataset = opened(out if isinstance(out, Dataset) else url)
-    units = {unit.name for unit in outlook.todo} | set(outlook.done)
-    return Ingested(url, outlook, dataset.counts(job.STAGE, units))
+    units = {unit.name for unit in plan.todo} | set(plan.done)
+    return Ingested(url, plan, dataset.counts(job.STAGE, units))

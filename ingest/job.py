@@ -38,7 +38,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class IngestPlan:
     """What an ingest would do.
 
     Attributes:
@@ -61,7 +61,7 @@ class Outlook:
         return [note for plan in self.plans for note in plan.notes]
 
 
-def look_ahead(source: Source, dataset: Dataset | None, options: Options) -> Outlook:
+def look_ahead(source: Source, dataset: Dataset | None, options: Options) -> IngestPlan:
     """Plan an ingest against what the dataset holds.
 
     Args:
@@ -107,7 +107,7 @@ def look_ahead(source: Source, dataset: Dataset | None, options: Options) -> Out
     _refuse_shared_ids(new, owners)
     if dataset is not None:
         _refuse_held_ids(dataset, new, {plan.key for plan in plans})
-    return Outlook(tuple(plans), tuple(todo), tuple(done), tuple(dropped), owners)
+    return IngestPlan(tuple(plans), tuple(todo), tuple(done), tuple(dropped), owners)
 
 
 def _differences(manifest: Manifest, plan: Plan, unit: UnitPlan, options: Options) -> list[str]:
@@ -259,7 +259,7 @@ def ingest(
     options: Options,
     pool: Pool,
     on_status: Callable[[Status], None] | None = None,
-) -> Outlook:
+) -> IngestPlan:
     """Ingest a source into a dataset; resumes what an earlier run left.
 
     Args:
@@ -283,25 +283,25 @@ def ingest(
     dataset = Dataset(url, create=True)
     with Lease(dataset.folder) as lease:
         dataset.collect_garbage()
-        outlook = early if early is not None and not dataset.units() else look_ahead(source, dataset, options)
+        plan = early if early is not None and not dataset.units() else look_ahead(source, dataset, options)
         del early
-        for unit in outlook.dropped:
+        for unit in plan.dropped:
             dataset.drop(STAGE, unit)
         # the payloads are the annotation files: each is needed once, by its own task
         tasks = [
             Task(
                 unit.name,
-                (unit, outlook.keys[unit.name].key, outlook.keys[unit.name].config),
+                (unit, plan.keys[unit.name].key, plan.keys[unit.name].config),
                 max(1, unit.items.get("image", 1)),
             )
-            for unit in outlook.todo
+            for unit in plan.todo
         ]
         done = replace(
-            outlook,
-            todo=tuple(replace(unit, payload=b"") for unit in outlook.todo),
-            plans=tuple(replace(plan, units=()) for plan in outlook.plans),
+            plan,
+            todo=tuple(replace(unit, payload=b"") for unit in plan.todo),
+            plans=tuple(replace(plan, units=()) for plan in plan.plans),
         )
-        del outlook
+        del plan
         if tasks:
 
             def watch_lease(status: Status) -> None:

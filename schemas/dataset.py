@@ -189,11 +189,15 @@ class Dataset:
         return self._fingerprints[table]
 
     def fingerprint_of(self, name: str) -> str | None:
-        """Present fingerprint of an input as manifests name it: `<directory>/<unit>`, or `<table>/*` for all units."""
+        """Present fingerprint of an input as manifests name it: `<directory>/<unit>`, or `<table>/*` for all units.
+
+        The ledger of a stage is the directory `ledger/<stage>`.
+        """
         directory, _, unit = name.rpartition("/")
         if unit == "*":
             return self.fingerprint(directory)
-        manifest = self.manifest(tables.TABLES[directory.split("/")[0]].stage, unit)
+        table, _, rest = directory.partition("/")
+        manifest = self.manifest(rest if table == "ledger" else tables.TABLES[table].stage, unit)
         entry = manifest.tables.get(directory) if manifest else None
         return entry.fingerprint if entry else None
 

@@ -26,7 +26,7 @@ Seen = dict[str, list[tuple[int, Row]]]
 
 
 @dataclass(slots=True)
-class Shelf:
+class ComposeInputs:
     """What is known of the pictures at hand, by id.
 
     Attributes:
@@ -55,56 +55,56 @@ class Draft:
     image_ids: list[str]
 
 
-def image_sample(image_id: str, shelf: Shelf, config: Compose) -> Draft:
+def image_sample(image_id: str, inputs: ComposeInputs, config: Compose) -> Draft:
     """A sample of one picture with every kept object as a subject.
 
     Raises:
         Rejected: `no_subject`.
     """
-    subjects, loose = image_subjects(image_id, shelf, config)
-    draft = _draft(f"image/{image_id}", "image", [image_id], subjects, loose, shelf, config)
+    subjects, loose = image_subjects(image_id, inputs, config)
+    draft = _draft(f"image/{image_id}", "image", [image_id], subjects, loose, inputs, config)
     named = sum(bool(subject["mentions"]) for subject in draft.row["subjects"])
     draft.row["why"] = f"{_count(len(draft.row['subjects']), 'subject')} kept, {named} named in captions"
     return draft
 
 
-def image_subjects(image_id: str, shelf: Shelf, config: Compose) -> tuple[Seen, list[tuple[int, Row]]]:
+def image_subjects(image_id: str, inputs: ComposeInputs, config: Compose) -> tuple[Seen, list[tuple[int, Row]]]:
     """The subjects of a picture, and the faces that are subjects of their own.
 
     Raises:
         Rejected: `no_subject`.
     """
-    found = _appearing([image_id], shelf)
+    found = _appearing([image_id], inputs)
     subjects: Seen = {row["object_id"]: [(0, row)] for row in found[0]}
-    loose = _loose_faces([image_id], shelf, config)
+    loose = _loose_faces([image_id], inputs, config)
     if not subjects and not loose:
         raise Rejected("no_subject", "no kept object and no face")
     return subjects, loose
 
 
-def videos(image_ids: list[str], shelf: Shelf) -> dict[str, list[str]]:
+def videos(image_ids: list[str], inputs: ComposeInputs) -> dict[str, list[str]]:
     """Video id to its frames among these pictures, by time."""
     frames: dict[str, list[str]] = defaultdict(list)
     for image_id in image_ids:
-        if shelf.images[image_id]["video_id"] is not None:
-            frames[shelf.images[image_id]["video_id"]].append(image_id)
+        if inputs.images[image_id]["video_id"] is not None:
+            frames[inputs.images[image_id]["video_id"]].append(image_id)
     for listed in frames.values():
-        listed.sort(key=lambda image_id: (shelf.images[image_id]["frame_index"] or 0, image_id))
+        listed.sort(key=lambda image_id: (inputs.images[image_id]["frame_index"] or 0, image_id))
     return dict(frames)
 
 
-def video_frames(frames: list[str], shelf: Shelf, config: Compose) -> list[list[str]]:
+def video_frames(frames: list[str], inputs: ComposeInputs, config: Compose) -> list[list[str]]:
     """The frames of each sample of a video: evenly spaced, interleaved, every sample spans the whole video.
 
     Args:
         frames: image ids of the video in order of time.
-        shelf: says which of them hold a kept object.
+        inputs: says which of them hold a kept object.
         config: settings.
 
     Returns:
         One list of image ids per sample; empty if fewer than two frames hold an object.
     """
-    useful = [frame for frame in frames if any(row["track_id"] for row in shelf.objects.get(frame, []))]
+    useful = [frame for frame in frames if any(row["track_id"] for row in inputs.objects.get(frame, []))]
     if len(useful) < 2:
         return []
     count = max(1, min(config.samples_per_video, len(useful) // config.frames_per_sample))
@@ -116,30 +116,30 @@ def video_frames(frames: list[str], shelf: Shelf, config: Compose) -> list[list[
     return samples
 
 
-def video_sample(video_id: str, number: int, frames: list[str], shelf: Shelf, config: Compose) -> Draft:
+def video_sample(video_id: str, number: int, frames: list[str], inputs: ComposeInputs, config: Compose) -> Draft:
     """A sample of some frames of a video; its subjects are the tracks.
 
     Raises:
         Rejected: `no_subject` if no track is seen in two of the frames.
     """
-    subjects = video_subjects(frames, shelf)
-    loose = _loose_faces(frames, shelf, config)
-    draft = _draft(f"video/{video_id}/{number}", "video", frames, subjects, loose, shelf, config)
-    span = shelf.images[frames[-1]]["frame_index"] - shelf.images[frames[0]]["frame_index"]
+    subjects = video_subjects(frames, inputs)
+    loose = _loose_faces(frames, inputs, config)
+    draft = _draft(f"video/{video_id}/{number}", "video", frames, subjects, loose, inputs, config)
+    span = inputs.images[frames[-1]]["frame_index"] - inputs.images[frames[0]]["frame_index"]
     several = sum(len(appearances) > 1 for appearances in subjects.values())
     tracks = f"{_count(several, 'track')} seen more than once"
     draft.row["why"] = f"{tracks} in {len(frames)} frames, {span} frame numbers apart"
     return draft
 
 
-def video_subjects(frames: list[str], shelf: Shelf) -> Seen:
+def video_subjects(frames: list[str], inputs: ComposeInputs) -> Seen:
     """The tracks of some frames of a video.
 
     Raises:
         Rejected: `no_subject` if no track is seen in two of the frames.
     """
     subjects: Seen = {}
-    for picture, rows in enumerate(_appearing(frames, shelf)):
+    for picture, rows in enumerate(_appearing(frames, inputs)):
         for row in rows:
             if row["track_id"]:
                 subjects.setdefault(row["track_id"], []).append((picture, row))
@@ -166,56 +166,56 @@ def on_one_side(group: Row, splits: Mapping[str, str]) -> Row:
     return group | {"members": stay, "apart": len(sides) - len(stay)}
 
 
-def group_sample(group: Row, shelf: Shelf, config: Compose) -> Draft:
+def group_sample(group: Row, inputs: ComposeInputs, config: Compose) -> Draft:
     """A sample of a group's pictures; its subject is the group, objects beside it are subjects of their own.
 
     Args:
         group: a row of `groups`.
-        shelf: with the pictures of its members.
+        inputs: with the pictures of its members.
         config: settings.
 
     Raises:
         Rejected: `too_few_members` if fewer than two members' pictures are at hand.
     """
-    members = [member for member in group["members"] if image_of(member) in shelf.images]
+    members = [member for member in group["members"] if image_of(member) in inputs.images]
     if len(members) > config.max_pictures_per_group:
         picks = np.linspace(0, len(members) - 1, config.max_pictures_per_group).round().astype(int)
         members = [members[pick] for pick in picks]
     image_ids = list(dict.fromkeys(image_of(member) for member in members))
     subjects: Seen = {group["group_id"]: []}
-    for picture, rows in enumerate(_appearing(image_ids, shelf)):
+    for picture, rows in enumerate(_appearing(image_ids, inputs)):
         for row in rows:
             owner = group["group_id"] if row["object_id"] in members else row["object_id"]
             subjects.setdefault(owner, []).append((picture, row))
     own_faces = [
         (picture, face)
         for picture, image_id in enumerate(image_ids)
-        for face in shelf.faces.get(image_id, [])
+        for face in inputs.faces.get(image_id, [])
         if face["face_id"] in members
     ]
     if len(subjects[group["group_id"]]) + len(own_faces) < 2:
         raise Rejected("too_few_members", "fewer than two members are at hand")
     loose = [
-        (picture, face) for picture, face in _loose_faces(image_ids, shelf, config) if face["face_id"] not in members
+        (picture, face) for picture, face in _loose_faces(image_ids, inputs, config) if face["face_id"] not in members
     ]
     owner_faces = {group["group_id"]: own_faces}
-    draft = _draft(f"group/{group['group_id']}", "group", image_ids, subjects, loose, shelf, config, owner_faces)
+    draft = _draft(f"group/{group['group_id']}", "group", image_ids, subjects, loose, inputs, config, owner_faces)
     draft.row["why"] = f"{group['kind']} group of {len(group['members'])}"
     if group.get("apart"):
         draft.row["why"] += f", without {group['apart']} on the other side of the split"
     return draft
 
 
-def _appearing(image_ids: list[str], shelf: Shelf) -> list[list[Row]]:
-    return [shelf.objects.get(image_id, []) for image_id in image_ids]
+def _appearing(image_ids: list[str], inputs: ComposeInputs) -> list[list[Row]]:
+    return [inputs.objects.get(image_id, []) for image_id in image_ids]
 
 
-def _loose_faces(image_ids: list[str], shelf: Shelf, config: Compose) -> list[tuple[int, Row]]:
+def _loose_faces(image_ids: list[str], inputs: ComposeInputs, config: Compose) -> list[tuple[int, Row]]:
     """Faces that no kept object holds."""
     loose = []
     for picture, image_id in enumerate(image_ids):
-        kept = {row["object_id"] for row in shelf.objects.get(image_id, [])}
-        for face in shelf.faces.get(image_id, []):
+        kept = {row["object_id"] for row in inputs.objects.get(image_id, [])}
+        for face in inputs.faces.get(image_id, []):
             sides = (face["box"][2] - face["box"][0], face["box"][3] - face["box"][1])
             if face["object_id"] not in kept and min(sides) >= config.min_face_px:
                 loose.append((picture, face))
@@ -228,26 +228,26 @@ def _draft(
     image_ids: list[str],
     subjects: Seen,
     loose: list[tuple[int, Row]],
-    shelf: Shelf,
+    inputs: ComposeInputs,
     config: Compose,
     faces: Seen | None = None,
 ) -> Draft:
     """Put a sample together.
 
     Args:
-        sample_id, kind, image_ids, shelf, config: of the sample.
+        sample_id, kind, image_ids, inputs, config: of the sample.
         subjects: id to the pictures and objects that show it.
         loose: faces that are subjects of their own.
         faces: id of a subject to pictures and faces that show it where no object does.
     """
-    rows = [_subject(subject_id, appearances, shelf) for subject_id, appearances in subjects.items() if appearances]
+    rows = [_subject(subject_id, appearances, inputs) for subject_id, appearances in subjects.items() if appearances]
     for subject_id, found in (faces or {}).items():
         _add_faces(subject_id, found, rows)
     # a group's own subject first, then by how often and how well it is seen; ties by id
     rows.sort(key=lambda row: (-len(row["appearances"]), -_best(row), row["subject_id"]))
     rows += [_face_subject(picture, face) for picture, face in loose]
     rows = rows[: config.max_subjects]
-    pictures = [_picture(picture, image_id, rows, shelf) for picture, image_id in enumerate(image_ids)]
+    pictures = [_picture(picture, image_id, rows, inputs) for picture, image_id in enumerate(image_ids)]
     for row in rows:
         row["mentions"] = _mentions(row, pictures)
     every = [one for row in rows for one in row["mentions"]]
@@ -255,13 +255,13 @@ def _draft(
         row["mentions"] = [one for one in row["mentions"] if not any(_within(one, other) for other in every)]
     qualities = [appearance["quality"] for row in rows for appearance in row["appearances"]]
     known = [quality for quality in qualities if quality is not None]
-    scores = {"mip_s": mip_s(rows, shelf), "min_quality": min(known) if known else None}
+    scores = {"mip_s": mip_s(rows, inputs), "min_quality": min(known) if known else None}
     return Draft(
         {"sample_id": sample_id, "kind": kind, "scores": scores, "pictures": pictures, "subjects": rows}, image_ids
     )
 
 
-def mip_s(subjects: list[Row], shelf: Shelf) -> float | None:
+def mip_s(subjects: list[Row], inputs: ComposeInputs) -> float | None:
     """How well the subjects of a sample fit their phrases, less how alike they are; higher is better.
 
     mean cos(t_i, v_i) - mean cos(v_i, v_j) over pairs i < j, as read out of MIP-Adapter's figure (its paper gives the
@@ -275,12 +275,12 @@ def mip_s(subjects: list[Row], shelf: Shelf) -> float | None:
         known = [
             appearance
             for appearance in subject["appearances"]
-            if appearance["phrase_cosine"] is not None and appearance["object_id"] in shelf.text_space
+            if appearance["phrase_cosine"] is not None and appearance["object_id"] in inputs.text_space
         ]
         if known:
             best = max(known, key=lambda appearance: (appearance["quality"] or 0.0, appearance["object_id"]))
             cosines.append(best["phrase_cosine"])
-            vectors.append(shelf.text_space[best["object_id"]])
+            vectors.append(inputs.text_space[best["object_id"]])
     if len(vectors) < 2:
         return None
     return float(np.mean(cosines) - pair_similarities(np.stack(vectors)).mean())
@@ -290,9 +290,9 @@ def _best(subject: Row) -> float:
     return max((appearance["quality"] or 0.0 for appearance in subject["appearances"]), default=0.0)
 
 
-def _subject(subject_id: str, appearances: list[tuple[int, Row]], shelf: Shelf) -> Row:
+def _subject(subject_id: str, appearances: list[tuple[int, Row]], inputs: ComposeInputs) -> Row:
     first = appearances[0][1]
-    vectors = [shelf.embeddings.get(row["object_id"]) for _, row in appearances]
+    vectors = [inputs.embeddings.get(row["object_id"]) for _, row in appearances]
     known = [vector for vector in vectors if vector is not None]
     similarity = None
     if len(known) == len(vectors) and len(known) > 1:
@@ -303,13 +303,13 @@ def _subject(subject_id: str, appearances: list[tuple[int, Row]], shelf: Shelf) 
         "kind": first["kind"],
         "category": first["category"],
         "phrase": first["phrase"] or (readable(first["category"]) if first["category"] else None),
-        "appearances": [_appearance(picture, row, shelf) for picture, row in appearances],
+        "appearances": [_appearance(picture, row, inputs) for picture, row in appearances],
         "similarity": similarity,
     }
 
 
-def _appearance(picture: int, row: Row, shelf: Shelf) -> Row:
-    own = [face for face in shelf.faces.get(row["image_id"], []) if face["object_id"] == row["object_id"]]
+def _appearance(picture: int, row: Row, inputs: ComposeInputs) -> Row:
+    own = [face for face in inputs.faces.get(row["image_id"], []) if face["object_id"] == row["object_id"]]
     return {
         "picture": picture,
         "object_id": row["object_id"],
@@ -361,12 +361,12 @@ def _add_faces(subject_id: str, faces: list[tuple[int, Row]], subjects: list[Row
         own["similarity"] = None
 
 
-def _picture(index: int, image_id: str, subjects: list[Row], shelf: Shelf) -> Row:
-    image = shelf.images[image_id]
+def _picture(index: int, image_id: str, subjects: list[Row], inputs: ComposeInputs) -> Row:
+    image = inputs.images[image_id]
     captions: list[str] = list(image["captions"] or [])
     caption_from: str | None = "source"
-    if not captions and image_id in shelf.captions:
-        captions, caption_from = [shelf.captions[image_id]], "model"
+    if not captions and image_id in inputs.captions:
+        captions, caption_from = [inputs.captions[image_id]], "model"
     if not captions:
         seen = [row["phrase"] for row in subjects if any(item["picture"] == index for item in row["appearances"])]
         sentence = template([phrase for phrase in seen if phrase])

@@ -9,7 +9,7 @@ import numpy as np
 from refloom.curation.annotate.decoded import shrink
 from refloom.curation.compose import samples as compose
 from refloom.curation.compose.imagestore import PictureStore
-from refloom.curation.compose.samples import Draft, Shelf
+from refloom.curation.compose.samples import ComposeInputs, Draft
 from refloom.curation.compose.settings import Compose
 from refloom.curation.objects import found_objects, made_masks
 from refloom.ingest.admission import settle
@@ -51,7 +51,7 @@ def compose_unit(
     own = store.open(unit)
     for other in others:
         store.open(other)
-    shelf = read_shelf(dataset, (unit, *others), store, config)
+    inputs = read_inputs(dataset, (unit, *others), store, config)
     splits = _splits(dataset, (unit, *others))
     groups = [row for row in dataset.read("groups", unit=unit).to_pylist() if row["kind"] != "track"]
     grouped = {
@@ -84,8 +84,8 @@ def compose_unit(
         out.add("samples", row, weight=weight, below=splits[made.image_ids[0]])
         out.keep(kind)
 
-    for video_id, frames in compose.videos([image_id for image_id in own if image_id not in copies], shelf).items():
-        windows = compose.video_frames(frames, shelf, config)
+    for video_id, frames in compose.videos([image_id for image_id in own if image_id not in copies], inputs).items():
+        windows = compose.video_frames(frames, inputs, config)
         out.expect("video", max(1, len(windows)))
         if not windows:
             out.reject("video", video_id, "no_subject", "fewer than two frames hold a kept object")
@@ -93,24 +93,24 @@ def compose_unit(
             settle_sample(
                 "video",
                 f"{video_id}/{number}",
-                lambda: compose.video_sample(video_id, number, window, shelf, config),  # noqa: B023
+                lambda: compose.video_sample(video_id, number, window, inputs, config),  # noqa: B023
             )
     out.expect("group", len(groups))
     for group in groups:
         sided = compose.on_one_side(group, splits)
-        settle_sample("group", group["group_id"], lambda: compose.group_sample(sided, shelf, config))  # noqa: B023
-    singles = [image_id for image_id in own if not shelf.images[image_id]["video_id"] and image_id not in grouped]
+        settle_sample("group", group["group_id"], lambda: compose.group_sample(sided, inputs, config))  # noqa: B023
+    singles = [image_id for image_id in own if not inputs.images[image_id]["video_id"] and image_id not in grouped]
     out.expect("image", len(singles))
     for image_id in singles:
         if image_id in copies:
             out.reject("image", image_id, "leak" if copies[image_id] == "leak" else "near_copy")
             continue
-        settle_sample("image", image_id, lambda: compose.image_sample(image_id, shelf, config))  # noqa: B023
+        settle_sample("image", image_id, lambda: compose.image_sample(image_id, inputs, config))  # noqa: B023
 
 
-def read_shelf(dataset: Dataset, units: tuple[str, ...], store: PictureStore, config: Compose) -> Shelf:
+def read_inputs(dataset: Dataset, units: tuple[str, ...], store: PictureStore, config: Compose) -> ComposeInputs:
     """What is known of the pictures of some units; masks of kept objects only."""
-    shelf = Shelf(images=store.rows)
+    inputs = ComposeInputs(images=store.rows)
     for unit in units:
         selection = dataset.read("selection", ["object_id", "verdict"], unit=unit).to_pylist()
         kept = {row["object_id"] for row in selection if row["verdict"] == "keep"}
@@ -118,21 +118,21 @@ def read_shelf(dataset: Dataset, units: tuple[str, ...], store: PictureStore, co
         scores = {row["object_id"]: row for row in dataset.read("object_scores", columns, unit=unit).to_pylist()}
         made = {object_id: row for object_id, row in made_masks(dataset, unit).items() if object_id in kept}
         phrases = _phrases(dataset, unit, kept, config)
-        shelf.captions |= {row["image_id"]: row["caption"] for row in _optional(dataset, "captions", unit)}
+        inputs.captions |= {row["image_id"]: row["caption"] for row in _optional(dataset, "captions", unit)}
         for row in _kept_objects(dataset, unit, kept, made):
             row |= {name: scores[row["object_id"]][name] for name in ("quality", "phrase_cosine")}
             if row["object_id"] in phrases:
                 row["phrase"] = phrases[row["object_id"]]["phrase"]
-                shelf.text_space[row["object_id"]] = np.array(phrases[row["object_id"]]["embedding"], np.float32)
-            shelf.objects.setdefault(row["image_id"], []).append(row)
+                inputs.text_space[row["object_id"]] = np.array(phrases[row["object_id"]]["embedding"], np.float32)
+            inputs.objects.setdefault(row["image_id"], []).append(row)
         for row in _optional(dataset, "faces", unit, _FACE_COLUMNS):
-            shelf.faces.setdefault(row["image_id"], []).append(row)
+            inputs.faces.setdefault(row["image_id"], []).append(row)
         if dataset.manifest("embed", unit) is not None:
             table = dataset.read("embeddings", ["object_id", "embedding"], unit=unit)
             for object_id, vector in zip(table["object_id"].to_pylist(), table["embedding"], strict=True):
                 if object_id in kept:
-                    shelf.embeddings[object_id] = np.array(vector.values.to_numpy(), np.float32)
-    return shelf
+                    inputs.embeddings[object_id] = np.array(vector.values.to_numpy(), np.float32)
+    return inputs
 
 
 def _kept_objects(

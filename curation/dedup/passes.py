@@ -1,4 +1,4 @@
-"""The waves of dedup.
+"""The passes of dedup.
 
 gather      per part: columns of its pictures; the evaluation sets, as one part more
 pictures    one task: which pictures are copies, by bytes and by hash
@@ -32,11 +32,11 @@ from refloom.curation.dedup.objects import (
 from refloom.curation.dedup.rows import Gone, Seen, seen, write_duplicates
 from refloom.curation.dedup.settings import Copy
 from refloom.curation.neighbours.pairs import Floats
-from refloom.curation.neighbours.passes import Search, begin, found, marks_of, search_waves
+from refloom.curation.neighbours.passes import Search, begin, found, marks_of, search_passes
 from refloom.curation.neighbours.search import Bounds
 from refloom.curation.neighbours.vectors import matrix, vectors_of
-from refloom.curation.passes.passes import Desk, Order, Wave
-from refloom.curation.passes.scratch import Receipt, Scratch, part_name, part_of
+from refloom.curation.passes.passes import Pass, PlannedTask, StageContext
+from refloom.curation.passes.scratch import Scratch, TaskResult, part_name, part_of
 from refloom.ingest.engine.watch import Watch
 
 _SEARCH = "objects"
@@ -58,8 +58,8 @@ Copies = dict[str, tuple[Copy, int]]
 """Id to what it is a copy of, and the part of that."""
 
 
-def _searches(desk: Desk) -> list[Search]:
-    config, near_copy = desk.config.dedup, desk.threshold("image_embedding", "near_copy")
+def _searches(context: StageContext) -> list[Search]:
+    config, near_copy = context.config.dedup, context.threshold("image_embedding", "near_copy")
     if near_copy is None or "embedding" not in config.by:
         return []
     bounds = Bounds(lower=config.min_cosine or near_copy, most=MOST_COPIES)
@@ -69,40 +69,42 @@ def _searches(desk: Desk) -> list[Search]:
 # -- pictures ----------------------------------------------------------------------------------------------------
 
 
-def _plan_gather(desk: Desk) -> list[Order]:
-    more = [Order("evaluation", {"part": len(desk.parts)})] if desk.config.dedup.evaluation else []
-    return desk.orders() + more
+def _plan_gather(context: StageContext) -> list[PlannedTask]:
+    more = [PlannedTask("evaluation", {"part": len(context.parts)})] if context.config.dedup.evaluation else []
+    return context.planned_tasks() + more
 
 
-def _gather(desk: Desk, args: dict[str, Any], watch: Watch) -> Receipt:
+def _gather(context: StageContext, args: dict[str, Any], watch: Watch) -> TaskResult:
     part = args["part"]
     if "units" in args:
-        pictures, _ = read_columns(desk.dataset, args["units"])
-        desk.scratch.write_table(f"pictures/{part_name(part)}.arrow", pictures.table())
+        pictures, _ = read_columns(context.dataset, args["units"])
+        context.scratch.write_table(f"pictures/{part_name(part)}.arrow", pictures.table())
         watch.advance(len(pictures))
         return {"part": part, "judged": False}
-    searched = bool(_searches(desk))
-    evaluation = read_evaluation(desk.config.dedup.evaluation, desk.model("image_embedding") if searched else None)
+    searched = bool(_searches(context))
+    evaluation = read_evaluation(
+        context.config.dedup.evaluation, context.model("image_embedding") if searched else None
+    )
     if evaluation is None:
         raise ValueError("no evaluation set is given")
-    desk.scratch.write_table(f"pictures/{part_name(part)}.arrow", evaluation.pictures.table())
+    context.scratch.write_table(f"pictures/{part_name(part)}.arrow", evaluation.pictures.table())
     watch.advance(len(evaluation.pictures))
     if not len(evaluation.ids):
         return {"part": part, "judged": True}
     names, places = [EVALUATION + name for name in evaluation.ids], [EVALUATION] * len(evaluation.ids)
-    desk.scratch.write_table(f"{_SEARCH}/rows/{part_name(part)}.arrow", judges(evaluation.ids).table())
+    context.scratch.write_table(f"{_SEARCH}/rows/{part_name(part)}.arrow", judges(evaluation.ids).table())
     batch = marks_of(names, places, part=part), evaluation.vectors
-    return {"part": part, "judged": True} | begin(desk.scratch, _SEARCH, part, [batch])
+    return {"part": part, "judged": True} | begin(context.scratch, _SEARCH, part, [batch])
 
 
-def _plan_pictures(desk: Desk) -> list[Order]:
-    rows = sum(part.rows for part in desk.parts)
-    return [Order("all", {"parts": len(desk.parts)}, rows)]
+def _plan_pictures(context: StageContext) -> list[PlannedTask]:
+    rows = sum(part.rows for part in context.parts)
+    return [PlannedTask("all", {"parts": len(context.parts)}, rows)]
 
 
-def _pictures(desk: Desk, args: dict[str, Any], watch: Watch) -> Receipt:
+def _pictures(context: StageContext, args: dict[str, Any], watch: Watch) -> TaskResult:
     """Holds about 100 bytes a picture, and more of those that can have a copy."""
-    scratch, config = desk.scratch, desk.config.dedup
+    scratch, config = context.scratch, context.config.dedup
     parts = range(args["parts"])
     numbers = [*([len(parts)] if config.evaluation else []), *parts]
     tables = [scratch.read_table(f"pictures/{part_name(part)}.arrow") for part in numbers]
@@ -111,7 +113,7 @@ def _pictures(desk: Desk, args: dict[str, Any], watch: Watch) -> Receipt:
     every = pa.concat_tables(tables)
     rows = np.flatnonzero(meeting(every["sha256"], every["phash"].to_numpy(), every["contrast"].to_numpy(), config))
     some, part = every.take(pa.array(rows)), part[rows]
-    pictures = pictures_of(some, source_groups(desk.dataset, set(some["image_id"].to_pylist())))
+    pictures = pictures_of(some, source_groups(context.dataset, set(some["image_id"].to_pylist())))
     judged = int((rows < judged).sum())
     part_of_id = dict(zip(pictures.ids[judged:], part[judged:].tolist(), strict=True))
     by_part: dict[int, Copies] = defaultdict(dict)
@@ -127,13 +129,13 @@ def _pictures(desk: Desk, args: dict[str, Any], watch: Watch) -> Receipt:
 # -- objects -----------------------------------------------------------------------------------------------------
 
 
-def _plan_embed(desk: Desk) -> list[Order]:
-    return desk.orders() if _searches(desk) else []
+def _plan_embed(context: StageContext) -> list[PlannedTask]:
+    return context.planned_tasks() if _searches(context) else []
 
 
-def _embed(desk: Desk, args: dict[str, Any], watch: Watch) -> Receipt:
-    scratch, part = desk.scratch, args["part"]
-    pictures, things = read_columns(desk.dataset, args["units"])
+def _embed(context: StageContext, args: dict[str, Any], watch: Watch) -> TaskResult:
+    scratch, part = context.scratch, args["part"]
+    pictures, things = read_columns(context.dataset, args["units"])
     gone = set(_read_copies(scratch, "copies", part))
     stays = np.array([name not in gone for name in pictures.ids], bool)
     row = {things.ids[thing]: int(thing) for thing in np.flatnonzero(stays[things.images])}
@@ -141,37 +143,37 @@ def _embed(desk: Desk, args: dict[str, Any], watch: Watch) -> Receipt:
     rows: list[int] = []
 
     def batches() -> Iterator[tuple[npt.NDArray[Any], Floats]]:
-        for names, vectors in vectors_of(desk.dataset, "embeddings", "object_id", args["units"], row):
+        for names, vectors in vectors_of(context.dataset, "embeddings", "object_id", args["units"], row):
             here = [row[name] for name in names]
             yield marks_of(names, [places[things.images[thing]] for thing in here], part=part, first=len(rows)), vectors
             rows.extend(here)
             watch.advance(len(here))
 
-    receipt = begin(scratch, _SEARCH, part, batches())
+    result = begin(scratch, _SEARCH, part, batches())
     scratch.write_table(
         f"{_SEARCH}/rows/{part_name(part)}.arrow", candidates_of(pictures, things, np.array(rows, np.int64)).table()
     )
-    return dict(receipt)
+    return dict(result)
 
 
-def _plan_settle(desk: Desk) -> list[Order]:
-    return [Order("all", {"parts": len(desk.parts)})]
+def _plan_settle(context: StageContext) -> list[PlannedTask]:
+    return [PlannedTask("all", {"parts": len(context.parts)})]
 
 
-def _settle(desk: Desk, args: dict[str, Any], watch: Watch) -> Receipt:
+def _settle(context: StageContext, args: dict[str, Any], watch: Watch) -> TaskResult:
     """Holds the search's pairs, columns of the rows in them, and the pictures that go."""
-    scratch, parts = desk.scratch, range(args["parts"])
+    scratch, parts = context.scratch, range(args["parts"])
     images: dict[int, Copies] = {part: _read_copies(scratch, "copies", part) for part in parts}
     objects: dict[int, Copies] = defaultdict(dict)
-    for search in _searches(desk):
-        rows, pairs, _ = found(desk, search)
+    for search in _searches(context):
+        rows, pairs, _ = found(context, search)
         if not len(rows):
             continue
         table = scratch.take(f"{_SEARCH}/rows", rows)
-        candidates = candidates_from(table, source_groups(desk.dataset, set(table["image_id"].to_pylist())))
+        candidates = candidates_from(table, source_groups(context.dataset, set(table["image_id"].to_pylist())))
         part_of_id = dict(zip(candidates.ids, part_of(rows).tolist(), strict=True))
         part_of_image = dict(zip(candidates.images, part_of(rows).tolist(), strict=True))
-        copied, with_wholes = object_copies(candidates, pairs, desk.config.dedup)
+        copied, with_wholes = object_copies(candidates, pairs, context.config.dedup)
         for name, copy in copied.items():
             objects[part_of_id[name]][name] = copy, -1
         for name, copy in with_wholes.items():
@@ -189,24 +191,24 @@ def _settle(desk: Desk, args: dict[str, Any], watch: Watch) -> Receipt:
     return {"asked": sorted(asked)}
 
 
-def _plan_meet(desk: Desk) -> list[Order]:
-    asked = set(desk.scratch.receipt("settle", "all")["asked"])
-    return [order for order in desk.orders() if order.args["part"] in asked]
+def _plan_meet(context: StageContext) -> list[PlannedTask]:
+    asked = set(context.scratch.result("settle", "all")["asked"])
+    return [order for order in context.planned_tasks() if order.args["part"] in asked]
 
 
-def _meet(desk: Desk, args: dict[str, Any], watch: Watch) -> Receipt:
-    asked = set(desk.scratch.read_json(f"asked/{part_name(args['part'])}.json"))
-    there = _seen(desk, args["units"], asked)
-    desk.scratch.write_table(f"met/{part_name(args['part'])}.arrow", _seen_table(there))
+def _meet(context: StageContext, args: dict[str, Any], watch: Watch) -> TaskResult:
+    asked = set(context.scratch.read_json(f"asked/{part_name(args['part'])}.json"))
+    there = _seen(context, args["units"], asked)
+    context.scratch.write_table(f"met/{part_name(args['part'])}.arrow", _seen_table(there))
     watch.advance(len(asked))
     return {"pictures": len(there)}
 
 
-def _seen(desk: Desk, units: Iterable[str], images: set[str]) -> dict[str, Seen]:
+def _seen(context: StageContext, units: Iterable[str], images: set[str]) -> dict[str, Seen]:
     """The objects on some pictures of some units, by picture."""
     there: dict[str, Seen] = {}
     for unit in units:
-        pictures, things = read_columns(desk.dataset, [unit])
+        pictures, things = read_columns(context.dataset, [unit])
         places = [place for place, name in enumerate(pictures.ids) if name in images]
         there |= {pictures.ids[place]: on for place, on in seen(things, places).items()}
     return there
@@ -215,22 +217,22 @@ def _seen(desk: Desk, units: Iterable[str], images: set[str]) -> dict[str, Seen]
 # -- rows --------------------------------------------------------------------------------------------------------
 
 
-def _write(desk: Desk, args: dict[str, Any], watch: Watch) -> None:
-    dataset, unit = desk.dataset, args["unit"]
+def _write(context: StageContext, args: dict[str, Any], watch: Watch) -> None:
+    dataset, unit = context.dataset, args["unit"]
     images = dataset.read("images", ["image_id"], unit=unit)["image_id"].to_pylist()
     objects = dataset.read("objects", ["object_id"], unit=unit)["object_id"].to_pylist()
-    gone = _gone(desk, args["part"], unit, images)
-    with desk.unit(unit, watch) as out:
+    gone = _gone(context, args["part"], unit, images)
+    with context.unit(unit, watch) as out:
         write_duplicates(images, objects, gone, out)
     watch.advance(len(images))
 
 
-def _gone(desk: Desk, part: int, unit: str, names: list[str]) -> Gone:
+def _gone(context: StageContext, part: int, unit: str, names: list[str]) -> Gone:
     """What a unit has to know of copies: its own, and where they lead, from part to part."""
-    scratch, own = desk.scratch, set(names)
+    scratch, own = context.scratch, set(names)
     images = {name: copy for name, copy in _read_copies(scratch, "images", part).items() if name in own}
     objects = {name: copy for name, (copy, _) in _read_copies(scratch, "copied", part).items()}
-    on = _seen(desk, [unit], set(images)) if images else {}
+    on = _seen(context, [unit], set(images)) if images else {}
     ahead: Copies = images
     while ahead:
         asked: dict[int, set[str]] = defaultdict(set)
@@ -287,12 +289,12 @@ def _read_seen(scratch: Scratch, part: int, images: set[str]) -> dict[str, Seen]
     }
 
 
-WAVES = (
-    Wave("gather", "picture", _plan_gather, _gather),
-    Wave("pictures", "picture", _plan_pictures, _pictures),
-    Wave("embed", "object", _plan_embed, _embed),
-    *search_waves(_searches, ("gather", "embed")),
-    Wave("settle", "pair", _plan_settle, _settle),
-    Wave("meet", "picture", _plan_meet, _meet),
-    Wave("write", "picture", Desk.orders_of_units, _write),
+PASSES = (
+    Pass("gather", "picture", _plan_gather, _gather),
+    Pass("pictures", "picture", _plan_pictures, _pictures),
+    Pass("embed", "object", _plan_embed, _embed),
+    *search_passes(_searches, ("gather", "embed")),
+    Pass("settle", "pair", _plan_settle, _settle),
+    Pass("meet", "picture", _plan_meet, _meet),
+    Pass("write", "picture", StageContext.planned_tasks_of_units, _write),
 )

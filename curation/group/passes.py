@@ -1,4 +1,4 @@
-"""The waves of match.
+"""The passes of match.
 
 gather   per part: faces and tracks by their faces, kept objects by their embeddings
 ...      the neighbour search over each of the two
@@ -23,11 +23,11 @@ from refloom.curation.group.looks import Sights, usable
 from refloom.curation.group.matches import Row, lead, new_groups, write_matches
 from refloom.curation.neighbours.clusters import components
 from refloom.curation.neighbours.pairs import Floats, Indices, Pairs
-from refloom.curation.neighbours.passes import Search, begin, found, marks_of, search_waves
+from refloom.curation.neighbours.passes import Search, begin, found, marks_of, search_passes
 from refloom.curation.neighbours.search import Bounds
 from refloom.curation.neighbours.vectors import vectors_of
-from refloom.curation.passes.passes import Desk, Order, Wave
-from refloom.curation.passes.scratch import Receipt, part_name, part_of, row_number
+from refloom.curation.passes.passes import Pass, PlannedTask, StageContext
+from refloom.curation.passes.scratch import TaskResult, part_name, part_of, row_number
 from refloom.ingest.engine.watch import Watch
 from refloom.schemas.ids import image_of
 
@@ -36,53 +36,55 @@ _LINK = np.dtype([("i", "<i8"), ("j", "<i8"), ("cosine", "<f4")])
 """A pair of rows of a batch."""
 
 
-def _searches(desk: Desk) -> list[Search]:
+def _searches(context: StageContext) -> list[Search]:
     searches = []
-    if (lower := _same_identity(desk)) is not None:
-        config = desk.config.identities
+    if (lower := _same_identity(context)) is not None:
+        config = context.config.identities
         bounds = Bounds(lower=lower, most=identities.MOST_NEIGHBOURS)
         searches.append(Search(_FACES, bounds, config.near_cells, config.exact_below))
-    if (alike := _alike(desk)) is not None:
-        own = desk.config.looks
+    if (alike := _alike(context)) is not None:
+        own = context.config.looks
         bounds = Bounds(lower=alike[0], upper=alike[1], most=looks.MOST_NEIGHBOURS)
         searches.append(Search(_LOOKS, bounds, own.near_cells, own.exact_below))
     return searches
 
 
-def _same_identity(desk: Desk) -> float | None:
+def _same_identity(context: StageContext) -> float | None:
     """The cosine of one person; None without a face model."""
-    threshold = desk.threshold("face", "same_identity")
-    return None if threshold is None else desk.config.identities.lower(threshold)
+    threshold = context.threshold("face", "same_identity")
+    return None if threshold is None else context.config.identities.lower(threshold)
 
 
-def _alike(desk: Desk) -> tuple[float, float] | None:
+def _alike(context: StageContext) -> tuple[float, float] | None:
     """The bounds of the cosine of one thing; None without an embedding model."""
-    similar, near_copy = (desk.threshold("image_embedding", name) for name in ("similar", "near_copy"))
+    similar, near_copy = (context.threshold("image_embedding", name) for name in ("similar", "near_copy"))
     if similar is None or near_copy is None:
         return None
-    return desk.config.looks.lower(similar, near_copy), desk.config.looks.upper(near_copy)
+    return context.config.looks.lower(similar, near_copy), context.config.looks.upper(near_copy)
 
 
-def _gather(desk: Desk, args: dict[str, Any], watch: Watch) -> Receipt:
+def _gather(context: StageContext, args: dict[str, Any], watch: Watch) -> TaskResult:
     part, units = args["part"], args["units"]
     unit_of = {
         name: unit
         for unit in units
-        for name in desk.dataset.read("images", ["image_id"], unit=unit)["image_id"].to_pylist()
+        for name in context.dataset.read("images", ["image_id"], unit=unit)["image_id"].to_pylist()
     }
-    receipt: Receipt = {}
-    if (lower := _same_identity(desk)) is not None:
-        receipt |= _gather_faces(desk, part, units, unit_of, lower)
-    if _alike(desk) is not None:
-        receipt |= _gather_looks(desk, part, units, unit_of)
+    result: TaskResult = {}
+    if (lower := _same_identity(context)) is not None:
+        result |= _gather_faces(context, part, units, unit_of, lower)
+    if _alike(context) is not None:
+        result |= _gather_looks(context, part, units, unit_of)
     watch.advance(args["rows"])
-    return receipt
+    return result
 
 
-def _gather_faces(desk: Desk, part: int, units: list[str], unit_of: dict[str, str], lower: float) -> Receipt:
-    scratch = desk.scratch
-    faces = read_portraits(desk.dataset, units)
-    nodes = nodes_of(faces, desk.config.identities, lower)
+def _gather_faces(
+    context: StageContext, part: int, units: list[str], unit_of: dict[str, str], lower: float
+) -> TaskResult:
+    scratch = context.scratch
+    faces = read_portraits(context.dataset, units)
+    nodes = nodes_of(faces, context.config.identities, lower)
     scratch.write_table(
         f"{_FACES}/rows/{part_name(part)}.arrow",
         pa.table(
@@ -113,23 +115,23 @@ def _gather_faces(desk: Desk, part: int, units: list[str], unit_of: dict[str, st
     return dict(begin(scratch, _FACES, part, [(marks_of(nodes.names, part=part), nodes.vectors)]))
 
 
-def _gather_looks(desk: Desk, part: int, units: list[str], unit_of: dict[str, str]) -> Receipt:
-    sights = looks.read_columns(desk.dataset, units)
-    sights = sights.take(usable(sights, desk.config.looks))
+def _gather_looks(context: StageContext, part: int, units: list[str], unit_of: dict[str, str]) -> TaskResult:
+    sights = looks.read_columns(context.dataset, units)
+    sights = sights.take(usable(sights, context.config.looks))
     row = {name: number for number, name in enumerate(sights.ids)}
     places, kinds = sights.places(), sights.kinds()
     rows: list[int] = []
 
     def batches() -> Iterator[tuple[npt.NDArray[Any], Floats]]:
-        for names, vectors in vectors_of(desk.dataset, "embeddings", "object_id", units, row):
+        for names, vectors in vectors_of(context.dataset, "embeddings", "object_id", units, row):
             here = [row[name] for name in names]
             apart, kind = [places[sight] for sight in here], [kinds[sight] for sight in here]
             yield marks_of(names, apart, kind, part=part, first=len(rows)), vectors
             rows.extend(here)
 
-    receipt = begin(desk.scratch, _LOOKS, part, batches())
+    result = begin(context.scratch, _LOOKS, part, batches())
     sights = sights.take(rows)
-    desk.scratch.write_table(
+    context.scratch.write_table(
         f"{_LOOKS}/rows/{part_name(part)}.arrow",
         pa.table(
             {
@@ -143,25 +145,25 @@ def _gather_looks(desk: Desk, part: int, units: list[str], unit_of: dict[str, st
             }
         ),
     )
-    return dict(receipt)
+    return dict(result)
 
 
 # -- groups ------------------------------------------------------------------------------------------------------
 
 
-def _plan_link(desk: Desk) -> list[Order]:
-    return [Order(name, {"search": name}) for name in sorted(desk.scratch.done("centroids"))]
+def _plan_link(context: StageContext) -> list[PlannedTask]:
+    return [PlannedTask(name, {"search": name}) for name in sorted(context.scratch.done("centroids"))]
 
 
-def _link(desk: Desk, args: dict[str, Any], watch: Watch) -> Receipt:
+def _link(context: StageContext, args: dict[str, Any], watch: Watch) -> TaskResult:
     """Holds the search's pairs. A connected part stays whole, since groups are joined inside one."""
-    search = next(search for search in _searches(desk) if search.name == args["search"])
-    rows, pairs, width = found(desk, search)
+    search = next(search for search in _searches(context) if search.name == args["search"])
+    rows, pairs, width = found(context, search)
     labels = components(len(rows), pairs)
     order = np.argsort(labels[pairs.i], kind="stable")
     _, component, sizes = np.unique(labels[pairs.i][order], return_inverse=True, return_counts=True)
     before = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)[:-1]])
-    batch = (before // desk.config.grain.batch_pairs)[component]
+    batch = (before // context.config.grain.batch_pairs)[component]
     batches: list[int] = []
     for here in np.split(order, np.flatnonzero(np.diff(batch)) + 1) if len(order) else []:
         some = Pairs(pairs.i[here], pairs.j[here], pairs.cosine[here])
@@ -169,44 +171,44 @@ def _link(desk: Desk, args: dict[str, Any], watch: Watch) -> Receipt:
         links = np.zeros(len(some), _LINK)
         links["i"], links["j"], links["cosine"] = places[: len(some)], places[len(some) :], some.cosine
         folder = f"{search.name}/linked/{len(batches):06d}"
-        desk.scratch.write_array(f"{folder}/rows.bin", rows[touched])
-        desk.scratch.write_array(f"{folder}/pairs.bin", links)
+        context.scratch.write_array(f"{folder}/rows.bin", rows[touched])
+        context.scratch.write_array(f"{folder}/pairs.bin", links)
         batches.append(len(some))
     watch.advance(len(pairs))
     return {"batches": batches, "width": width}
 
 
-def _plan_join(desk: Desk) -> list[Order]:
+def _plan_join(context: StageContext) -> list[PlannedTask]:
     return [
-        Order(f"{name}-{number:06d}", {"search": name, "number": number, "width": receipt["width"]}, weight)
-        for name, receipt in desk.scratch.receipts("link").items()
-        for number, weight in enumerate(receipt["batches"])
+        PlannedTask(f"{name}-{number:06d}", {"search": name, "number": number, "width": result["width"]}, weight)
+        for name, result in context.scratch.results("link").items()
+        for number, weight in enumerate(result["batches"])
     ]
 
 
-def _join(desk: Desk, args: dict[str, Any], watch: Watch) -> Receipt:
+def _join(context: StageContext, args: dict[str, Any], watch: Watch) -> TaskResult:
     """Holds a batch's pairs, and vectors and columns of the rows in them."""
     name, width = args["search"], args["width"]
     folder = f"{name}/linked/{args['number']:06d}"
-    rows = desk.scratch.array(f"{folder}/rows.bin", np.int64).all()
-    links = desk.scratch.array(f"{folder}/pairs.bin", _LINK).all()
-    table = desk.scratch.take(f"{name}/rows", rows)
+    rows = context.scratch.array(f"{folder}/rows.bin", np.int64).all()
+    links = context.scratch.array(f"{folder}/pairs.bin", _LINK).all()
+    table = context.scratch.take(f"{name}/rows", rows)
     # groups break ties by row: rows go by name
     order = np.array(pa.compute.sort_indices(table["name" if name == _FACES else "id"]), np.int64)
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
     i, j = place[links["i"]], place[links["j"]]
     pairs = Pairs(np.minimum(i, j), np.maximum(i, j), links["cosine"]).sorted()
-    vectors = desk.scratch.vectors(f"{name}/vectors", rows[order], width)
+    vectors = context.scratch.vectors(f"{name}/vectors", rows[order], width)
     joined = _join_faces if name == _FACES else _join_looks
-    groups = joined(desk, rows[order], table.take(pa.array(order)), vectors, pairs)
-    desk.scratch.write_json(f"{name}/groups/{args['number']:06d}.json", groups)
+    groups = joined(context, rows[order], table.take(pa.array(order)), vectors, pairs)
+    context.scratch.write_json(f"{name}/groups/{args['number']:06d}.json", groups)
     watch.advance(len(pairs))
     return {"groups": len(groups)}
 
 
-def _join_faces(desk: Desk, rows: Indices, table: pa.Table, vectors: Floats, pairs: Pairs) -> list[Row]:
-    scratch, lower = desk.scratch, _same_identity(desk)
+def _join_faces(context: StageContext, rows: Indices, table: pa.Table, vectors: Floats, pairs: Pairs) -> list[Row]:
+    scratch, lower = context.scratch, _same_identity(context)
     if lower is None:
         raise ValueError("there is no face model")
     numbers = [
@@ -225,7 +227,7 @@ def _join_faces(desk: Desk, rows: Indices, table: pa.Table, vectors: Floats, pai
         held["side"].to_numpy(),
         held["quality"].to_numpy(),
         held["area"].to_numpy(),
-        _face_vectors(desk, every),
+        _face_vectors(context, every),
         {},
     )
     nodes = Nodes(
@@ -235,18 +237,18 @@ def _join_faces(desk: Desk, rows: Indices, table: pa.Table, vectors: Floats, pai
         [frozenset(images) for images in table["places"].to_pylist()],
     )
     unit_of: dict[str | None, str] = dict(zip(faces.members, held["unit"].to_pylist(), strict=True))
-    return [lead(row, unit_of) for row in identities.joined(faces, nodes, pairs, desk.config.identities, lower)]
+    return [lead(row, unit_of) for row in identities.joined(faces, nodes, pairs, context.config.identities, lower)]
 
 
-def _face_vectors(desk: Desk, rows: Indices) -> Floats:
-    width = desk.scratch.receipt("link", _FACES)["width"]
+def _face_vectors(context: StageContext, rows: Indices) -> Floats:
+    width = context.scratch.result("link", _FACES)["width"]
     order, back = np.unique(rows, return_inverse=True)
-    vectors: Floats = desk.scratch.vectors(f"{_FACES}/portraits", order, width)[back]
+    vectors: Floats = context.scratch.vectors(f"{_FACES}/portraits", order, width)[back]
     return vectors
 
 
-def _join_looks(desk: Desk, rows: Indices, table: pa.Table, vectors: Floats, pairs: Pairs) -> list[Row]:
-    bounds = _alike(desk)
+def _join_looks(context: StageContext, rows: Indices, table: pa.Table, vectors: Floats, pairs: Pairs) -> list[Row]:
+    bounds = _alike(context)
     if bounds is None:
         raise ValueError("there is no embedding model")
     sights = Sights(
@@ -259,27 +261,27 @@ def _join_looks(desk: Desk, rows: Indices, table: pa.Table, vectors: Floats, pai
         vectors,
     )
     unit_of: dict[str | None, str] = dict(zip(sights.ids, table["unit"].to_pylist(), strict=True))
-    return [lead(row, unit_of) for row in looks.joined(sights, pairs, desk.config.looks, *bounds)]
+    return [lead(row, unit_of) for row in looks.joined(sights, pairs, context.config.looks, *bounds)]
 
 
 # -- rows --------------------------------------------------------------------------------------------------------
 
 
-def _plan_settle(desk: Desk) -> list[Order]:
-    return [Order("all")]
+def _plan_settle(context: StageContext) -> list[PlannedTask]:
+    return [PlannedTask("all")]
 
 
-def _settle(desk: Desk, args: dict[str, Any], watch: Watch) -> Receipt:
+def _settle(context: StageContext, args: dict[str, Any], watch: Watch) -> TaskResult:
     """Holds all groups."""
-    scratch = desk.scratch
+    scratch = context.scratch
     groups: list[Row] = []
     for name in (_FACES, _LOOKS):
-        batches = len(scratch.receipt("link", name)["batches"]) if name in scratch.done("link") else 0
+        batches = len(scratch.result("link", name)["batches"]) if name in scratch.done("link") else 0
         rows = [row for number in range(batches) for row in scratch.read_json(f"{name}/groups/{number:06d}.json")]
         groups += sorted(rows, key=lambda row: str(row["group_id"]))
     images = {image_of(member) for row in groups for member in row["members"]}
     by_unit: dict[str, list[Row]] = defaultdict(list)
-    for row in new_groups(groups, source_groups(desk.dataset, images)):
+    for row in new_groups(groups, source_groups(context.dataset, images)):
         by_unit[row.pop("unit")].append(row)
     for unit, rows in by_unit.items():
         scratch.write_json(f"matches/{unit}.json", rows)
@@ -287,26 +289,26 @@ def _settle(desk: Desk, args: dict[str, Any], watch: Watch) -> Receipt:
     return {"units": sorted(by_unit)}
 
 
-def _plan_write(desk: Desk) -> list[Order]:
-    held = set(desk.scratch.receipt("settle", "all")["units"])
+def _plan_write(context: StageContext) -> list[PlannedTask]:
+    held = set(context.scratch.result("settle", "all")["units"])
     return [
-        Order(order.name, {"unit": order.name, "holds": order.name in held}, order.weight)
-        for order in desk.orders_of_units()
+        PlannedTask(order.name, {"unit": order.name, "holds": order.name in held}, order.weight)
+        for order in context.planned_tasks_of_units()
     ]
 
 
-def _write(desk: Desk, args: dict[str, Any], watch: Watch) -> None:
-    rows = desk.scratch.read_json(f"matches/{args['unit']}.json") if args["holds"] else []
-    with desk.unit(args["unit"], watch) as out:
+def _write(context: StageContext, args: dict[str, Any], watch: Watch) -> None:
+    rows = context.scratch.read_json(f"matches/{args['unit']}.json") if args["holds"] else []
+    with context.unit(args["unit"], watch) as out:
         write_matches(rows, out)
     watch.advance(len(rows))
 
 
-WAVES = (
-    Wave("gather", "row", Desk.orders, _gather),
-    *search_waves(_searches, ("gather",)),
-    Wave("link", "pair", _plan_link, _link),
-    Wave("join", "pair", _plan_join, _join),
-    Wave("settle", "group", _plan_settle, _settle),
-    Wave("write", "group", _plan_write, _write),
+PASSES = (
+    Pass("gather", "row", StageContext.planned_tasks, _gather),
+    *search_passes(_searches, ("gather",)),
+    Pass("link", "pair", _plan_link, _link),
+    Pass("join", "pair", _plan_join, _join),
+    Pass("settle", "group", _plan_settle, _settle),
+    Pass("write", "group", _plan_write, _write),
 )

@@ -45,7 +45,7 @@ class Chunk:
     products: int
 
     def to_json(self) -> list[int]:
-        """As receipts hold it; the products come last."""
+        """As results hold it; the products come last."""
         return [self.first, self.last, self.part, self.parts, self.products]
 
     @classmethod

@@ -1,11 +1,11 @@
-"""The neighbour search in four waves: centroids, places, chunks, cells.
+"""The neighbour search in four passes: centroids, places, chunks, cells.
 
     centroids   one task for each search: the vectors whose ids hash lowest, k-means, an order of the cells
     place       per slab of vectors: home and visited cells; rows written in the order of the cells, with offsets
     chunk       one task for each search: runs of cells of about the same work
     compare     per chunk: reads its residents and those who visit them out of all slabs, finds pairs
 
-Whoever begins a search leaves `<search>/vectors/<part>.bin`, `<search>/marks/<part>.bin` and says in its receipt, under
+Whoever begins a search leaves `<search>/vectors/<part>.bin`, `<search>/marks/<part>.bin` and says in its result, under
 the search's name, how many rows there are and how wide. Exact for fewer than `exact_below` rows, and wherever no row
 wants to visit more than `near_cells` cells; see `neighbours.plan`.
 """
@@ -24,8 +24,8 @@ from refloom.curation.neighbours.chunks import FOUND, MARK, Chunk, Slab, chunks_
 from refloom.curation.neighbours.pairs import Floats, Indices, Pairs
 from refloom.curation.neighbours.plan import SAMPLE_PER_CELL, cell_count, visits, widest_reach
 from refloom.curation.neighbours.search import Bounds, check_unit, codes_of
-from refloom.curation.passes.passes import Desk, Order, Wave
-from refloom.curation.passes.scratch import Receipt, Scratch, part_name, row_number
+from refloom.curation.passes.passes import Pass, PlannedTask, StageContext
+from refloom.curation.passes.scratch import Scratch, TaskResult, part_name, row_number
 from refloom.ingest.engine.watch import Watch
 from refloom.schemas.errors import Refused
 
@@ -75,7 +75,7 @@ def marks_of(
 def begin(
     scratch: Scratch, search: str, part: int, batches: Iterable[tuple[npt.NDArray[Any], Floats]]
 ) -> dict[str, list[int]]:
-    """Leave the vectors and marks of a part for a search; returns what the receipt says of it."""
+    """Leave the vectors and marks of a part for a search; returns what the result says of it."""
     count, width = 0, 0
     with (
         scratch.rows(f"{search}/vectors/{part_name(part)}.bin") as write,
@@ -92,19 +92,19 @@ def begin(
     return {search: [part, count, width]}
 
 
-def search_waves(searches: Callable[[Desk], list[Search]], begun: tuple[str, ...]) -> tuple[Wave, ...]:
-    """The waves of some searches.
+def search_passes(searches: Callable[[StageContext], list[Search]], begun: tuple[str, ...]) -> tuple[Pass, ...]:
+    """The passes of some searches.
 
     Args:
         searches: of a stage.
-        begun: the waves whose tasks have begun them.
+        begun: the passes whose tasks have begun them.
     """
 
-    def plan_centroids(desk: Desk) -> list[Order]:
-        receipts = [receipt for wave in begun for receipt in desk.scratch.receipts(wave).values()]
-        orders = []
-        for search in searches(desk):
-            parts = sorted(receipt[search.name] for receipt in receipts if receipt.get(search.name, (0, 0))[1])
+    def plan_centroids(context: StageContext) -> list[PlannedTask]:
+        results = [result for one_pass in begun for result in context.scratch.results(one_pass).values()]
+        planned_tasks = []
+        for search in searches(context):
+            parts = sorted(result[search.name] for result in results if result.get(search.name, (0, 0))[1])
             rows = sum(count for _, count, _ in parts)
             if rows < 2:
                 continue
@@ -113,62 +113,62 @@ def search_waves(searches: Callable[[Desk], list[Search]], begun: tuple[str, ...
                     f"{search.name} were embedded by models of different widths: do them again with --replace"
                 )
             args = {"search": search.name, "parts": [part[:2] for part in parts], "width": parts[0][2]}
-            orders.append(Order(search.name, args, rows))
-        return orders
+            planned_tasks.append(PlannedTask(search.name, args, rows))
+        return planned_tasks
 
-    def plan_place(desk: Desk) -> list[Order]:
+    def plan_place(context: StageContext) -> list[PlannedTask]:
         return [
-            Order(f"{name}-{number:06d}", {"search": name, "number": number, "slab": slab}, slab[2] - slab[1])
-            for name, receipt in desk.scratch.receipts("centroids").items()
-            for number, slab in enumerate(receipt["slabs"])
+            PlannedTask(f"{name}-{number:06d}", {"search": name, "number": number, "slab": slab}, slab[2] - slab[1])
+            for name, result in context.scratch.results("centroids").items()
+            for number, slab in enumerate(result["slabs"])
         ]
 
-    def plan_chunk(desk: Desk) -> list[Order]:
-        return [Order(name, {"search": name}) for name in sorted(desk.scratch.done("centroids"))]
+    def plan_chunk(context: StageContext) -> list[PlannedTask]:
+        return [PlannedTask(name, {"search": name}) for name in sorted(context.scratch.done("centroids"))]
 
-    def plan_compare(desk: Desk) -> list[Order]:
+    def plan_compare(context: StageContext) -> list[PlannedTask]:
         return [
-            Order(f"{name}-{number:06d}", {"search": name, "number": number}, max(1, chunk[-1]))
-            for name, receipt in desk.scratch.receipts("chunk").items()
-            for number, chunk in enumerate(receipt["chunks"])
+            PlannedTask(f"{name}-{number:06d}", {"search": name, "number": number}, max(1, chunk[-1]))
+            for name, result in context.scratch.results("chunk").items()
+            for number, chunk in enumerate(result["chunks"])
         ]
 
-    def one(desk: Desk, name: str) -> Search:
-        return next(search for search in searches(desk) if search.name == name)
+    def one(context: StageContext, name: str) -> Search:
+        return next(search for search in searches(context) if search.name == name)
 
-    def work_centroids(desk: Desk, args: dict[str, Any], watch: Watch) -> Receipt:
-        return _centroids(desk, one(desk, args["search"]), args["parts"], args["width"])
+    def work_centroids(context: StageContext, args: dict[str, Any], watch: Watch) -> TaskResult:
+        return _centroids(context, one(context, args["search"]), args["parts"], args["width"])
 
-    def work_place(desk: Desk, args: dict[str, Any], watch: Watch) -> Receipt:
-        return _place(desk.scratch, one(desk, args["search"]), args["number"], args["slab"], watch)
+    def work_place(context: StageContext, args: dict[str, Any], watch: Watch) -> TaskResult:
+        return _place(context.scratch, one(context, args["search"]), args["number"], args["slab"], watch)
 
-    def work_chunk(desk: Desk, args: dict[str, Any], watch: Watch) -> Receipt:
-        return _chunk(desk, args["search"])
+    def work_chunk(context: StageContext, args: dict[str, Any], watch: Watch) -> TaskResult:
+        return _chunk(context, args["search"])
 
-    def work_compare(desk: Desk, args: dict[str, Any], watch: Watch) -> Receipt:
-        return _compare(desk, one(desk, args["search"]), args["number"], watch)
+    def work_compare(context: StageContext, args: dict[str, Any], watch: Watch) -> TaskResult:
+        return _compare(context, one(context, args["search"]), args["number"], watch)
 
     return (
-        Wave("centroids", "vector", plan_centroids, work_centroids),
-        Wave("place", "vector", plan_place, work_place),
-        Wave("chunk", "cell", plan_chunk, work_chunk),
-        Wave("compare", "product", plan_compare, work_compare),
+        Pass("centroids", "vector", plan_centroids, work_centroids),
+        Pass("place", "vector", plan_place, work_place),
+        Pass("chunk", "cell", plan_chunk, work_chunk),
+        Pass("compare", "product", plan_compare, work_compare),
     )
 
 
-def found(desk: Desk, search: Search) -> tuple[Indices, Pairs, int]:
+def found(context: StageContext, search: Search) -> tuple[Indices, Pairs, int]:
     """What a search has found.
 
     Returns:
         (T,) the rows that are in any pair, the pairs numbered by them, and the width of their vectors.
     """
-    scratch = desk.scratch
+    scratch = context.scratch
     if search.name not in scratch.done("centroids"):
         return np.zeros(0, np.int64), numbered(np.zeros(0, FOUND), search.bounds)[1], 0
-    width = scratch.receipt("centroids", search.name)["width"]
+    width = scratch.result("centroids", search.name)["width"]
     parts = [
         scratch.array(f"{search.name}/pairs/{number:06d}.bin", FOUND).all()
-        for number in range(len(scratch.receipt("chunk", search.name)["chunks"]))
+        for number in range(len(scratch.result("chunk", search.name)["chunks"]))
     ]
     rows, pairs = numbered(np.concatenate([np.zeros(0, FOUND), *parts]), search.bounds)
     return rows, pairs, width
@@ -177,8 +177,8 @@ def found(desk: Desk, search: Search) -> tuple[Indices, Pairs, int]:
 # -- the tasks ---------------------------------------------------------------------------------------------------
 
 
-def _centroids(desk: Desk, search: Search, parts: list[list[int]], width: int) -> Receipt:
-    scratch, rows = desk.scratch, sum(count for _, count in parts)
+def _centroids(context: StageContext, search: Search, parts: list[list[int]], width: int) -> TaskResult:
+    scratch, rows = context.scratch, sum(count for _, count in parts)
     count = 0 if rows < search.exact_below else cell_count(rows, search.near_cells)
     if count:
         wanted = _lowest(scratch, search, parts, SAMPLE_PER_CELL * count)
@@ -190,7 +190,7 @@ def _centroids(desk: Desk, search: Search, parts: list[list[int]], width: int) -
         scratch.write_array(f"{search.name}/slots.bin", slots)
         scratch.write_array(f"{search.name}/reach.bin", widest_reach(centroids))
         count = len(centroids)
-    step = max(1, int(desk.config.grain.slab_mb * 1e6 / (4 * width)))
+    step = max(1, int(context.config.grain.slab_mb * 1e6 / (4 * width)))
     slabs = [[part, start, min(start + step, held)] for part, held in parts for start in range(0, held, step)]
     return {"cells": max(1, count), "width": width, "slabs": slabs}
 
@@ -205,9 +205,9 @@ def _lowest(scratch: Scratch, search: Search, parts: list[list[int]], count: int
     return rows
 
 
-def _place(scratch: Scratch, search: Search, number: int, slab: list[int], watch: Watch) -> Receipt:
+def _place(scratch: Scratch, search: Search, number: int, slab: list[int], watch: Watch) -> TaskResult:
     """Rows of a slab in the order of their home cells, and the places there of those who visit a cell."""
-    centroids = scratch.receipt("centroids", search.name)
+    centroids = scratch.result("centroids", search.name)
     count, width = centroids["cells"], centroids["width"]
     part, start, stop = slab
     vectors = scratch.array(f"{search.name}/vectors/{part_name(part)}.bin", np.float32, width).read(start, stop)
@@ -243,16 +243,16 @@ def _place(scratch: Scratch, search: Search, number: int, slab: list[int], watch
 _ROWS_AT_ONCE = 8192
 
 
-def _chunk(desk: Desk, name: str) -> Receipt:
-    scratch = desk.scratch
-    centroids = scratch.receipt("centroids", name)
+def _chunk(context: StageContext, name: str) -> TaskResult:
+    scratch = context.scratch
+    centroids = scratch.result("centroids", name)
     count, width = centroids["cells"], centroids["width"]
     residents, guests = np.zeros(count, np.int64), np.zeros(count, np.int64)
     for number in range(len(centroids["slabs"])):
         slab = Slab(scratch, name, number, width)
         residents += np.diff(slab.starts.all())
         guests += np.diff(slab.guest_starts.all())
-    grain = desk.config.grain
+    grain = context.config.grain
     made = chunks_of(
         residents,
         guests,
@@ -262,13 +262,13 @@ def _chunk(desk: Desk, name: str) -> Receipt:
     return {"chunks": [chunk.to_json() for chunk in made]}
 
 
-def _compare(desk: Desk, search: Search, number: int, watch: Watch) -> Receipt:
-    scratch = desk.scratch
-    centroids = scratch.receipt("centroids", search.name)
+def _compare(context: StageContext, search: Search, number: int, watch: Watch) -> TaskResult:
+    scratch = context.scratch
+    centroids = scratch.result("centroids", search.name)
     width = centroids["width"]
-    chunk = Chunk.from_json(scratch.receipt("chunk", search.name)["chunks"][number])
+    chunk = Chunk.from_json(scratch.result("chunk", search.name)["chunks"][number])
     slabs = [Slab(scratch, search.name, slab, width) for slab in range(len(centroids["slabs"]))]
-    most_rows = max(1, int(desk.config.grain.chunk_mb * 1e6 / (4 * width)))
+    most_rows = max(1, int(context.config.grain.chunk_mb * 1e6 / (4 * width)))
     pairs = compare(
         slabs, chunk, search.bounds, width=width, guest_rows=most_rows, blocks=fastest_blocks(), advance=watch.advance
     )

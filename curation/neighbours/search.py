@@ -1,4 +1,4 @@
-"""Pairs of unit vectors whose cosine lies between two bounds, in one cell, in bounded memory; `waves.search` does all.
+"""Pairs of unit vectors whose cosine lies between two bounds, in one cell, in bounded memory; `passes.search` does all.
 
 Blocks are compared by matrix products, whose last bits depend on shapes and threads; so a block only proposes, with
 some slack, and `pairs.cosines` decides. The same pairs and bits come out for any size of blocks, number of workers and

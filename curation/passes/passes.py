@@ -1,4 +1,4 @@
-"""A wave: tasks that can be done in any order, anywhere, and the desk at which each of them works."""
+"""A pass: tasks that can be done in any order, anywhere, and the context at which each of them works."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -6,8 +6,9 @@ from functools import cached_property
 from typing import Any
 
 from refloom.curation.config import Curation
-from refloom.curation.passes.scratch import Receipt, Scratch
-from refloom.curation.stages import Recipe, Stage
+from refloom.curation.passes.scratch import Scratch, TaskResult
+from refloom.curation.stage import Stage
+from refloom.curation.stages import CurationRun
 from refloom.inference.models import registry
 from refloom.ingest.engine.watch import Watch
 from refloom.schemas.dataset import Dataset
@@ -15,34 +16,34 @@ from refloom.schemas.fingerprint import of_json
 from refloom.schemas.settings import to_dict
 from refloom.schemas.unit import UnitWriter
 
-_LAYOUT = 1
-"""Hand-bumped when waves leave other files for each other, so that none reads those of an older refloom."""
+_LAYOUT = 2
+"""Hand-bumped when passes leave other files for each other, so that none reads those of an older refloom."""
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
-    """What a worker is told of one task of a wave.
+class TaskSpec:
+    """What a worker is told of one task of a pass.
 
     Attributes:
-        stage, wave: whose.
+        stage, pass: whose.
         fingerprint: of the scratch folder.
         args: what it is about, plain values.
     """
 
     stage: str
-    wave: str
+    pass_name: str
     fingerprint: str
     args: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """A task as a wave plans it.
+class PlannedTask:
+    """A task as a pass plans it.
 
     Attributes:
-        name: of the task, unique in its wave.
-        args: as in `Errand`.
-        weight: its share of the wave's work.
+        name: of the task, unique in its pass.
+        args: as in `TaskSpec`.
+        weight: its share of the pass's work.
     """
 
     name: str
@@ -51,20 +52,20 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Wave:
-    """One wave of a stage.
+class Pass:
+    """One pass of a stage.
 
     Attributes:
         name: what it does.
         item: what its tasks count.
-        plan: its tasks, on the driver, from manifests and receipts.
-        work: does one task, in a worker; its receipt, or None where the manifest of a unit says that it is done.
+        plan: its tasks, on the driver, from manifests and results.
+        work: does one task, in a worker; its result, or None where the manifest of a unit says that it is done.
     """
 
     name: str
     item: str
-    plan: Callable[["Desk"], list[Order]]
-    work: Callable[["Desk", dict[str, Any], Watch], Receipt | None]
+    plan: Callable[["StageContext"], list[PlannedTask]]
+    work: Callable[["StageContext", dict[str, Any], Watch], TaskResult | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +77,20 @@ class Part:
     rows: int
 
 
-class Desk:
-    """What a wave is planned and worked on with: one stage of one dataset in one state.
+class StageContext:
+    """What a pass is planned and worked on with: one stage of one dataset in one state.
 
     Attributes:
         dataset: its manifests may be kept in memory: nobody changes the stage's inputs while it runs.
         recipe: settings and models of the run.
         stage: the stage.
-        scratch: what its waves leave for each other.
+        scratch: what its passes leave for each other.
     """
 
     def __init__(
         self,
         dataset: Dataset,
-        recipe: Recipe,
+        recipe: CurationRun,
         stage: Stage,
         fingerprint: str,
         *,
@@ -151,16 +152,16 @@ class Desk:
             held += count
         return [*parts, Part(len(parts), tuple(units), held)] if units else parts
 
-    def orders(self) -> list[Order]:
+    def planned_tasks(self) -> list[PlannedTask]:
         """A task for every part."""
-        return [Order(f"part-{part.number:06d}", _of(part), max(1, part.rows)) for part in self.parts]
+        return [PlannedTask(f"part-{part.number:06d}", _of(part), max(1, part.rows)) for part in self.parts]
 
-    def orders_of_units(self) -> list[Order]:
+    def planned_tasks_of_units(self) -> list[PlannedTask]:
         """A task for every unit that is due."""
         due = set(self._due)
         manifests = self.dataset.manifests("ingest")
         return [
-            Order(unit, {"part": part.number, "unit": unit}, max(1, manifests[unit].tables["images"].rows))
+            PlannedTask(unit, {"part": part.number, "unit": unit}, max(1, manifests[unit].tables["images"].rows))
             for part in self.parts
             for unit in part.units
             if unit in due
@@ -171,7 +172,7 @@ def _of(part: Part) -> dict[str, Any]:
     return {"part": part.number, "units": list(part.units), "rows": part.rows}
 
 
-def fingerprint_of(dataset: Dataset, recipe: Recipe, stage: Stage) -> tuple[str, dict[str, str]]:
+def fingerprint_of(dataset: Dataset, recipe: CurationRun, stage: Stage) -> tuple[str, dict[str, str]]:
     """The name of a stage's scratch folder, and its inputs: all that its rows and its layout depend on."""
     inputs = {name: dataset.fingerprint_of(name) or "absent" for name in stage.reads}
     of = {

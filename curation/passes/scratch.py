@@ -1,8 +1,8 @@
-"""The scratch folder of a stage over the whole dataset: what its waves leave for each other.
+"""The scratch folder of a stage over the whole dataset: what its passes leave for each other.
 
     work/<stage>/<fingerprint of inputs and settings>/
       inputs.json               the inputs' fingerprints: when one of them changes, the folder is garbage
-      receipts/<wave>/<task>.json  the last that a task writes: what is there is done
+      results/<pass>/<task>.json  the last that a task writes: what is there is done
       <what>/<part>.arrow       columns of a part of the dataset
       <what>/<part>.bin         rows of fixed size, little endian: read by ranges, wherever the dataset lies
 
@@ -25,7 +25,7 @@ _GAP_BYTES = 1 << 16
 """Ranges nearer than this are read as one: a request to a store costs more than these bytes."""
 _BATCH_BYTES = 64 << 20
 
-Receipt = dict[str, Any]
+TaskResult = dict[str, Any]
 
 
 class Rows:
@@ -117,24 +117,26 @@ class Scratch:
         if not self._dataset.folders(WORK) and not self._dataset.names(WORK):
             self._dataset.remove_tree(WORK)
 
-    # -- receipts ------------------------------------------------------------------------------------------------
+    # -- results ------------------------------------------------------------------------------------------------
 
-    def done(self, wave: str) -> set[str]:
-        """Names of the tasks of a wave that are done."""
-        return {name.removesuffix(".json") for name in self.folder.names(f"receipts/{wave}") if name.endswith(".json")}
+    def done(self, pass_name: str) -> set[str]:
+        """Names of the tasks of a pass that are done."""
+        return {
+            name.removesuffix(".json") for name in self.folder.names(f"results/{pass_name}") if name.endswith(".json")
+        }
 
-    def sign(self, wave: str, task: str, receipt: Receipt) -> None:
+    def sign(self, pass_name: str, task: str, result: TaskResult) -> None:
         """The last act of a task."""
-        self.write_json(f"receipts/{wave}/{task}.json", receipt)
+        self.write_json(f"results/{pass_name}/{task}.json", result)
 
-    def receipt(self, wave: str, task: str) -> Receipt:
-        """What a task of an earlier wave said."""
-        found: Receipt = self.read_json(f"receipts/{wave}/{task}.json")
+    def result(self, pass_name: str, task: str) -> TaskResult:
+        """What a task of an earlier pass said."""
+        found: TaskResult = self.read_json(f"results/{pass_name}/{task}.json")
         return found
 
-    def receipts(self, wave: str) -> dict[str, Receipt]:
-        """Task to what it said, for all tasks of a wave."""
-        return {task: self.receipt(wave, task) for task in sorted(self.done(wave))}
+    def results(self, pass_name: str) -> dict[str, TaskResult]:
+        """Task to what it said, for all tasks of a pass."""
+        return {task: self.result(pass_name, task) for task in sorted(self.done(pass_name))}
 
     # -- files ---------------------------------------------------------------------------------------------------
 

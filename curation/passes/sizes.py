@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grain:
+class TaskSizes:
     """Sizes of tasks: memory and speed of dedup, match and split depend on them, their rows do not.
 
     Attributes:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from refloom.curation.compose import samples as compose
-from refloom.curation.compose.samples import Seen, Shelf
+from refloom.curation.compose.samples import ComposeInputs, Seen
 from refloom.curation.compose.settings import Compose
 from refloom.curation.group import bounds as pairs
 from refloom.curation.group.bounds import Pairs
@@ -106,9 +106,9 @@ def _read_groups(dataset: Dataset, unit: str, bounds: Pairs, context: _Context) 
 
 def _of_unit(dataset: Dataset, unit: str, config: Compose, context: _Context) -> list[Candidate]:
     """Pictures and videos of a unit; what groups need to know of it is put into the context."""
-    shelf, splits = _shelf(dataset, unit, context)
+    inputs, splits = _inputs(dataset, unit, context)
     copies = set(dataset.read("duplicates", ["id"], unit=unit)["id"].to_pylist())
-    own = [image_id for image_id in shelf.images if image_id not in copies]
+    own = [image_id for image_id in inputs.images if image_id not in copies]
 
     def candidate(kind: str, name: str, image_id: str, subjects: Seen) -> Candidate:
         rows = [row for seen in subjects.values() for _, row in seen]
@@ -117,7 +117,7 @@ def _of_unit(dataset: Dataset, unit: str, config: Compose, context: _Context) ->
             sample_id=f"{kind}/{name}",
             kind=kind,
             group=None,
-            source=shelf.images[image_id]["source"],
+            source=inputs.images[image_id]["source"],
             category=_leading(subjects),
             split=splits[image_id],
             score=min(known, default=np.nan),
@@ -125,27 +125,27 @@ def _of_unit(dataset: Dataset, unit: str, config: Compose, context: _Context) ->
         )
 
     found = []
-    for video_id, frames in compose.videos(own, shelf).items():
-        for number, window in enumerate(compose.video_frames(frames, shelf, config)):
+    for video_id, frames in compose.videos(own, inputs).items():
+        for number, window in enumerate(compose.video_frames(frames, inputs, config)):
             try:
-                subjects = compose.video_subjects(window, shelf)
+                subjects = compose.video_subjects(window, inputs)
             except Rejected:  # compose says why
                 continue
             found.append(candidate("video", f"{video_id}/{number}", window[0], subjects))
     for image_id in own:
-        if shelf.images[image_id]["video_id"] is None and image_id not in context.grouped:
+        if inputs.images[image_id]["video_id"] is None and image_id not in context.grouped:
             try:
-                subjects, _ = compose.image_subjects(image_id, shelf, config)
+                subjects, _ = compose.image_subjects(image_id, inputs, config)
             except Rejected:
                 continue
             found.append(candidate("image", image_id, image_id, subjects))
     return found
 
 
-def _shelf(dataset: Dataset, unit: str, context: _Context) -> tuple[Shelf, dict[str, str]]:
+def _inputs(dataset: Dataset, unit: str, context: _Context) -> tuple[ComposeInputs, dict[str, str]]:
     """Pictures, kept objects and faces of a unit, with the columns that decide; and the split of its pictures."""
     images = dataset.read("images", ["image_id", "source", "video_id", "frame_index"], unit=unit).to_pylist()
-    shelf = Shelf(images={row["image_id"]: row for row in images})
+    inputs = ComposeInputs(images={row["image_id"]: row for row in images})
     selection = dataset.read("selection", ["object_id", "verdict"], unit=unit)
     kept = selection.filter(pc.equal(selection["verdict"], "keep"))["object_id"].combine_chunks()
     objects = read_objects(dataset, unit, ["object_id", "image_id", "track_id", "category"])
@@ -154,16 +154,16 @@ def _shelf(dataset: Dataset, unit: str, context: _Context) -> tuple[Shelf, dict[
     place = pc.index_in(objects["object_id"], value_set=scores["object_id"].combine_chunks())
     objects = objects.append_column("quality", scores["quality"].take(place))
     for row in objects.to_pylist():
-        shelf.objects.setdefault(row["image_id"], []).append(row)
+        inputs.objects.setdefault(row["image_id"], []).append(row)
         if row["object_id"] in context.members:
             context.categories[row["object_id"]] = row["category"]
     for row in dataset.read("faces", ["face_id", "image_id", "object_id", "box"], unit=unit).to_pylist():
-        shelf.faces.setdefault(row["image_id"], []).append(row)
+        inputs.faces.setdefault(row["image_id"], []).append(row)
     rows = dataset.read("splits", ["image_id", "split"], unit=unit)
     splits = dict(zip(rows["image_id"].to_pylist(), rows["split"].to_pylist(), strict=True))
-    for image_id in context.members & shelf.images.keys():
-        context.sources[image_id], context.splits[image_id] = shelf.images[image_id]["source"], splits[image_id]
-    return shelf, splits
+    for image_id in context.members & inputs.images.keys():
+        context.sources[image_id], context.splits[image_id] = inputs.images[image_id]["source"], splits[image_id]
+    return inputs, splits
 
 
 def _group(row: Row, context: _Context, bounds: Pairs) -> Candidate:

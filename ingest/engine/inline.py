@@ -11,7 +11,7 @@ from refloom.schemas.storage import Folder, store_errors_stop
 def run_inline(
     worker: Worker, tasks: Sequence[Task], notes: Folder, status: Status, on_status: Callable[[Status], None] | None
 ) -> None:
-    """Run all tasks in this process, without Ray; arguments as for `refloom.ingest.engine.pool.Crew.run`."""
+    """Run all tasks in this process, without Ray; arguments as for `refloom.ingest.engine.pool.WorkerPool.run`."""
     finished: Tally = Counter()
     for task in tasks:
 

@@ -32,7 +32,7 @@ from refloom.schemas.errors import JobStopped, RefloomError, Refused, StoreUnava
 from refloom.schemas.storage import STORE_VARIABLES, Folder, store_errors_stop
 from refloom.schemas.wording import some
 
-__all__ = ["ATTEMPTS", "Crew", "Job", "Pool", "Status", "Task", "Worker", "connect", "run"]
+__all__ = ["ATTEMPTS", "Job", "Pool", "Status", "Task", "Worker", "WorkerPool", "connect", "run"]
 
 _POLL_S = 0.25
 _KNOCK_S = 10.0
@@ -45,7 +45,7 @@ _OBJECT_STORE_BYTES = 512 << 20
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "ARROW_NUM_THREADS")
 
 
-class Crew:
+class WorkerPool:
     """The workers of one job, kept while one list of tasks after another is done: they start, and load, once.
 
     Use as a context. Ray and the workers start when the first tasks come.
@@ -60,16 +60,16 @@ class Crew:
         """
         self._job, self._pool = job, pool
         self._here: Worker | None = None
-        self._seats: _Seats | None = None
+        self._handles: _WorkerHandles | None = None
         self._owns_ray = False
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> "WorkerPool":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._here = self._seats = None
+        self._here = self._handles = None
         if self._owns_ray:
             ray.shutdown()
 
@@ -102,10 +102,10 @@ class Crew:
             run_inline(self._here, tasks, notes, status, on_status)
             record(title, status, 0, notes)
             return status
-        if self._seats is None:
+        if self._handles is None:
             self._owns_ray = connect(self._pool)
-            self._seats = _Seats(self._job, self._pool)
-        driver = _Driver(self._seats, tasks, notes, status, on_status)
+            self._handles = _WorkerHandles(self._job, self._pool)
+        driver = _Driver(self._handles, tasks, notes, status, on_status)
         driver.run()
         record(title, status, driver.workers, notes)
         return status
@@ -120,9 +120,9 @@ def run(
     notes: Folder,
     on_status: Callable[[Status], None] | None = None,
 ) -> Status:
-    """One list of tasks with a crew of its own; arguments and errors as for `Crew`."""
-    with Crew(job, pool) as crew:
-        return crew.run(title, tasks, notes=notes, on_status=on_status)
+    """One list of tasks with a pool of its own; arguments and errors as for `WorkerPool`."""
+    with WorkerPool(job, pool) as pool_of_workers:
+        return pool_of_workers.run(title, tasks, notes=notes, on_status=on_status)
 
 
 def connect(pool: Pool) -> bool:
@@ -144,8 +144,7 @@ def connect(pool: Pool) -> bool:
         except ConnectionError as error:
             raise JobStopped(f"no Ray cluster at {pool.address}: {_last_line(str(error))}") from error
     else:
-        # where refloom lies, which workers must find, installed or not; links are followed nowhere: `ingest` itself is
-        # a folder higher
+        # where refloom lies, which workers must find, installed or not; following the link would lead past it
         here = str(Path(__file__).absolute().parents[3])
         paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(paths), **one_thread})
@@ -183,16 +182,16 @@ class _Process:
                 del os.environ[name]
             os.environ.update(store_variables)
 
-    def start(self, job: Job, board: Any, timeout_s: float) -> None:
+    def start(self, job: Job, progress_actor: Any, timeout_s: float) -> None:
         _use_one_thread()
         keep_freed_memory()
         with store_errors_stop():
             self._worker = job.start()
-        self._board, self._timeout_s = board, timeout_s
+        self._progress_actor, self._timeout_s = progress_actor, timeout_s
 
     def run(self, task: Task, notes_url: str, attempt: int, skip: dict[str, str]) -> Tally:
         def report(unit: str, tally: Tally) -> None:
-            self._board.post.remote(notes_url, unit, dict(tally))
+            self._progress_actor.post.remote(notes_url, unit, dict(tally))
 
         notes = Folder(notes_url)
         watch = Watch(task.unit, notes, attempt=attempt, skip=skip, report=report, timeout_s=self._timeout_s)
@@ -215,7 +214,7 @@ def _use_one_thread() -> None:
     pyarrow.set_io_thread_count(1)
 
 
-class _Board:
+class _ProgressActor:
     """Where workers post how far they are, run by run: units of two runs may have one name."""
 
     def __init__(self) -> None:
@@ -230,7 +229,7 @@ class _Board:
 
 
 @dataclass(eq=False, slots=True)
-class _Seat:
+class _WorkerHandle:
     """A worker that is there, and references to its runs, in the order in which it does them."""
 
     actor: Any
@@ -238,20 +237,20 @@ class _Seat:
     is_dead: bool = False
 
 
-class _Seats:
-    """The workers of a crew: those that are there, and those that are coming.
+class _WorkerHandles:
+    """The workers of a pool: those that are there, and those that are coming.
 
     Attributes:
         there: what can be given work.
         coming: reference to the start of an actor that will be there.
-        board: where they post.
+        progress actor: where they post.
     """
 
     def __init__(self, job: Job, pool: Pool) -> None:
         self._job, self.pool = ray.put(job), pool
-        self.there: list[_Seat] = []
+        self.there: list[_WorkerHandle] = []
         self.coming: dict[Any, Any] = {}
-        self.board = ray.remote(num_cpus=0, max_restarts=-1)(_Board).remote()
+        self.progress_actor = ray.remote(num_cpus=0, max_restarts=-1)(_ProgressActor).remote()
         self._process = ray.remote(num_cpus=pool.cpus, num_gpus=pool.gpus, max_restarts=0)(_Process)
         self._stillborn = 0
 
@@ -288,7 +287,7 @@ class _Seats:
         for _ in range(count - len(self.there) - len(self.coming)):
             # a Ray that was started before the driver had its credentials has others; a cluster's nodes have their own
             actor = self._process.remote(_store_variables() if self.pool.address is None else None)
-            self.coming[actor.start.remote(self._job, self.board, self.pool.item_timeout_s)] = actor
+            self.coming[actor.start.remote(self._job, self.progress_actor, self.pool.item_timeout_s)] = actor
 
     def welcome(self, reference: Any) -> bool:
         """A worker is there (True), or will never be (False).
@@ -309,14 +308,14 @@ class _Seats:
                 raise JobStopped(f"a worker could not start: {_last_line(str(error))}") from None
             return False
         self._stillborn = 0
-        self.there.append(_Seat(actor))
+        self.there.append(_WorkerHandle(actor))
         return True
 
-    def lose(self, seat: _Seat) -> None:
+    def lose(self, handle: _WorkerHandle) -> None:
         """A worker has died; one that is out of reach may still be at work."""
-        seat.is_dead = True
-        self.there.remove(seat)
-        ray.kill(seat.actor)
+        handle.is_dead = True
+        self.there.remove(handle)
+        ray.kill(handle.actor)
 
 
 class _Driver:
@@ -324,29 +323,29 @@ class _Driver:
 
     def __init__(
         self,
-        seats: _Seats,
+        handles: _WorkerHandles,
         tasks: Sequence[Task],
         notes: Folder,
         status: Status,
         on_status: Callable[[Status], None] | None,
     ) -> None:
-        self._seats, self._notes = seats, notes
+        self._handles, self._notes = handles, notes
         self._status, self._on_status = status, on_status
         self._tasks = {task.unit: task for task in tasks}
         self._account = Account(self._tasks)
         self._finished: Tally = Counter()
-        self._running: dict[Any, tuple[_Seat, str]] = {}
-        self.workers = min(seats.size(), len(tasks))
+        self._running: dict[Any, tuple[_WorkerHandle, str]] = {}
+        self.workers = min(handles.size(), len(tasks))
         self._reading: Any = None
         self._posted: dict[str, dict[str, int]] = {}
 
     def run(self) -> None:
-        self._seats.fill(self.workers)
+        self._handles.fill(self.workers)
         last_status = roomy = time.monotonic()
         while self._account or self._running:
             self._hand_out()
             for reference in self._next_events():
-                if reference in self._seats.coming:
+                if reference in self._handles.coming:
                     self._welcome(reference)
                 elif reference in self._running:
                     runs = self._running[reference][0].runs
@@ -356,8 +355,8 @@ class _Driver:
             if now - last_status > 2 * _POLL_S:
                 last_status = now
                 self._show()
-                pool = self._seats.pool
-                if self._seats.there or self._seats.has_room():
+                pool = self._handles.pool
+                if self._handles.there or self._handles.has_room():
                     roomy = now
                 elif now - roomy > (0 if pool.address is None else _ROOM_S):
                     raise JobStopped(f"no node has room for a worker of {pool.cpus} CPU and {pool.gpus} GPU")
@@ -370,7 +369,7 @@ class _Driver:
 
     def _next_events(self) -> list[Any]:
         """References of runs and starts that have ended, at once when there is one."""
-        watched = [*self._running, *self._seats.coming]
+        watched = [*self._running, *self._handles.coming]
         if not watched:  # all are idle, for a store refuses
             time.sleep(_POLL_S)
             return []
@@ -378,20 +377,20 @@ class _Driver:
         return ended
 
     def _welcome(self, reference: Any) -> None:
-        if not self._seats.welcome(reference):
+        if not self._handles.welcome(reference):
             self._status.restarts += 1
-            self._seats.fill(self.workers)
+            self._handles.fill(self.workers)
 
     def _hand_out(self) -> None:
-        for seat in sorted(self._seats.there, key=lambda seat: len(seat.runs)):
-            if len(seat.runs) >= self._depth() or (unit := self._account.take(time.monotonic())) is None:
+        for handle in sorted(self._handles.there, key=lambda handle: len(handle.runs)):
+            if len(handle.runs) >= self._depth() or (unit := self._account.take(time.monotonic())) is None:
                 return
             if not self._running and not self._status.done:
                 self._status.started = time.monotonic()  # the start of Ray is not the job's
             attempts = self._account[unit]
-            reference = seat.actor.run.remote(self._tasks[unit], self._notes.url, attempts.next, attempts.skip)
-            seat.runs.append(reference)
-            self._running[reference] = (seat, unit)
+            reference = handle.actor.run.remote(self._tasks[unit], self._notes.url, attempts.next, attempts.skip)
+            handle.runs.append(reference)
+            self._running[reference] = (handle, unit)
 
     def _depth(self) -> int:
         """How many units a worker holds: one, and one that waits while many are left and the way here is felt."""
@@ -399,7 +398,7 @@ class _Driver:
         return 2 if is_short and len(self._account) > self.workers else 1
 
     def _settle(self, reference: Any) -> None:
-        seat, unit = self._running.pop(reference)
+        handle, unit = self._running.pop(reference)
         try:
             tally: Tally = ray.get(reference)
         except RayTaskError as error:
@@ -414,14 +413,14 @@ class _Driver:
             self._notes.write(report, str(error).encode("utf-8", "backslashreplace"))
             self._account.raised(unit, f"{type(error.cause).__name__}: {error.cause}")
         except RayActorError:
-            if seat.is_dead:  # the unit only waited there
+            if handle.is_dead:  # the unit only waited there
                 self._account.back(unit)
                 return
-            self._seats.lose(seat)
+            self._handles.lose(handle)
             item, timed_out = last_words(self._notes, unit)
             self._account.crashed(unit, item, timed_out)
             self._status.restarts += 1
-            self._seats.fill(self.workers)
+            self._handles.fill(self.workers)
         else:
             self._account.done()
             self._finished.update(tally)
@@ -431,21 +430,21 @@ class _Driver:
 
     def _show(self) -> None:
         under_work = {unit for _, unit in self._running.values()}
-        posted, tally = self._read_board(), Counter(self._finished)
+        posted, tally = self._read_progress(), Counter(self._finished)
         for unit in under_work & posted.keys():
             tally.update(posted[unit])
         self._status.tally = tally
         if self._on_status is not None:
             self._on_status(self._status)
 
-    def _read_board(self) -> dict[str, dict[str, int]]:
-        """What workers had posted half a second ago. Nobody waits for the board: it may be busy, or its node dead."""
+    def _read_progress(self) -> dict[str, dict[str, int]]:
+        """What workers had posted half a second ago. Nobody waits: the actor may be busy, its node dead."""
         if self._reading is not None and ray.wait([self._reading], timeout=0)[0]:
             with suppress(RayActorError):
                 self._posted = ray.get(self._reading)
             self._reading = None
         if self._reading is None:
-            self._reading = self._seats.board.read.remote(self._notes.url)
+            self._reading = self._handles.progress_actor.read.remote(self._notes.url)
         return self._posted
 
 

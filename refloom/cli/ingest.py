@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from refloom.ingest import sources
 from refloom.ingest.api import ingest as take
-from refloom.ingest.job import Outlook
+from refloom.ingest.job import IngestPlan
 from refloom.schemas import strict
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.status import status as status_of
@@ -33,13 +33,13 @@ def ingest(options: argparse.Namespace) -> int:
         item_timeout=options.item_timeout,
         show=True,
     )
-    outlook = found.outlook
+    plan = found.plan
     for note in found.notes:
         print(f"note: {note}")
     if options.dry_run:
-        return _dry_run(outlook, found.url, link=options.link)
-    print(f"{len(outlook.todo)} units done now, {len(outlook.done)} were there already; dataset: {found.url}")
-    units = {unit.name for unit in outlook.todo} | set(outlook.done)
+        return _dry_run(plan, found.url, link=options.link)
+    print(f"{len(plan.todo)} units done now, {len(plan.done)} were there already; dataset: {found.url}")
+    units = {unit.name for unit in plan.todo} | set(plan.done)
     return print_counts(Dataset(found.url), "ingest", units)
 
 
@@ -74,13 +74,13 @@ def _name_failed(dataset: Dataset, stage: str, units: set[str] | None) -> None:
             return
 
 
-def _dry_run(outlook: Outlook, url: str, *, link: bool) -> int:
-    size = sum(unit.size for unit in outlook.todo)
-    annotations = sum(len(unit.payload) for unit in outlook.todo)
+def _dry_run(plan: IngestPlan, url: str, *, link: bool) -> int:
+    size = sum(unit.size for unit in plan.todo)
+    annotations = sum(len(unit.payload) for unit in plan.todo)
     needed = annotations if link else size + annotations
-    print(f"{len(outlook.todo)} units to do, {len(outlook.done)} are there already, {len(outlook.dropped)} would go")
+    print(f"{len(plan.todo)} units to do, {len(plan.done)} are there already, {len(plan.dropped)} would go")
     items: dict[str, int] = {}
-    for unit in outlook.todo:
+    for unit in plan.todo:
         for kind, count in unit.items.items():
             items[kind] = items.get(kind, 0) + count
     print("  " + ", ".join(f"{count:,} {kind}s" for kind, count in items.items()))

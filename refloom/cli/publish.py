@@ -8,7 +8,7 @@ from refloom.schemas.storage import absolute_url
 from refloom.sharing.publish import api
 from refloom.sharing.publish.api import Published
 from refloom.sharing.publish.options import Publish
-from refloom.sharing.publish.publication import Outlook, check_disk, look_ahead
+from refloom.sharing.publish.publication import PublicationPlan, check_disk, look_ahead
 from refloom.sharing.publish.rehydration import read_manifest
 from refloom.sharing.publish.rehydration import rehydrate as join
 
@@ -89,15 +89,15 @@ def _print_files(done: Published) -> None:
     print(f"  fingerprint {manifest['fingerprint']}")
 
 
-def _dry_run(outlook: Outlook, dest: str, wanted: Publish) -> int:
-    _warn(outlook.unknown)
+def _dry_run(plan: PublicationPlan, dest: str, wanted: Publish) -> int:
+    _warn(plan.unknown)
     total = 0
-    for name, (files, size) in outlook.files.items():
+    for name, (files, size) in plan.files.items():
         total += size
         print(f"  {name:24} about {files:,} files, {size / 1e6:,.1f} MB")
-    needed = total + outlook.spill_bytes
-    print(f"  {outlook.pictures:,} pictures, {'with' if wanted.images else 'without'} their bytes")
-    print(f"  about {needed / 1e9:,.2f} GB of disk needed, {outlook.spill_bytes / 1e9:,.2f} of them for a while")
+    needed = total + plan.spill_bytes
+    print(f"  {plan.pictures:,} pictures, {'with' if wanted.images else 'without'} their bytes")
+    print(f"  about {needed / 1e9:,.2f} GB of disk needed, {plan.spill_bytes / 1e9:,.2f} of them for a while")
     print(f"  {check_disk(dest, 0) / 1e9:,.2f} GB free" + (": NOT ENOUGH" if check_disk(dest, 0) < needed else ""))
     return 0
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from refloom.inference import results
 from refloom.schemas.pages.markup import NONE, Html, asset, document, section, tag
-from refloom.training.run import log as journal
+from refloom.training.run import log as run_log
 from refloom.training.watch import page
 
 FILE = "index.html"
@@ -37,7 +37,7 @@ def _top() -> Html:
 
 
 def _method(run: Path) -> Html:
-    name, lines = run.name, journal.read(run)
+    name, lines = run.name, run_log.read(run)
     sheet = f"pictures/{name}/{results.SHEET}"
     made = (run.parent.parent / sheet).is_file()
     links = ((f"batches-{name}.html", "the first batches"), (f"runs/{name}/{page.FILE}", "the run, with its recipe"))

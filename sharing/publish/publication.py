@@ -35,7 +35,7 @@ _READY = "ready.json"
 
 
 @dataclass(slots=True)
-class Outlook:
+class PublicationPlan:
     """What a publication would hold.
 
     Attributes:
@@ -66,19 +66,19 @@ class Published:
     was_there: bool
 
 
-def look_ahead(dataset: Dataset, options: Publish) -> Outlook:
+def look_ahead(dataset: Dataset, options: Publish) -> PublicationPlan:
     """What `publish` would do; nothing is written.
 
     Raises:
         Refused: as `publish` does.
     """
     ready = _prepare(dataset, options)
-    outlook = Outlook(unknown=ready.takedown.unknown, pictures=sum(ready.pictures.values()))
+    plan = PublicationPlan(unknown=ready.takedown.unknown, pictures=sum(ready.pictures.values()))
     for one in ready.files:
         size = one.bytes if options.images else sum(_without_pictures(dataset, one))
-        outlook.files[f"{one.table}/{one.split}"] = (-(-size // options.shard_bytes), size)
-        outlook.spill_bytes += 2 * sum(_without_pictures(dataset, one))
-    return outlook
+        plan.files[f"{one.table}/{one.split}"] = (-(-size // options.shard_bytes), size)
+        plan.spill_bytes += 2 * sum(_without_pictures(dataset, one))
+    return plan
 
 
 def _without_pictures(dataset: Dataset, files: Files) -> list[int]:

@@ -14,7 +14,7 @@ from helpers import HERE, ledger
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refloom.curation.compose.samples import Shelf, video_frames
+from refloom.curation.compose.samples import ComposeInputs, video_frames
 from refloom.curation.compose.settings import Compose
 from refloom.curation.job import curate
 from refloom.curation.select.settings import Split
@@ -164,19 +164,19 @@ def test_the_subjects_of_a_video_are_its_tracks(dataset):
     ] == [("ytvis/long#1", [0, 1, 2, 3]), ("ytvis/long#2", [2, 3])]
 
 
-def shelf_of(useful: list[bool]) -> tuple[list[str], Shelf]:
+def shelf_of(useful: list[bool]) -> tuple[list[str], ComposeInputs]:
     frames = [f"v/{number:03d}" for number in range(len(useful))]
     kept = {frame: [{"track_id": "v#1"}] for frame, holds in zip(frames, useful, strict=True) if holds}
-    return frames, Shelf(objects=kept)
+    return frames, ComposeInputs(objects=kept)
 
 
 @settings(deadline=None)
 @given(st.lists(st.booleans(), max_size=60), st.integers(2, 9), st.integers(1, 5))
 def test_frames_of_samples_are_even_interleaved_and_hold_an_object(useful, frames_per_sample, samples_per_video):
-    frames, shelf = shelf_of(useful)
+    frames, inputs = shelf_of(useful)
     config = Compose(frames_per_sample=frames_per_sample, samples_per_video=samples_per_video)
-    found = video_frames(frames, shelf, config)
-    places = {frame: place for place, frame in enumerate(frame for frame in frames if frame in shelf.objects)}
+    found = video_frames(frames, inputs, config)
+    places = {frame: place for place, frame in enumerate(frame for frame in frames if frame in inputs.objects)}
     if len(places) < 2:
         assert found == []
         return

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refloom.curation.compose.mentions import readable, spans, template
-from refloom.curation.compose.samples import Shelf, image_sample, video_sample
+from refloom.curation.compose.samples import ComposeInputs, image_sample, video_sample
 from refloom.curation.compose.settings import Compose
 from refloom.schemas.words import plural
 
@@ -143,21 +143,21 @@ def test_the_train_itself_is_still_named(caption, words):
 # -- several subjects ------------------------------------------------------------------------------------------------
 
 
-def shelf_of(*pictures: tuple[str, list[str]]) -> Shelf:
+def shelf_of(*pictures: tuple[str, list[str]]) -> ComposeInputs:
     """Pictures `a`, `b` ... with their caption and the phrases of the tracks that they show, best first."""
-    shelf = Shelf()
+    inputs = ComposeInputs()
     for number, (caption, phrases) in enumerate(pictures):
         name = "abc"[number]
         image = dict.fromkeys(("source", "video_id", "time_s", "original_size", "license"))
         size = {"width": 64, "height": 48, "orientation": 1, "frame_index": number}
-        shelf.images[name] = image | size | {"captions": [caption]}
-        shelf.objects[name] = [
+        inputs.images[name] = image | size | {"captions": [caption]}
+        inputs.objects[name] = [
             dict.fromkeys(("mask", "predicted_iou", "confidence", "phrase_cosine", "phrase"))
             | {"object_id": f"{name}#{index}", "track_id": f"v#{index}", "image_id": name, "kind": "object"}
             | {"category": phrase, "box": [0, 0, 9, 9], "quality": 1 - index / 10}
             for index, phrase in enumerate(phrases)
         ]
-    return shelf
+    return inputs
 
 
 def mentions(caption: str, *phrases: str) -> list[list[str]]:
@@ -168,8 +168,8 @@ def mentions(caption: str, *phrases: str) -> list[list[str]]:
 
 
 def test_a_caption_names_only_subjects_that_its_picture_shows():
-    shelf = shelf_of(("a cat and a dog", ["cat", "dog"]), ("a cat without its dog", ["cat"]))
-    cat, dog = video_sample("v", 0, ["a", "b"], shelf, Compose()).row["subjects"]
+    inputs = shelf_of(("a cat and a dog", ["cat", "dog"]), ("a cat without its dog", ["cat"]))
+    cat, dog = video_sample("v", 0, ["a", "b"], inputs, Compose()).row["subjects"]
     assert [(one["picture"], one["start"]) for one in cat["mentions"]] == [(0, 2), (1, 2)]
     assert [(one["picture"], one["start"]) for one in dog["mentions"]] == [(0, 12)]
 

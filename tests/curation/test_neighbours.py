@@ -16,7 +16,7 @@ from refloom.curation.neighbours.phash import equal_places, hamming_pairs, mirro
 from refloom.curation.neighbours.plan import Cell, visits
 from refloom.curation.neighbours.search import Bounds, check_unit, pairs_of_cell
 from refloom.curation.passes.scratch import Scratch
-from refloom.curation.passes.sizes import Grain
+from refloom.curation.passes.sizes import TaskSizes
 from refloom.schemas.storage import Folder
 
 
@@ -93,7 +93,7 @@ def test_blocks_chunks_and_the_order_of_tasks_change_no_bit():
     for megabytes in (0.01, 0.5, 5.0):
         bounds = Bounds(lower=0.7, upper=0.98, block_mb=megabytes)
         assert searched(ids, vectors, bounds, near_cells=4, exact_below=2).pairs == expected.pairs
-    fine = Grain(slab_mb=0.05, chunk_mb=0.03, chunk_gflop=1e-4)
+    fine = TaskSizes(slab_mb=0.05, chunk_mb=0.03, chunk_gflop=1e-4)
     cut = searched(ids, vectors, bounds, near_cells=4, exact_below=2, grain=fine, edges=(700,), backwards=True)
     assert len(cut.chunks) > 4 * len(expected.chunks)
     assert cut.pairs == expected.pairs
@@ -163,7 +163,7 @@ def test_codes_keep_rows_apart():
 @given(seed=st.integers(0, 1000), most=st.integers(1, 5), exact_below=st.sampled_from([2, 10_000]))
 def test_the_strongest_of_parts_are_the_strongest_of_all(seed: int, most: int, exact_below: int):
     vectors, bounds = clustered(150, 8, seed), Bounds(lower=0.5, most=most)
-    fine = Grain(slab_mb=0.001, chunk_mb=0.001, chunk_gflop=1e-5)
+    fine = TaskSizes(slab_mb=0.001, chunk_mb=0.001, chunk_gflop=1e-5)
     result = searched(names(150), vectors, bounds, near_cells=150, exact_below=exact_below, edges=(60, 90), grain=fine)
     assert result.pairs == all_pairs(names(150), vectors, bounds)
     every = pairs_between(vectors, 0.5)

@@ -120,7 +120,7 @@ def test_ingest_is_the_function_and_the_package_in_any_order(order: str, tmp_pat
         "assert 'retry_failed' in inspect.signature(take).parameters\n"
         "from ray import cloudpickle\n"
         "assert cloudpickle.loads(cloudpickle.dumps(lambda: take))() is take\n"
-        "print(type(found).__name__, found.units, found.outlook.todo[0].items['image'])"
+        "print(type(found).__name__, found.units, found.plan.todo[0].items['image'])"
     )
     assert python(code).strip() == "Ingested ('subjects.pictures-00000',) 2"
     assert not (tmp_path / "data").exists()

@@ -12,7 +12,7 @@ from helpers import HERE
 
 from refloom.curation.config import Curation
 from refloom.curation.job import curate
-from refloom.curation.passes.sizes import Grain
+from refloom.curation.passes.sizes import TaskSizes
 from refloom.schemas import lease
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.ids import image_of
@@ -36,7 +36,7 @@ _USUAL: dict[str, Row] = {
 _ASKED = ("ingest", "measure", "quality", "select")
 """Stages that must be there, with or without rows, for dedup and match."""
 _numbers = itertools.count()
-FINE = Grain(part_rows=1, slab_mb=0.02, chunk_mb=0.02, chunk_gflop=1e-5, batch_pairs=3)
+FINE = TaskSizes(part_rows=1, slab_mb=0.02, chunk_mb=0.02, chunk_gflop=1e-5, batch_pairs=3)
 """Nearly everything in a task of its own."""
 
 

@@ -10,12 +10,12 @@ from refloom.curation.config import Curation
 from refloom.curation.neighbours import pairs
 from refloom.curation.neighbours.cells import keys_of
 from refloom.curation.neighbours.pairs import Pairs
-from refloom.curation.neighbours.passes import Search, begin, found, marks_of, search_waves
+from refloom.curation.neighbours.passes import Search, begin, found, marks_of, search_passes
 from refloom.curation.neighbours.plan import EXACT_BELOW, NEAR_CELLS
 from refloom.curation.neighbours.search import Bounds
-from refloom.curation.passes.passes import Desk
-from refloom.curation.passes.sizes import Grain
-from refloom.curation.stages import BY_NAME, Recipe
+from refloom.curation.passes.passes import StageContext
+from refloom.curation.passes.sizes import TaskSizes
+from refloom.curation.stages import BY_NAME, CurationRun
 from refloom.ingest.engine.watch import Watch
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.storage import Folder
@@ -54,24 +54,24 @@ def searched(
     places: Words | None = None,
     kinds: Words | None = None,
     edges: Sequence[int] = (),
-    grain: Grain | None = None,
+    grain: TaskSizes | None = None,
     backwards: bool = False,
 ) -> Found:
-    """Put vectors through the waves of a search.
+    """Put vectors through the passes of a search.
 
     Args:
-        ids, vectors, bounds, near_cells, exact_below: see `neighbours.search` and `waves.search`.
+        ids, vectors, bounds, near_cells, exact_below: see `neighbours.search` and `passes.search`.
         places, kinds: rows of one place, or of two kinds, are no pair.
         edges: rows before which a new part begins.
         grain: how finely the tasks are cut.
-        backwards: the tasks of a wave are done last to first.
+        backwards: the tasks of a pass are done last to first.
     """
     search = Search("things", bounds, near_cells, exact_below)
     url = f"memory://searched-{next(_numbers)}"
     try:
-        desk = Desk(
+        context = StageContext(
             Dataset(url, create=True),
-            Recipe(replace(Curation(), grain=grain or Grain()), {}, ()),
+            CurationRun(replace(Curation(), grain=grain or TaskSizes()), {}, ()),
             BY_NAME["dedup"],
             "state",
         )
@@ -81,32 +81,32 @@ def searched(
             marks = marks_of(list(ids[part]), *own, part=number)
             half = len(marks) // 2  # in two batches, as row groups come
             batches = [(marks[some], vectors[part][some]) for some in (slice(0, half), slice(half, None))]
-            desk.scratch.sign("begin", f"part-{number}", dict(begin(desk.scratch, "things", number, batches)))
-        for wave in search_waves(lambda desk: [search], ("begin",)):
-            orders = wave.plan(desk)
-            for order in reversed(orders) if backwards else orders:
-                receipt = wave.work(desk, order.args, Watch(order.name, timeout_s=0))
-                assert receipt is not None
-                desk.scratch.sign(wave.name, order.name, receipt)
-        return _read(desk, search, [ids[part] for part in parts])
+            context.scratch.sign("begin", f"part-{number}", dict(begin(context.scratch, "things", number, batches)))
+        for one_pass in search_passes(lambda context: [search], ("begin",)):
+            planned_tasks = one_pass.plan(context)
+            for order in reversed(planned_tasks) if backwards else planned_tasks:
+                result = one_pass.work(context, order.args, Watch(order.name, timeout_s=0))
+                assert result is not None
+                context.scratch.sign(one_pass.name, order.name, result)
+        return _read(context, search, [ids[part] for part in parts])
     finally:
         Folder(url).remove_tree("")
 
 
-def _read(desk: Desk, search: Search, parts: list[Sequence[str]]) -> Found:
-    rows, near, _ = found(desk, search)
+def _read(context: StageContext, search: Search, parts: list[Sequence[str]]) -> Found:
+    rows, near, _ = found(context, search)
     names = [parts[row >> 32][row & 0xFFFFFFFF] for row in rows.tolist()]
-    placed = desk.scratch.receipts("place").values()
-    cells = [receipt["cells"] for receipt in desk.scratch.receipts("centroids").values()]
-    chunks = [chunk for receipt in desk.scratch.receipts("chunk").values() for chunk in receipt["chunks"]]
-    with_centroids = sum(receipt["rows"] for receipt in placed) * (cells[0] if cells and cells[0] > 1 else 0)
+    placed = context.scratch.results("place").values()
+    cells = [result["cells"] for result in context.scratch.results("centroids").values()]
+    chunks = [chunk for result in context.scratch.results("chunk").values() for chunk in result["chunks"]]
+    with_centroids = sum(result["rows"] for result in placed) * (cells[0] if cells and cells[0] > 1 else 0)
     named: Named = {}
     for i, j, cosine in zip(near.i.tolist(), near.j.tolist(), near.cosine, strict=True):
         named[min(names[i], names[j]), max(names[i], names[j])] = cosine
     assert len(named) == len(near), "a pair twice"
     return Found(
         pairs=named,
-        cut=sum(receipt["cut"] for receipt in placed),
+        cut=sum(result["cut"] for result in placed),
         products=with_centroids + sum(chunk[-1] for chunk in chunks),
         chunks=chunks,
     )

@@ -18,7 +18,7 @@ from refloom.training.methods.known import TASKS
 from refloom.training.recipes import book
 from refloom.training.recipes.recipe import Recipe
 from refloom.training.run import checkpoint
-from refloom.training.run import log as journal
+from refloom.training.run import log as run_log
 from refloom.training.run.loop import train
 from refloom.training.tinymodels.clip import contrast
 from refloom.training.tinymodels.pipeline import spread
@@ -62,9 +62,9 @@ def test_all_of_a_base_is_trained_and_resumes_to_the_same_bits(
     still = {key for key in after if torch.equal(before[key], after[key])}
     trained = sum(len(list(part.parameters())) for part in [TASKS[one.method].shapes(one)])
     assert len(still) < 0.1 * trained, sorted(still)  # some biases have no gradient: what they add is normed away
-    losses = [line["loss"] for line in journal.read(run)]
+    losses = [line["loss"] for line in run_log.read(run)]
     train(one, run, resume=str(first))
-    assert [line["loss"] for line in journal.read(run)] == losses
+    assert [line["loss"] for line in run_log.read(run)] == losses
     again = tensors(checkpoint.complete(run)[-1].path / checkpoint.ADAPTER)
     assert again.keys() == after.keys()
     assert all(torch.equal(again[key], after[key]) for key in after)

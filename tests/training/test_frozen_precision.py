@@ -16,7 +16,7 @@ from refloom.training.methods import method
 from refloom.training.methods.known import METHODS
 from refloom.training.recipes.recipe import Recipe
 from refloom.training.run import checkpoint
-from refloom.training.run import log as journal
+from refloom.training.run import log as run_log
 from refloom.training.run.loop import train
 
 EPS = torch.finfo(torch.bfloat16).eps
@@ -38,7 +38,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
 
 
 def losses(run: Path) -> list[float]:
-    return [line["loss"] for line in journal.read(run)]
+    return [line["loss"] for line in run_log.read(run)]
 
 
 @pytest.mark.parametrize(("precision", "held"), [("bf16", torch.bfloat16), ("no", torch.float32)])

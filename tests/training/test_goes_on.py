@@ -16,7 +16,7 @@ from refloom.training.methods import method
 from refloom.training.recipes.recipe import Recipe
 from refloom.training.run import checkpoint
 from refloom.training.run import ema as average
-from refloom.training.run import log as journal
+from refloom.training.run import log as run_log
 from refloom.training.run.loop import train
 from refloom.training.watch import page
 
@@ -55,9 +55,9 @@ def steps(run: Path) -> list[int]:
 
 def test_everything_in_the_folder_is_of_the_branch_that_was_gone_back_to(ended: Path) -> None:
     assert steps(ended) == [1, 2, 3]
-    assert [line["step"] for line in journal.read(ended)] == [1, 2, 3]
+    assert [line["step"] for line in run_log.read(ended)] == [1, 2, 3]
     assert steps(ended / "aside" / "1") == [3, 4]
-    assert [line["step"] for line in journal.read(ended / "aside" / "1")] == [1, 2, 3, 4]
+    assert [line["step"] for line in run_log.read(ended / "aside" / "1")] == [1, 2, 3, 4]
     ours, theirs = (weights.read_folder(at / "adapter") for at in (ended, ended / "aside" / "1"))
     kept = tensorfile.read_safetensors(ended / "checkpoints" / NAMED.format(3) / checkpoint.AVERAGE)
     assert all(bool((ours[name] == value).all()) for name, value in kept.items())
@@ -157,14 +157,14 @@ def test_a_full_disk_under_the_log_or_the_page_stops_with_the_remedy(
     run = tmp_path / "run"
 
     def fill(line: dict[str, object]) -> None:
-        place = run / {"log": journal.FILE, "page": f"{page.FILE}.partial"}[what]
+        place = run / {"log": run_log.FILE, "page": f"{page.FILE}.partial"}[what]
         place.unlink(missing_ok=True)
         place.symlink_to("/dev/full")
 
     with pytest.raises(JobStopped, match=r"no space left for .*--resume latest") as stopped:
         train(make("steps=3"), run, show=fill)
     assert stopped.value.exit_code == 3
-    (run / journal.FILE).unlink()
+    (run / run_log.FILE).unlink()
     (run / f"{page.FILE}.partial").unlink(missing_ok=True)
     if checkpoint.complete(run):
         train(make("steps=3"), run, resume="latest")
@@ -172,16 +172,16 @@ def test_a_full_disk_under_the_log_or_the_page_stops_with_the_remedy(
 
 
 def test_a_log_is_strict_json_and_numbers_that_are_not_finite_come_back(tmp_path: Path) -> None:
-    (tmp_path / journal.FILE).write_text(
+    (tmp_path / run_log.FILE).write_text(
         '{"step": 1, "loss": NaN, "gradient_norm": Infinity}\n'
     )  # of an earlier refloom
-    log = journal.Journal(tmp_path, 5, lambda line: None)
+    log = run_log.RunLog(tmp_path, 5, lambda line: None)
     log.add({"step": 2, "loss": float("nan"), "gradient_norm": 1.0, "lost": []})
 
     def refuse(word: str) -> None:
         raise AssertionError(word)
 
-    lines = [json.loads(line, parse_constant=refuse) for line in (tmp_path / journal.FILE).read_text().splitlines()]
+    lines = [json.loads(line, parse_constant=refuse) for line in (tmp_path / run_log.FILE).read_text().splitlines()]
     assert lines[0] == {
         "step": 1,
         "loss": None,
@@ -190,7 +190,7 @@ def test_a_log_is_strict_json_and_numbers_that_are_not_finite_come_back(tmp_path
     }
     assert lines[1]["loss"] is None
     assert lines[1]["not_finite"] == {"loss": "nan"}
-    read = journal.read(tmp_path)
+    read = run_log.read(tmp_path)
     assert [str(line["loss"]) for line in read] == ["nan", "nan"]
     assert read[0]["gradient_norm"] == float("inf")
     assert all("not_finite" not in line for line in read)

@@ -7,7 +7,7 @@ import pytest
 
 from refloom.training.recipes.recipe import Checkpoints
 from refloom.training.run import branches, checkpoint
-from refloom.training.run import log as journal
+from refloom.training.run import log as run_log
 from refloom.training.run.checkpoint import Checkpoint
 
 KEEP = Checkpoints(keep_last=3)
@@ -21,7 +21,7 @@ def train_to(run: Path, last: int, every: int, word: str) -> None:
     """What a run leaves from its tip to a step, with a word that tells branches apart."""
     known = checkpoint.marked(run)
     done = known[-1].step if known else 0
-    log = journal.Journal(run, done, lambda line: None)
+    log = run_log.RunLog(run, done, lambda line: None)
     for step in range(done + every, last + 1, every):
         log.add({"step": step, "loss": 1.0, "word": word})
         pictures = run / "validation" / step_name(step)
@@ -37,7 +37,7 @@ def go_back(run: Path, at: Path | int) -> str:
     folder = run / "checkpoints" / step_name(at) if isinstance(at, int) else at
     begun, _, told = branches.turn(run, checkpoint.find(run, str(folder)))
     assert begun.path.parent == run.resolve() / "checkpoints"
-    journal.Journal(run, begun.step, lambda line: None)
+    run_log.RunLog(run, begun.step, lambda line: None)
     return told or ""
 
 
@@ -46,7 +46,7 @@ def steps(run: Path) -> list[int]:
 
 
 def words(run: Path) -> list[tuple[int, str]]:
-    return [(line["step"], line["word"]) for line in journal.read(run)]
+    return [(line["step"], line["word"]) for line in run_log.read(run)]
 
 
 def pictures(run: Path) -> dict[int, str]:

@@ -23,7 +23,7 @@ from refloom.inference.checkpoints import tensors as tensorfile
 from refloom.inference.checkpoints import weights
 from refloom.training.recipes.recipe import Recipe
 from refloom.training.run import checkpoint, optimizer
-from refloom.training.run import log as journal
+from refloom.training.run import log as run_log
 from refloom.training.run.loop import train
 from refloom.training.watch import page
 
@@ -56,7 +56,7 @@ def trained_of(name: str, models: Path, url: str, run: Path) -> Trained:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(page, "write", lambda _: None)  # for every line of the log it would take as long as a step
         train(one, run)
-    return Trained(one, run, journal.read(run))
+    return Trained(one, run, run_log.read(run))
 
 
 @pytest.fixture(scope="module", params=RECIPES)

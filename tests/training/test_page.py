@@ -12,7 +12,7 @@ from tinypipes import picture
 from refloom.schemas import pictures
 from refloom.schemas.pages import curves as plots
 from refloom.training.recipes import book
-from refloom.training.run import log as journal
+from refloom.training.run import log as run_log
 from refloom.training.run.flops import peak_of_name
 from refloom.training.watch import page
 
@@ -24,7 +24,7 @@ def write_run(run: Path, steps: int = 600, validations: int = 30) -> Path:
     recipe = book.load("debug/ms_diffusion", [f"steps={2 * steps}", f"models.base={json.dumps(HOSTILE[:60])}"])
     (run / page.RECIPE).write_text(book.dump(recipe))
     rng = np.random.default_rng(0)
-    with (run / journal.FILE).open("w") as log:
+    with (run / run_log.FILE).open("w") as log:
         for step in range(1, steps + 1):
             bad = step % 100 == 0
             line = {"step": step, "samples": 4 * step, "lr": 1e-4 * min(1.0, step / 100), "bad_steps": int(bad)}
@@ -32,7 +32,7 @@ def write_run(run: Path, steps: int = 600, validations: int = 30) -> Path:
                 "loss": math.nan if bad else 0.2 + math.exp(-step / 150) + 0.1 * rng.random(),
                 "gradient_norm": 1.0,
             }
-            line |= journal.speed(0.5 + 0.1 * rng.random(), 4, 60 * 10**12, 312e12) | {"memory_bytes": 70 << 30}
+            line |= run_log.speed(0.5 + 0.1 * rng.random(), 4, 60 * 10**12, 312e12) | {"memory_bytes": 70 << 30}
             line["lost"] = [{"sample_id": HOSTILE, "by": "image/b", "reason": "truncated"}] if step == 7 else []
             log.write(json.dumps(line) + "\n")
     cases = run / "validation" / "cases"
@@ -132,10 +132,10 @@ def test_peaks_are_of_the_right_device_and_never_made_up() -> None:
     assert {name: peak_of_name(name) for name in known} == known
     for name in ("NVIDIA A10G", "NVIDIA L40", "Tesla V100-SXM2-16GB", "NVIDIA GeForce RTX 4090", "AMD Instinct MI300X"):
         assert peak_of_name(name) is None
-    assert journal.speed(2.0, 8, 10**12, None) == {
+    assert run_log.speed(2.0, 8, 10**12, None) == {
         "seconds_per_step": 2.0,
         "samples_per_second": 4.0,
         "tflops_per_second": 0.5,
         "mfu": None,
     }
-    assert journal.speed(2.0, 8, 10**12, 1e12)["mfu"] == 0.5
+    assert run_log.speed(2.0, 8, 10**12, 1e12)["mfu"] == 0.5

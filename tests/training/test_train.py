@@ -15,7 +15,7 @@ from refloom.inference.pipeline import ReferencePipeline
 from refloom.schemas.errors import JobStopped, Refused
 from refloom.training.methods import method
 from refloom.training.run import checkpoint
-from refloom.training.run import log as journal
+from refloom.training.run import log as run_log
 from refloom.training.run.loop import train
 from refloom.training.run.objective import Diffusion
 from refloom.training.run.strategy import Strategy
@@ -49,7 +49,7 @@ def straight(models: Path, url: str, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def losses(run: Path) -> list[float]:
-    return [line["loss"] for line in journal.read(run)]
+    return [line["loss"] for line in run_log.read(run)]
 
 
 def test_a_run_that_is_asked_to_stop_saves_and_goes_on_to_the_same_bits(
@@ -119,7 +119,7 @@ def test_losses_that_are_not_finite_leave_the_weights_finite_and_stop_the_run(
     one = recipe("mip/sdxl", models, url, "log_every=1", "max_bad_steps=2", "steps=9", "checkpoints.every=1")
     with pytest.raises(JobStopped, match="2 steps in a row"):
         train(one, tmp_path / "run")
-    assert [line["bad_in_a_row"] for line in journal.read(tmp_path / "run")] == [0, 1, 2]
+    assert [line["bad_in_a_row"] for line in run_log.read(tmp_path / "run")] == [0, 1, 2]
     last = checkpoint.complete(tmp_path / "run")[-1]
     assert last.step == 2
     assert all(tensor.isfinite().all() for tensor in tensors(last.path / checkpoint.ADAPTER).values())

@@ -23,9 +23,9 @@ from refloom.schemas.errors import Refused
 from refloom.schemas.pictures import decode
 from refloom.training.launch import config_file, names
 from refloom.training.run import checkpoint
-from refloom.training.run import log as journal
+from refloom.training.run import log as run_log
 from refloom.training.run.loop import train
-from refloom.training.run.preflight import Outlook
+from refloom.training.run.preflight import TrainingPlan
 from refloom.training.run.zero import settings as zero_settings
 from refloom.training.watch import validation
 
@@ -62,7 +62,7 @@ def seen(run: Path) -> list[list[object]]:
 
 
 def lines(run: Path, what: str) -> list[float]:
-    return [line[what] for line in journal.read(run)]
+    return [line[what] for line in run_log.read(run)]
 
 
 def apart(run: Path, other: Path, file: str = ADAPTER) -> float:
@@ -167,10 +167,10 @@ def pair(work: Path, run: Path, *more: str) -> list[subprocess.Popen[bytes]]:
     command += [part for one in told for part in ("--set", one)]
     same = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     ours = [{"RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "2", **same} for rank in ("0", "1")]
-    before = len(journal.read(run))
+    before = len(run_log.read(run))
     both = [subprocess.Popen(command, env=environment(**one), stderr=subprocess.PIPE) for one in ours]
     end = time.monotonic() + LONGEST_S
-    while len(journal.read(run)) <= before:
+    while len(run_log.read(run)) <= before:
         assert time.monotonic() < end
         assert all(one.poll() is None for one in both), [one.communicate()[1][-2000:] for one in both]
         time.sleep(0.1)
@@ -230,6 +230,6 @@ def test_what_deepspeed_cannot_do_is_refused_with_the_remedy(case: tuple[int, st
     stage, setting, key = case
     one = spread_recipe(Path("nowhere"), "optimizer.clip=1.0", "batch.micro=2", setting)
     asked = {"zero_optimization": {"stage": stage}, **({key: 7} if key else {})}
-    outlook = Outlook(None, 1, 10, 10)  # type: ignore[arg-type]
+    plan = TrainingPlan(None, 1, 10, 10)  # type: ignore[arg-type]
     with pytest.raises(Refused, match=WRONG[case]):
-        zero_settings(one, outlook, asked)
+        zero_settings(one, plan, asked)

@@ -19,7 +19,7 @@ from refloom.inference.pipeline import ReferencePipeline
 from refloom.schemas.errors import Refused
 from refloom.training.methods import method
 from refloom.training.run import checkpoint
-from refloom.training.run import log as journal
+from refloom.training.run import log as run_log
 from refloom.training.run.loop import train
 from refloom.training.watch import validation
 
@@ -50,7 +50,7 @@ def test_validation_leaves_no_trace_in_what_is_trained(models: Path, url: str, v
     for ours, theirs in zip(checkpoint.complete(validated), checkpoint.complete(tmp_path / "run"), strict=True):
         for file in (f"{checkpoint.ADAPTER}/{weights.WEIGHTS_FILE}", checkpoint.OPTIMIZER, checkpoint.AVERAGE):
             assert (ours.path / file).read_bytes() == (theirs.path / file).read_bytes(), file
-    for ours, theirs in zip(journal.read(validated), journal.read(tmp_path / "run"), strict=True):
+    for ours, theirs in zip(run_log.read(validated), run_log.read(tmp_path / "run"), strict=True):
         assert ours["loss"] == theirs["loss"]
 
 

@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from refloom.training.run import checkpoint
-from refloom.training.run import log as journal
+from refloom.training.run import log as run_log
 from refloom.training.run.checkpoint import Checkpoint
 from refloom.training.watch import validation
 
@@ -60,7 +60,7 @@ def _set_aside(run: Path, shared: int) -> Path:
     aside.mkdir(parents=True)
     _lower(run, shared)
     _say_shared(aside, shared)
-    for name in (journal.FILE, checkpoint.RECIPE):
+    for name in (run_log.FILE, checkpoint.RECIPE):
         if (run / name).is_file():
             shutil.copyfile(run / name, aside / name)
     if (run / checkpoint.ADAPTER).is_dir():
@@ -74,8 +74,8 @@ def _set_aside(run: Path, shared: int) -> Path:
 def _bring_back(run: Path, branch: Path, begun: Checkpoint) -> Checkpoint:
     """Move what a branch has up to a checkpoint into the run's folder."""
     _lower(run, _shared(branch))
-    if (branch / journal.FILE).is_file():
-        shutil.copyfile(branch / journal.FILE, run / journal.FILE)
+    if (branch / run_log.FILE).is_file():
+        shutil.copyfile(branch / run_log.FILE, run / run_log.FILE)
     pictures = {folder.name for step, folder in validation.steps(branch) if step <= begun.step}
     _move(branch, run, validation.FOLDER, pictures)
     earlier = {one.path.name for one in checkpoint.marked(branch) if one.step <= begun.step}

@@ -17,7 +17,7 @@ FILE, ODD = "log.jsonl", "not_finite"
 """The log, and of a line what was no finite number, in words: json has none, so null stands in their place."""
 
 
-class Journal:
+class RunLog:
     """The log of one run, kept by one process.
 
     Args:

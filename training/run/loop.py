@@ -27,12 +27,12 @@ from refloom.training.data.loader import Batch, Loader
 from refloom.training.recipes import book
 from refloom.training.recipes.recipe import Recipe
 from refloom.training.run import checkpoint, flops, optimizer
-from refloom.training.run import log as journals
+from refloom.training.run import log as logs
 from refloom.training.run.ema import MovingAverage
 from refloom.training.run.frozen import DTYPES
-from refloom.training.run.log import Journal, memory_bytes, speed
+from refloom.training.run.log import RunLog, memory_bytes, speed
 from refloom.training.run.opening import Begun, Note, begin, enter
-from refloom.training.run.preflight import Outlook, features, look
+from refloom.training.run.preflight import TrainingPlan, features, look
 from refloom.training.run.processes import by_first, processes
 from refloom.training.run.start import start
 from refloom.training.run.stopping import Stopping
@@ -69,9 +69,9 @@ def train(
         JobStopped: it was asked to stop, and has saved where it is; the losses are not finite; or the disk is full.
     """
     run = local_path(run, "a run of training")
-    outlook = look(recipe, processes())
+    plan = look(recipe, processes())
     with full_disk_stops(str(run), checkpoint.AGAIN), ExitStack() as open_until_the_end:
-        spread = start(recipe, outlook, run)
+        spread = start(recipe, plan, run)
         accelerator = spread.accelerator
         world, rank, device = accelerator.num_processes, accelerator.process_index, accelerator.device
         stores = features(recipe)
@@ -85,7 +85,7 @@ def train(
             return by_first(noticing)
 
         def take() -> Begun:
-            begun, lease = begin(recipe, run, resume, outlook.names, note, open_until_the_end)
+            begun, lease = begin(recipe, run, resume, plan.names, note, open_until_the_end)
             leases.append(lease)
             return begun
 
@@ -105,15 +105,15 @@ def train(
         )
         validator = Validator(recipe, run, rank=rank, world=world)
         frozen = run / weights.FROZEN_FILE if accelerator.is_main_process else None
-        adapter = open_until_the_end.enter_context(outlook.task.ready(started, device, frozen=frozen))
+        adapter = open_until_the_end.enter_context(plan.task.ready(started, device, frozen=frozen))
         named = optimizer.tune(adapter, recipe.tuned)
         adamw = optimizer.build(named, recipe.optimizer)
         average = _average(recipe, named, begun)
-        step_of = outlook.task.step(adapter, recipe)
+        step_of = plan.task.step(adapter, recipe)
         first = next(loader)
         # before weights are cut up among processes
         with torch.autocast(device.type, DTYPES[recipe.precision], enabled=recipe.precision != "no"):
-            step_flops = outlook.accumulation * flops.of_micro_batch(
+            step_flops = plan.accumulation * flops.of_micro_batch(
                 step_of, next(first.parts(recipe.batch.micro)), named.values()
             )
         model, prepared = spread.prepare(step_of, named, adamw)
@@ -126,7 +126,7 @@ def train(
             states = spread.state()
 
             def fill(folder: Path) -> None:
-                outlook.task.save(adapter, folder / checkpoint.ADAPTER, run)
+                plan.task.save(adapter, folder / checkpoint.ADAPTER, run)
                 weights.write_safetensors(folder / checkpoint.OPTIMIZER, states)
                 (folder / checkpoint.RECIPE).write_text(book.dump(recipe), "utf-8")
                 if average:
@@ -143,30 +143,30 @@ def train(
                 first_does(write)
 
         meter = Meter(device)
-        opened: list[Journal] = []
+        opened: list[RunLog] = []
 
         def open_folder() -> int:
             shared = enter(recipe, run, begun, note)
             validator.begin(done)
-            opened.append(Journal(run, done, show))
+            opened.append(RunLog(run, done, show))
             return shared
 
         accelerator.wait_for_everyone()  # all have read the checkpoint, which may move now
         shared = first_does(open_folder)
-        journal = opened[0] if opened else None
+        run_log = opened[0] if opened else None
         if recipe.trackers:
             # what an earlier process told it of later steps is hidden
             options = {"tensorboard": {"purge_step": shared + 1}} if last else {}
             accelerator.init_trackers("tracker", config=_flat(recipe), init_kwargs=options)
             open_until_the_end.callback(accelerator.end_training)
-            if journal:
+            if run_log:
                 _tell_again(accelerator, run, shared)
         stopping = open_until_the_end.enter_context(Stopping(world))
         rates = [group["lr"] for group in prepared.param_groups]
         shown, peak = 0, flops.peak(device, recipe.precision)
 
         def validate(step: int) -> None:
-            with journal.apart() if journal else nullcontext():
+            with run_log.apart() if run_log else nullcontext():
                 with spread.whole(), average.in_place() if average else nullcontext():
                     made = validator.make(step, adapter)
 
@@ -179,12 +179,12 @@ def train(
 
         def export() -> None:
             leases[0].check(look=True)
-            _export(outlook, adapter, run)
+            _export(plan, adapter, run)
 
         def tell(entry: Line, line: Line) -> None:
             leases[0].check()
-            if journal:
-                journal.add(entry)
+            if run_log:
+                run_log.add(entry)
             page.write(run)
             if recipe.trackers:
                 accelerator.log(line, step=entry["step"])
@@ -202,7 +202,7 @@ def train(
                 with accelerator.accumulate(model), ExitStack() as conditioned:
                     loss = model(examples, conditioned)
                     accelerator.backward(loss)
-                    meter.add_loss(loss / outlook.accumulation)
+                    meter.add_loss(loss / plan.accumulation)
                     if accelerator.sync_gradients:
                         meter.add_norm(spread.clipped(recipe.optimizer.clip))
                     prepared.step()
@@ -214,8 +214,8 @@ def train(
             if (step + 1) % recipe.log_every == 0 or ends or stop:
                 line = meter.read(accelerator) | {"lr": rates[0] * share}
                 entry: Line = {}
-                if journal:
-                    seconds = journal.seconds() / line.pop("steps")
+                if run_log:
+                    seconds = run_log.seconds() / line.pop("steps")
                     line |= speed(seconds, recipe.batch.samples, step_flops, peak)
                     line |= {"memory_bytes": memory_bytes(device), "replaced": len(loader.replaced)}
                     lost = [asdict(one) for one in loader.replaced[shown:]]
@@ -293,13 +293,13 @@ def _average(recipe: Recipe, named: dict[str, torch.nn.Parameter], begun: Begun)
     return average
 
 
-def _export(outlook: Outlook, adapter: Any, run: Path) -> None:
+def _export(plan: TrainingPlan, adapter: Any, run: Path) -> None:
     """Write what was trained beside an earlier one, and then in its place."""
     place = run / checkpoint.ADAPTER
     partly = place.with_name(f"{place.name}.partial")
     rmtree(partly, ignore_errors=True)
     try:
-        outlook.task.export(adapter, partly, run)
+        plan.task.export(adapter, partly, run)
     except BaseException:
         rmtree(partly, ignore_errors=True)
         raise
@@ -309,7 +309,7 @@ def _export(outlook: Outlook, adapter: Any, run: Path) -> None:
 
 def _tell_again(accelerator: Accelerator, run: Path, shared: int) -> None:
     """Tell trackers what the run did after some steps on a branch that they knew as another one."""
-    for line in journals.read(run):
+    for line in logs.read(run):
         if line["step"] > shared:
             numbers = {key: value for key, value in line.items() if key not in ("step", "samples", "lost")}
             accelerator.log(numbers, step=line["step"])

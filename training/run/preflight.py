@@ -19,7 +19,7 @@ _PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX")}
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class TrainingPlan:
     """What a run will be.
 
     Attributes:
@@ -37,7 +37,7 @@ class Outlook:
     names: frozenset[str] = frozenset()
 
 
-def look(recipe: Recipe, world: int) -> Outlook:
+def look(recipe: Recipe, world: int) -> TrainingPlan:
     """Check a recipe; data is checked by making the loader.
 
     Args:
@@ -65,7 +65,7 @@ def look(recipe: Recipe, world: int) -> Outlook:
     named = optimizer.tune(module, recipe.tuned)
     optimizer.groups(named, recipe.optimizer)
     trained, whole = (sum(one.numel() for one in many) for many in (named.values(), module.parameters()))
-    return Outlook(task, accumulation, trained, whole, frozenset(named))
+    return TrainingPlan(task, accumulation, trained, whole, frozenset(named))
 
 
 def features(recipe: Recipe) -> list[Store] | None:

@@ -7,17 +7,17 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from refloom.training.recipes.recipe import Recipe
-from refloom.training.run.preflight import Outlook
+from refloom.training.run.preflight import TrainingPlan
 from refloom.training.run.processes import uses_deepspeed
 from refloom.training.run.strategy import Strategy
 
 
-def start(recipe: Recipe, outlook: Outlook, run: Path) -> Strategy:
+def start(recipe: Recipe, plan: TrainingPlan, run: Path) -> Strategy:
     """The strategy that this run was launched with.
 
     Args:
         recipe: to train.
-        outlook: of the recipe.
+        plan: of the recipe.
         run: its folder.
 
     Raises:
@@ -25,7 +25,7 @@ def start(recipe: Recipe, outlook: Outlook, run: Path) -> Strategy:
     """
     options: dict[str, Any] = {
         "mixed_precision": recipe.precision,
-        "gradient_accumulation_steps": outlook.accumulation,
+        "gradient_accumulation_steps": plan.accumulation,
         "log_with": list(recipe.trackers) or None,
         "project_dir": run,
     }
@@ -39,7 +39,7 @@ def start(recipe: Recipe, outlook: Outlook, run: Path) -> Strategy:
     from refloom.training.run.zero import Zero, settings
 
     plugin = DeepSpeedPlugin(zero3_init_flag=False)
-    plugin.deepspeed_config.update(settings(recipe, outlook, plugin.deepspeed_config))
+    plugin.deepspeed_config.update(settings(recipe, plan, plugin.deepspeed_config))
     # autocast is DeepSpeed's own, around fp32 weights; accelerate would make the weights themselves bf16
     accelerator = Accelerator(**{**options, "mixed_precision": "no"}, deepspeed_plugin=plugin)
     # else transformers cuts up the frozen models, which are whole in each process

@@ -25,7 +25,7 @@ from torch.nn import functional
 from refloom.schemas.errors import Refused
 from refloom.schemas.wording import some
 from refloom.training.recipes.recipe import Recipe
-from refloom.training.run.preflight import Outlook
+from refloom.training.run.preflight import TrainingPlan
 from refloom.training.run.strategy import Strategy
 
 STAGES = (2, 3)
@@ -34,12 +34,12 @@ _BUCKET, _ALIGNED = 200_000_000, 2
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def settings(recipe: Recipe, outlook: Outlook, asked: Mapping[str, Any]) -> dict[str, Any]:
+def settings(recipe: Recipe, plan: TrainingPlan, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What DeepSpeed is told besides the launcher's config.
 
     Args:
         recipe: to train.
-        outlook: of the recipe.
+        plan: of the recipe.
         asked: the launcher's config, as DeepSpeed's json.
 
     Raises:
@@ -47,11 +47,11 @@ def settings(recipe: Recipe, outlook: Outlook, asked: Mapping[str, Any]) -> dict
     """
     zero = dict(asked.get("zero_optimization") or {})
     _check(recipe, zero, asked)
-    bucket = min(_BUCKET, -(-outlook.trained // _ALIGNED) * _ALIGNED)
+    bucket = min(_BUCKET, -(-plan.trained // _ALIGNED) * _ALIGNED)
     ours: dict[str, Any] = {
         "train_batch_size": recipe.batch.samples,
         "train_micro_batch_size_per_gpu": recipe.batch.micro,
-        "gradient_accumulation_steps": outlook.accumulation,
+        "gradient_accumulation_steps": plan.accumulation,
         "gradient_clipping": recipe.optimizer.clip or 0.0,
     }
     for key, value in ours.items():

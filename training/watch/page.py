@@ -10,7 +10,7 @@ import yaml
 from refloom.schemas import wording
 from refloom.schemas.pages import curves as plots
 from refloom.schemas.pages.markup import NONE, Child, Html, asset, details, document, foreign, section, table, tag
-from refloom.training.run import log as journal
+from refloom.training.run import log as run_log
 from refloom.training.watch import validation
 
 FILE, RECIPE = "index.html", "recipe.yaml"
@@ -52,7 +52,7 @@ def render(run: Path) -> str:
     """The page."""
     words = (run / RECIPE).read_text("utf-8")
     recipe: dict[str, Any] = yaml.safe_load(words)
-    lines = journal.read(run)
+    lines = run_log.read(run)
     parts = [
         _top(run, recipe, lines),
         section("curves", "Curves", "Point at a curve for its numbers.", tag("div", {"class": "cards"}, *curves(lines)))

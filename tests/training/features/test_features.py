@@ -25,7 +25,7 @@ from refloom.training.features.store import Store, unit_of
 from refloom.training.features.tables import narrowed, pack, unpack
 from refloom.training.methods.known import METHODS
 from refloom.training.recipes.recipe import Recipe
-from refloom.training.run import log as journal
+from refloom.training.run import log as run_log
 from refloom.training.run.frozen import ENCODERS, load_frozen
 from refloom.training.run.loop import train
 from refloom.training.run.objective import Diffusion
@@ -124,9 +124,9 @@ def test_a_run_with_features_loads_no_encoder_and_decodes_nothing(
     monkeypatch.setattr(ClipVision, "__init__", lambda *_: pytest.fail("an image encoder was loaded"))
     more = ("steps=2", "log_every=1", "optimizer.lr=1e-3", "checkpoints.every=1")
     train(one("mip/sdxl", models, url, *more, kept=kept), tmp_path / "run")
-    assert [line["step"] for line in journal.read(tmp_path / "run")] == [1, 2]
+    assert [line["step"] for line in run_log.read(tmp_path / "run")] == [1, 2]
     train(one("mip/sdxl", models, url, *more, "steps=3", kept=kept), tmp_path / "run", resume="latest")
-    assert len(journal.read(tmp_path / "run")) == 3
+    assert len(run_log.read(tmp_path / "run")) == 3
 
 
 @pytest.mark.processes

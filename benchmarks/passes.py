@@ -1,4 +1,4 @@
-"""The neighbour search as the stages run it: waves of tasks on a pool of workers."""
+"""The neighbour search as the stages run it: passes of tasks on a pool of workers."""
 
 import re
 import shutil
@@ -15,29 +15,29 @@ from benchmarks.table import Result
 from refloom.curation.config import Curation
 from refloom.curation.dedup.objects import MOST_COPIES
 from refloom.curation.neighbours.pairs import Pairs
-from refloom.curation.neighbours.passes import Search, begin, found, marks_of, search_waves
+from refloom.curation.neighbours.passes import Search, begin, found, marks_of, search_passes
 from refloom.curation.neighbours.plan import EXACT_BELOW, NEAR_CELLS
 from refloom.curation.neighbours.search import Bounds
-from refloom.curation.passes.passes import Desk, Order, Wave
-from refloom.curation.passes.scratch import Receipt
-from refloom.curation.passes.sizes import Grain
-from refloom.curation.stages import BY_NAME, Recipe
-from refloom.ingest.engine.pool import Crew, Pool, Task, connect
+from refloom.curation.passes.passes import Pass, PlannedTask, StageContext
+from refloom.curation.passes.scratch import TaskResult
+from refloom.curation.passes.sizes import TaskSizes
+from refloom.curation.stages import BY_NAME, CurationRun
+from refloom.ingest.engine.pool import Pool, Task, WorkerPool, connect
 from refloom.ingest.engine.watch import Watch
 from refloom.schemas.dataset import Dataset
 
 _PART_ROWS = 50_000
 _SEARCH = Search("vectors", Bounds(lower=0.93, most=MOST_COPIES), NEAR_CELLS, EXACT_BELOW)
-_GRAIN = Grain(slab_mb=100.0, chunk_mb=100.0, chunk_gflop=10.0)
-_QUICK = Grain(slab_mb=10.0, chunk_mb=10.0, chunk_gflop=0.5)
+_GRAIN = TaskSizes(slab_mb=100.0, chunk_mb=100.0, chunk_gflop=10.0)
+_QUICK = TaskSizes(slab_mb=10.0, chunk_mb=10.0, chunk_gflop=0.5)
 """Finer than the default, so that both sizes come in several slabs and chunks."""
 _PEAKS = "peaks"
 _SHARED = ("place", "compare")
-"""The waves of many tasks; centroids, chunk and settle are one."""
+"""The passes of many tasks; centroids, chunk and settle are one."""
 
 
 def run(quick: bool) -> Result:
-    """Seconds, peak memory of the largest task of each wave, and recall, for two sizes and one and two workers."""
+    """Seconds, peak memory of the largest task of each pass, and recall, for two sizes and one and two workers."""
     sizes, grain = ((20_000, 40_000), _QUICK) if quick else ((200_000, 1_000_000), _GRAIN)
     connect(Pool(workers=2))  # stays up between runs, so that only the work is timed
     rows, seconds, peaks, shares, same = [], {}, {}, [], True
@@ -69,10 +69,10 @@ def run(quick: bool) -> Result:
     growth = (peaks[large] - peaks[small]) / (4 * vectors.shape[1] * (large - small))
     gain = seconds[large, 1] / seconds[large, 2]
     return Result(
-        "Neighbour search in waves, 512 numbers a vector, through the pool",
+        "Neighbour search in passes, 512 numbers a vector, through the pool",
         ("N", "workers", "cells", "chunks", "s", *(f"{name} s / MiB" for name in _NAMES), "pairs", "recall"),
         rows,
-        "Wall time from the first task that is handed out to the last that is done, wave by wave, and the peak "
+        "Wall time from the first task that is handed out to the last that is done, pass by pass, and the peak "
         "resident set of the largest task of each, interpreter and libraries included; the start of Ray is not "
         f"counted. Clustered vectors, near-copies (cosine {_SEARCH.bounds.lower}), slabs of {grain.slab_mb:.0f} MB, "
         f"chunks of {grain.chunk_mb:.0f} MB. Settle: all pairs as one.",
@@ -87,7 +87,7 @@ def run(quick: bool) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What a search took and found; peaks in bytes, by wave."""
+    """What a search took and found; peaks in bytes, by pass."""
 
     seconds: dict[str, float]
     peaks: dict[str, int]
@@ -96,78 +96,78 @@ class _Done:
     pairs: Pairs
 
 
-def _searched(ids: list[str], vectors: np.ndarray, workers: int, grain: Grain) -> _Done:
+def _searched(ids: list[str], vectors: np.ndarray, workers: int, grain: TaskSizes) -> _Done:
     url = str(folder() / "waves")
     shutil.rmtree(url, ignore_errors=True)
     Dataset(url, create=True)
-    desk = _desk(url, grain)
+    context = _desk(url, grain)
     for part, start in enumerate(range(0, len(ids), _PART_ROWS)):
         some = slice(start, start + _PART_ROWS)
-        receipt = begin(desk.scratch, _SEARCH.name, part, [(marks_of(ids[some], part=part), vectors[some])])
-        desk.scratch.sign("begin", f"part-{part:06d}", dict(receipt))
+        result = begin(context.scratch, _SEARCH.name, part, [(marks_of(ids[some], part=part), vectors[some])])
+        context.scratch.sign("begin", f"part-{part:06d}", dict(result))
     seconds = {}
-    with Crew(_Job(url, grain), Pool(workers=workers)) as crew:
-        crew.run("start", [Task(f"{number}") for number in range(workers)], notes=desk.dataset.new_run())
-        for wave in _WAVES:
-            tasks = [Task(order.name, (wave.name, order.args), order.weight) for order in wave.plan(desk)]
+    with WorkerPool(_Job(url, grain), Pool(workers=workers)) as pool_of_workers:
+        pool_of_workers.run("start", [Task(f"{number}") for number in range(workers)], notes=context.dataset.new_run())
+        for one_pass in _WAVES:
+            tasks = [Task(order.name, (one_pass.name, order.args), order.weight) for order in one_pass.plan(context)]
             tasks.sort(key=lambda task: -task.weight)
             began = time.monotonic()
-            crew.run(wave.name, tasks, notes=desk.dataset.new_run())
-            seconds[wave.name] = time.monotonic() - began
+            pool_of_workers.run(one_pass.name, tasks, notes=context.dataset.new_run())
+            seconds[one_pass.name] = time.monotonic() - began
     peaks = {
-        wave.name: max(receipt["bytes"] for receipt in desk.scratch.receipts(f"{_PEAKS}-{wave.name}").values())
-        for wave in _WAVES
+        one_pass.name: max(result["bytes"] for result in context.scratch.results(f"{_PEAKS}-{one_pass.name}").values())
+        for one_pass in _WAVES
     }
-    rows, pairs, _ = found(desk, _SEARCH)
+    rows, pairs, _ = found(context, _SEARCH)
     done = _Done(
         seconds,
         peaks,
-        desk.scratch.receipt("centroids", _SEARCH.name)["cells"],
-        len(desk.scratch.receipt("chunk", _SEARCH.name)["chunks"]),
+        context.scratch.result("centroids", _SEARCH.name)["cells"],
+        len(context.scratch.result("chunk", _SEARCH.name)["chunks"]),
         by_row(rows, pairs, _PART_ROWS),
     )
     shutil.rmtree(url)
     return done
 
 
-def _settle(desk: Desk, args: dict[str, Any], watch: Watch) -> Receipt:
-    return {"pairs": len(found(desk, _SEARCH)[1])}
+def _settle(context: StageContext, args: dict[str, Any], watch: Watch) -> TaskResult:
+    return {"pairs": len(found(context, _SEARCH)[1])}
 
 
 _WAVES = (
-    *search_waves(lambda desk: [_SEARCH], ("begin",)),
-    Wave("settle", "pair", lambda desk: [Order("all")], _settle),
+    *search_passes(lambda context: [_SEARCH], ("begin",)),
+    Pass("settle", "pair", lambda context: [PlannedTask("all")], _settle),
 )
-_NAMES = tuple(wave.name for wave in _WAVES)
+_NAMES = tuple(one_pass.name for one_pass in _WAVES)
 
 
-def _desk(url: str, grain: Grain) -> Desk:
-    return Desk(Dataset(url), Recipe(replace(Curation(), grain=grain), {}, ()), BY_NAME["dedup"], "state")
+def _desk(url: str, grain: TaskSizes) -> StageContext:
+    return StageContext(Dataset(url), CurationRun(replace(Curation(), grain=grain), {}, ()), BY_NAME["dedup"], "state")
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
     url: str
-    grain: Grain
+    grain: TaskSizes
 
     def start(self) -> "_Worker":
         return _Worker(_desk(self.url, self.grain))
 
 
 class _Worker:
-    """Does tasks of waves, and notes the peak of each."""
+    """Does tasks of passes, and notes the peak of each."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: StageContext) -> None:
+        self._desk = context
 
     def run(self, task: Task, watch: Watch) -> None:
         if task.payload is None:
             return
         name, args = task.payload
-        wave = next(wave for wave in _WAVES if wave.name == name)
+        one_pass = next(one_pass for one_pass in _WAVES if one_pass.name == name)
         Path("/proc/self/clear_refs").write_text("5")  # the peak of this task, not of those before it
-        receipt = wave.work(self._desk, args, watch)
-        if receipt is not None:
-            self._desk.scratch.sign(name, task.unit, receipt)
+        result = one_pass.work(self._desk, args, watch)
+        if result is not None:
+            self._desk.scratch.sign(name, task.unit, result)
         peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
         self._desk.scratch.sign(f"{_PEAKS}-{name}", task.unit, {"bytes": int(peak[1]) * 1024 if peak else 0})

@@ -1,4 +1,4 @@
-"""Stages over the whole dataset in waves: the true rows, however they are cut, killed or shared."""
+"""Stages over the whole dataset in passes: the true rows, however they are cut, killed or shared."""
 
 import json
 import os
@@ -31,7 +31,7 @@ from refloom.curation.job import curate
 from refloom.curation.neighbours.chunks import chunks_of
 from refloom.curation.neighbours.search import Bounds
 from refloom.curation.passes.scratch import Scratch
-from refloom.curation.passes.sizes import Grain
+from refloom.curation.passes.sizes import TaskSizes
 from refloom.inference.models import registry
 from refloom.ingest.engine.pool import Pool, Status
 from refloom.schemas.dataset import Dataset
@@ -80,7 +80,7 @@ def test_however_it_is_cut_the_search_finds_the_same_pairs_and_bits_and_all_wher
     bounds = Bounds(lower=0.8, upper=upper, most=most)
     cells = {"exact_below": 10_000} if near_cells is None else {"exact_below": 2, "near_cells": near_cells}
     whole = searched(ids, vectors, bounds, places=places, **cells)
-    grain = Grain(slab_mb=slab_mb, chunk_mb=chunk_mb, chunk_gflop=chunk_gflop)
+    grain = TaskSizes(slab_mb=slab_mb, chunk_mb=chunk_mb, chunk_gflop=chunk_gflop)
     cut = searched(ids, vectors, bounds, places=places, edges=cuts, grain=grain, backwards=True, **cells)
     assert cut.pairs == whole.pairs
     true = all_pairs(ids, vectors, bounds, places=places)
@@ -97,7 +97,7 @@ def test_a_cell_too_large_for_a_task_comes_in_parts_and_no_pair_is_lost():
     vectors = clustered(600, 1)
     vectors[np.random.default_rng(0).permutation(600)[:300]] = vectors[0]
     ids, bounds = [f"p{number:04d}" for number in range(600)], Bounds(lower=0.9)
-    grain = Grain(slab_mb=0.01, chunk_mb=0.005, chunk_gflop=1e-5)
+    grain = TaskSizes(slab_mb=0.01, chunk_mb=0.005, chunk_gflop=1e-5)
     result = searched(ids, vectors, bounds, near_cells=8, exact_below=2, edges=(200, 450), grain=grain)
     assert max(chunk[3] for chunk in result.chunks) > 3
     assert result.pairs == all_pairs(ids, vectors, bounds)
@@ -205,7 +205,7 @@ def planted(tmp_path_factory) -> Path:
     return root
 
 
-def staged(planted: Path, out: Path, grain: Grain, pool: Pool = HERE, *, until: str = "split") -> Path:
+def staged(planted: Path, out: Path, grain: TaskSizes, pool: Pool = HERE, *, until: str = "split") -> Path:
     data = Path(shutil.copytree(planted, out / "data"))
     for stage in ("dedup", "match", "group", "split"):
         curate(str(data), replace(SEEN, grain=grain), pool, only=stage)
@@ -252,7 +252,7 @@ def rows_of(dataset: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("grain", [Grain(), replace(FINE, part_rows=40, chunk_mb=1.0)], ids=["whole", "halves"])
+@pytest.mark.parametrize("grain", [TaskSizes(), replace(FINE, part_rows=40, chunk_mb=1.0)], ids=["whole", "halves"])
 def test_the_grain_changes_no_byte(planted, fine, tmp_path, grain):
     assert rows_of(staged(planted, tmp_path, grain)) == rows_of(fine)
 
@@ -312,8 +312,8 @@ def test_a_kill_among_the_chunks_costs_the_chunks_that_were_not_done(planted, tm
     os.killpg(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     done = list(killed.glob("work/dedup/*/receipts/compare/*.json"))
-    (receipt,) = killed.glob("work/dedup/*/receipts/chunk/*.json")
-    chunks = len(json.loads(receipt.read_text())["chunks"])
+    (result,) = killed.glob("work/dedup/*/receipts/chunk/*.json")
+    chunks = len(json.loads(result.read_text())["chunks"])
     assert 3 <= len(done) < chunks
     assert not Dataset(str(killed)).manifests("dedup")
 
@@ -337,10 +337,10 @@ class Enough(Exception):
     pass
 
 
-def stop_at(wave: str) -> Any:
+def stop_at(one_pass: str) -> Any:
     def show(title: str, item: str) -> Any:
         def note(status: Status) -> None:
-            if title == f"dedup {wave}":
+            if title == f"dedup {one_pass}":
                 raise Enough
 
         return note

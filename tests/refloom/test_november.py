@@ -1,0 +1,68 @@
+"""A dataset and a run that were made by refloom of November 2026, before its folders moved, open, go on and end alike.
+
+`tests/golden/november_2026` holds, as they were written then: `dataset.tar.gz`, six COCO pictures ingested in two units
+and curated until `quality`; `whole.tar.gz`, the same curated to the end; `run.tar.gz`, four steps of debug/ip_adapter.
+"""
+
+import tarfile
+from pathlib import Path
+
+import pytest
+import traindata
+from places import GOLDEN
+
+from refloom import cli
+from refloom.schemas.dataset import STAGES, Dataset
+from refloom.schemas.status import stage_state
+from refloom.schemas.verify import verify
+from refloom.training.run import log
+
+NOVEMBER = GOLDEN / "november_2026"
+LOSSES = {5: 1.107032060623169, 6: 1.1358540058135986}
+"""Of the steps after the four of the run, as they were in November."""
+
+
+def unpacked(name: str, place: Path) -> None:
+    with tarfile.open(NOVEMBER / f"{name}.tar.gz") as tar:
+        tar.extractall(place, filter="data")
+
+
+def stale(dataset: Dataset) -> list[str]:
+    return [stage for stage in STAGES if stage_state(dataset, stage) == "stale"]
+
+
+def test_a_dataset_opens(tmp_path, call):
+    unpacked("whole", tmp_path)
+    dataset = Dataset(str(tmp_path / "whole"))
+    assert verify(dataset, decode_per_unit=9).sound
+    assert stale(dataset) == []
+    assert dataset.table_summary()["samples"]["rows"] == 6
+    assert len(dataset.read("objects")) == 12
+    assert call("report", dataset.url).code == 0
+    assert (tmp_path / "whole" / "report.html").stat().st_size > 10_000
+
+
+def test_a_half_curated_dataset_goes_on_to_the_rows_of_then(tmp_path):
+    unpacked("dataset", tmp_path)
+    unpacked("whole", tmp_path)
+    now, then = Dataset(str(tmp_path / "dataset")), Dataset(str(tmp_path / "whole"))
+    before = {unit: manifest.fingerprint for unit, manifest in now.manifests("measure").items()}
+    assert cli.main(["curate", now.url, "--workers", "0"]) == 0
+    now = Dataset(now.url)
+    assert {unit: manifest.fingerprint for unit, manifest in now.manifests("measure").items()} == before
+    assert now.table_summary()["samples"]["fingerprint"] == then.table_summary()["samples"]["fingerprint"]
+
+
+def test_a_run_goes_on_to_the_losses_of_then(tmp_path, monkeypatch):
+    unpacked("run", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run4").rename(tmp_path / "run")
+    traindata.write_models(tmp_path / "models")
+    traindata.write_videos(tmp_path / "data")
+    words = ["train", "--config", "debug/ip_adapter", "--out", "run", "--resume", "latest", "--set", "steps=6"]
+    words += ["--set", "checkpoints.every=2", "--set", "checkpoints.keep_last=1", "--set", "log_every=1"]
+    for setting in traindata.settings("ip_adapter", Path("models"), "data"):
+        words += ["--set", setting]
+    assert cli.main(words) == 0
+    losses = {line["step"]: line["loss"] for line in log.read(tmp_path / "run")}
+    assert {step: losses[step] for step in LOSSES} == pytest.approx(LOSSES, rel=1e-4)
