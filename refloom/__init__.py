@@ -80,9 +80,10 @@ def __getattr__(name: str) -> Any:
     """Public names, imported on first use."""
     if name == "ingest":
         return importlib.import_module("refloom.ingest")
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'refloom' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'refloom' has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return found
 
 
 def __dir__() -> list[str]:
