@@ -13,6 +13,7 @@ from refloom.schemas.dataset import Dataset, Place, opened, url_of
 from refloom.schemas.errors import Refused
 from refloom.schemas.manifest import Counts
 from refloom.schemas.settings import Overrides
+from refloom.schemas.storage import store_errors_stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Curated:
         return sum(counts.failed.total() for kinds in self.counts.values() for counts in kinds.values())
 
 
+@store_errors_stop()
 def curate(
     dataset: Place,
     *,

@@ -11,7 +11,7 @@ from refloom.ingest.source import Source
 from refloom.schemas.dataset import Dataset, Place, opened, refuse_foreign, url_of
 from refloom.schemas.errors import Refused
 from refloom.schemas.manifest import Counts
-from refloom.schemas.storage import Folder
+from refloom.schemas.storage import Folder, store_errors_stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class Ingested:
         return sum(counts.failed.total() for counts in self.counts.values())
 
 
+@store_errors_stop()
 def ingest(
     source: str | Source,
     out: Place,
@@ -90,6 +91,8 @@ def ingest(
         if source == "sa1b" and link:
             options = {"linked": True, **options}
         source = sources.make(source, **options)
+    elif not hasattr(source, "plans"):
+        raise Refused(f"{source!r:.60} is no source: give the name of one, or what `refloom.ingest.sources.make` gives")
     elif options:
         raise Refused(f"{', '.join(options)}: options are of a source by name; this one is made already")
     url, settings = url_of(out), job.Options(link=link, retry_failed=retry_failed, replace=replace)

@@ -76,14 +76,16 @@ _HOMES = {
 """Public name to the module that has it, but for `ingest`: that package can be called, see there."""
 
 
-def __getattr__(name: str) -> Any:
-    """Public names, imported on first use."""
-    if name == "ingest":
-        return importlib.import_module("refloom.ingest")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'refloom' has no attribute {name!r}")
-    found = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
-    return found
+if not TYPE_CHECKING:  # else every name would be one to them
+
+    def __getattr__(name: str) -> Any:
+        """Public names, imported on first use."""
+        if name == "ingest":
+            return importlib.import_module("refloom.ingest")
+        if name not in _HOMES:
+            raise AttributeError(f"module 'refloom' has no attribute {name!r}")
+        found = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+        return found
 
 
 def __dir__() -> list[str]:

@@ -3,6 +3,7 @@
 from typing import Any, TypedDict
 
 from refloom.schemas.dataset import STAGES, Dataset, Place, opened
+from refloom.schemas.storage import store_errors_stop
 
 
 class TableStatus(TypedDict):
@@ -30,6 +31,7 @@ class Status(TypedDict):
     stages: dict[str, StageStatus]
 
 
+@store_errors_stop()
 def status(dataset: Place) -> Status:
     """What a dataset holds: what `refloom status --json` prints.
 

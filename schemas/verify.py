@@ -15,12 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refloom.schemas import boxes, masks, parquet, pictures, tables
+from refloom.schemas import boxes, masks, parquet, pictures, ranges, tables
 from refloom.schemas.dataset import STAGES, Dataset, Place, opened
 from refloom.schemas.errors import Failed, RefloomError, Rejected
 from refloom.schemas.fields import VERSION
 from refloom.schemas.ids import is_found
 from refloom.schemas.manifest import Manifest
+from refloom.schemas.storage import store_errors_stop
 
 _MOST_SHOWN = 20
 
@@ -67,6 +68,7 @@ class Findings:
         return [*out, "everything holds" if self.sound else f"{len(self.problems)} problems"]
 
 
+@store_errors_stop()
 def verify(dataset: Place, *, decode_per_unit: int = 64) -> Findings:
     """Check a whole dataset: re-open, re-hash and recount everything, decode a part; what `refloom verify` does.
 
@@ -83,6 +85,7 @@ def verify(dataset: Place, *, decode_per_unit: int = 64) -> Findings:
     Raises:
         Refused: it is no dataset.
     """
+    ranges.check("decode_per_unit", decode_per_unit, ranges.Whole(-1, remedy="-1 decodes all"))
     return _all_checks(opened(dataset), decode_per_unit)
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from refloom.schemas.errors import Refused
 from refloom.schemas.settings import Overrides
-from refloom.schemas.storage import local_path
+from refloom.schemas.storage import local_path, store_errors_stop
 from refloom.training.recipes import book
 from refloom.training.recipes.recipe import Recipe
 from refloom.training.run import loop
 from refloom.training.run.loop import Line
 
 
+@store_errors_stop()
 def train(
     recipe: str | os.PathLike[str] | Recipe,
     out: str | os.PathLike[str] | None = None,

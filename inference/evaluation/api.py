@@ -13,11 +13,12 @@ from refloom.inference.evaluation.outcome import Outcome
 from refloom.ingest.engine.pool import Pool
 from refloom.ingest.engine.showing import Show, showing
 from refloom.schemas.errors import Refused
-from refloom.schemas.storage import absolute_url
+from refloom.schemas.storage import absolute_url, store_errors_stop
 
 CASE_TIMEOUT_S = 3600.0
 
 
+@store_errors_stop()
 def evaluate(
     benchmark: str,
     data: str | os.PathLike[str],

@@ -9,7 +9,8 @@ from typing import Any
 from refloom.ingest.engine.showing import Show, showing
 from refloom.schemas.dataset import Dataset, Place, opened
 from refloom.schemas.errors import Refused
-from refloom.schemas.storage import Folder, absolute_url
+from refloom.schemas.ranges import COUNT
+from refloom.schemas.storage import Folder, absolute_url, store_errors_stop
 from refloom.sharing.export.coco import write_coco
 from refloom.sharing.export.easyref import write_easyref
 from refloom.sharing.export.folder import Place as OutFolder
@@ -53,6 +54,7 @@ class Exported:
         return sum(count for word, count in self.written.items() if word.startswith("failed"))
 
 
+@store_errors_stop()
 def export(
     dataset: Place,
     out: str | os.PathLike[str],
@@ -86,10 +88,9 @@ def export(
         raise Refused(f"--format {format}: " + (f"did you mean {near[0]}?" if near else f"give {', '.join(FORMATS)}"))
     if split not in (None, *_SPLITS):
         raise Refused(f"--split {split}: give {' or '.join(_SPLITS)}, or none for all")
-    if limit is not None and limit < 1:
-        raise Refused("--limit must be 1 or more")
-    if per_shard < 1:
-        raise Refused("--per-shard must be 1 or more")
+    for option, value in (("--limit", 1 if limit is None else limit), ("--per-shard", per_shard)):
+        if not COUNT.takes(value):
+            raise Refused(f"{option} must be 1 or more")
     if kept and format != "coco":
         raise Refused(
             "--kept is for --format coco: the other formats are made of samples, which hold kept objects only"

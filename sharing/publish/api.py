@@ -7,7 +7,7 @@ from typing import Any
 
 from refloom.ingest.engine.showing import OnStatus, Show, showing
 from refloom.schemas.dataset import Place, opened
-from refloom.schemas.storage import absolute_url
+from refloom.schemas.storage import absolute_url, store_errors_stop
 from refloom.sharing.publish import hub, publication
 from refloom.sharing.publish import takedown as takedowns
 from refloom.sharing.publish.assembly import silent
@@ -35,6 +35,7 @@ class Published:
     pushed: hub.Pushed | None = None
 
 
+@store_errors_stop()
 def publish(
     dataset: Place,
     dest: str | os.PathLike[str],

@@ -2,8 +2,10 @@
 
 import argparse
 import ast
+import errno
 import importlib
 import inspect
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,7 +24,7 @@ import refloom
 from refloom.cli import build_parser
 from refloom.ingest import sources
 from refloom.schemas import storage
-from refloom.schemas.errors import Refused
+from refloom.schemas.errors import JobStopped, Refused
 from refloom.schemas.settings import to_dict
 
 HEAVY = ("numpy", "pyarrow", "torch", "ray", "yaml", "fsspec", "cv2")
@@ -345,6 +347,11 @@ def test_progress_is_shown_to_whoever_asks(tmp_path: Path, capsys, loose: Path):
         lambda: refloom.ingest("coco", "", images="i", instances="a"),
         lambda: refloom.curate("nowhere", config=LOOSE, settings={"select.min_quality": 0.5}),
         lambda: refloom.Reference("nowhere.jpg"),
+        lambda: refloom.ingest(3, "data"),
+        lambda: refloom.verify("nowhere", decode_per_unit="all"),
+        lambda: refloom.export("nowhere", "out", "coco", limit="3"),
+        lambda: refloom.export("nowhere", "out", "webdataset", per_shard=True),
+        lambda: refloom.publish("nowhere", "out", shard_bytes="400 MB"),
     ],
 )
 def test_what_cannot_be_is_refused_and_leaves_nothing(call: Any, tmp_path: Path, monkeypatch):
@@ -352,3 +359,27 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(call: Any, tmp_path: Path,
     with pytest.raises(Refused):
         call()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda data, out: refloom.ingest("folder", data, path=out, workers=0),
+        lambda data, out: refloom.curate(data, workers=0),
+        lambda data, out: refloom.status(data),
+        lambda data, out: refloom.verify(data),
+        lambda data, out: refloom.report(data),
+        lambda data, out: refloom.export(data, out / "export", "coco"),
+        lambda data, out: refloom.publish(data, out / "published"),
+    ],
+)
+def test_what_a_store_or_a_disk_raises_is_an_error_of_ours(call: Any, tmp_path: Path, monkeypatch):
+    folders(tmp_path / "pictures", {"cup": 1})
+    refloom.ingest("subjects", tmp_path / "data", directory=tmp_path / "pictures", workers=0)
+
+    def full(self: Any, path: str) -> bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    monkeypatch.setattr(storage.Folder, "read", full)
+    with pytest.raises(JobStopped, match="no space left"):
+        call(tmp_path / "data", tmp_path / "pictures")

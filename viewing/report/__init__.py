@@ -5,7 +5,7 @@ import posixpath
 from typing import Any
 
 from refloom.schemas.dataset import Dataset, Place, opened
-from refloom.schemas.storage import Folder, absolute_url
+from refloom.schemas.storage import Folder, absolute_url, store_errors_stop
 from refloom.viewing.report.album import fill
 from refloom.viewing.report.figures import collect
 from refloom.viewing.report.page import render
@@ -25,6 +25,7 @@ def figures(dataset: Dataset) -> dict[str, Any]:
     return collect(dataset, survey(dataset))
 
 
+@store_errors_stop()
 def report(dataset: Place, out: str | os.PathLike[str] | None = None) -> str:
     """Write the page of a dataset: what `refloom report` does.
 
