@@ -70,7 +70,7 @@ class Dataset:
         Raises:
             Refused: nothing there, not a dataset, or of another version.
         """
-        self.folder = Folder(url)
+        self.folder = Folder(url if isinstance(url, str) else absolute_url(url))
         self._manifests: dict[str, dict[str, Manifest]] = {}
         self._fingerprints: dict[str, str] = {}  # of whole tables: asked once per unit by `is_stale`
         self._roots: dict[str, Folder] = {}

@@ -236,6 +236,9 @@ def test_a_url_in_a_path_is_refused_not_written_to_a_folder_of_that_name(path: s
     assert storage.absolute_url(path) == path
     with pytest.raises(Refused, match="give it as a text"):
         storage.absolute_url(Path(path))
+    with pytest.raises(Refused, match="give it as a text"):
+        refloom.Dataset(Path(path), create=True)
+    assert storage.absolute_url(Path("s3:bucket")).endswith("/s3:bucket")
 
 
 @pytest.mark.parametrize(
