@@ -53,6 +53,27 @@ def test_a_link_that_leads_nowhere_would_be_seen(tmp_path: Path):
     assert anchors(page) == {"one-head-two"}
 
 
+FOLDERS = "schemas|ingest|inference|curation|training|sharing|viewing|refloom|tests|benchmarks|examples|docs"
+_PATH = re.compile(rf"`((?:{FOLDERS})/[\w./-]+)`")
+_MODULE = re.compile(r"\brefloom\.(?:schemas|ingest|inference|curation|training|sharing|viewing)(?:\.\w+)*")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
+def test_files_and_modules_that_are_named_are_there(page: Path):
+    text = page.read_text("utf-8")
+    assert [path for path in _PATH.findall(text) if not (ROOT / path).exists()] == []
+    for name in sorted(set(_MODULE.findall(text))):
+        parts = name.split(".")
+        while len(parts) > 1 and not (
+            (ROOT / "/".join(parts)).is_dir() or (ROOT / "/".join(parts)).with_suffix(".py").is_file()
+        ):
+            parts.pop()
+        assert len(name.split(".")) - len(parts) <= 2, f"there is no {name}"
+        if len(parts) < len(name.split(".")):  # a name in a module
+            module = __import__(".".join(parts), fromlist=["_"])
+            assert hasattr(module, name.split(".")[len(parts)]), f"there is no {name}"
+
+
 def test_the_map_has_every_page_and_every_public_name():
     text = (ROOT / "docs" / "index.md").read_text("utf-8")
     there = {(ROOT / "docs" / link.partition("#")[0]).resolve() for link in links(ROOT / "docs" / "index.md")}
