@@ -29,7 +29,7 @@ def tiny() -> tuple[Any, Any]:
 
     pipe = newpipelines.pipeline(PipelineSizes())
     pipe.set_progress_bar_config(disable=True)
-    width = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "projection_dim": 32}
+    width: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "projection_dim": 32}
     clip = CLIPVisionConfig(**width, num_hidden_layers=2, image_size=56, patch_size=14)
     adapter = IPAdapter(IPAdapterConfig(**heads.config_values(pipe.unet, head="plain", image_width=32)))
     adapter.image_encoder = ClipVision(CLIPVisionModelWithProjection(clip))
