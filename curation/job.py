@@ -1,7 +1,7 @@
 """A curation from plan to commit: which stages of which units are due, in what order, and what is refused."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from refloom.curation.config import Curation
@@ -14,12 +14,14 @@ from refloom.curation.stages import ALL, BY_NAME, CurationRun
 from refloom.curation.worker import CurateJob, Visit
 from refloom.inference.models import registry
 from refloom.ingest.engine.pool import Pool, Status, Task, WorkerPool
-from refloom.schemas import card, strict
+from refloom.schemas import card, commands, strict
 from refloom.schemas.dataset import Dataset
-from refloom.schemas.errors import Refused
+from refloom.schemas.errors import Damaged, Refused
 from refloom.schemas.lease import Lease
+from refloom.schemas.settings import to_dict
 from refloom.schemas.storage import Folder
-from refloom.schemas.wording import some
+from refloom.schemas.takedownlist import refuse_unfinished
+from refloom.schemas.wording import quoted, some
 
 Show = Callable[[str, str], Callable[[Status], None]]
 """Makes the progress display of some tasks, given their title and what they count."""
@@ -77,6 +79,7 @@ def curate(
     replace: bool = False,
     retry_failed: bool = False,
     dry_run: bool = False,
+    names: Collection[str] | None = None,
     show: Show | None = None,
 ) -> CurationPlan:
     """Bring a dataset's curation up to date; resumes what an earlier run left.
@@ -89,6 +92,7 @@ def curate(
         replace: do units again whose settings differ, and what follows from them.
         retry_failed: do units again that hold failed items.
         dry_run: only say what is due.
+        names: of the stages that may be done; all by default.
         show: for progress.
 
     Raises:
@@ -97,10 +101,12 @@ def curate(
     """
     models = choose_models(config)
     stages, absent = choose_stages(only, until, models)
+    stages = [stage for stage in stages if names is None or stage.name in names]
     recipe = CurationRun(config, models, tuple(stage.name for stage in stages), replace, retry_failed)
-    dataset = Dataset(url)
+    dataset = Dataset(url, lenient=True)
+    _refuse_damaged_units(dataset)
     if not dataset.units():
-        raise Refused(f"{url} holds no pictures yet: take some in with `refloom ingest`")
+        raise Refused(f"{url} holds no pictures yet: take some in with `refloom ingest ... --out {quoted(url)}`")
     _refuse_gaps(dataset, stages)
     plan = CurationPlan(models=models, without_model=absent)
     if dry_run:
@@ -108,7 +114,10 @@ def curate(
         plan.due = {stage.name: _due(dataset, recipe, stage) for stage in stages}
         return plan
     with Lease(dataset.folder) as lease:
+        refuse_unfinished(dataset.folder)
+        _drop_damaged(dataset)
         dataset.collect_garbage()
+        dataset.drop_orphans()
         _refuse_other_settings(dataset, recipe, stages)
         with WorkerPool(CurateJob(url, recipe, lease.id), _sized(pool, config)) as pool_of_workers:
             for title, phase in _phases(stages):
@@ -124,9 +133,10 @@ def curate(
                             shown(status)
 
                     pool_of_workers.run(f"curate: {leg.title}", leg.tasks, notes=leg.notes, on_status=watch_lease)
+        dataset.refresh()
         if any(plan.due.values()):
-            dataset.write_index()
-            card.write(dataset)
+            commands.record_settings(dataset.folder, to_dict(config))
+        card.renew(dataset, any(plan.due.values()))
     return plan
 
 
@@ -145,6 +155,7 @@ def _due(dataset: Dataset, recipe: CurationRun, stage: Stage) -> list[str]:
     """Units of which a stage is due, or may become due because something before it is."""
     for name in ("ingest", *BY_NAME):
         dataset.manifests(name)  # one listing each instead of a look-up per unit
+    dataset.damage.look(dataset.manifests(stage.name).values())
     return [unit for unit in dataset.units() if recipe.is_due(stage, dataset, unit)]
 
 
@@ -208,13 +219,35 @@ def _tasks(dataset: Dataset, phase: list[Stage], due: dict[str, list[str]]) -> l
     return [Task(unit, Visit(names, tied.get(unit, Ties())), max(1, rows[unit])) for unit in units]
 
 
+def _refuse_damaged_units(dataset: Dataset) -> None:
+    """What ingest wrote can only come from its source again."""
+    held = dataset.manifests("ingest")
+    dataset.damage.look(held.values())
+    wrong = {unit: why for (stage, unit), why in dataset.damaged.items() if stage == "ingest"}
+    wrong |= {unit: why for unit, manifest in held.items() if (why := dataset.damage.of(manifest)) is not None}
+    if wrong:
+        raise Damaged(f"{some(wrong.values(), between='; ')}: {'; '.join(commands.again(dataset, sorted(wrong)))}")
+
+
+def _drop_damaged(dataset: Dataset) -> None:
+    """Remove manifests of curation that cannot be read: their units are due, as those that never were."""
+    for name in BY_NAME:
+        dataset.manifests(name)
+    for stage, unit in list(dataset.damaged):
+        dataset.drop(stage, unit)
+    dataset.refresh()
+
+
 def _refuse_gaps(dataset: Dataset, stages: list[Stage]) -> None:
     """A stage whose input nobody has made yet would reject everything: refused, naming what to run."""
     coming = {stage.name for stage in stages} | {"ingest"}
     for stage in stages:
         for needed in stage.needs:
             if needed not in coming and not set(dataset.units()) <= dataset.manifests(needed).keys():
-                raise Refused(f"{stage.name} needs {needed}, which is not done: run `refloom curate` without --only")
+                raise Refused(
+                    f"{stage.name} needs {needed}, which is not done: run "
+                    f"`refloom curate {quoted(dataset.url)} --until {stage.name}`"
+                )
 
 
 def _refuse_other_settings(dataset: Dataset, recipe: CurationRun, stages: list[Stage]) -> None:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from refloom.curation.config import Curation
-from refloom.schemas.dataset import Dataset
+from refloom.schemas.components import added_settings
+from refloom.schemas.dataset import ADDED_KEY, Dataset
 from refloom.schemas.settings import to_dict
 
 
@@ -39,6 +40,16 @@ class Stage:
 def section(*names: str) -> Callable[[Curation], dict[str, Any]]:
     """The settings of a stage that depends on whole sections of the configuration, by their names."""
     return lambda config: {name: to_dict(getattr(config, name)) for name in names}
+
+
+def with_added(table: str, settings: Callable[[Curation], dict[str, Any]]) -> Callable[[Curation], dict[str, Any]]:
+    """Settings, and where plugins add columns to a table of the stage, whose they are and in which version."""
+
+    def of(config: Curation) -> dict[str, Any]:
+        added = added_settings(table)
+        return settings(config) | ({ADDED_KEY: added} if added else {})
+
+    return of
 
 
 def inputs(stage: Stage, dataset: Dataset, unit: str, others: tuple[str, ...] = ()) -> dict[str, str]:

@@ -54,7 +54,7 @@ class CurationRun:
         return differing(manifest.settings(), flatten(new))
 
     def is_due(self, stage: Stage, dataset: Dataset, unit: str) -> bool:
-        """Whether a stage has to be done for a unit: never done, out of date, or asked for again.
+        """Whether a stage has to be done for a unit: never done, out of date, damaged, or asked for again.
 
         Reads the manifests as they are now.
         """
@@ -62,6 +62,7 @@ class CurationRun:
         return (
             manifest is None
             or dataset.is_stale(manifest)
+            or not dataset.is_whole(manifest)
             or (self.retry_failed and manifest.failed > 0)
             or (self.replace and bool(self.differences(stage, manifest)))
         )

@@ -5,11 +5,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from refloom.inference import ranges
 from refloom.inference.adapters.reference import Reference
 from refloom.inference.request import check_names
+from refloom.schemas import yamls
 from refloom.schemas.errors import Refused
 from refloom.schemas.ranges import Range, Word, check
 
@@ -66,8 +65,8 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
         if not equals or not name.isidentifier():
             raise Refused(f"--set {text}: write it as key=value, e.g. --set mask_threshold=0.5")
         try:
-            settings[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            settings[name] = yamls.loads(value)
+        except ValueError as error:
             raise Refused(f"--set {text}: the value is not YAML") from error
     return settings
 

@@ -1,13 +1,13 @@
 """What a base's configs say that decides which requests can be, and the refusals that follow. No weight is read."""
 
 import inspect
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from refloom.schemas import strict
 from refloom.schemas.errors import Refused
 from refloom.schemas.ranges import Whole, check
 
@@ -150,7 +150,7 @@ def check_schedule(scheduler: Mapping[str, Any], prediction: str | None = None) 
 def _json(file: Path) -> dict[str, Any]:
     """What a config holds; nothing where it cannot be read, of which whoever loads the base will speak."""
     try:
-        values = json.loads(file.read_text("utf-8"))
+        values = strict.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}

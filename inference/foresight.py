@@ -1,7 +1,6 @@
 """What is known of a generation before its models are read: the adapter's kind, the base's configs, what follows."""
 
 import inspect
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,8 @@ from refloom.inference.basefacts import BaseFacts
 from refloom.inference.checkpoints import weights
 from refloom.inference.checkpoints.hub import locate
 from refloom.inference.request import Request
+from refloom.schemas import strict
 from refloom.schemas.errors import Refused
-
-_READERS = {"image_encoder": ("ezigen", "ip_adapter", "mip", "ms_diffusion"), "tokenizer": ("easyref",)}
-"""Kinds that take a model that is given beside the adapter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +102,14 @@ def kind_of_adapter(adapter: str | Path, kind: str | None) -> str | None:
     path, said = place.path, None
     if (path / weights.WEIGHTS_FILE).is_file() or (path.is_dir() and kind is None):
         try:
-            said = json.loads((path / weights.CONFIG_FILE).read_text("utf-8")).get("kind")
+            said = strict.loads((path / weights.CONFIG_FILE).read_text("utf-8")).get("kind")
         except (OSError, ValueError, AttributeError):
             return kind  # whoever reads it will say what is wrong with it
     if said is None and kind is None:
-        raise Refused(f"{adapter} does not say what it is: name its kind, one of {', '.join(kinds.READERS)}")
+        raise Refused(f"{adapter} does not say what it is: name its kind, one of {', '.join(kinds.published())}")
     if said is not None and kind is not None and said != kind:
         raise Refused(f"the adapter is of kind {said}, not {kind}")
-    return kind if said is None or said not in kinds.KINDS else str(said)
+    return kind if said is None or said not in kinds.METHODS else str(said)
 
 
 def check_reader(kind: str | None, name: str) -> None:
@@ -121,5 +118,5 @@ def check_reader(kind: str | None, name: str) -> None:
     Raises:
         Refused: it is to be left out.
     """
-    if kind in kinds.READERS and kind not in _READERS[name]:
+    if not kinds.reads(kind, name):
         raise Refused(f"the {kind} adapter reads references without {name}: leave it out")

@@ -126,7 +126,7 @@ def load_adapter(
         if path.is_dir() and (kind is None or (path / weights.WEIGHTS_FILE).is_file()):
             found = kinds.from_pretrained(path, dtype=dtype)
         elif kind is None:
-            raise Refused(f"{adapter} does not say what it is: name its kind, one of {', '.join(kinds.READERS)}")
+            raise Refused(f"{adapter} does not say what it is: name its kind, one of {', '.join(kinds.published())}")
         else:
             return kinds.read_published(kind, path, unet(), dtype=dtype)
     if kind is not None and found.kind != kind:

@@ -6,7 +6,6 @@ What all formats share is judged here, all annotations of a picture at once: byt
 import hashlib
 import math
 import re
-from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,13 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from refloom.ingest import jsons
+from refloom.ingest import frames, jsons
 from refloom.ingest.annotationfile import is_number
+from refloom.ingest.frames import Choice
+from refloom.ingest.numbers import four_numbers, is_absent_box, is_absent_mask, plain_mask
 from refloom.ingest.source import Annotation, Picture, Problem
 from refloom.schemas import boxes, headers, ids, masks
 from refloom.schemas.errors import Failed, Rejected
 from refloom.schemas.headers import Header
 from refloom.schemas.masks import Mask
+from refloom.schemas.metadata.location import has_location
 from refloom.schemas.unit import UnitWriter
 
 MAX_CAPTION_CHARACTERS = 10_000
@@ -40,6 +42,7 @@ class Verdicts:
         objects: rows of the annotations that were kept, and of the whole picture.
         settled: (kind, id, problem or None, occurrence) of every item.
         tracks: track ids of the annotations that were kept, with repeats.
+        notes: word of `refloom.schemas.notes` to how often it holds of what was kept.
     """
 
     file: str
@@ -47,6 +50,7 @@ class Verdicts:
     objects: list[dict[str, Any]] = field(default_factory=list)
     settled: list[tuple[str, str, Problem | None, int]] = field(default_factory=list)
     tracks: list[str] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
 
     def write(self, out: UnitWriter) -> None:
         """Write the rows and ledger rows; the items must have been announced."""
@@ -60,6 +64,8 @@ class Verdicts:
         for kind, item_id, problem, occurrence in self.settled:
             if problem is not None:
                 settle(out, kind, item_id, problem, file=self.file, occurrence=occurrence)
+        for word, count in self.notes.items():
+            out.note(word, count)
 
 
 def settle(
@@ -70,20 +76,21 @@ def settle(
     write(kind, item_id, problem.reason, problem.detail, file=file, occurrence=occurrence)
 
 
-def judge(picture: Picture, source: str, *, link: bool = False) -> Verdicts:
+def judge(picture: Picture, source: str, *, link: bool = False, unit: frames.Unit | None = None) -> Verdicts:
     """Judge one picture and all that lies on it.
 
     Args:
         picture: as the source has it.
         source: kind of source, for the `source` column.
         link: keep a pointer to the bytes instead of the bytes.
+        unit: which frame other pictures of its unit are drawn in; asked where the picture does not tell by itself.
     """
     try:
         if picture.problem is not None:
             raise picture.problem
         data = picture.load()
         header = headers.read(data)
-        frame = _frame(picture.declared_size, header)
+        size = frames.declared_size(picture.declared_size)
     except (Rejected, Failed) as problem:
         return refuse(picture, problem)
     verdicts = Verdicts(picture.file)
@@ -106,6 +113,7 @@ def judge(picture: Picture, source: str, *, link: bool = False) -> Verdicts:
         "license": picture.license,
         "source_url": picture.source_url,
         "faces_blurred": picture.faces_blurred,
+        "located": has_location(data),
         "link": None
         if where is None
         else {"root": where.root, "file": where.file, "offset": where.offset, "length": where.length},
@@ -116,7 +124,7 @@ def judge(picture: Picture, source: str, *, link: bool = False) -> Verdicts:
         row = {"object_id": object_id, "image_id": picture.image_id, "kind": "whole", "box": box}
         verdicts.objects.append(row | {"category": picture.whole_category, "phrase": picture.whole_phrase})
         verdicts.settled.append(("whole", object_id, None, 0))
-    _annotations(picture, header, frame, verdicts)
+    _annotations(picture, header, size, unit, verdicts)
     return verdicts
 
 
@@ -135,19 +143,6 @@ def refuse(picture: Picture, problem: Problem) -> Verdicts:
         verdicts.settled.append(("annotation", annotation.object_id, annotation.problem or lost, annotation.occurrence))
     verdicts.settled += [("caption", caption_id, lost, 0) for caption_id, _ in picture.captions]
     return verdicts
-
-
-def _frame(declared: tuple[Any, Any] | None, header: Header) -> tuple[int, int] | Rejected:
-    """(width, height) of the frame that the annotations are in, or why they fit none of the picture's two frames."""
-    if declared is None:
-        return header.width, header.height
-    if not all(type(side) is int for side in declared):
-        raise Rejected("bad_record", f"width and height are {declared[0]!r} and {declared[1]!r}")
-    if declared in ((header.width, header.height), (header.stored_width, header.stored_height)):
-        return declared
-    return Rejected(
-        "size_mismatch", f"record says {declared[0]}x{declared[1]}, the picture is {header.width}x{header.height}"
-    )
 
 
 def _captions(picture: Picture, verdicts: Verdicts) -> list[str]:
@@ -170,15 +165,20 @@ def _text_problem(text: Any) -> Rejected | None:
     return None
 
 
-def _annotations(picture: Picture, header: Header, frame: tuple[int, int] | Rejected, verdicts: Verdicts) -> None:
+def _annotations(
+    picture: Picture, header: Header, size: tuple[int, int] | None, unit: frames.Unit | None, verdicts: Verdicts
+) -> None:
     annotations = picture.annotations
     if not annotations:
         return
     problems: list[Problem | None] = [annotation.problem for annotation in annotations]
+    frame = frames.choose(size, header, [one for one in annotations if one.problem is None], unit)
     if isinstance(frame, Rejected):
         problems = [problem or frame for problem in problems]
-        frame = (header.width, header.height)
-    width, height = frame
+        frame = Choice("upright", header.width, header.height)
+    elif frame.note is not None:
+        verdicts.notes[frame.note] += 1
+    width, height = frame.width, frame.height
     for index, annotation in enumerate(annotations):
         problems[index] = problems[index] or _score_problem(annotation)
 
@@ -186,15 +186,17 @@ def _annotations(picture: Picture, header: Header, frame: tuple[int, int] | Reje
     masked = [index for index, mask in enumerate(found) if mask is not None]
     tight = masks.tight_boxes([mask for mask in found if mask is not None])
     placed = _place_boxes(annotations, problems, masked, tight, width, height)
-    _compare(annotations, problems, masked, placed, tight, pixels)
+    differing = _compare(annotations, problems, masked, placed, tight, pixels)
 
-    if header.orientation != 1 and (width, height) != (header.width, header.height):
+    if header.orientation != 1 and frame.frame == "stored":
         placed = boxes.orient(placed, header.orientation, header.stored_width, header.stored_height)
         found = [mask and masks.orient(mask, header.orientation) for mask in found]
     for index, annotation in enumerate(annotations):
         verdicts.settled.append(("annotation", annotation.object_id, problems[index], annotation.occurrence))
         if problems[index] is not None:
             continue
+        if index in differing:
+            verdicts.notes["area_differs"] += 1
         row = _object_row(annotation, picture.image_id, placed[index], found[index], int(pixels[index]))
         verdicts.objects.append(row)
         if annotation.track_id is not None:
@@ -210,9 +212,9 @@ def _read_masks(
     wanted = [
         index
         for index, annotation in enumerate(annotations)
-        if problems[index] is None and (annotation.needs_mask or annotation.segmentation is not None)
+        if problems[index] is None and (annotation.needs_mask or not is_absent_mask(annotation.segmentation))
     ]
-    read, pixels[wanted] = masks.read([annotations[index].segmentation for index in wanted], height, width)
+    read, pixels[wanted] = masks.read([plain_mask(annotations[index].segmentation) for index in wanted], height, width)
     for index, mask in zip(wanted, read, strict=True):
         if isinstance(mask, Rejected):
             problems[index] = mask
@@ -231,36 +233,28 @@ def _place_boxes(
 ) -> boxes.Boxes:
     """Boxes as the source gives them, xyxy and clipped; the mask's where the source need not give one."""
     raw: list[Any] = []
+    place = {index: position for position, index in enumerate(masked)}
     for index, annotation in enumerate(annotations):
-        values = _four_numbers(annotation.bbox)
+        absent = not annotation.needs_box and is_absent_box(annotation.bbox)
+        values = None if absent else four_numbers(annotation.bbox)
         if values is not None:
             short = annotation.box_px_short
             x, y, third, fourth = values
             raw.append(values if annotation.box_is_xyxy else (x, y, x + third + short, y + fourth + short))
         else:
-            from_mask = annotation.bbox is None and not annotation.needs_box and index in masked
-            raw.append(tight[masked.index(index)] if from_mask else _NO_BOX)
+            raw.append(tight[place[index]] if absent and index in place else _NO_BOX)
     placed, sound = boxes.clip(np.array(raw, np.float32), width, height)
     if sound.all():
         return placed
     for index in np.flatnonzero(~sound).tolist():
         annotation = annotations[index]
-        if annotation.bbox is None and not annotation.needs_box:
-            continue  # no box and an empty mask: `_compare` says so
-        problems[index] = problems[index] or Rejected(
-            "bad_box", f"box {_short(annotation.bbox)} in a frame of {width}x{height}"
-        )
+        told = f"box {_short(annotation.bbox)} in a frame of {width}x{height}"
+        if not annotation.needs_box and is_absent_box(annotation.bbox):
+            if index in place:
+                continue  # no box and an empty mask: `_compare` says so
+            told = "neither a box nor a mask"
+        problems[index] = problems[index] or Rejected("bad_box", told)
     return placed
-
-
-def _four_numbers(bbox: Any) -> tuple[float, float, float, float] | None:
-    if type(bbox) not in (list, tuple) or len(bbox) != 4:
-        return None
-    try:
-        x0, y0, x1, y1 = array("d", bbox)
-    except (TypeError, OverflowError):
-        return None
-    return (x0, y0, x1, y1) if math.isfinite(x0 + y0 + x1 + y1) else None
 
 
 def _short(value: Any) -> str:
@@ -275,31 +269,33 @@ def _compare(
     placed: boxes.Boxes,
     tight: boxes.Boxes,
     pixels: npt.NDArray[np.int64],
-) -> None:
-    """Empty masks, and boxes or areas that disagree with their masks.
+) -> set[int]:
+    """Empty masks, and boxes that disagree with their masks.
 
     Args:
         annotations, problems, placed, pixels: of the N annotations.
         masked: indices of the M annotations that have a mask.
         tight: of these masks, (M, 4).
+
+    Returns:
+        Indices of annotations whose declared area is not that of their mask: many tools write the box's or none, so
+        the mask is the better word for it.
     """
     if not masked:
-        return
+        return set()
     own, areas = (placed, pixels) if len(masked) == len(annotations) else (placed[masked], pixels[masked])
     declared = np.array([_number(annotations[index].area) for index in masked])
     boxes_fit, areas_fit = boxes.agree(own, tight), boxes.areas_agree(declared, areas, tight)
-    for position in np.flatnonzero(~(boxes_fit & areas_fit & (areas > 0))).tolist():
+    for position in np.flatnonzero(~(boxes_fit & (areas > 0))).tolist():
         index = masked[position]
         if problems[index] is not None:
             continue
         if areas[position] == 0:
             problems[index] = Rejected("empty_mask", "no pixel of the mask lies in the picture")
-        elif not boxes_fit[position]:
+        else:
             told, seen = (", ".join(f"{edge:g}" for edge in box) for box in (own[position], tight[position]))
             problems[index] = Rejected("box_mask_mismatch", f"box ({told}) but the mask fills ({seen}), xyxy")
-        else:
-            told = f"area {declared[position]:g}"
-            problems[index] = Rejected("box_mask_mismatch", f"{told} but the mask has {areas[position]} pixels")
+    return {masked[position] for position in np.flatnonzero(~areas_fit).tolist()}
 
 
 def _number(value: Any) -> float:

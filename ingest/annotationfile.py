@@ -5,19 +5,18 @@ import posixpath
 import re
 from typing import Any
 
+from refloom.ingest import references
+from refloom.ingest.references import References
 from refloom.schemas.errors import Refused
 
 # json has these types and no subclasses of them; asking for the type is a fifth of the time of isinstance with a union
-_KEY_TYPES = frozenset({int, str})
-_TEXT_TYPES = _KEY_TYPES | {bool}
-_ID_TYPES = _TEXT_TYPES | {float, type(None)}
 _NUMBER_TYPES = frozenset({int, float})
 
 
 def id_text(record: Any) -> str:
     """A record's id as text; `no-id` where it has none."""
-    value = record.get("id") if isinstance(record, dict) else None
-    return str(value) if type(value) in _TEXT_TYPES else "no-id"
+    said = references.text(record.get("id")) if isinstance(record, dict) else None
+    return "no-id" if said is None else said
 
 
 def json_stem(path: str) -> str:
@@ -45,23 +44,19 @@ def object_of_lists(value: Any, path: str, wanted: dict[str, str]) -> dict[str, 
     return value
 
 
-def category_key(value: Any) -> str:
-    """A category id as the key of a json object that keeps numbers and texts apart."""
-    return f"{type(value).__name__}:{value}" if type(value) in _KEY_TYPES else "none"
-
-
-def category_names(root: dict[str, Any], path: str) -> dict[str, str]:
-    """Category names by `category_key`.
+def category_names(root: dict[str, Any], path: str) -> References[str]:
+    """Category names by their ids.
 
     Raises:
         Refused: the file has annotations and no categories.
     """
     categories = root.get("categories")
-    names = {
-        category_key(item.get("id")): item["name"]
+    named = [
+        (item.get("id"), item["name"])
         for item in (categories if isinstance(categories, list) else [])
         if isinstance(item, dict) and is_text(item.get("name"))
-    }
+    ]
+    names = References(reversed(named))
     if not names and root["annotations"]:
         raise Refused(
             f"{path} has no categories, so no annotation can be named: add the `categories` list of the format"
@@ -69,15 +64,15 @@ def category_names(root: dict[str, Any], path: str) -> dict[str, str]:
     return names
 
 
-def license_names(root: dict[str, Any]) -> dict[str, str]:
-    """License id as text to `name (url)`."""
+def license_names(root: dict[str, Any]) -> References[str]:
+    """Licenses as `name (url)` by their ids."""
     licenses = root.get("licenses")
-    names = {}
+    named = []
     for item in licenses if isinstance(licenses, list) else []:
         if isinstance(item, dict) and is_text(item.get("name")):
             url = text_or_none(item.get("url"))
-            names[str(item.get("id"))] = f"{item['name']} ({url})" if url else item["name"]
-    return names
+            named.append((item.get("id"), f"{item['name']} ({url})" if url else item["name"]))
+    return References(reversed(named))
 
 
 def split_in(path: str) -> str | None:
@@ -120,8 +115,3 @@ def as_float(value: Any) -> Any:
 def is_number(value: Any) -> bool:
     """Whether a json value is a number."""
     return type(value) in _NUMBER_TYPES
-
-
-def is_id(value: Any) -> bool:
-    """Whether a json value can be looked up: null, a number or a text."""
-    return type(value) in _ID_TYPES

@@ -10,6 +10,7 @@ from refloom.ingest.engine.watch import ITEM_TIMEOUT_S
 from refloom.ingest.source import Source
 from refloom.schemas.dataset import Dataset, Place, opened, refuse_foreign, url_of
 from refloom.schemas.errors import Refused
+from refloom.schemas.index import is_dataset
 from refloom.schemas.manifest import Counts
 from refloom.schemas.storage import Folder, store_errors_stop
 
@@ -98,12 +99,12 @@ def ingest(
     url, settings = url_of(out), job.Options(link=link, retry_failed=retry_failed, replace=replace)
     if dry_run:
         refuse_foreign(Folder(url))
-        there = Dataset(url) if Folder(url).exists("dataset.json") else None
+        there = Dataset(url, lenient=True) if is_dataset(Folder(url)) else None
         return Ingested(url, job.look_ahead(source, there, settings), {})
     pool = Pool(workers=workers, address=address, item_timeout_s=item_timeout)
     with showing(show) as display:
         on_status = display("ingest", "image") if display is not None else None
         plan = job.ingest(source, url, settings, pool, on_status)
-    dataset = opened(out if isinstance(out, Dataset) else url)
+    dataset = opened(out) if isinstance(out, Dataset) else Dataset(url, lenient=True)
     units = {unit.name for unit in plan.todo} | set(plan.done)
     return Ingested(url, plan, dataset.counts(job.STAGE, units))

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from refloom.ingest import admission
+from refloom.ingest import admission, frames, idsets
 from refloom.ingest.engine import pool as engine
 from refloom.ingest.engine.pool import Pool, Status, Task
 from refloom.ingest.engine.watch import Watch
@@ -12,14 +12,17 @@ from refloom.ingest.source import Group, Item, Picture, Plan, Source, Track, Uni
 from refloom.schemas import card
 from refloom.schemas.dataset import Dataset, refuse_foreign
 from refloom.schemas.errors import Failed, JobStopped, RefloomError, Refused, Rejected
+from refloom.schemas.index import is_dataset
 from refloom.schemas.lease import Lease, holds
 from refloom.schemas.manifest import Manifest, differing, flatten
 from refloom.schemas.storage import Folder
+from refloom.schemas.takedownlist import TakedownList, refuse_unfinished
 from refloom.schemas.unit import UnitKey, UnitWriter
 from refloom.schemas.wording import some
 
 STAGE = "ingest"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
+_TAKEN_DOWN = Rejected("taken_down")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,10 @@ def look_ahead(source: Source, dataset: Dataset | None, options: Options) -> Ing
     """
     plans = source.plans()
     held = dataset.manifests(STAGE) if dataset is not None else {}
+    if dataset is not None and held:
+        plans = idsets.set_apart(plans, source, dataset)
+    if dataset is not None:
+        dataset.damage.look(held.values())
     todo, done, dropped, owners = [], [], [], {}
     for plan in plans:
         own = {unit: manifest for unit, manifest in held.items() if manifest.key == plan.key}
@@ -85,17 +92,16 @@ def look_ahead(source: Source, dataset: Dataset | None, options: Options) -> Ing
             retried = options.retry_failed and manifest is not None and manifest.failed > 0
             if retried:  # what was missing may be there now, so the input may differ; the settings may not
                 differences = [found for found in differences if not found.startswith("input")]
-            if manifest is None or (retried and not differences):
+            broken = manifest is not None and dataset is not None and not dataset.is_whole(manifest)
+            if manifest is None or ((retried or broken) and not differences):
                 todo.append(unit)
             elif not differences:
                 done.append(unit.name)
             elif options.replace:
                 todo.append(unit)
             else:
-                raise Refused(
-                    f"{plan.key} was ingested with other settings ({some(differences, between='; ')}): use the same "
-                    "settings, add it under another --name, or do it again with --replace"
-                )
+                told = some(differences, between="; ")
+                raise Refused(f"{plan.key} was ingested with other settings ({told}): {_way_out(differences)}")
         gone = sorted(own.keys() - planned)
         if gone and not options.replace:
             raise Refused(
@@ -104,10 +110,21 @@ def look_ahead(source: Source, dataset: Dataset | None, options: Options) -> Ing
             )
         dropped += gone
     new = [unit for unit in todo if unit.name not in held]
-    _refuse_shared_ids(new, owners)
+    idsets.refuse_shared(new, {name: plan.key for name, plan in owners.items()})
     if dataset is not None:
-        _refuse_held_ids(dataset, new, {plan.key for plan in plans})
+        idsets.refuse_held(dataset, tuple(new), {plan.key for plan in plans})
     return IngestPlan(tuple(plans), tuple(todo), tuple(done), tuple(dropped), owners)
+
+
+def _way_out(differences: list[str]) -> str:
+    if any(found.startswith("source:") for found in differences):
+        return "another kind of source has this key, so give this one another --name"
+    if any(found.startswith("input") for found in differences):
+        return (
+            "if this is another set, give it a --name of its own; if it is the same set and has changed, do it again "
+            "with --replace"
+        )
+    return "use the same settings, or do it again with --replace"
 
 
 def _differences(manifest: Manifest, plan: Plan, unit: UnitPlan, options: Options) -> list[str]:
@@ -115,34 +132,6 @@ def _differences(manifest: Manifest, plan: Plan, unit: UnitPlan, options: Option
         {**plan.config, "link": options.link, "stage_version": STAGE_VERSION, "models": {}, "input": unit.identity}
     )
     return differing(manifest.settings() | flatten({"input": manifest.source}), new)
-
-
-def _refuse_shared_ids(units: list[UnitPlan], owners: dict[str, Plan]) -> None:
-    """Ids that two keys of one command would bring in; within a key the source itself sees duplicates."""
-    first: dict[str, UnitPlan] = {}
-    for unit in units:
-        for identity in (*unit.image_ids, *unit.group_ids):
-            other = first.setdefault(identity, unit)
-            if owners[other.name].key != owners[unit.name].key:
-                raise Refused(f"{identity} is in {other.name} and in {unit.name}: leave one of them out")
-
-
-def _refuse_held_ids(dataset: Dataset, units: list[UnitPlan], keys: set[str]) -> None:
-    """Ids are unique over the dataset: what another key holds must not come in twice."""
-    for table, column, coming in (
-        ("images", "image_id", {image: unit.name for unit in units for image in unit.image_ids}),
-        ("source_groups", "group_id", {group: unit.name for unit in units for group in unit.group_ids}),
-    ):
-        for name, manifest in dataset.manifests(STAGE).items() if coming else ():
-            if manifest.key in keys:
-                continue
-            for identity in dataset.read(table, [column], unit=name)[column].to_pylist():
-                if identity in coming:
-                    raise Refused(
-                        f"{identity} (unit {coming[identity]}) is already held under the key {manifest.key}: "
-                        "leave that source out, build another dataset, or, if it is the same source, "
-                        "use the --name it was ingested with"
-                    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +162,7 @@ class IngestWorker:
         self._job = job
         self._folder = Folder(job.dataset_url)
         self._roots = job.source.roots() if job.link else {}
+        self._listed = TakedownList.load(self._folder)
 
     def run(self, task: Task, watch: Watch) -> None:
         """One unit: `task.payload` is its plan, key and config."""
@@ -190,34 +180,60 @@ class IngestWorker:
         with writer as out:
             for kind, count in unit.items.items():
                 out.expect(kind, count)
-            _fill(self._job.source, unit, out, watch, link=self._job.link)
+            apart = config.get(idsets.SETTING)
+            _fill(self._job.source, unit, out, watch, self._listed, link=self._job.link, apart=apart)
 
     def _fence(self) -> None:
         if not holds(self._folder, self._job.lease_id):
             raise JobStopped(f"another writer took over {self._job.dataset_url}; run again to resume")
 
 
-def _fill(source: Source, unit: UnitPlan, out: UnitWriter, watch: Watch, *, link: bool) -> None:
-    """Everything a unit's records become. Kinds that the plan did not count are announced as they are read."""
+def _fill(
+    source: Source,
+    unit: UnitPlan,
+    out: UnitWriter,
+    watch: Watch,
+    listed: TakedownList,
+    *,
+    link: bool,
+    apart: str | None = None,
+) -> None:
+    """Everything a unit's records become. Kinds that the plan did not count are announced as they are read.
+
+    Args:
+        source, unit, out, watch: what is read, where it goes, and who looks on.
+        listed: what was taken down from the dataset and stays away.
+        link: keep pointers.
+        apart: what the ids of the unit are under; see `refloom.ingest.idsets`.
+    """
     kept_by_track: Counter[str] = Counter()
+    away: set[str] = set()
+    unit_frames = _unit_frames(source, unit, watch)
     for record in source.read(unit):
         match record:
             case Picture():
-                verdicts = _judge(record, source.kind, watch, link=link)
+                verdicts = _judge(record, source.kind, watch, unit_frames, listed, link=link, apart=apart)
+                if any(problem is _TAKEN_DOWN for _, _, problem, _ in verdicts.settled[:1]):
+                    away.add(record.image_id)
                 for kind, *_ in verdicts.settled:
                     if kind not in unit.items:
                         out.expect(kind)
-                verdicts.write(out)
                 kept_by_track.update(verdicts.tracks)
+                idsets.rename(verdicts, source.kind, apart)
+                verdicts.write(out)
             case Track():
                 if "track" not in unit.items:
                     out.expect("track")
                 if record.problem is None and not kept_by_track[record.track_id]:
                     record.problem = Rejected("bad_record", "none of its annotations was taken")
+                record = idsets.renamed(record, source.kind, apart)
                 _settle(out, "track", record.track_id, record)
             case Group():
                 if "group" not in unit.items:
                     out.expect("group")
+                if away and record.problem is None:
+                    _shrink(record, away)
+                record = idsets.renamed(record, source.kind, apart)
                 if record.problem is None:
                     row = {"group_id": record.group_id, "kind": record.kind, "members": record.members}
                     out.add("source_groups", row | {"target": record.target, "texts": record.texts})
@@ -225,7 +241,29 @@ def _fill(source: Source, unit: UnitPlan, out: UnitWriter, watch: Watch, *, link
             case Item():
                 if record.kind not in unit.items:
                     out.expect(record.kind)
+                record = idsets.renamed(record, source.kind, apart)
                 _settle(out, record.kind, record.item_id, record)
+
+
+def _shrink(group: Group, away: set[str]) -> None:
+    """A group without pictures that were taken down; with one left it is none."""
+    members = [member for member in group.members if member not in away]
+    if len(members) < len(group.members):
+        group.members, group.target = members, None if group.target in away else group.target
+        if len(members) < 2:
+            group.problem = Rejected("too_few_members", "taken_down")
+
+
+def _is_listed(picture: Picture, listed: TakedownList, kind: str, apart: str | None, sha256: str | None = None) -> bool:
+    """Whether a picture, under the ids that it gets here, is on the list of what was taken down."""
+    video_id = picture.video_id
+    return listed.holds(
+        idsets.under(picture.image_id, kind, apart),
+        video_id=None if video_id is None else idsets.under(video_id, kind, apart),
+        source_url=picture.source_url,
+        file=picture.file,
+        sha256=sha256,
+    )
 
 
 def _settle(out: UnitWriter, kind: str, item_id: str, record: Track | Group | Item) -> None:
@@ -237,10 +275,42 @@ def _settle(out: UnitWriter, kind: str, item_id: str, record: Track | Group | It
     admission.settle(out, kind, item_id, record.problem, file=file, occurrence=occurrence)
 
 
-def _judge(picture: Picture, kind: str, watch: Watch, *, link: bool) -> admission.Verdicts:
+def _unit_frames(source: Source, unit: UnitPlan, watch: Watch) -> frames.UnitFrames:
+    """What the unit's pictures say of the frame they are drawn in; each is noted as the item under work in its turn."""
+
+    def begin(image_id: str) -> None:
+        watch.begin(image_id)
+        watch.advance(-1)  # its own turn is what counts as progress
+
+    return frames.UnitFrames(
+        lambda: (record for record in source.read(unit) if isinstance(record, Picture)),
+        begin,
+    )
+
+
+def _judge(
+    picture: Picture,
+    kind: str,
+    watch: Watch,
+    unit_frames: frames.Unit,
+    listed: TakedownList,
+    *,
+    link: bool,
+    apart: str | None,
+) -> admission.Verdicts:
+    def ask(says: frames.Declared) -> set[frames.Frame]:
+        found = unit_frames(says)
+        watch.begin(picture.image_id)
+        watch.advance(-1)
+        return found
+
     try:
         watch.begin(picture.image_id)
-        verdicts = admission.judge(picture, kind, link=link)
+        if _is_listed(picture, listed, kind, apart):
+            return admission.refuse(picture, _TAKEN_DOWN)
+        verdicts = admission.judge(picture, kind, link=link, unit=ask)
+        if verdicts.image is not None and _is_listed(picture, listed, kind, apart, verdicts.image["sha256"]):
+            return admission.refuse(picture, _TAKEN_DOWN)  # the same bytes under another name
     except Failed as problem:
         return admission.refuse(picture, problem)
     except RefloomError:
@@ -277,11 +347,12 @@ def ingest(
     """
     place = Folder(url)
     early = None
-    if not place.exists("dataset.json"):
+    if not is_dataset(place):
         refuse_foreign(place)
         early = look_ahead(source, None, options)  # a source that is refused leaves no empty dataset behind
-    dataset = Dataset(url, create=True)
+    dataset = Dataset(url, create=True, lenient=True)
     with Lease(dataset.folder) as lease:
+        refuse_unfinished(dataset.folder)
         dataset.collect_garbage()
         plan = early if early is not None and not dataset.units() else look_ahead(source, dataset, options)
         del early
@@ -311,7 +382,7 @@ def ingest(
 
             job = IngestJob(source, url, lease.id, options.link)
             engine.run("ingest", job, tasks, pool=pool, notes=dataset.new_run(), on_status=watch_lease)
-        if tasks or done.dropped:
-            dataset.write_index()
-            card.write(dataset)
+        dataset.refresh()
+        dataset.drop_orphans()
+        card.renew(dataset, tasks or done.dropped)
     return done

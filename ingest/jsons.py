@@ -11,12 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import orjson
 
 from refloom.schemas import strict
 from refloom.schemas.errors import Refused
 from refloom.schemas.storage import Folder
+from refloom.schemas.strict import MOST_LEVELS, check_levels
 
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _MAX_INFLATION = 300
 """Annotation json shrinks 5 to 20 times; a file that grows more than this is a decompression bomb."""
 
@@ -77,12 +80,25 @@ def _parse(data: bytes) -> tuple[Any, bool]:
     data = data.removeprefix(b"\xef\xbb\xbf")
     with _no_collection():
         try:
-            return orjson.loads(data), True
+            value, plain = orjson.loads(data), True
         except orjson.JSONDecodeError:
             try:
-                return json.loads(data.decode("utf-8")), False  # slower
+                value, plain = json.loads(data.decode("utf-8")), False  # slower
             except RecursionError:
                 raise ValueError("nested too deeply") from None
+    if _levels(data) > MOST_LEVELS:
+        check_levels(value)  # brackets in texts count for nothing
+    return value, plain
+
+
+def _levels(data: bytes) -> int:
+    """How deep lists and objects nest at most; more where texts hold brackets.
+
+    What nests deeper than any sound file does can be read, and not be written again.
+    """
+    brackets = np.frombuffer(data.translate(None, _NO_BRACKETS), np.uint8)
+    opens = (brackets == ord("[")) | (brackets == ord("{"))
+    return int(np.cumsum(np.where(opens, 1, -1), dtype=np.int64).max(initial=0))
 
 
 def dumps(value: Any, *, plain: bool) -> bytes:

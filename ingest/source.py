@@ -148,7 +148,7 @@ class UnitPlan:
         items: item kind to number of items that the plan found; kinds that only reading shows are absent.
         size: bytes of the input, as far as the plan knows.
         identity: json that changes when the input changes.
-        image_ids, group_ids: the ids it will hold, for the check against other keys.
+        image_ids, group_ids, video_ids: the ids it will hold, for the check against other keys.
     """
 
     name: str
@@ -158,6 +158,7 @@ class UnitPlan:
     identity: dict[str, Any]
     image_ids: tuple[str, ...] = ()
     group_ids: tuple[str, ...] = ()
+    video_ids: tuple[str, ...] = ()
     payload: bytes = field(default=b"", repr=False)
 
 
@@ -184,6 +185,11 @@ class Source(Protocol):
     @property
     def kind(self) -> str:
         """The value of the `source` column."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What a person calls the set, `--name`; the kind by default."""
         ...
 
     def plans(self) -> list[Plan]:

@@ -22,8 +22,26 @@ _SIZES = (
 
 def write(dataset: Dataset) -> None:
     """Write README.md and croissant.json anew."""
-    dataset.folder.write("README.md", readme(dataset).encode())
-    dataset.folder.write("croissant.json", strict.dumps(croissant(dataset), indent=1, sort_keys=True).encode() + b"\n")
+    for name, data in files(dataset).items():
+        dataset.folder.write(name, data)
+
+
+def renew(dataset: Dataset, changed: object) -> None:
+    """Derive dataset.json and the card anew where units have `changed`, or a run that was killed left them behind.
+
+    Whether that was so is asked of the manifests alone: a finished job that is run again reads no rows.
+    """
+    there = all(dataset.folder.exists(name) for name in ("README.md", "croissant.json"))
+    if not changed and there and dataset.index_problem is None and dataset.index == dataset.derived_index():
+        return
+    dataset.write_index()
+    write(dataset)
+
+
+def files(dataset: Dataset) -> dict[str, bytes]:
+    """README.md and croissant.json as they follow from the manifests."""
+    described = strict.dumps(croissant(dataset), indent=1, sort_keys=True)
+    return {"README.md": readme(dataset).encode(), "croissant.json": described.encode() + b"\n"}
 
 
 def readme(dataset: Dataset) -> str:

@@ -3,6 +3,7 @@
 DATASET/
   dataset.json                      version, name, roots of linked pictures, rows and fingerprints; derived
   README.md  croissant.json         the card; derived
+  takedown.json                     what may not be in it, where somebody asked for that; see `schemas.takedownlist`
   manifests/<stage>/<unit>.json     the commits
   <table>/unit-<unit>-000.parquet   samples/<split>/unit-<unit>-000.parquet
   ledger/<stage>/unit-<unit>-000.parquet
@@ -11,23 +12,28 @@ DATASET/
 """
 
 import hashlib
-import json
 import os
 import time
 import uuid
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from refloom.schemas import parquet, strict, tables
-from refloom.schemas.errors import Failed, Refused
+from refloom.schemas.components import ADDED, column_of
+from refloom.schemas.damage import Damage
+from refloom.schemas.errors import Damaged, DamagedFile, Failed, Refused
 from refloom.schemas.fields import VERSION
 from refloom.schemas.fingerprint import of_parts
+from refloom.schemas.index import INDEX, dumped, is_dataset, read_index
 from refloom.schemas.manifest import Counts, Manifest
 from refloom.schemas.storage import TEMPORARY, Folder, absolute_url
 from refloom.schemas.unit import drop_unit
+from refloom.schemas.wording import quoted, shown
 
 STAGES = (
     "ingest",
@@ -49,7 +55,10 @@ WORK = "work"
 """Folder of scratch: nothing in it is part of the dataset."""
 INPUTS = "inputs.json"
 """In a scratch folder: input to fingerprint, as in a manifest."""
-_INDEX = "dataset.json"
+
+
+ADDED_KEY = "added"
+"""In the settings of a stage's manifests: the columns that plugins add, and whose they are."""
 
 
 class Dataset:
@@ -60,43 +69,46 @@ class Dataset:
     Manifests are read once and kept; `refresh` forgets them. `docs/dataset.md` has every table and column.
     """
 
-    def __init__(self, url: str | os.PathLike[str], *, create: bool = False) -> None:
-        """Open a dataset.
+    def __init__(self, url: str | os.PathLike[str], *, create: bool = False, lenient: bool = False) -> None:
+        """Open a dataset; where dataset.json is missing or damaged, what it says is derived from the manifests.
 
         Args:
             url: a local path or an fsspec URL.
             create: an empty or absent folder becomes a new dataset instead of an error.
+            lenient: damaged manifests are passed over and noted in `damaged`, as whoever mends or checks them wants.
 
         Raises:
             Refused: nothing there, not a dataset, or of another version.
+            Damaged: without `lenient`, where a manifest is needed that is damaged.
         """
         self.folder = Folder(url if isinstance(url, str) else absolute_url(url))
+        self.lenient = lenient
+        self.damaged: dict[tuple[str, str], str] = {}
+        self.damage = Damage(self.folder)
         self._manifests: dict[str, dict[str, Manifest]] = {}
         self._fingerprints: dict[str, str] = {}  # of whole tables: asked once per unit by `is_stale`
         self._roots: dict[str, Folder] = {}
-        try:
-            self.index: dict[str, Any] = json.loads(self.folder.read(_INDEX))
-        except FileNotFoundError:
+        index, self.index_problem = read_index(self.folder)
+        if index is None and self.folder.folders("manifests"):
+            index = {"version": VERSION, "roots": self._roots_of_manifests()}
+        elif index is None and self.folder.exists(INDEX):
+            raise Refused(
+                f"{url} is no refloom dataset: its {self.index_problem}, and there are no manifests that say what it "
+                "was; give another folder"
+            )
+        elif index is None:
             if not create:
                 raise Refused(
-                    f"{url} is no refloom dataset (it has no {_INDEX}): make one with `refloom ingest ... --out {url}`"
-                ) from None
+                    f"{url} is no refloom dataset (it has no {INDEX}): make one with "
+                    f"`refloom ingest ... --out {quoted(self.url)}`"
+                )
             refuse_foreign(self.folder)
-            self.index = {"version": VERSION, "roots": {}}
+            index, self.index_problem = {"version": VERSION, "roots": {}}, None
             try:
-                self.folder.write(_INDEX, _json(self.index))
+                self.folder.write(INDEX, dumped(index))
             except OSError as error:
                 raise Refused(f"{url} cannot be made: {error.strerror or error}; give a place to write to") from error
-        except NotADirectoryError as error:
-            raise Refused(f"{url} is a file: give the folder of a dataset") from error
-        except ValueError as error:
-            raise Refused(f"{url}/{_INDEX} is not json ({error}): remove it, it is rebuilt by the next run") from error
-        if self.index.get("version") != VERSION:
-            raise Refused(
-                f"{url} is of dataset version {self.index.get('version')}; "
-                f"this refloom reads version {VERSION}: "
-                "use the refloom that wrote it, or build the dataset anew"
-            )
+        self.index: dict[str, Any] = index
 
     @property
     def url(self) -> str:
@@ -106,24 +118,47 @@ class Dataset:
     # -- units ---------------------------------------------------------------------------------------------------
 
     def manifests(self, stage: str) -> dict[str, Manifest]:
-        """Unit name to manifest of every committed unit of a stage, in order of name."""
+        """Unit name to manifest of every committed unit of a stage, in order of name.
+
+        Raises:
+            Damaged: one is damaged; a `lenient` dataset notes it in `damaged` and goes on.
+        """
         if stage not in self._manifests:
             names = [name for name in self.folder.names(f"manifests/{stage}") if name.endswith(".json")]
-            paths = [f"manifests/{stage}/{name}" for name in names]
-            self._manifests[stage] = {
-                path.rsplit("/", 1)[1][:-5]: Manifest.from_json(self.folder.read(path), path) for path in paths
-            }
+            found = {name[:-5]: self._read_manifest(stage, name[:-5]) for name in names}
+            self._manifests[stage] = {unit: manifest for unit, manifest in found.items() if manifest is not None}
         return self._manifests[stage]
 
     def manifest(self, stage: str, unit: str) -> Manifest | None:
         """The manifest of one unit, or None: as it is now, unless `manifests` has read them all."""
         if stage in self._manifests:
             return self._manifests[stage].get(unit)
+        return self._read_manifest(stage, unit)
+
+    def _read_manifest(self, stage: str, unit: str) -> Manifest | None:
         path = Manifest.path(stage, unit)
         try:
-            return Manifest.from_json(self.folder.read(path), path)
+            manifest = Manifest.from_json(self.folder.read(path), path)
+            _check_place(manifest, stage, unit, path)
         except FileNotFoundError:
             return None
+        except (Damaged, IsADirectoryError) as error:
+            self.damaged[stage, unit] = str(error)
+            if self.lenient:
+                return None
+            raise Damaged(f"{error}: {self.remedy(stage)}") from error
+        self.damaged.pop((stage, unit), None)
+        return manifest
+
+    def remedy(self, stage: str) -> str:
+        """The command that mends a damaged unit of a stage."""
+        if stage == "ingest":
+            return f"`refloom mend {quoted(self.url)}` says which source to ingest again"
+        return f"`refloom mend {quoted(self.url)}` makes it again"
+
+    def is_whole(self, manifest: Manifest) -> bool:
+        """Whether the files of a unit are there as they were committed, as far as a look can tell."""
+        return self.damage.of(manifest) is None
 
     def units(self) -> list[str]:
         """Names of all ingested units, sorted."""
@@ -143,8 +178,22 @@ class Dataset:
         """Forget what was read of the manifests."""
         self._manifests.clear()
         self._fingerprints.clear()
+        self.damaged.clear()
+        self.damage.forget()
 
     # -- rows ----------------------------------------------------------------------------------------------------
+
+    def schema(self, table: str, unit: str | None = None) -> pa.Schema:
+        """The columns of a table here, or in one unit: those of the contract, then those that plugins have added."""
+        schema, stage = tables.TABLES[table].schema, tables.TABLES[table].stage
+        added: dict[str, dict[str, str]] = {}
+        if table in ADDED:
+            one = None if unit is None else self.manifest(stage, unit)
+            for manifest in self.manifests(stage).values() if unit is None else filter(None, [one]):
+                added |= manifest.config.get(ADDED_KEY, {})
+        for name in sorted(added):
+            schema = schema.append(column_of(name, added[name]))
+        return schema
 
     def read(self, table: str, columns: Sequence[str] | None = None, *, unit: str | None = None) -> pa.Table:
         """Rows of a table, in order of unit and row.
@@ -154,17 +203,42 @@ class Dataset:
             columns: all by default; leave out picture columns of more than one unit.
             unit: only this one.
         """
-        return parquet.read(self.folder, self._files(table, table, unit), tables.TABLES[table].schema, columns)
+        schema = self.schema(table, unit)
+        if table in ADDED and not {name.split(".")[0] for name in columns or ()} <= set(schema.names):
+            schema = self.schema(table)  # a plugin's column, which other units have
+        with self._mendable(table):
+            return parquet.read(self.folder, self._files(table, table, unit), schema, columns)
 
     def batches(
         self, table: str, columns: Sequence[str] | None = None, *, unit: str | None = None
     ) -> Iterator[pa.RecordBatch]:
         """As `read`, one row group at a time: memory does not grow with the unit."""
-        return parquet.batches(self.folder, self._files(table, table, unit), columns, tables.TABLES[table].schema)
+        with self._mendable(table):
+            yield from parquet.batches(self.folder, self._files(table, table, unit), columns, self.schema(table, unit))
 
     def ledger(self, stage: str, *, unit: str | None = None) -> pa.Table:
         """Rejected and failed items of a stage; rejected objects of `select` are rows of its table instead."""
-        return parquet.read(self.folder, self._files(stage, f"ledger/{stage}", unit), tables.LEDGER)
+        with self._mendable(stage):
+            return parquet.read(self.folder, self._files(stage, f"ledger/{stage}", unit), tables.LEDGER)
+
+    @contextmanager
+    def opened(self, table: str, path: str) -> Iterator[pq.ParquetFile]:
+        """A file of a table to read, page by page checked.
+
+        Raises:
+            DamagedFile: it is gone or damaged; names the command that mends it.
+        """
+        with self._mendable(table), parquet.opened(self.folder, path) as reader:
+            yield reader
+
+    @contextmanager
+    def _mendable(self, table_or_stage: str) -> Iterator[None]:
+        """Say which command mends a file that turns out to be damaged."""
+        try:
+            yield
+        except DamagedFile as error:
+            stage = tables.TABLES[table_or_stage].stage if table_or_stage in tables.TABLES else table_or_stage
+            raise DamagedFile(f"{error}: {self.remedy(stage)}") from error
 
     def _files(self, table_or_stage: str, directory: str, unit: str | None) -> list[parquet.File]:
         stage = tables.TABLES[table_or_stage].stage if table_or_stage in tables.TABLES else table_or_stage
@@ -194,10 +268,13 @@ class Dataset:
         The ledger of a stage is the directory `ledger/<stage>`.
         """
         directory, _, unit = name.rpartition("/")
-        if unit == "*":
-            return self.fingerprint(directory)
-        table, _, rest = directory.partition("/")
-        manifest = self.manifest(rest if table == "ledger" else tables.TABLES[table].stage, unit)
+        top, _, rest = directory.partition("/")
+        table = tables.TABLES.get(top)
+        if table is None and top != "ledger":
+            return None
+        if table is not None and unit == "*":
+            return self.fingerprint(table.name)
+        manifest = self.manifest(rest if table is None else table.stage, unit)
         entry = manifest.tables.get(directory) if manifest else None
         return entry.fingerprint if entry else None
 
@@ -245,7 +322,7 @@ class Dataset:
     def _root(self, name: str) -> Folder:
         if name not in self._roots:
             if name not in self.index.get("roots", {}):
-                raise Failed("missing_file", f"root {name} is not in {_INDEX}")
+                raise Failed("missing_file", f"root {name} is not in {INDEX}")
             self._roots[name] = Folder(self.index["roots"][name])
         return self._roots[name]
 
@@ -261,19 +338,35 @@ class Dataset:
                 total.setdefault(kind, Counts()).add(counts)
         return total
 
+    def notes(self, stage: str, units: Collection[str] | None = None) -> Counter[str]:
+        """Word of `refloom.schemas.notes` to its number over the units of a stage; all of them by default."""
+        total: Counter[str] = Counter()
+        for unit, manifest in self.manifests(stage).items():
+            if units is None or unit in units:
+                total.update(manifest.notes)
+        return total
+
     def write_index(self) -> None:
         """Derive dataset.json anew; roots that a person changed in it are kept."""
         self.refresh()
-        roots: dict[str, str] = {}
-        for manifest in self.manifests("ingest").values():
-            roots.update(manifest.roots)
-        self.index = {
+        self.index = self.derived_index()
+        self.folder.write(INDEX, dumped(self.index))
+        self.index_problem = None
+
+    def derived_index(self) -> dict[str, Any]:
+        """What dataset.json says of the manifests as they are; its roots are those of the present one."""
+        return {
             "version": VERSION,
-            "roots": roots | self.index.get("roots", {}),
+            "roots": self._roots_of_manifests() | self.index.get("roots", {}),
             "tables": self.table_summary(),
             "stages": {stage: {"units": len(self.manifests(stage))} for stage in STAGES if self.manifests(stage)},
         }
-        self.folder.write(_INDEX, _json(self.index))
+
+    def _roots_of_manifests(self) -> dict[str, str]:
+        roots: dict[str, str] = {}
+        for manifest in self.manifests("ingest").values():
+            roots.update(manifest.roots)
+        return roots
 
     def table_summary(self) -> dict[str, dict[str, Any]]:
         """Rows, units and fingerprint of every table that has any unit."""
@@ -288,6 +381,33 @@ class Dataset:
                 summary[name] = {"rows": rows.total(), "units": len(manifests), "fingerprint": self.fingerprint(name)}
         return summary
 
+    def strays(self) -> list[str]:
+        """Parquet files of tables and ledgers that no manifest names, but those of units with a damaged manifest."""
+        named = {
+            file.path for stage in STAGES for manifest in self.manifests(stage).values() for file in manifest.files
+        }
+        doubtful = tuple(f"unit-{unit}-" for _, unit in self.damaged)
+        return [
+            path
+            for path in self._found_files()
+            if path.endswith(".parquet") and path not in named and not path.rpartition("/")[2].startswith(doubtful)
+        ]
+
+    def orphans(self) -> list[tuple[str, str]]:
+        """Stage and unit of what was made of a unit that ingest no longer holds."""
+        held = set(self.units()) | {unit for stage, unit in self.damaged if stage == "ingest"}
+        return [(stage, unit) for stage in STAGES[1:] for unit in self.manifests(stage) if unit not in held]
+
+    def drop_orphans(self) -> None:
+        """Remove what was made of units that ingest no longer holds. Only for the holder of the lease."""
+        for stage, unit in self.orphans():
+            self.drop(stage, unit)
+
+    def _found_files(self) -> Iterator[str]:
+        for top in (*tables.TABLES, "ledger", "manifests"):
+            for directory in (top, *(f"{top}/{name}" for name in self.folder.folders(top))):
+                yield from (f"{directory}/{name}" for name in self.folder.names(directory))
+
     def collect_garbage(self) -> list[str]:
         """Remove files of tables and ledgers that no manifest names, temporary files, and scratch of other inputs.
 
@@ -296,17 +416,9 @@ class Dataset:
         Only for the holder of the lease.
         """
         self.refresh()
-        named = {
-            file.path for stage in STAGES for manifest in self.manifests(stage).values() for file in manifest.files
-        }
-        removed = []
-        for top in (*tables.TABLES, "ledger", "manifests"):
-            for directory in (top, *(f"{top}/{name}" for name in self.folder.folders(top))):
-                for name in self.folder.names(directory):
-                    path = f"{directory}/{name}"
-                    if name.endswith(TEMPORARY) or (name.endswith(".parquet") and path not in named):
-                        self.folder.remove(path)
-                        removed.append(path)
+        removed = [*self.strays(), *(path for path in self._found_files() if path.endswith(TEMPORARY))]
+        for path in removed:
+            self.folder.remove(path)
         for stage in self.folder.folders(WORK):
             for state in self.folder.folders(f"{WORK}/{stage}"):
                 if not self._is_current(f"{WORK}/{stage}/{state}"):
@@ -317,10 +429,23 @@ class Dataset:
     def _is_current(self, scratch: str) -> bool:
         """Whether the inputs of a scratch folder are still what they were."""
         try:
-            inputs: dict[str, str] = json.loads(self.folder.read(f"{scratch}/{INPUTS}"))
-            return all((self.fingerprint_of(name) or "absent") == then for name, then in inputs.items())
-        except (FileNotFoundError, ValueError, KeyError):
+            inputs = strict.object_in(self.folder.read(f"{scratch}/{INPUTS}"))
+        except (FileNotFoundError, ValueError):
             return False
+        return all((self.fingerprint_of(name) or "absent") == then for name, then in inputs.items())
+
+
+def _check_place(manifest: Manifest, stage: str, unit: str, path: str) -> None:
+    """Raise Damaged for a manifest that belongs elsewhere, or names what a stage of this refloom does not write."""
+    if (manifest.stage, manifest.unit) != (stage, unit):
+        raise Damaged(f"{path} is the manifest of {manifest.stage}/{manifest.unit}")
+    for directory in manifest.tables:
+        top, _, below = directory.partition("/")
+        table = tables.TABLES.get(top)
+        if (top == "ledger" and below != stage) or (top != "ledger" and (table is None or table.stage != stage)):
+            raise Damaged(f"{path} names {shown(directory)}, which {stage} does not write")
+    if stage == "ingest" and not {"images", "source_groups"} <= manifest.tables.keys():
+        raise Damaged(f"{path} says nothing of its pictures")
 
 
 Place = str | os.PathLike[str] | Dataset
@@ -350,9 +475,5 @@ def opened(place: Place) -> Dataset:
 
 def refuse_foreign(folder: Folder) -> None:
     """Raise Refused if a new dataset would come among other people's files."""
-    if folder.is_local and not folder.exists("dataset.json") and (folder.names("") or folder.folders("")):
+    if folder.is_local and not is_dataset(folder) and (folder.names("") or set(folder.folders("")) - {"runs"}):
         raise Refused(f"{folder.url} is not empty and no refloom dataset: give an empty or new folder")
-
-
-def _json(value: Any) -> bytes:
-    return strict.dumps(value, indent=1, sort_keys=True).encode() + b"\n"

@@ -11,6 +11,14 @@ class Refused(RefloomError):
     """The request contradicts what is on disk or cannot be understood; nothing was changed."""
 
 
+class Damaged(Refused):
+    """A file of a dataset is not what was committed: cut, changed or gone; `refloom mend` mends it."""
+
+
+class DamagedFile(Damaged, OSError):
+    """As `Damaged`, of a file of rows; an OSError too, as what reads such files raises."""
+
+
 class StoreDenied(Refused):
     """A store does not let this user in: waiting changes nothing, other credentials do."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
 
+from refloom.schemas import orientation as orientations
 from refloom.schemas.errors import Rejected
 
 MAX_PIXELS = 100_000_000
@@ -20,7 +21,8 @@ _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "PPM", "JPEG200
 
 _JPEG_SIZED = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
-_EXIF_ORIENTATION = 0x0112
+_EXIF = b"Exif\x00\x00"
+_XMP = b"http://ns.adobe.com/xap/1.0/\x00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Header:
     Attributes:
         format: Pillow's name of the format.
         stored_width, stored_height: pixels as stored.
-        orientation: EXIF orientation, 1..8; 1 where there is none or it is not a legal value.
+        orientation: as in EXIF, 1..8; 1 where there is none or it is not a legal value. See `schemas.orientation`.
         icc: the embedded colour profile, or None.
     """
 
@@ -91,7 +93,7 @@ def looks_like_picture(start: bytes) -> bool:
 def _jpeg(data: bytes) -> Header:
     """Walk the segments up to the first scan; the end marker must come after it."""
     width = height = 0
-    orientation = 1
+    info: dict[str, bytes] = {}
     icc: list[bytes] = []
     position, end = 2, len(data)
     while True:
@@ -110,8 +112,11 @@ def _jpeg(data: bytes) -> Header:
         body, after = position + 4, position + 2 + length
         if marker in _JPEG_SIZED and length >= 8:
             height, width = struct.unpack_from(">HH", data, body + 1) if body + 5 <= end else (0, 0)
-        elif marker == 0xE1 and data[body : body + 6] == b"Exif\x00\x00":
-            orientation = _exif_orientation(data[body + 6 : after])
+        elif marker == 0xE1 and data[body : body + 6] == _EXIF:
+            # a block that is longer than one segment goes on in the next
+            info["exif"] = info["exif"] + data[body + 6 : after] if "exif" in info else data[body:after]
+        elif marker == 0xE1 and data[body : body + len(_XMP)] == _XMP:
+            info["xmp"] = data[body + len(_XMP) : after]
         elif marker == 0xE2 and data[body : body + 12] == b"ICC_PROFILE\x00":
             icc.append(data[body + 12 : after])
         elif marker == 0xDA:
@@ -120,7 +125,7 @@ def _jpeg(data: bytes) -> Header:
     if data.rfind(b"\xff\xd9", position) < 0:
         raise Rejected("truncated", "the JPEG has no end marker")
     profile = b"".join(part[2:] for part in sorted(icc, key=lambda part: part[:1])) or None
-    return Header("JPEG", width, height, orientation, profile)
+    return Header("JPEG", width, height, orientations.of_blocks(info), profile)
 
 
 def _png(data: bytes) -> Header:
@@ -131,23 +136,28 @@ def _png(data: bytes) -> Header:
     width, height = struct.unpack_from(">II", data, 16)
     if width * height > MAX_PIXELS:
         raise Rejected("too_many_pixels", f"{width}x{height}")
-    orientation, icc, position = 1, None, 8
+    icc, position = None, 8
+    before: list[bytes] = []
+    after: list[bytes] = []
+    pixels_at = 0
     while position + 12 <= len(data):
         length, kind = int.from_bytes(data[position : position + 4], "big"), data[position + 4 : position + 8]
-        body = data[position + 8 : position + 8 + min(length, 1 << 20)]
-        if kind == b"acTL" and int.from_bytes(body[:4], "big") > 1:
-            raise Rejected("animated", f"{int.from_bytes(body[:4], 'big')} frames")
-        if kind == b"eXIf":
-            orientation = _exif_orientation(body)
-        elif kind == b"iCCP":
-            icc = _inflate_profile(body)
-        elif kind == b"IDAT":
+        if kind == b"IEND":
             break
+        body = b"" if kind == b"IDAT" else data[position + 8 : position + 8 + min(length, 1 << 20)]
+        if kind == b"IDAT":
+            pixels_at = pixels_at or position
+        elif kind == b"acTL" and not pixels_at and int.from_bytes(body[:4], "big") > 1:
+            raise Rejected("animated", f"{int.from_bytes(body[:4], 'big')} frames")
+        elif kind == b"iCCP" and not pixels_at:
+            icc = _inflate_profile(body)
+        elif orientations.tells_in_png(kind, body):
+            (after if pixels_at else before).append(data[position : position + 12 + length])
         position += 12 + length
-    end = data.rfind(b"IEND", position)
+    end = data.rfind(b"IEND", pixels_at or position)
     if end < 0 or end + 8 > len(data):
         raise Rejected("truncated", "the PNG has no end chunk")
-    return Header("PNG", width, height, orientation, icc)
+    return Header("PNG", width, height, orientations.of_chunks(before, after), icc)
 
 
 def _inflate_profile(chunk: bytes) -> bytes | None:
@@ -156,23 +166,6 @@ def _inflate_profile(chunk: bytes) -> bytes | None:
         return zlib.decompressobj().decompress(chunk[start:], 1 << 22)
     except zlib.error:
         return None
-
-
-def _exif_orientation(tiff: bytes) -> int:
-    """Orientation from the first directory of an EXIF block; anything illegal is 1."""
-    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(tiff[:4])
-    if order is None or len(tiff) < 10:
-        return 1
-    (start,) = struct.unpack_from(order + "I", tiff, 4)
-    if start + 2 > len(tiff):
-        return 1
-    (entries,) = struct.unpack_from(order + "H", tiff, start)
-    for position in range(start + 2, min(start + 2 + 12 * entries, len(tiff) - 11), 12):
-        tag, kind = struct.unpack_from(order + "HH", tiff, position)
-        if tag == _EXIF_ORIENTATION and kind == 3:
-            (value,) = struct.unpack_from(order + "H", tiff, position + 8)
-            return value if 1 <= value <= 8 else 1
-    return 1
 
 
 def open_by_pillow(data: bytes) -> Image.Image:
@@ -194,11 +187,10 @@ def _by_pillow(data: bytes) -> Header:
             with open_by_pillow(data) as image:
                 if getattr(image, "n_frames", 1) > 1:
                     raise Rejected("animated", f"{getattr(image, 'n_frames', 1)} frames")
-                orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-                legal = orientation if orientation in range(1, 9) else 1
+                orientation = orientations.of_image(image)
                 profile = image.info.get("icc_profile") or None
                 width, height = _stored_size(image)
-                return Header(image.format or "unknown", width, height, legal, profile)
+                return Header(image.format or "unknown", width, height, orientation, profile)
         except Image.DecompressionBombError as error:
             raise Rejected("too_many_pixels", "beyond Pillow's limit") from error
         except UnidentifiedImageError as error:

@@ -5,6 +5,9 @@
     track   <source>/<video>#<track>
     face    <image_id>@<n>             n counts by descending det_score
 
+    `~<n>` behind or instead of a part is a number that refloom gave where the source does not tell things apart;
+    `<source>/<set>/<name>` is a picture of a set that is told apart by its `--name`.
+
 Text is NFC; `%`, `#`, `@`, control characters and bytes that are not UTF-8 are percent-encoded.
 """
 

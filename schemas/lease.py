@@ -13,14 +13,22 @@ from typing import IO, Any
 
 import psutil
 
+from refloom.schemas import strict
 from refloom.schemas.errors import JobStopped, Refused, StoreDenied
+from refloom.schemas.shapes import misfit
 from refloom.schemas.storage import Folder, is_denied, is_unavailable, make_folder
 
 _PATH = "runs/lease.json"
 _HEARTBEAT_S = 10.0
 _SILENT_S = 60.0
 _SETTLE_S = 1.0
-_KEYS = {"id", "host", "pid", "started", "beat"}
+_UNSAID_S = 86_400.0
+"""A heart that has not beaten for so long by any clock is not one of a clock that is wrong."""
+_BEATS = 2.5
+"""How many heartbeats a doubtful holder is watched for."""
+_LOOK_S = 0.5
+_LARGEST_PID = (1 << 31) - 1
+_SHAPE = {"id": str, "host": str, "pid": int, "started": float, "beat": float}
 
 
 class Lease:
@@ -105,8 +113,15 @@ class Lease:
             yield
 
     def _is_dead(self, holder: dict[str, Any]) -> bool:
-        """True where the process is known to be gone, or its heart has not beaten for a while."""
-        if time.time() - holder["beat"] > self._silent_s:
+        """True where the process is known to be gone, or its heart has not beaten for a while.
+
+        The beat is of the holder's clock, which may be wrong, and so may this one: where it is old or lies ahead, the
+        file is watched for a new one.
+        """
+        age = time.time() - holder["beat"]
+        if age > _UNSAID_S:
+            return True
+        if abs(age) > self._silent_s and not self._beats(holder):
             return True
         if holder["host"] != socket.gethostname():
             return False
@@ -119,6 +134,18 @@ class Lease:
             return True
         except psutil.AccessDenied:
             return False
+
+    def _beats(self, holder: dict[str, Any]) -> bool:
+        """Whether a holder of a doubtful beat says anything new while it is watched."""
+        end = time.monotonic() + _BEATS * self._heartbeat_s
+        while time.monotonic() < end:
+            time.sleep(min(_LOOK_S, self._heartbeat_s / 4))
+            now = read_holder(self._folder)
+            if now is None:
+                return False  # it has given the folder back
+            if now != holder:
+                return True
+        return False
 
     def _beat(self) -> None:
         while not self._stop.wait(self._heartbeat_s):
@@ -148,10 +175,10 @@ def _is_of_the_moment(error: Exception) -> bool:
 def read_holder(folder: Folder) -> dict[str, Any] | None:
     """The lease file's content, or None; a file that no `Lease` wrote holds nothing."""
     try:
-        holder = json.loads(folder.read(_PATH))
+        holder = strict.loads(folder.read(_PATH))
     except (FileNotFoundError, ValueError):
         return None
-    return holder if isinstance(holder, dict) and holder.keys() >= _KEYS else None
+    return holder if misfit(holder, _SHAPE) is None and holder["pid"] <= _LARGEST_PID else None
 
 
 def holds(folder: Folder, lease_id: str) -> bool:

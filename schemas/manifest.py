@@ -6,16 +6,33 @@
 A unit exists when its manifest does. A file that no manifest names is garbage.
 """
 
-import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from refloom.schemas import strict
-from refloom.schemas.errors import Refused
+from refloom.schemas.errors import Damaged, Refused
 from refloom.schemas.fields import VERSION
 from refloom.schemas.fingerprint import of_json, of_parts
 from refloom.schemas.parquet import File
+from refloom.schemas.shapes import misfit
+
+_COUNTS = {"input": int, "kept": int, "rejected": {"*": int}, "failed": {"*": int}}
+_SHAPE = {
+    "version": int,
+    "stage": str,
+    "unit": str,
+    "key": str,
+    "config": dict,
+    "source": dict,
+    "stage_version": int,
+    "models": {"*": str},
+    "inputs": {"*": str},
+    "tables": {"*": {"rows": int, "fingerprint": str}},
+    "items": {"*": _COUNTS},
+    "files": [{"path": str, "rows": int, "bytes": int, "sha256": str}],
+    "roots": {"*": str},
+}
 
 
 @dataclass(slots=True)
@@ -78,6 +95,7 @@ class Manifest:
         items: item kind to counts.
         files: all files of the unit.
         roots: name to folder of linked pictures.
+        notes: word of `refloom.schemas.notes` to its number; not written where there is none.
     """
 
     stage: str
@@ -92,6 +110,7 @@ class Manifest:
     items: dict[str, Counts]
     files: tuple[File, ...]
     roots: dict[str, str]
+    notes: dict[str, int] = field(default_factory=dict)
 
     @staticmethod
     def path(stage: str, unit: str) -> str:
@@ -120,6 +139,8 @@ class Manifest:
         """Canonical json, so that equal units have equal manifests."""
         value = asdict(self) | {"items": {kind: counts.to_json() for kind, counts in sorted(self.items.items())}}
         value["version"] = VERSION
+        if not self.notes:  # so that units without any are as they were before there were notes
+            del value["notes"]
         return strict.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
 
     @classmethod
@@ -127,22 +148,30 @@ class Manifest:
         """Read a manifest.
 
         Raises:
-            Refused: it is not a manifest of this version; names the file.
+            Refused: it is of another version.
+            Damaged: it is not a manifest; names the file and what is wrong.
         """
         try:
-            value = json.loads(data)
-            version = value.pop("version")
-            if version != VERSION:
-                raise Refused(
-                    f"{path} is of dataset version {version}; this refloom reads version {VERSION}: "
-                    "use the refloom that wrote it, or build the dataset anew"
-                )
-            value["tables"] = {name: TableEntry(**entry) for name, entry in value["tables"].items()}
-            value["items"] = {kind: Counts.from_json(counts) for kind, counts in value["items"].items()}
-            value["files"] = tuple(File(**file) for file in value["files"])
-            return cls(**value)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Refused(f"{path} is not a manifest ({error}): remove it and run the stage again") from error
+            value = strict.loads(data)
+        except ValueError as error:
+            raise Damaged(f"{path} is not a manifest ({error})") from error
+        version = value.get("version") if isinstance(value, dict) else None
+        if type(version) is int and version != VERSION:
+            raise Refused(
+                f"{path} is of dataset version {version}; this refloom reads version {VERSION}: "
+                "use the refloom that wrote it, or build the dataset anew"
+            )
+        if (wrong := misfit(value, _SHAPE)) is not None:
+            raise Damaged(f"{path} is not a manifest ({wrong})")
+        return cls(
+            **{name: value[name] for name in ("stage", "unit", "key", "config", "source", "stage_version")},
+            models=value["models"],
+            inputs=value["inputs"],
+            tables={name: TableEntry(entry["rows"], entry["fingerprint"]) for name, entry in value["tables"].items()},
+            items={kind: Counts.from_json(counts) for kind, counts in value["items"].items()},
+            files=tuple(File(file["path"], file["rows"], file["bytes"], file["sha256"]) for file in value["files"]),
+            roots=value["roots"],
+        )
 
 
 def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -19,6 +19,7 @@ from refloom.schemas import boxes, runs
 from refloom.schemas.boxes import Boxes
 from refloom.schemas.errors import Rejected
 
+_NUMBERS = frozenset({int, float})
 _AREA_BATCH = 255  # pycocotools 2.0.11 counts them in a uint8 under numpy 2 and raises beyond
 
 Pixels = npt.NDArray[np.uint8]
@@ -35,8 +36,9 @@ def read(segmentations: Sequence[Any], height: int, width: int) -> tuple[list[Ma
     """Bring the segmentations of one picture into compressed RLE.
 
     Args:
-        segmentations: what the source's json holds for each annotation: a list of polygons (flat x, y lists), an RLE
-            with a list of run lengths, or one with a compressed string.
+        segmentations: what the source's json holds for each annotation: a list of polygons (flat x, y lists), one
+            such list without the outer one, polygons as lists of [x, y], an RLE with a list of run lengths, or one with
+            a compressed string.
         height, width: of the frame that the annotations are in; polygons take their size from it.
 
     Returns:
@@ -69,7 +71,7 @@ def read(segmentations: Sequence[Any], height: int, width: int) -> tuple[list[Ma
         for index, text, problem in zip(strings, counts, problems, strict=True):
             out[index] = Rejected("bad_mask", problem) if problem else Mask(size=[height, width], counts=text)
     if polygons:
-        masks = _from_polygons([segmentations[index] for index in polygons], height, width)
+        masks = _from_polygons([_polygons(segmentations[index]) for index in polygons], height, width)
         for index, mask in zip(polygons, masks, strict=True):
             out[index] = mask
     made = [index for index, mask in enumerate(out) if not pixels[index] and not isinstance(mask, Rejected)]
@@ -95,6 +97,43 @@ def _from_lengths(lengths: list[Any], height: int, width: int) -> Mask | Rejecte
     if int(values.sum()) != height * width or values.max() > runs.MAX_PIXELS:
         return Rejected("bad_mask", f"runs add up to {int(values.sum())}, not {height * width} pixels")
     return _text(coco.frPyObjects({"size": [height, width], "counts": lengths}, height, width))
+
+
+def _polygons(segmentation: list[Any]) -> list[Any]:
+    """The polygons of one annotation as flat lists, where their form is plain; anything else as it is."""
+    first = segmentation[0] if segmentation else None
+    if type(first) in _NUMBERS and all(type(value) in _NUMBERS for value in segmentation):
+        return [segmentation]  # one polygon without the list around it
+    if type(first) is not list:
+        return segmentation
+    if len(segmentation) >= 3 and all(_is_point(point) for point in segmentation):
+        return [[value for point in segmentation for value in point]]
+    if type(first[0] if first else None) is list:
+        return [
+            [value for point in part for value in point]
+            if type(part) is list and all(_is_point(point) for point in part)
+            else part
+            for part in segmentation
+        ]
+    return segmentation
+
+
+def _is_point(value: Any) -> bool:
+    return type(value) is list and len(value) == 2 and type(value[0]) in _NUMBERS and type(value[1]) in _NUMBERS
+
+
+def points(segmentation: Any) -> npt.NDArray[np.float64] | None:
+    """The corners (N, 2) x, y of all polygons of a segmentation as it stands in json; None where none is sound."""
+    if not isinstance(segmentation, list):
+        return None
+    parts = _polygons(segmentation)
+    try:
+        flat = array("d", [value for part in parts for value in part])
+    except (TypeError, OverflowError):
+        return None
+    if not len(flat) or len(flat) % 2 or not isfinite(sum(flat)):
+        return None
+    return np.frombuffer(flat, np.float64).reshape(-1, 2)
 
 
 def _from_polygons(groups: list[list[Any]], height: int, width: int) -> list[Mask | Rejected]:

@@ -5,14 +5,14 @@ cut at about 48 MB so that one random picture costs milliseconds, files at 450 M
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from refloom.schemas.errors import Refused
+from refloom.schemas.errors import DamagedFile, RefloomError, Refused
 from refloom.schemas.features import with_features
 from refloom.schemas.fields import leaves
 from refloom.schemas.fingerprint import Fingerprint
@@ -213,7 +213,7 @@ def read(folder: Folder, files: Sequence[File], schema: pa.Schema, columns: Sequ
     """
     parts = []
     for file in files:
-        with folder.open(file.path) as source, pq.ParquetFile(source) as reader:
+        with opened(folder, file.path) as reader:
             present, absent = _columns(file, reader.schema_arrow, schema, columns)
             parts.append(_filled(reader.read(columns=present, use_threads=False), schema, columns, absent))
     if not parts:
@@ -232,11 +232,31 @@ def batches(
         schema: of the table, to add columns that a file lacks; None gives rows as they are stored.
     """
     for file in files:
-        with folder.open(file.path) as source, pq.ParquetFile(source, page_checksum_verification=True) as reader:
+        with opened(folder, file.path) as reader:
             present, absent = _columns(file, reader.schema_arrow, schema or reader.schema_arrow, columns)
             for group in range(reader.num_row_groups):
                 rows = reader.read_row_group(group, columns=present, use_threads=False)
                 yield from (_filled(rows, schema, columns, absent) if schema is not None else rows).to_batches()
+
+
+@contextmanager
+def opened(folder: Folder, path: str) -> Iterator[pq.ParquetFile]:
+    """A file of rows to read, every page of which is checked against its checksum.
+
+    Raises:
+        DamagedFile: it is gone, or cut, or holds other bytes than were written; also while it is read in the block.
+    """
+    try:
+        with folder.open(path) as source, pq.ParquetFile(source, page_checksum_verification=True) as reader:
+            yield reader
+    except RefloomError:
+        raise
+    except FileNotFoundError as error:
+        raise DamagedFile(f"{path} is gone") from error
+    except (OSError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk or the store, not the file
+        raise DamagedFile(f"{path} is damaged ({' '.join(str(error).split())})") from error
 
 
 def _columns(

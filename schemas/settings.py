@@ -8,9 +8,7 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import yaml
-
-from refloom.schemas import ranges
+from refloom.schemas import ranges, yamls
 from refloom.schemas.errors import Refused
 
 T = TypeVar("T")
@@ -63,10 +61,10 @@ def read(file: str) -> dict[str, Any]:
     """
     try:
         with open(file, encoding="utf-8") as stream:
-            values = yaml.safe_load(stream) or {}
+            values = yamls.loads(stream.read()) or {}
     except OSError as error:
         raise Refused(f"cannot read the config {file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise Refused(f"{file} is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise Refused(f"{file} must hold `key: value` settings, not a {type(values).__name__}")
@@ -83,8 +81,8 @@ def set_value(values: dict[str, Any], override: str) -> None:
     if not equals:
         raise Refused(f"--set {override}: write it as key=value, e.g. --set select.min_quality=0.5")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        value = yamls.loads(text)
+    except ValueError as error:
         raise Refused(f"--set {override}: the value is not YAML") from error
     _lay(values, key.strip(), value, f"--set {override}")
 

@@ -113,7 +113,7 @@ class Folder:
         Raises:
             Refused: `path` would leave the folder. Paths come out of manifests and links, which other people write.
         """
-        if path.startswith("/") or ".." in path.split("/"):
+        if path.startswith("/") or ".." in path.split("/") or "\0" in path:
             raise Refused(f"{path!r} leaves the folder {self.url}: a damaged or hostile manifest or link")
         return posixpath.join(self.root, path)
 
@@ -150,6 +150,19 @@ class Folder:
             raise refusal(f"{self.at(path)} cannot be listed: give this user the right to read it") from error
         wanted = "directory" if folders else "file"
         return sorted(posixpath.basename(entry["name"].rstrip("/")) for entry in found if entry["type"] == wanted)
+
+    def sizes(self, path: str) -> dict[str, int]:
+        """Name to bytes of the files directly in a folder; none if there is no such folder."""
+        try:
+            if self.is_local:
+                with os.scandir(self.at(path)) as entries:
+                    return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+            self._fs.invalidate_cache(self.at(path))
+            with _credentials_needed():
+                found = self._fs.ls(self.at(path), detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        return {posixpath.basename(one["name"]): int(one["size"] or 0) for one in found if one["type"] == "file"}
 
     def size(self, path: str) -> int:
         """Bytes of a file; FileNotFoundError if there is none."""

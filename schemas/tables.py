@@ -6,6 +6,7 @@ ids does not skip over pictures.
 
 import pyarrow as pa
 
+from refloom.schemas.components import ADDED, added_columns, column, own_columns
 from refloom.schemas.fields import (
     BOX,
     BOX_DOC,
@@ -46,6 +47,7 @@ _IMAGES = table(
         field("license", pa.string(), "license of this picture"),
         field("source_url", pa.string(), "where the source has the picture from"),
         field("faces_blurred", pa.bool_(), "the source blurs faces", required=True),
+        field("located", pa.bool_(), "its file says where it was taken (GPS, place names); null where nobody can tell"),
         field("link", LINK, "where the bytes lie when `image` is null: root in dataset.json, file, offset, length"),
         field("image", IMAGE, "the source's own bytes, never re-encoded; null under --link"),
     ],
@@ -195,18 +197,7 @@ _OBJECT_SCORES = table(
         field("object_id", pa.string(), "the object", required=True),
         field("image_id", pa.string(), "the picture it lies on", required=True),
         field("filtered", pa.string(), "the decode-free filter that spared its pixel components; null if none"),
-        field("area_share", pa.float32(), "mask (else box) area over picture area", span="0..1"),
-        field("short_side_px", pa.float32(), "shorter side of the box", unit="px"),
-        field("aspect", pa.float32(), "box width over height"),
-        field("box_fill", pa.float32(), "mask area over box area", span="0..1"),
-        field("border_share", pa.float32(), "share of the mask's outline on the picture's border", span="0..1"),
-        field("largest_part", pa.float32(), "largest connected part over mask area", span="0..1"),
-        field("hole_share", pa.float32(), "enclosed holes over filled area", span="0..1"),
-        field("contained", pa.float32(), "largest share of the mask inside one larger mask", span="0..1"),
-        field("sharpness", pa.float32(), "log10(1 + variance of the Laplacian inside the mask)", span="0..5"),
-        field("contrast", pa.float32(), "standard deviation of grey inside the mask", span="0..0.5"),
-        field("exposure", pa.float32(), "share of mask pixels neither black (< 8) nor white (> 247)", span="0..1"),
-        field("mask_confidence", pa.float32(), "predicted IoU of the mask, from the source or the model", span="0..1"),
+        *own_columns(),
         field("phrase_cosine", pa.float32(), "cosine of phrase and cut-out", span="-1..1", model="text encoder"),
         field("quality", pa.float32(), "geometric mean of the configured ramps; null if one is missing", span="0..1"),
     ],
@@ -337,6 +328,18 @@ TABLES: dict[str, Table] = {
         SAMPLES,
     )
 }
+
+
+def written(name: str) -> pa.Schema:
+    """The columns of a table as this process writes them: with those that its plugins add."""
+    schema = TABLES[name].schema
+    for column_name in sorted(added_columns(name)):
+        registry = ADDED[name]
+        plugin = registry.plugin_of(column_name)
+        whose = f"{plugin.name} {plugin.version}" if plugin else None
+        schema = schema.append(column(column_name, registry[column_name], whose))
+    return schema
+
 
 LEDGER = pa.schema(
     [

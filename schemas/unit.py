@@ -1,14 +1,17 @@
 """Writing one unit of one stage: rows, ledger and counts, committed by the manifest as the last act."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from refloom.schemas import tables
+from refloom.schemas.errors import Damaged, Refused
 from refloom.schemas.manifest import Counts, Manifest, TableEntry
+from refloom.schemas.notes import NOTES
 from refloom.schemas.parquet import TableWriter
 from refloom.schemas.reasons import FAILED, REJECTED
 from refloom.schemas.storage import Folder
@@ -60,9 +63,12 @@ class UnitWriter:
         self._inputs = inputs or (lambda: key.inputs)
         self._before_commit = before_commit or (lambda: None)
         self._on_verdict = on_verdict or (lambda kind, verdict, count: None)
-        self._schemas = schemas or {name: one.schema for name, one in tables.TABLES.items() if one.stage == key.stage}
+        self._schemas = schemas or {
+            name: tables.written(name) for name, one in tables.TABLES.items() if one.stage == key.stage
+        }
         self._writers: dict[str, TableWriter] = {}
         self.items: dict[str, Counts] = defaultdict(Counts)
+        self._notes: Counter[str] = Counter()
 
     def __enter__(self) -> "UnitWriter":
         drop_unit(self._folder, self._key.stage, self._key.unit)
@@ -110,6 +116,12 @@ class UnitWriter:
             raise KeyError(f"{reason!r} is not a way to fail")
         self.items[kind].failed[reason] += 1
         self._note(kind, item_id, occurrence, file, "failed", reason, detail)
+
+    def note(self, word: str, count: int = 1) -> None:
+        """Count what was settled without a loss and is worth knowing; `word` is a key of `NOTES`."""
+        if word not in NOTES:
+            raise KeyError(f"{word!r} is no note")
+        self._notes[word] += count
 
     def _note(
         self, kind: str, item_id: str, occurrence: int, file: str | None, verdict: str, reason: str, detail: str
@@ -177,6 +189,7 @@ class UnitWriter:
             items=dict(self.items),
             files=tuple(file for name in sorted(self._writers) for file in self._writers[name].files),
             roots=self._key.roots,
+            notes=dict(sorted(self._notes.items())),
         )
         self._folder.write(Manifest.path(manifest.stage, manifest.unit), manifest.to_json())
 
@@ -185,9 +198,12 @@ def drop_unit(folder: Folder, stage: str, unit: str) -> None:
     """Remove a unit: the manifest first, so that a crash in between leaves garbage and not a broken unit."""
     path = Manifest.path(stage, unit)
     try:
-        manifest = Manifest.from_json(folder.read(path), path)
+        files = Manifest.from_json(folder.read(path), path).files
     except FileNotFoundError:
         return
+    except Damaged:  # what it named is garbage from now on
+        files = ()
     folder.remove(path)
-    for file in manifest.files:
-        folder.remove(file.path)
+    for file in files:
+        with suppress(Refused):  # of a path that leaves the folder: nothing of ours
+            folder.remove(file.path)

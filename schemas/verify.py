@@ -2,28 +2,31 @@
 
 What is checked, per unit: files exist with their size and sha256; rows and fingerprints of every table; schemas; keys
 unique; ids across tables; input = kept + rejected + failed, recounted from tables and ledger; boxes in pictures and
-close to their masks; masks sound, with the stored area; a sample of pictures decodes, and all have their sha256.
+close to their masks; masks sound, with the stored area; a sample of pictures decodes, and all have their sha256. Of the
+whole: manifests that can be read, nothing of units that ingest no longer holds, no Parquet that no manifest names, and
+derived files that say what the manifests say.
+
+What is damaged is noted in the dataset, where it can be written to, so that the next run does those units again.
 """
 
 import hashlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refloom.schemas import boxes, masks, parquet, pictures, ranges, tables
-from refloom.schemas.dataset import STAGES, Dataset, Place, opened
+from refloom.schemas import boxes, masks, parquet, pictures, publication, ranges, tables
+from refloom.schemas.dataset import STAGES, Dataset, Place
 from refloom.schemas.errors import Failed, RefloomError, Rejected
 from refloom.schemas.fields import VERSION
+from refloom.schemas.findings import Findings
 from refloom.schemas.ids import is_found
 from refloom.schemas.manifest import Manifest
-from refloom.schemas.storage import store_errors_stop
-
-_MOST_SHOWN = 20
+from refloom.schemas.storage import Folder, absolute_url, store_errors_stop
+from refloom.schemas.wholeness import check_whole, note_damage
 
 COUNTED_BY: dict[str, dict[str, tuple[str, str]]] = {
     "ingest": {"image": ("images", "rows"), "caption": ("images", "captions"), "group": ("source_groups", "rows")},
@@ -38,46 +41,18 @@ COUNTED_BY: dict[str, dict[str, tuple[str, str]]] = {
 """Stage and item kind to the table, and what of it, whose number is the number of kept items."""
 
 
-@dataclass(slots=True)
-class Findings:
-    """What verify found.
-
-    Attributes:
-        checked: name of a check to how many things it looked at.
-        problems: what is wrong, each naming file, unit or id.
-    """
-
-    checked: Counter[str] = field(default_factory=Counter)
-    problems: list[str] = field(default_factory=list)
-
-    @property
-    def sound(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.problems
-
-    def to_json(self) -> dict[str, Any]:
-        """For `--json`."""
-        return {"sound": self.sound, "checked": dict(sorted(self.checked.items())), "problems": self.problems}
-
-    def lines(self) -> list[str]:
-        """For people."""
-        out = [f"  {name}: {count:,}" for name, count in sorted(self.checked.items())]
-        out += [f"PROBLEM {problem}" for problem in self.problems[:_MOST_SHOWN]]
-        if len(self.problems) > _MOST_SHOWN:
-            out.append(f"... and {len(self.problems) - _MOST_SHOWN} more; --json lists all")
-        return [*out, "everything holds" if self.sound else f"{len(self.problems)} problems"]
-
-
 @store_errors_stop()
-def verify(dataset: Place, *, decode_per_unit: int = 64) -> Findings:
+def verify(dataset: Place, *, decode_per_unit: int = 64, derived: bool = False) -> Findings:
     """Check a whole dataset: re-open, re-hash and recount everything, decode a part; what `refloom verify` does.
 
         found = refloom.verify("DATASET", decode_per_unit=-1)
         assert found.sound, found.problems
 
     Args:
-        dataset: a folder, an fsspec URL, or a dataset, whose manifests are read anew.
+        dataset: a folder, an fsspec URL, or a dataset, whose manifests are read anew; or a publication.
         decode_per_unit: pictures to decode in each unit, evenly spaced; -1 for all.
+        derived: also what holds once a run has ended: dataset.json and the card say what the manifests say, and nothing
+            is left of units that ingest no longer holds; the command asks for it.
 
     Returns:
         What is wrong, if anything; nothing is raised for it.
@@ -86,14 +61,25 @@ def verify(dataset: Place, *, decode_per_unit: int = 64) -> Findings:
         Refused: it is no dataset.
     """
     ranges.check("decode_per_unit", decode_per_unit, ranges.Whole(-1, remedy="-1 decodes all"))
-    return _all_checks(opened(dataset), decode_per_unit)
+    if isinstance(dataset, Dataset):
+        return _all_checks(dataset, decode_per_unit, derived=derived)
+    folder = Folder(absolute_url(dataset))
+    if publication.is_publication(folder):
+        return publication.verify(folder)
+    return _all_checks(Dataset(folder.url, lenient=True), decode_per_unit, derived=derived)
 
 
-def _all_checks(dataset: Dataset, decode_per_unit: int) -> Findings:
+def _all_checks(dataset: Dataset, decode_per_unit: int, *, derived: bool) -> Findings:
     findings = Findings()
+    roots = dataset.index.get("roots", {})
+    dataset = Dataset(dataset.url, lenient=True)
+    dataset.index["roots"] = roots
     for stage in STAGES:
         for unit, manifest in dataset.manifests(stage).items():
+            before = len(findings.problems)
             _try(f"{stage}/{unit}", findings, lambda: _check_unit(dataset, manifest, findings))  # noqa: B023  called at once
+            if len(findings.problems) > before:
+                findings.damaged.add((stage, unit))
     for unit in dataset.units():
         for check in (_check_objects, _check_references):
             _try(f"unit {unit}", findings, lambda: check(dataset, unit, findings))  # noqa: B023  called at once
@@ -102,6 +88,8 @@ def _all_checks(dataset: Dataset, decode_per_unit: int) -> Findings:
         _try(name, findings, lambda: _check_keys(dataset, name, findings))  # noqa: B023  called at once
     for unit in dataset.manifests("compose"):
         _try(f"compose/{unit}", findings, lambda: _check_samples(dataset, unit, findings))  # noqa: B023  called at once
+    check_whole(dataset, findings, derived=derived)
+    note_damage(dataset, findings)
     return findings
 
 
@@ -111,18 +99,26 @@ def _try(what: str, findings: Findings, check: Callable[[], None]) -> None:
         check()
     except (OSError, pa.ArrowException, RefloomError, Failed, Rejected) as error:
         findings.problems.append(f"{what}: cannot be read ({type(error).__name__}: {error})")
+    except Exception as error:  # values that no stage writes can lead to anything
+        findings.problems.append(f"{what}: holds what cannot be checked ({type(error).__name__}: {error})")
 
 
 def _check_unit(dataset: Dataset, manifest: Manifest, findings: Findings) -> None:
     where = f"{manifest.stage}/{manifest.unit}"
     for file in manifest.files:
         findings.checked["files"] += 1
-        data = dataset.folder.read(file.path)
+        try:
+            data = dataset.folder.read(file.path)
+        except FileNotFoundError:
+            findings.problems.append(f"{file.path}: is gone")
+            findings.files.add(file.path)
+            continue
         if len(data) != file.bytes or hashlib.sha256(data).hexdigest() != file.sha256:
             findings.problems.append(f"{file.path}: the bytes are not those that were committed")
+            findings.files.add(file.path)
     for directory, entry in manifest.tables.items():
         name = directory.split("/")[0]
-        schema = tables.LEDGER if name == "ledger" else tables.TABLES[name].schema
+        schema = tables.LEDGER if name == "ledger" else dataset.schema(name)
         files = manifest.files_of(directory)
         rows = 0
         running = parquet.fingerprint_of(schema)
@@ -160,12 +156,12 @@ def _recount(dataset: Dataset, manifest: Manifest, findings: Findings) -> None:
             findings.problems.append(f"{where} do not add up: {counts.to_json()}")
         if manifest.stage not in ("select", "balance") and (counts.rejected, counts.failed) != found[kind]:
             findings.problems.append(f"{where}: the ledger says otherwise than the manifest")
-        kept = _kept(dataset, manifest, kind)
+        kept = kept_items(dataset, manifest, kind)
         if kept is not None and kept != counts.kept:
             findings.problems.append(f"{where}: {counts.kept} kept, but the tables hold {kept}")
 
 
-def _kept(dataset: Dataset, manifest: Manifest, kind: str) -> int | None:
+def kept_items(dataset: Dataset, manifest: Manifest, kind: str) -> int | None:
     """Kept items of a kind as the tables have them; None where a kind has no rows of its own (videos, tars)."""
 
     def column(table: str, name: str) -> list[Any]:

@@ -1,6 +1,7 @@
 """Numbers and lists as a reader wants them: thousands separated, three digits where three are enough, units said."""
 
 import math
+import shlex
 from collections.abc import Iterable
 
 MOST_NAMED = 10
@@ -76,6 +77,11 @@ def some(names: Iterable[str], most: int = MOST_NAMED, between: str = ", ") -> s
     longest = _LONGEST if between == ", " else 3 * _LONGEST
     first = between.join(shown(name, longest) for name in every[:most])
     return first if len(every) <= most else f"{first} and {len(every) - most:,} more"
+
+
+def quoted(word: str) -> str:
+    """A word of a command that is printed, so that a shell takes it as it stands, spaces and all."""
+    return shlex.quote(word)
 
 
 def shown(name: str, longest: int = _LONGEST) -> str:

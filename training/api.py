@@ -5,9 +5,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from refloom.schemas import copies
 from refloom.schemas.errors import Refused
 from refloom.schemas.settings import Overrides
-from refloom.schemas.storage import local_path, store_errors_stop
+from refloom.schemas.storage import Folder, absolute_url, local_path, store_errors_stop
 from refloom.training.recipes import book
 from refloom.training.recipes.recipe import Recipe
 from refloom.training.run import loop
@@ -60,9 +61,23 @@ def train(
         wanted = book.load(os.fspath(recipe), settings)
         out = out if out is not None else Path("runs") / Path(recipe).with_suffix("")
     run = local_path(out, "a run of training")
+    for source in wanted.data.sources:
+        remember(absolute_url(source.url), "training run", absolute_url(run))
     told = lines(wanted.steps) if show is True else show or _silent
     said = note or (_say if show is True else _silent)
     return loop.train(wanted, run, resume=None if resume is None else os.fspath(resume), show=told, note=said)
+
+
+def remember(samples: str, kind: str, place: str) -> None:
+    """Tell a dataset what was made of it elsewhere, so that a takedown can name it.
+
+    Args:
+        samples: URL of a dataset or a publication, which remembers nothing.
+        kind, place: see `copies.note`.
+    """
+    folder = Folder(samples)
+    if folder.exists("dataset.json"):
+        copies.note(folder, kind, place)
 
 
 def lines(steps: int) -> Callable[[Line], None]:

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.tables import TABLES
@@ -28,7 +27,7 @@ def fetch(dataset: Dataset, table: str, wanted: Mapping[str, set[str]], columns:
         manifest = dataset.manifest(stage, unit)
         known = pa.array(sorted(ids), pa.string())
         for file in manifest.files_of(table) if manifest is not None else []:
-            with dataset.folder.open(file.path) as source, pq.ParquetFile(source) as reader:
+            with dataset.opened(table, file.path) as reader:
                 known_columns = [name for name in columns if name in reader.schema_arrow.names]
                 for group in range(reader.num_row_groups):
                     names = reader.read_row_group(group, columns=[key], use_threads=False).column(0)

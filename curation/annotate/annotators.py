@@ -24,6 +24,7 @@ from refloom.ingest.admission import settle
 from refloom.ingest.engine.watch import Watch
 from refloom.ingest.source import Problem
 from refloom.schemas import boxes, ids, masks, pictures
+from refloom.schemas.components import COMPONENTS, SCORES, added_columns
 from refloom.schemas.errors import Rejected
 from refloom.schemas.unit import UnitWriter
 
@@ -81,13 +82,15 @@ class Measure:
         """Every picture is an item."""
         return 1
 
-    def look(self, image: Row, scene: Scene) -> measure.ImageScores:
-        """Scores."""
-        return measure.image_scores(scene.picture)
+    def look(self, image: Row, scene: Scene) -> Row:
+        """Scores, those of plugins among them."""
+        own = asdict(measure.image_scores(scene.picture))
+        added = {name: SCORES[name].measure(scene.picture.rgb) for name in added_columns("image_scores")}
+        return own | {name: None if value != value else float(value) for name, value in added.items()}
 
-    def write(self, image: Row, objects: Objects, looked: measure.ImageScores, out: UnitWriter) -> None:
+    def write(self, image: Row, objects: Objects, looked: Row, out: UnitWriter) -> None:
         """One row."""
-        out.add("image_scores", {"image_id": image["image_id"], **asdict(looked)})
+        out.add("image_scores", {"image_id": image["image_id"], **looked})
         out.keep("image")
 
     def finish(self, out: UnitWriter) -> None:
@@ -131,7 +134,7 @@ class Quality:
         if not self._waiting:
             return
         kinds = [kind for _, objects, _ in self._waiting for kind in objects.kinds]
-        names = quality.COMPONENTS
+        names = tuple(COMPONENTS)
         components = {
             name: np.concatenate([scores.components[name] for _, _, scores in self._waiting]) for name in names
         }

@@ -13,27 +13,12 @@ import numpy.typing as npt
 from pycocotools import mask as coco
 
 from refloom.curation.annotate.decoded import Decoded, laplacian, sharpness, shrink
-from refloom.curation.annotate.settings import Filter, Points, Quality
+from refloom.curation.annotate.settings import Filter, Quality
 from refloom.curation.objects import Objects
 from refloom.schemas import boxes, masks
+from refloom.schemas.components import COMPONENTS, Component, Points, Seen, added_columns
 
 VERSION = 1
-
-COMPONENTS = (
-    "area_share",
-    "short_side_px",
-    "aspect",
-    "box_fill",
-    "border_share",
-    "largest_part",
-    "hole_share",
-    "contained",
-    "sharpness",
-    "contrast",
-    "exposure",
-    "mask_confidence",
-)
-"""Columns of `object_scores` that this module fills."""
 
 _BLACK, _WHITE = 8, 247
 _MIN_PIXELS = 16
@@ -75,12 +60,15 @@ def score(
     components = decode_free(objects, width, height)
     filtered = filter_reasons(objects, components, bounds)
     wanted = [index for index in range(len(objects)) if config.all_components or filtered[index] is None]
+    added = {name: COMPONENTS[name] for name in added_columns("object_scores")}
     if wanted:
         inner = [boxes.pad(objects.boxes[index], width, height) for index in wanted]
         found = shapes(objects, wanted, inner) if decode is None else decode(wanted, inner)
         for index, box, shape in zip(wanted, inner, found, strict=True):
             for name, value in look(picture, box, shape, config).items():
                 components[name][index] = value
+            for name, component in added.items():
+                components[name][index] = _added(component, picture, box, shape, objects.kinds[index])
         components["contained"][wanted] = contained([objects.masks[index] for index in wanted], objects.areas[wanted])
     return Scores(filtered, components)
 
@@ -161,6 +149,14 @@ def look(picture: Decoded, box: tuple[int, int, int, int], shape: Pixels | None,
     height, width = picture.size
     found = {} if shape is None else _shape(_shrink_mask(shape, config.shape_side_px), box, width, height)
     return found | _light(picture, box, shape, config.sharpness_side_px)
+
+
+def _added(component: Component, picture: Decoded, box: Corners, shape: Pixels | None, kind: str) -> float:
+    """What a plugin's component says of one object."""
+    if component.measure is None:
+        return float("nan")
+    x0, y0, x1, y1 = box
+    return float(component.measure(Seen(picture.rgb[y0:y1, x0:x1], shape, box, picture.size, kind)))
 
 
 def _shrink_mask(mask: Pixels, max_side_px: int) -> Pixels:
@@ -267,7 +263,7 @@ def quality(kinds: list[str], components: dict[str, Floats], config: Quality) ->
     for rows, names in ((is_object, config.object_components), (~is_object, config.whole_components)):
         if rows.any():
             with np.errstate(divide="ignore"):  # the log of a score of zero makes a mean of zero
-                logs = [np.log(ramp(components[name][rows], config.ramps[name])) for name in names]
+                logs = [np.log(ramp(components[name][rows], config.ramp_of(name))) for name in names]
                 result[rows] = np.exp(np.mean(logs, axis=0))
     return result
 

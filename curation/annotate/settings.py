@@ -6,44 +6,17 @@ bounds (box 1 % to 80 %), AnyDoor (mask score 0.9), PhotoMaker (faces of 256 px,
 
 from dataclasses import dataclass, field
 
-Points = tuple[tuple[float, float], ...]
-"""A piecewise-linear ramp: (value, score) points with rising values; flat outside."""
+from refloom.schemas.components import COMPONENTS, Points
 
 BATCHED = ("segmenter", "face", "image_embedding", "text_embedding", "captioner")
 """Roles whose models take several things at once: prompts, faces, crops, texts, pictures."""
 
-_OBJECT_COMPONENTS = (
-    "area_share",
-    "short_side_px",
-    "box_fill",
-    "border_share",
-    "largest_part",
-    "sharpness",
-    "contrast",
-    "exposure",
-)
-_WHOLE_COMPONENTS = ("short_side_px", "sharpness", "contrast", "exposure")
+_OBJECT_COMPONENTS = tuple(name for name in COMPONENTS.own if COMPONENTS[name].objects)
+_WHOLE_COMPONENTS = tuple(name for name in COMPONENTS.own if COMPONENTS[name].wholes)
 
 
 def _ramps() -> dict[str, Points]:
-    return {
-        # large enough to show detail, small enough to leave a scene around it
-        "area_share": ((0.0, 0.0), (0.01, 0.3), (0.05, 1.0), (0.5, 1.0), (0.8, 0.5), (1.0, 0.1)),
-        # encoders see 224 px; below a seventh of that there is nothing to see
-        "short_side_px": ((16.0, 0.0), (32.0, 0.2), (128.0, 0.8), (224.0, 1.0)),
-        # a disc fills 0.79 of its box; a thin or broken mask much less
-        "box_fill": ((0.1, 0.0), (0.3, 0.5), (0.5, 1.0)),
-        # cut off by the picture's edge
-        "border_share": ((0.0, 1.0), (0.1, 0.8), (0.3, 0.3), (0.6, 0.05)),
-        "largest_part": ((0.5, 0.1), (0.9, 0.8), (0.98, 1.0)),
-        # log10 of the Laplacian's variance: below 1 is blur, above 2.5 is crisp
-        "sharpness": ((0.5, 0.05), (1.5, 0.5), (2.5, 1.0)),
-        "contrast": ((0.01, 0.1), (0.08, 0.7), (0.15, 1.0)),
-        "exposure": ((0.3, 0.1), (0.8, 0.8), (0.95, 1.0)),
-        "hole_share": ((0.0, 1.0), (0.2, 0.6), (0.5, 0.1)),
-        "mask_confidence": ((0.7, 0.1), (0.88, 0.7), (0.95, 1.0)),
-        "contained": ((0.5, 1.0), (0.9, 0.3), (1.0, 0.1)),
-    }
+    return {name: COMPONENTS[name].ramp for name in COMPONENTS.own if COMPONENTS[name].ramp}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,9 +150,9 @@ class Quality:
     all_components: bool = False
 
     def __post_init__(self) -> None:
-        unknown = [name for name in (*self.object_components, *self.whole_components) if name not in self.ramps]
-        if unknown:
-            raise ValueError(f"no ramp for the component {unknown[0]}; give quality.ramps.{unknown[0]}")
+        for name in (*self.object_components, *self.whole_components):
+            if not self.ramp_of(name):
+                raise ValueError(f"no ramp for the component {name}; give quality.ramps.{name}")
         for name, ramp in self.ramps.items():
             values = [value for value, _ in ramp]
             if len(ramp) < 2 or values != sorted(values):
@@ -188,3 +161,9 @@ class Quality:
                 raise ValueError(f"the scores of the ramp of {name} must lie in 0 to 1")
         if not self.object_components or not self.whole_components:
             raise ValueError("quality needs at least one component of objects and one of whole pictures")
+
+    def ramp_of(self, name: str) -> Points:
+        """The ramp of a component: the one that is set, else a plugin's own; empty where there is none."""
+        if name in self.ramps:
+            return self.ramps[name]
+        return COMPONENTS[name].ramp if name in COMPONENTS else ()

@@ -6,7 +6,7 @@ from typing import Any
 
 from refloom.curation.annotate import masks, measure, phrases, quality
 from refloom.curation.config import Curation
-from refloom.curation.stage import Stage, section
+from refloom.curation.stage import Stage, section, with_added
 from refloom.inference.models.phrases import Vocabulary
 from refloom.schemas.settings import to_dict
 
@@ -26,9 +26,14 @@ def vocabulary(file: str | None) -> Vocabulary:
     return Vocabulary.read(Path(file)) if file else Vocabulary.read()
 
 
-MEASURE = Stage("measure", measure.VERSION, ("images",), section())
+MEASURE = Stage("measure", measure.VERSION, ("images",), with_added("image_scores", section()))
 MASK = Stage("mask", masks.VERSION, ("images", "objects"), section("mask"), roles=("segmenter",))
 FACE = Stage("face", FACE_VERSION, _PIXELS, section("face"), roles=("face",))
 EMBED = Stage("embed", EMBED_VERSION, _PIXELS, section("filter"), roles=("image_embedding",))
 PHRASE = Stage("phrase", phrases.VERSION, _PIXELS, _phrasing, roles=("text_embedding", "captioner"))
-QUALITY = Stage("quality", quality.VERSION, (*_PIXELS, "phrases"), section("quality", "filter"))
+QUALITY = Stage(
+    "quality",
+    quality.VERSION,
+    (*_PIXELS, "phrases"),
+    with_added("object_scores", section("quality", "filter")),
+)

@@ -3,8 +3,6 @@
 from collections import OrderedDict
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Failed
 
@@ -41,7 +39,7 @@ class PictureStore:
         ids: list[str] = []
         manifest = self._dataset.manifest("ingest", unit)
         for file in manifest.files_of("images") if manifest else []:
-            with self._dataset.folder.open(file.path) as source, pq.ParquetFile(source) as reader:
+            with self._dataset.opened("images", file.path) as reader:
                 for group in range(reader.num_row_groups):
                     rows = reader.read_row_group(group, columns=list(_SCALARS), use_threads=False).to_pylist()
                     for position, row in enumerate(rows):
@@ -59,7 +57,7 @@ class PictureStore:
         """
         path, group, position = self._places[image_id]
         if (path, group) not in self._groups:
-            with self._dataset.folder.open(path) as source, pq.ParquetFile(source) as reader:
+            with self._dataset.opened("images", path) as reader:
                 columns = ["image_id", "sha256", "link", "image"]
                 rows = reader.read_row_group(group, columns=columns, use_threads=False).to_pylist()
             self._groups[path, group] = rows

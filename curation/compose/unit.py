@@ -18,6 +18,7 @@ from refloom.schemas import masks, pictures
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Failed, Rejected
 from refloom.schemas.ids import image_of, is_found
+from refloom.schemas.takedownlist import TakedownList
 from refloom.schemas.unit import UnitWriter
 
 _OBJECT_COLUMNS = (
@@ -65,10 +66,14 @@ def compose_unit(
     choices = {row["sample_id"]: row for row in dataset.read("choices", unit=unit).to_pylist()}
     copies = {row["id"]: row["by"] for row in dataset.read("duplicates", ["id", "by"], unit=unit).to_pylist()}
 
+    away = frozenset(TakedownList.load(dataset.folder).samples)
+
     def settle_sample(kind: str, item_id: str, draft: Callable[[], Draft]) -> None:
         choice = choices.get(f"{kind}/{item_id}")
         try:
             watch.begin(item_id)
+            if f"{kind}/{item_id}" in away:
+                raise Rejected("taken_down")
             if choice is not None and choice["verdict"] == "reject":
                 raise Rejected(choice["reason"], choice["why"])
             made = draft()

@@ -1,33 +1,78 @@
-"""The kinds of adapters by name, and the one that a folder holds. Importing this imports no model library."""
+"""The kinds of adapters by name, and the one that a folder holds. Importing this imports no model library.
 
-import difflib
-import importlib
-import json
-from collections.abc import Mapping
+A method is declared here once: its adapter, what reads its published checkpoints, what trains it and its recipe. The
+last two are names of another floor, which looks them up here and imports them itself.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refloom.schemas import strict
 from refloom.schemas.errors import Refused
+from refloom.schemas.plugins import Registry, imported
 
 if TYPE_CHECKING:
     from refloom.inference.adapters.adapter import Adapter
 
-KINDS = {
-    "easyref": "refloom.inference.adapters.easyref.adapter:EasyRef",
-    "ezigen": "refloom.inference.adapters.ezigen.adapter:EZIGen",
-    "ip_adapter": "refloom.inference.adapters.ip_adapter.adapter:IPAdapter",
-    "mip": "refloom.inference.adapters.mip.adapter:MIPAdapter",
-    "ms_diffusion": "refloom.inference.adapters.ms_diffusion.adapter:MSDiffusion",
-}
 
-READERS = {
-    "easyref": "refloom.inference.adapters.easyref.checkpoint:read_easyref",
-    "ezigen": "refloom.inference.adapters.published:read_ezigen",
-    "ip_adapter": "refloom.inference.adapters.published:read_ip_adapter",
-    "mip": "refloom.inference.adapters.published:read_mip",
-    "ms_diffusion": "refloom.inference.adapters.published:read_ms_diffusion",
-}
-"""What reads a published checkpoint of a kind: called with the file, the base's UNet and `dtype=`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodKind:
+    """One method. Each part is the thing itself, or `module:attribute`.
+
+    Attributes:
+        adapter: the class, a `refloom.inference.adapters.adapter.Adapter`.
+        reader: of a published checkpoint: called with the file, the base's UNet and `dtype=`; None if there is none.
+        trainer: a `refloom.training.methods.method.Method`; None if it cannot be trained here.
+        recipe: the class of its recipes, a `refloom.training.recipes.recipe.Recipe`; None without a trainer.
+        reads: models that are given beside the adapter: image_encoder, tokenizer.
+    """
+
+    adapter: str | type[Any]
+    reader: str | Callable[..., Any] | None = None
+    trainer: Any = None
+    recipe: Any = None
+    reads: tuple[str, ...] = ("image_encoder",)
+
+
+METHODS: Registry[MethodKind] = Registry(
+    "methods",
+    "adapter",
+    {
+        "easyref": MethodKind(
+            adapter="refloom.inference.adapters.easyref.adapter:EasyRef",
+            reader="refloom.inference.adapters.easyref.checkpoint:read_easyref",
+            trainer="refloom.training.methods.easyref:METHOD",
+            recipe="refloom.training.recipes.kinds:EasyRefRecipe",
+            reads=("tokenizer",),
+        ),
+        "ezigen": MethodKind(
+            adapter="refloom.inference.adapters.ezigen.adapter:EZIGen",
+            reader="refloom.inference.adapters.published:read_ezigen",
+            trainer="refloom.training.methods.ezigen:METHOD",
+            recipe="refloom.training.recipes.kinds:EZIGenRecipe",
+        ),
+        "ip_adapter": MethodKind(
+            adapter="refloom.inference.adapters.ip_adapter.adapter:IPAdapter",
+            reader="refloom.inference.adapters.published:read_ip_adapter",
+            trainer="refloom.training.methods.heads:IP_ADAPTER",
+            recipe="refloom.training.recipes.kinds:IPAdapterRecipe",
+        ),
+        "mip": MethodKind(
+            adapter="refloom.inference.adapters.mip.adapter:MIPAdapter",
+            reader="refloom.inference.adapters.published:read_mip",
+            trainer="refloom.training.methods.heads:MIP_ADAPTER",
+            recipe="refloom.training.recipes.kinds:MIPRecipe",
+        ),
+        "ms_diffusion": MethodKind(
+            adapter="refloom.inference.adapters.ms_diffusion.adapter:MSDiffusion",
+            reader="refloom.inference.adapters.published:read_ms_diffusion",
+            trainer="refloom.training.methods.ms_diffusion:METHOD",
+            recipe="refloom.training.recipes.kinds:MSDiffusionRecipe",
+        ),
+    },
+)
 
 
 def adapter_class(kind: str) -> Any:
@@ -36,7 +81,17 @@ def adapter_class(kind: str) -> Any:
     Raises:
         Refused: there is no such kind.
     """
-    return _named(KINDS, kind)
+    return imported(METHODS.find(kind).adapter)
+
+
+def published() -> list[str]:
+    """The kinds whose published checkpoints can be read."""
+    return [kind for kind in METHODS if METHODS[kind].reader is not None]
+
+
+def reads(kind: str | None, name: str) -> bool:
+    """Whether a kind takes a model that is given beside the adapter, such as `image_encoder`; unknown kinds may."""
+    return kind is None or kind not in METHODS or name in METHODS[kind].reads
 
 
 def read_published(kind: str, file: str | Path, unet: Any, **options: Any) -> "Adapter":
@@ -51,7 +106,10 @@ def read_published(kind: str, file: str | Path, unet: Any, **options: Any) -> "A
     Raises:
         Refused: there is no such kind, or the file is damaged, of another method, or does not fit the base.
     """
-    adapter: Adapter = _named(READERS, kind)(file, unet, **options)
+    reader = METHODS.find(kind).reader
+    if reader is None:
+        raise Refused(f"the method {kind} reads no checkpoints of others: give a folder that refloom wrote")
+    adapter: Adapter = imported(reader)(file, unet, **options)
     return adapter
 
 
@@ -63,18 +121,10 @@ def from_pretrained(folder: str | Path, **options: Any) -> "Adapter":
     """
     file = Path(folder) / "config.json"
     try:
-        kind = json.loads(file.read_text(encoding="utf-8"))["kind"]
+        kind = strict.loads(file.read_text(encoding="utf-8"))["kind"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refused(
             f"{folder} holds no adapter: {file.name} must name its kind, as save_pretrained writes"
         ) from error
     adapter: Adapter = adapter_class(str(kind)).from_pretrained(folder, **options)
     return adapter
-
-
-def _named(known: Mapping[str, str], kind: str) -> Any:
-    if kind not in known:
-        near = difflib.get_close_matches(kind, known, n=1)
-        raise Refused(f"unknown adapter {kind!r}; " + (f"did you mean {near[0]}?" if near else f"known: {list(known)}"))
-    module, _, name = known[kind].partition(":")
-    return getattr(importlib.import_module(module), name)

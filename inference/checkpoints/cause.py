@@ -3,13 +3,13 @@
 Libraries say it in their own terms, at length, and some advise what is unsafe; nothing here shows what they say.
 """
 
-import json
 import struct
 import zipfile
 from pathlib import Path
 from typing import Any
 
 from refloom.inference.checkpoints.picklescan import FOREIGN, MOST_DESCRIBED_BYTES, scan
+from refloom.schemas import strict
 from refloom.schemas.errors import Refused
 from refloom.schemas.wording import size, some
 
@@ -172,11 +172,11 @@ def _of_safetensors(file: Path) -> str | None:
             return f"it is cut off inside its header, after {size(whole)}; {AGAIN}"
         raw = stream.read(length)
     try:
-        header: Any = json.loads(raw)
+        header: Any = strict.loads(raw)
         tensors = {name: one for name, one in header.items() if name != "__metadata__"}
         end = max((int(one["data_offsets"][1]) for one in tensors.values()), default=0)
         odd = sorted({str(one["dtype"]) for one in tensors.values()} - _DTYPES)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError):
         return f"its header is damaged; {AGAIN}"
     if end > whole - 8 - length:
         return f"it is cut off: {whole:,} of {end + 8 + length:,} bytes are there; {AGAIN}"

@@ -1,12 +1,13 @@
 """Why a library cannot load the models of a folder, found in its files and said in our words."""
 
-import json
 from pathlib import Path
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from refloom.inference.checkpoints import cause as filecause
 from refloom.inference.checkpoints.tensors import INDEX_SUFFIX, index
+from refloom.schemas import strict
 from refloom.schemas.errors import Refused
 from refloom.schemas.wording import some
 
@@ -18,6 +19,10 @@ LIBRARY_ERRORS = (
     AttributeError,
     RuntimeError,
     ImportError,
+    ArithmeticError,
+    AssertionError,
+    MemoryError,
+    StrictDataclassError,
     SafetensorError,
 )
 """What diffusers and transformers raise at files that they cannot make a model of."""
@@ -99,9 +104,9 @@ def _of_json(file: Path) -> str | None:
     if cause := filecause.of_any(file):
         return cause
     try:
-        json.loads(file.read_text(encoding="utf-8"))
+        strict.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         return f"the system says {error.strerror or type(error).__name__}"
-    except (ValueError, RecursionError):
+    except ValueError:
         return f"it is no json, or cut off; {filecause.AGAIN}"
     return None

@@ -10,7 +10,6 @@
 Names come without the prefixes of wrappers (`module.`, `_orig_mod.`), and without what counts steps.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from refloom.inference.checkpoints import cause as filecause
+from refloom.schemas import strict
 from refloom.schemas.errors import JobStopped, Refused
 from refloom.schemas.wording import shown, some
 
@@ -235,8 +235,8 @@ def index(file: Path) -> dict[str, str]:
     if problem is not None:
         raise Refused(f"{file} is no index of shards: {problem}")
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        said = strict.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise Refused(f"{file} is no index of shards: it is no json, or cut off; get it again") from error
     shards = said.get("weight_map") if isinstance(said, dict) else None
     if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):

@@ -3,7 +3,6 @@
 Loading is strict: every key is accounted for, and what is not is reported by name.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -106,7 +105,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     file = folder / CONFIG_FILE
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = strict.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise Refused(f"{file} cannot be read: {error}; {folder} must be what `save_pretrained` wrote") from error
     if not isinstance(config, dict):

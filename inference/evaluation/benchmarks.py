@@ -1,19 +1,22 @@
 """The benchmarks by name."""
 
-import difflib
-import importlib
+from collections.abc import Callable
 
 from refloom.inference.evaluation.cases import Benchmark
-from refloom.schemas.errors import Refused
+from refloom.schemas.plugins import Registry
 
-READERS = {
-    "concept101": "refloom.inference.evaluation.concept101",
-    "ms-bench": "refloom.inference.evaluation.msbench",
-    "dreambench": "refloom.inference.evaluation.dreambench",
-    "dreamedit": "refloom.inference.evaluation.dreamedit",
-    "groups": "refloom.inference.evaluation.groups",
-}
-"""Name to the module whose `read(folder)` reads it."""
+READERS: Registry[Callable[[str], Benchmark]] = Registry(
+    "benchmarks",
+    "benchmark",
+    {
+        "concept101": "refloom.inference.evaluation.concept101:read",
+        "ms-bench": "refloom.inference.evaluation.msbench:read",
+        "dreambench": "refloom.inference.evaluation.dreambench:read",
+        "dreamedit": "refloom.inference.evaluation.dreamedit:read",
+        "groups": "refloom.inference.evaluation.groups:read",
+    },
+)
+"""Name to what reads it from a folder."""
 
 
 def read(name: str, folder: str) -> Benchmark:
@@ -26,8 +29,4 @@ def read(name: str, folder: str) -> Benchmark:
     Raises:
         Refused: there is no such benchmark, or its files are not all there or of another form.
     """
-    if name not in READERS:
-        near = difflib.get_close_matches(name, READERS, n=1)
-        raise Refused(f"unknown benchmark {name!r}; " + (f"did you mean {near[0]}?" if near else f"{list(READERS)}"))
-    benchmark: Benchmark = importlib.import_module(READERS[name]).read(folder)
-    return benchmark
+    return READERS.find(name)(folder)

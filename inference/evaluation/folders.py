@@ -1,10 +1,10 @@
 """Files of a benchmark: photographs of a folder, json, lines; each error names the file."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from refloom.ingest.files import picture_names
+from refloom.schemas import strict
 from refloom.schemas.errors import Refused
 from refloom.schemas.storage import Folder
 
@@ -21,7 +21,7 @@ def read_json(file: Path) -> Any:
         Refused: it cannot be read, or is none.
     """
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return strict.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise Refused(f"{file} cannot be read: {error.strerror or error}") from error
     except ValueError as error:

@@ -11,7 +11,6 @@ OUT/
 
 import hashlib
 import io
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,7 +66,7 @@ def claim(folder: Folder, settings: dict[str, Any]) -> None:
     """
     if folder.exists(SETTINGS):
         try:
-            held = json.loads(folder.read(SETTINGS))
+            held = strict.object_in(folder.read(SETTINGS))
         except ValueError as error:
             raise Refused(f"{folder.url}/{SETTINGS} is damaged: give a new folder") from error
         if found := differing(flatten(held), flatten(settings)):
@@ -103,9 +102,11 @@ def write_failure(folder: Folder, exhibit: Exhibit, reason: str) -> None:
 def failure(folder: Folder, exhibit: Exhibit) -> str | None:
     """Why the last try to make a case failed; None if it did not."""
     try:
-        return str(json.loads(folder.read(f"{exhibit.folder}/{FAILED}"))["reason"])
+        return str(strict.object_in(folder.read(f"{exhibit.folder}/{FAILED}"))["reason"])
     except FileNotFoundError:
         return None
+    except (ValueError, KeyError):
+        return "its note is damaged"
 
 
 def read_made(folder: Folder, exhibit: Exhibit, image: int) -> Pixels:

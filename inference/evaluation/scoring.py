@@ -1,6 +1,5 @@
 """Scores of the pictures of a benchmark: a job of the engine whose unit is some cases, one set of encoders a worker."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -96,8 +95,11 @@ def path_of(unit: str) -> str:
 def read_scores(folder: Folder, unit: str) -> dict[str, Any]:
     """The scores of a unit: `key` and `rows`; none if there are none."""
     try:
-        found: dict[str, Any] = json.loads(folder.read(path_of(unit)))
+        found = strict.object_in(folder.read(path_of(unit)))
     except (FileNotFoundError, ValueError):
+        return {"key": None, "rows": []}
+    rows = found.get("rows")
+    if "key" not in found or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return {"key": None, "rows": []}
     return found
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from refloom.inference.models.catalog import captioners, faces, images, segmenters, texts
 from refloom.inference.models.entry import Entry
 from refloom.schemas.errors import Refused
+from refloom.schemas.plugins import Registry
 
 Entries = Mapping[str, tuple[Entry, ...]]
 """Role to its models, the best first."""
@@ -17,7 +18,7 @@ ENTRIES: Entries = {
     "text_embedding": texts.ENTRIES,
     "captioner": captioners.ENTRIES,
 }
-"""All models. Thresholds by role:
+"""Refloom's own models. Thresholds by role:
 
 segmenter: none; a model's own bounds for automatic masks are `options`.
 face: `min_det_score` of a detection that is kept; `same_identity`, the cosine from which two faces are one person.
@@ -27,6 +28,9 @@ text_embedding: `min_phrase_cosine`, the cosine from which a cut-out may show wh
 from which a name out of the vocabulary is taken for a cut-out: the softmax, over all names, of their cosines.
 captioner: none.
 """
+
+ADDED: Registry[Entry] = Registry("models", "model", {})
+"""Those of plugins; `auto` takes one where none of refloom's own is there."""
 
 
 def resolve(role: str, choice: str = "auto", entries: Entries | None = None) -> Entry | None:
@@ -68,10 +72,20 @@ def by_name(role: str, name: str, entries: Entries | None = None) -> Entry:
 
 
 def _of_role(role: str, entries: Entries | None) -> tuple[Entry, ...]:
-    entries = ENTRIES if entries is None else entries
-    if role not in entries:
-        raise Refused(f"unknown model role {role!r}; {_suggest(role, list(entries))}")
-    return entries[role]
+    known = ENTRIES if entries is None else entries
+    if role not in known:
+        raise Refused(f"unknown model role {role!r}; {_suggest(role, list(known))}")
+    return known[role] if entries is not None else (*known[role], *_added(role))
+
+
+def _added(role: str) -> tuple[Entry, ...]:
+    """The models of plugins for a role."""
+    return tuple(entry for name in ADDED if (entry := ADDED[name]).role == role)
+
+
+def entries() -> dict[str, tuple[Entry, ...]]:
+    """Role to all models that are known here, those of plugins after refloom's."""
+    return {role: _of_role(role, None) for role in ENTRIES}
 
 
 def _suggest(name: str, known: list[str]) -> str:

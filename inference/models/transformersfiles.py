@@ -1,6 +1,5 @@
 """Files of a model as transformers lays them out: configs that say what is asked for, and weights that fit them."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from transformers.utils import logging as transformers_logging
 
 from refloom.inference.checkpoints import modelfolder
 from refloom.inference.models.entry import Entry
+from refloom.schemas import strict
 from refloom.schemas.wording import shown
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -24,8 +24,8 @@ def read_json(entry: Entry, file: Path) -> dict[str, Any]:
         Refused: there is none.
     """
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, OSError) as error:
+        said = strict.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
         raise entry.damaged(f"{file.name} is no json, or cut off") from error
     if not isinstance(said, dict):
         raise entry.damaged(f"{file.name} holds a {type(said).__name__}, not a mapping")

@@ -13,22 +13,26 @@ import socket
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import ray
+from ray._private import services
 from ray.exceptions import RayActorError, RayTaskError
 
+from refloom.ingest import raystart
 from refloom.ingest.engine.heap import keep_freed_memory
 from refloom.ingest.engine.inline import run_inline
 from refloom.ingest.engine.retries import ATTEMPTS, Account
 from refloom.ingest.engine.tasks import Job, Pool, Status, Task, Worker, record
 from refloom.ingest.engine.watch import Tally, Watch, last_words
 from refloom.schemas.errors import JobStopped, RefloomError, Refused, StoreUnavailable
+from refloom.schemas.foreseen import foreseen
+from refloom.schemas.plugins import Needed, needed, require
 from refloom.schemas.storage import STORE_VARIABLES, Folder, store_errors_stop
 from refloom.schemas.wording import some
 
@@ -41,6 +45,8 @@ _ROOM_S = 600.0
 _SHORT_S = 1.0
 """Units that take less: handing one out takes milliseconds. Longer ones are not queued, lest one waits for its worker
 while another worker has nothing to do."""
+_SECOND_START_S = 180.0
+"""How long Ray may take for its second start."""
 _OBJECT_STORE_BYTES = 512 << 20
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "ARROW_NUM_THREADS")
 
@@ -148,7 +154,7 @@ def connect(pool: Pool) -> bool:
         here = str(Path(__file__).absolute().parents[3])
         paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(paths), **one_thread})
-        ray.init(
+        _start_here(
             address="local",  # never one that RAY_ADDRESS or an earlier command of this machine names
             num_cpus=max(os.cpu_count() or 1, math.ceil((pool.workers or 1) * pool.cpus)),
             include_dashboard=False,
@@ -159,6 +165,53 @@ def connect(pool: Pool) -> bool:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_terminate)  # ray replaces it by one that does not unwind
     return True
+
+
+def _start_here(**options: Any) -> None:
+    """Start Ray on this machine; where it times out on a busy one, once more with a longer time.
+
+    Raises:
+        Refused: the folder that Ray writes to cannot be used.
+        JobStopped: it does not start the second time either.
+    """
+    raystart.check_folder()
+    for seconds in (0.0, _SECOND_START_S):
+        try:
+            with _patient(seconds):
+                ray.init(**options)
+            return
+        except Exception as error:  # Ray raises bare exceptions here
+            ray.shutdown()
+            if isinstance(error, OSError) and (known := foreseen(error)) is not None:
+                raise known from error
+            why = error
+    raise JobStopped(
+        f"Ray does not start on this machine ({_last_line(str(why)) or type(why).__name__}): it may be busy, or out of "
+        "memory; wait and run the same command again, or use --workers 0, which needs no Ray"
+    ) from why
+
+
+@contextmanager
+def _patient(seconds: float) -> Iterator[None]:
+    """Let Ray wait that long for the node that it starts: it gives up after half a minute and has no setting."""
+    find = services.get_node
+    end = time.monotonic() + seconds
+
+    def find_in_time(*arguments: Any, **named: Any) -> Any:
+        while True:
+            try:
+                return find(*arguments, **named)
+            except RuntimeError:  # it is not there yet
+                if time.monotonic() > end:
+                    raise
+            time.sleep(_POLL_S)
+
+    if seconds:
+        services.get_node = find_in_time
+    try:
+        yield
+    finally:
+        services.get_node = find
 
 
 def _knock(address: str) -> None:
@@ -182,11 +235,13 @@ class _Process:
                 del os.environ[name]
             os.environ.update(store_variables)
 
-    def start(self, job: Job, progress_actor: Any, timeout_s: float) -> None:
+    def start(self, job: Sequence[Any], wanted: Sequence[Needed], progress_actor: Any, timeout_s: float) -> None:
+        """Be ready; `job` holds a reference to it, which is read when the plugins are there that it may be made of."""
         _use_one_thread()
         keep_freed_memory()
+        require(wanted)
         with store_errors_stop():
-            self._worker = job.start()
+            self._worker = ray.get(job[0]).start()
         self._progress_actor, self._timeout_s = progress_actor, timeout_s
 
     def run(self, task: Task, notes_url: str, attempt: int, skip: dict[str, str]) -> Tally:
@@ -287,7 +342,9 @@ class _WorkerHandles:
         for _ in range(count - len(self.there) - len(self.coming)):
             # a Ray that was started before the driver had its credentials has others; a cluster's nodes have their own
             actor = self._process.remote(_store_variables() if self.pool.address is None else None)
-            self.coming[actor.start.remote(self._job, self.progress_actor, self.pool.item_timeout_s)] = actor
+            self.coming[actor.start.remote([self._job], needed(), self.progress_actor, self.pool.item_timeout_s)] = (
+                actor
+            )
 
     def welcome(self, reference: Any) -> bool:
         """A worker is there (True), or will never be (False).

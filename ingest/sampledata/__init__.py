@@ -11,6 +11,7 @@ import orjson
 
 from refloom.ingest.sampledata import coco, folders, photos, sa1b, ytvis
 from refloom.ingest.sampledata.identities import Identities
+from refloom.schemas import strict
 from refloom.schemas.errors import Refused
 from refloom.schemas.storage import Folder
 
@@ -66,14 +67,21 @@ def write(out: str, *, images: int, videos: int, seed: int) -> list[str]:
     return [f"wrote {out}", *lines, "", *_told(out, images, videos)]
 
 
+def _arguments(folder: Folder, name: str) -> dict[str, Any]:
+    try:
+        return strict.object_in(folder.read(name))
+    except ValueError as error:
+        raise Refused(f"{folder.url}/{name} is damaged ({error}): give a new or empty folder") from error
+
+
 def _written(folder: Folder, arguments: dict[str, Any]) -> bool:
     """Whether these arguments wrote the folder to its end; False if it is new, empty, or they were interrupted."""
     if folder.exists(MARKER):
-        found = orjson.loads(folder.read(MARKER))
+        found = _arguments(folder, MARKER)
         if found == arguments:
             return True
     elif folder.exists(_UNFINISHED):
-        found = orjson.loads(folder.read(_UNFINISHED))
+        found = _arguments(folder, _UNFINISHED)
         if found == arguments:
             return False
     elif folder.names() or folder.folders():

@@ -15,12 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from refloom.ingest import jsons
+from refloom.ingest import crowds, jsons, naming
 from refloom.ingest.annotationfile import (
-    category_key,
     category_names,
     id_text,
-    is_id,
     json_stem,
     license_names,
     object_of_lists,
@@ -28,6 +26,8 @@ from refloom.ingest.annotationfile import (
     text_or_none,
 )
 from refloom.ingest.files import PictureFile, find_prefix, safe_name, safe_names, total_bytes
+from refloom.ingest.naming import Named
+from refloom.ingest.references import References, exact, text
 from refloom.ingest.source import Annotation, Item, Picture, Plan, Problem, Record, UnitPlan
 from refloom.schemas import ids
 from refloom.schemas.errors import Refused, Rejected
@@ -47,6 +47,7 @@ class Coco:
         name: first part of the key.
         unit_size: pictures in a unit.
         limit: only the first pictures of the file.
+        crowds: what becomes of annotations with `iscrowd`; see `refloom.ingest.crowds`.
     """
 
     images: str
@@ -55,6 +56,7 @@ class Coco:
     name: str = "coco"
     unit_size: int = DEFAULT_UNIT_SIZE
     limit: int | None = None
+    crowds: str = crowds.REJECT
     kind: str = "coco"
 
     @property
@@ -85,18 +87,13 @@ class Coco:
         images = root["images"][: self.limit]
         prefix = self._prefix(images)
 
-        owner: dict[Any, int] = {}
-        for index, image in enumerate(images):
-            if isinstance(image, dict) and is_id(image.get("id")) and image["id"] is not None:
-                owner.setdefault(image["id"], index)
-        beyond = {
-            image.get("id")
-            for image in root["images"][len(images) :]
-            if isinstance(image, dict) and is_id(image.get("id"))
-        }
-        by_image, strays = _assign(root["annotations"], owner, beyond)
+        names = _image_ids(root["images"])
+        owner = References(
+            (image.get("id"), row) for row, image in enumerate(root["images"]) if isinstance(image, dict)
+        )
+        by_image, strays = _assign(root["annotations"], owner)
         listed = captions.value["annotations"] if captions else []
-        captions_by_image, stray_captions = _assign(listed, owner, beyond)
+        captions_by_image, stray_captions = _assign(listed, owner)
         if listed and len(stray_captions) == len(listed):
             raise Refused(
                 f"none of the {len(listed):,} captions in {self.captions} is of a picture in {self.instances}: "
@@ -108,23 +105,25 @@ class Coco:
             "categories": categories,
             "licenses": license_names(root),
             "split": split_in(self.instances),
-            # a file that gives masks to nobody is a set of boxes; one that gives them to some has lost the others
-            "masks": any(isinstance(item, dict) and item.get("segmentation") for item in root["annotations"]),
         }
         identity = {"instances": document.sha256, "captions": captions.sha256 if captions else None}
         plain = document.plain and (captions is None or captions.plain)
         seen = _Seen()
+        called = {row: naming.of_annotations(by_image[row]) for row in range(len(images)) if row in by_image}
         units = []
         for number, start in enumerate(range(0, len(images), self.unit_size)):
             rows = range(start, min(start + self.unit_size, len(images)))
-            own_strays = [(item, seen.annotation(item)) for item in strays] if number == 0 else []
+            own_strays = [(item, seen.stray(item)) for item in strays] if number == 0 else []
             own_stray_captions = stray_captions if number == 0 else []
             slice_ = {
                 "images": [
                     {
                         "record": images[row],
+                        "identity": names[row],
                         "occurrence": seen.picture(images[row]),
-                        "annotations": [(item, seen.annotation(item)) for item in by_image[row]],
+                        "annotations": [
+                            (item, list(name)) for item, name in zip(by_image[row], called.get(row, ()), strict=True)
+                        ],
                         "captions": captions_by_image[row],
                     }
                     for row in rows
@@ -144,12 +143,14 @@ class Coco:
                     items=items,
                     size=self._bytes(prefix, [images[row] for row in rows]),
                     identity=identity,
-                    image_ids=tuple(image_id(images[row]) for row in rows if isinstance(images[row], dict)),
+                    image_ids=tuple(dict.fromkeys(names[row] for row in rows if _id_of(images[row]) is not None)),
                     payload=jsons.dumps(slice_, plain=plain),
                 )
             )
         config = {"source": self.kind, "unit_size": self.unit_size, "limit": self.limit, "prefix": prefix}
-        return [Plan(self.key, tuple(units), config)]
+        pairs = (pair for row, own in called.items() for pair in zip(by_image[row], own, strict=True))
+        notes = [*crowds.notes(root["annotations"], self.crowds), *naming.notes(pairs, "annotations", "picture")]
+        return [Plan(self.key, tuple(units), config | crowds.setting(self.crowds), tuple(notes))]
 
     def _captions(self) -> jsons.Document | None:
         if self.captions is None:
@@ -185,11 +186,10 @@ class Coco:
             yield self._picture(entry, unit.task, folder)
 
     def _picture(self, entry: dict[str, Any], task: dict[str, Any], folder: Folder) -> Picture:
-        record = entry["record"]
-        identity = image_id(record)
+        record, identity = entry["record"], entry["identity"]
         problem: Problem | None = None
         name = ""
-        if not isinstance(record, dict) or not is_id(record.get("id")) or record["id"] is None:
+        if _id_of(record) is None:
             problem, record = Rejected("bad_record", "the image record has no id"), {}
         else:
             try:
@@ -208,74 +208,74 @@ class Coco:
             declared_size=None if size == (None, None) else size,
             captions=[(f"{identity}#caption{id_text(item)}", _caption_text(item)) for item in entry["captions"]],
             annotations=[
-                self._annotation(item, occurrence, identity, task) for item, occurrence in entry["annotations"]
+                self._annotation(item, Named(*called), identity, task) for item, called in entry["annotations"]
             ],
             split=task["split"],
-            license=task["licenses"].get(str(record.get("license"))),
+            license=task["licenses"].get(record.get("license")),
             source_url=text_or_none(record.get("flickr_url")) or text_or_none(record.get("coco_url")),
             problem=problem,
             occurrence=entry["occurrence"],
         )
 
-    def _annotation(self, record: dict[str, Any], occurrence: int, owner: str, task: dict[str, Any]) -> Annotation:
-        category = record.get("category_id")
-        # ids stay what they are: the text "18" is not the number 18
-        category_name = task["categories"].get(category_key(category))
+    def _annotation(self, record: dict[str, Any], called: Named, owner: str, task: dict[str, Any]) -> Annotation:
+        category = task["categories"].get(record.get("category_id"))
         problem: Problem | None = None
-        if "id" not in record or not is_id(record["id"]):
-            problem = Rejected("bad_record", "the annotation has no id")
-        elif occurrence:
-            problem = Rejected("duplicate", "the annotation id came before")
-        elif record.get("iscrowd"):
+        if called.occurrence:
+            problem = Rejected("duplicate", "the same annotation came before, word for word")
+        elif record.get("iscrowd") and self.crowds != crowds.KEEP:
             problem = Rejected("crowd")
-        elif category_name is None:
-            problem = Rejected("unknown_category", f"category_id {category!r}"[:80])
+        elif category is None:
+            problem = Rejected("unknown_category", f"category_id {record.get('category_id')!r}"[:80])
         return Annotation(
-            object_id=ids.object_id(owner, id_text(record)),
+            object_id=f"{owner}#{called.identity}",
             segmentation=record.get("segmentation"),
             bbox=record.get("bbox"),
             area=record.get("area"),
-            category=category_name,
-            needs_mask=task["masks"],
+            category=category,
+            needs_mask=False,
+            needs_box=False,
             source_fields={
-                key: value for key, value in record.items() if key not in ("segmentation", "bbox", "image_id")
+                key: value
+                for key, value in record.items()
+                if key not in ("segmentation", "bbox", "image_id") and (key != "id" or exact(value) is not None)
             },
             problem=problem,
-            occurrence=occurrence,
+            occurrence=called.occurrence,
         )
 
 
 class _Seen:
-    """Counts ids as they come, so that the second picture or annotation of one id is known as such."""
+    """Counts ids as they come, so that the second picture of one id or file is known as such."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, Any], int] = defaultdict(int)
 
     def _count(self, kind: str, value: Any) -> int:
-        if not is_id(value) or value is None:
+        key = exact(value)
+        if key is None:
             return 0
-        self._counts[kind, value] += 1
-        return self._counts[kind, value] - 1
+        self._counts[kind, key] += 1
+        return self._counts[kind, key] - 1
 
     def picture(self, record: Any) -> int:
         if not isinstance(record, dict):
             return 0
         return max(self._count("image", record.get("id")), self._count("file", record.get("file_name")))
 
-    def annotation(self, record: Any) -> int:
-        return self._count("annotation", record.get("id")) if isinstance(record, dict) else 0
+    def stray(self, record: Any) -> int:
+        return self._count("stray", record.get("id")) if isinstance(record, dict) else 0
 
 
-def _assign(items: list[Any], owner: dict[Any, int], beyond: set[Any]) -> tuple[dict[int, list[Any]], list[Any]]:
-    """Items by the row of the image they name, and those that name none; images beyond the limit are left out."""
+def _assign(items: list[Any], owner: References[int]) -> tuple[dict[int, list[Any]], list[Any]]:
+    """Items by the row of the image they name, and those that name none."""
     by_image: dict[int, list[Any]] = defaultdict(list)
     strays = []
     for item in items:
-        image = item.get("image_id") if isinstance(item, dict) else None
-        if isinstance(item, dict) and is_id(image) and image in owner:
-            by_image[owner[image]].append(item)
-        elif not (isinstance(item, dict) and is_id(image) and image is not None and image in beyond):
+        row = owner.get(item.get("image_id")) if isinstance(item, dict) else None
+        if row is None:
             strays.append(item)
+        else:
+            by_image[row].append(item)
     return by_image, strays
 
 
@@ -289,7 +289,25 @@ def _caption_text(record: dict[str, Any]) -> Any:
     return record.get("caption")
 
 
-def image_id(record: Any) -> str:
-    """COCO ids are numbers of 12 digits, the same in 2014 and 2017; other ids stay as they are."""
-    text = id_text(record)
-    return ids.image_id("coco", text.zfill(12) if text.isascii() and text.isdigit() else text)
+def _id_of(record: Any) -> Any:
+    """The id of an image record as a key; None where it has none."""
+    return exact(record.get("id")) if isinstance(record, dict) else None
+
+
+def _image_ids(records: list[Any]) -> list[str]:
+    """An image id for each record, the same for records of one id and different for all others.
+
+    COCO ids are numbers of 12 digits, the same in 2014 and 2017; other ids stay as they are. Where a text of digits and
+    a number, or two texts, would be one id, numbers come first and the text stays as it is written.
+    """
+    claims = {}
+    for row, record in enumerate(records):
+        written = text(record.get("id")) if isinstance(record, dict) else None
+        if written is not None:
+            padded = written.zfill(12) if written.isascii() and written.isdigit() else written
+            claims[row] = (_id_of(record), [ids.image_id("coco", padded), ids.image_id("coco", written)])
+    order = sorted(claims, key=lambda row: type(records[row]["id"]) is str)
+    found = {
+        row: name.identity for row, name in zip(order, naming.distinct([claims[row] for row in order]), strict=True)
+    }
+    return [found.get(row) or ids.image_id("coco", id_text(record)) for row, record in enumerate(records)]

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, Any
 
-from refloom.ingest import jsons, tar
+from refloom.ingest import jsons, naming, tar
 from refloom.ingest.annotationfile import id_text
 from refloom.ingest.files import is_junk, safe_name
 from refloom.ingest.source import Annotation, Item, Link, Picture, Plan, Problem, Record, UnitPlan
@@ -95,7 +95,7 @@ class Sa1b:
             pairs, others = _pair(index)
             taken = pairs[: self.limit]
             table = {
-                "pairs": [[pair.stem, pair.picture, pair.record, pair.occurrence] for pair in taken],
+                "pairs": [[pair.identity, pair.stem, pair.picture, pair.record, pair.occurrence] for pair in taken],
                 "others": others,
                 "problem": index.problem,
                 "gzip": index.gzip,
@@ -109,7 +109,7 @@ class Sa1b:
                     "size": size,
                     "headers": of_json([[member.name, member.offset, member.size] for member in index.members]),
                 },
-                image_ids=tuple(image_id(pair.stem) for pair in taken if not pair.occurrence),
+                image_ids=tuple(pair.identity for pair in taken if not pair.occurrence),
                 payload=jsons.dumps(table, plain=False),
             )
             plans.append(Plan(key, (unit,), {"source": self.kind, "limit": self.limit, "license": self.license}))
@@ -139,10 +139,10 @@ class Sa1b:
             yield from _streamed(table["pairs"], folder, name, half)
             return
         with folder.open(name) as file:
-            for stem, picture, record, occurrence in table["pairs"]:
+            for identity, stem, picture, record, occurrence in table["pairs"]:
                 load = _at_offset(file, name, picture, half)
                 link = _linker(unit.name, name, picture)
-                yield _picture(stem, picture, occurrence, load, _at_offset(file, name, record, half), link)
+                yield _picture(identity, stem, picture, occurrence, load, _at_offset(file, name, record, half), link)
 
 
 @dataclass(slots=True)
@@ -153,6 +153,7 @@ class _Pair:
     picture: list[Any] | None = None
     record: list[Any] | None = None
     occurrence: int = 0
+    identity: str = ""
 
 
 def _index(path: str) -> tuple[int, tar.Index]:
@@ -191,7 +192,11 @@ def _pair(index: tar.Index) -> tuple[list[_Pair], list[tuple[str, str, str]]]:
             extra.append(_Pair(stem, picture=entry, occurrence=1 + sum(other.stem == stem for other in extra)))
         else:
             others.append((member.name, "duplicate", "a record of this name came before"))
-    return [*pairs.values(), *extra], others
+    found = [*pairs.values(), *extra]
+    # `sa_1` and `1` make one id, as do the two ways to write an accent
+    for pair, name in zip(found, naming.of_names([pair.stem for pair in found], image_id), strict=True):
+        pair.identity = name.identity
+    return found, others
 
 
 def image_id(stem: str) -> str:
@@ -229,7 +234,7 @@ def _streamed(pairs: list[list[Any]], folder: Folder, name: str, half: Callable[
     arrived: dict[int, bytes] = {}
     members = tar.stream(folder, name)
     waiting = 0
-    wanted = {entry[1] for _, picture, record, _ in pairs for entry in (picture, record) if entry is not None}
+    wanted = {entry[1] for _, _, picture, record, _ in pairs for entry in (picture, record) if entry is not None}
 
     def fetch(entry: list[Any]) -> bytes:
         nonlocal waiting
@@ -248,8 +253,10 @@ def _streamed(pairs: list[list[Any]], folder: Folder, name: str, half: Callable[
         waiting -= len(arrived[entry[1]])
         return arrived.pop(entry[1])
 
-    for stem, picture, record, occurrence in pairs:
-        yield _picture(stem, picture, occurrence, _fetcher(fetch, picture, half), _fetcher(fetch, record, half), None)
+    for identity, stem, picture, record, occurrence in pairs:
+        yield _picture(
+            identity, stem, picture, occurrence, _fetcher(fetch, picture, half), _fetcher(fetch, record, half), None
+        )
         for entry in (picture, record):  # what a refused picture left behind
             if entry is not None:
                 wanted.discard(entry[1])
@@ -268,6 +275,7 @@ def _fetcher(
 
 
 def _picture(
+    identity: str,
     stem: str,
     entry: list[Any] | None,
     occurrence: int,
@@ -276,7 +284,6 @@ def _picture(
     link: Callable[[], Link] | None,
 ) -> Picture:
     """One picture; its record is read now, its bytes when they are asked for."""
-    identity = image_id(stem)
     file = posixpath.normpath(entry[0]) if entry else f"{stem}.jpg"
     picture = Picture(identity, file, load, link, faces_blurred=True, occurrence=occurrence)
     if occurrence:

@@ -26,6 +26,7 @@ from refloom.ingest import jsons
 from refloom.ingest.annotationfile import as_float, is_text, texts_of
 from refloom.ingest.files import PictureFile, is_junk, occurrences, stem, table_name, weigh
 from refloom.ingest.labelmap import with_labels
+from refloom.ingest.numbers import whole
 from refloom.ingest.source import Annotation, Item, Picture, Plan, Problem, Record, UnitPlan
 from refloom.ingest.sources.sa1b import LICENSE
 from refloom.schemas import boxes, ids, masks
@@ -187,11 +188,10 @@ def _describe(picture: Picture, file: PictureFile) -> None:
         raise Rejected("bad_record", "the record has no list `final_masks`")
     size = record.get("original_size")
     if size is not None:
-        if not (
-            isinstance(size, list) and len(size) == 2 and all(type(side) is int and 0 < side < 1 << 31 for side in size)
-        ):
+        width, height = map(whole, size) if isinstance(size, list) and len(size) == 2 else (None, None)
+        if not width or not height:
             raise Rejected("bad_record", f"original_size is {size!r}"[:100])
-        picture.original_size = (size[1], size[0])
+        picture.original_size = (height, width)
     texts = texts_of(record.get("text"))
     picture.captions = [(f"{picture.image_id}#caption{number}", text) for number, text in enumerate(texts)]
     picture.annotations = [

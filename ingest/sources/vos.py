@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from refloom.ingest import jsons
+from refloom.ingest import jsons, naming
 from refloom.ingest.annotationfile import is_text, split_in
 from refloom.ingest.files import (
     PictureFile,
@@ -133,6 +133,7 @@ class Vos:
                     size=size,
                     identity={"meta": meta.sha256 if meta else None, "files": files},
                     image_ids=tuple(ids.image_id("vos", video, frame.name) for video, frame in frames),
+                    video_ids=tuple(dict.fromkeys(f"vos/{ids.encode(video)}" for video, _ in frames)),
                     payload=jsons.dumps(rows, plain=False),
                 )
             )
@@ -154,8 +155,12 @@ class Vos:
                 continue
             values: set[int] = set()
             void = VOID if unit.task["listed"] or not self._is_binary(folder, video) else None
-            for position, frame in enumerate(_Frame(*entry) for entry in video.frames):
-                picture = self._picture(video.name, frame, position, folder)
+            frames = [_Frame(*entry) for entry in video.frames]
+            numbers = [_number(frame.name) for frame in frames]
+            places = [place if number is None else number for place, number in enumerate(numbers)]
+            is_told = len(set(places)) == len({frame.name for frame in frames})
+            for position, frame in enumerate(frames):
+                picture = self._picture(video.name, frame, position, numbers[position] if is_told else None, folder)
                 picture.split = unit.task["split"]
                 drawn = [(one, track.value) for track in tracks for one in track.at(picture.image_id, frame.name)]
                 picture.annotations = [annotation for annotation, _ in drawn]
@@ -183,8 +188,7 @@ class Vos:
             found |= bool((labels == VOID).any())
         return found
 
-    def _picture(self, video: str, frame: _Frame, position: int, folder: Folder) -> Picture:
-        number = _number(frame.name)
+    def _picture(self, video: str, frame: _Frame, position: int, number: int | None, folder: Folder) -> Picture:
         file = PictureFile(folder, frame.picture, self.key)
         return Picture(
             image_id=ids.image_id("vos", video, frame.name),
@@ -327,8 +331,13 @@ def _found(folder: Folder, layout: _Layout, limit: int | None) -> tuple[list[_Vi
         maps, no_maps = picture_names(folder, beside)
         others += [*no_pictures, *no_maps, *(path for path in maps if not path.lower().endswith(".png"))]
         pngs = {_below(path, beside): path for path in maps if path.lower().endswith(".png")}
-        frames = [_Frame(_below(path, above), path, pngs.get(_below(path, above))) for path in pictures]
-        lone = pngs.keys() - {frame.name for frame in frames}
+        # 00000.jpg and 00000.png are two frames, of one label map
+        called = naming.distinct([(path, [_below(path, above), path[len(above) + 1 :]]) for path in pictures])
+        frames = [
+            _Frame(name.identity, path, pngs.get(_below(path, above)))
+            for path, name in zip(pictures, called, strict=True)
+        ]
+        lone = pngs.keys() - {_below(path, above) for path in pictures}
         frames += [_Frame(frame, f"{above}/{frame}.jpg", pngs[frame]) for frame in lone]
         frames.sort(key=lambda frame: _order(frame.name))
         problem = None if frames else ("bad_record", "the folder holds no frames")

@@ -1,7 +1,10 @@
 """The arguments of every command. What they do is imported when needed, so that `refloom --help` answers at once."""
 
 import argparse
+import contextlib
 import importlib
+import io
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -98,6 +101,11 @@ def _add_ingest(commands: Any) -> None:
         "--frame-rate", type=float, default=30.0, help="that the frame numbers count in, per second; 0 if unknown"
     )
 
+    for one in (coco, ytvis):
+        one.add_argument(
+            "--crowds", choices=("reject", "keep"), default="reject", help="what becomes of annotations with iscrowd 1"
+        )
+
     vos = source("vos", "YouTube-VOS or DAVIS: meta.json and palette PNGs", "--root train", "videos")
     vos.add_argument(
         "--root", required=True, metavar="DIR", help="folder with JPEGImages, Annotations and maybe meta.json"
@@ -175,7 +183,8 @@ def _add_dataset_commands(commands: Any) -> None:
         ),
         (
             "verify",
-            "Re-open, re-hash and recount everything; decode a sample; check masks, boxes and ids across tables.",
+            "Re-open, re-hash and recount everything; decode a sample; check masks, boxes and ids across tables. Of a "
+            "publication: its files.",
         ),
         ("report", "Write one HTML page: funnel, histograms with thresholds, contact sheets of kept and rejected."),
     ):
@@ -196,6 +205,16 @@ def _add_dataset_commands(commands: Any) -> None:
         if name == "report":
             one.add_argument("--out", metavar="HTML", help="where to write the page (default: DATASET/report.html)")
 
+    mend = _command(
+        commands,
+        "mend",
+        "refloom.cli.curate:mend",
+        "Make again what is damaged, with the settings of then, to the same bytes; derive dataset.json and the card.",
+        "  refloom mend DATASET",
+    )
+    mend.add_argument("dataset", metavar="DATASET")
+    _add_pool(mend)
+
     export = _command(
         commands,
         "export",
@@ -210,6 +229,11 @@ def _add_dataset_commands(commands: Any) -> None:
     export.add_argument("--split", choices=("train", "validation"), help="only this split (default: all)")
     export.add_argument("--limit", type=int, metavar="N", help="only the first N samples, or pictures for coco")
     export.add_argument("--kept", action="store_true", help="coco: only objects that the selection kept")
+    export.add_argument(
+        "--keep-metadata",
+        action="store_true",
+        help="pictures keep places, names and thumbnails (Exif, XMP, IPTC), which are stripped otherwise",
+    )
     export.add_argument("--per-shard", type=int, default=1000, metavar="N", help="webdataset: samples in a tar")
 
     inspect = _command(
@@ -275,7 +299,18 @@ def _add_share_commands(commands: Any) -> None:
         help="publish pictures of a license not known to allow it; `none` where none is stated; may be repeated",
     )
     publish.add_argument(
-        "--takedown", metavar="FILE", help="ids one a line: images, videos, groups, samples, source URLs to leave out"
+        "--takedown",
+        metavar="FILE",
+        help="what to leave out, an entry a line: ids of images, objects, faces, tracks, videos, groups or samples, "
+        "source URLs, file names, sha256",
+    )
+    publish.add_argument(
+        "--ignore-unknown", action="store_true", help="go on where an entry of the takedown list names nothing"
+    )
+    publish.add_argument(
+        "--keep-metadata",
+        action="store_true",
+        help="pictures keep places, names and thumbnails (Exif, XMP, IPTC), which are stripped otherwise",
     )
     publish.add_argument("--replace", action="store_true", help="throw away another publication that lies in DEST")
     publish.add_argument("--dry-run", action="store_true", help="say files, bytes and disk, or what is refused")
@@ -288,6 +323,31 @@ def _add_share_commands(commands: Any) -> None:
         action="store_true",
         help="squash the repository's history, where taken-down data still lies",
     )
+
+    takedown = _command(
+        commands,
+        "takedown",
+        "refloom.cli.publish:takedown",
+        "Take pictures out of a dataset, with all that was made of them, and keep them out from then on. Resumes.",
+        "  refloom takedown DATASET list.txt --dry-run\n"
+        "  refloom takedown DATASET list.txt\n"
+        "  refloom takedown DATASET",
+    )
+    takedown.add_argument("dataset", metavar="DATASET")
+    takedown.add_argument(
+        "list",
+        nargs="?",
+        metavar="LIST",
+        help="an entry a line: ids of images, objects, faces, tracks, videos, groups or samples, source URLs, file "
+        "names, sha256 (default: the list that the dataset has)",
+    )
+    takedown.add_argument(
+        "--ignore-unknown",
+        action="store_true",
+        help="go on where an entry names nothing; it goes on the list for what comes in later",
+    )
+    takedown.add_argument("--dry-run", action="store_true", help="say what each entry names and which rows would go")
+    takedown.add_argument("--json", action="store_true", help="print json")
 
     rehydrate = _command(
         commands,
@@ -344,11 +404,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="refloom",
         description="Grouped reference data from public image and video sets, and reference adapters trained on it.",
-        epilog="exit codes: 0 done, 1 some rows failed, 2 usage or refused, "
-        "3 the job could not finish (run it again to resume)",
+        epilog="exit codes: 0 done, 1 done and some rows failed, 2 usage or refused, "
+        "3 the job could not finish (run it again to resume), 4 an error that was not foreseen",
         formatter_class=_Help,
     )
     parser.add_argument("--version", action="version", version=f"refloom {__version__}")
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        metavar="MODULE",
+        help="a module or .py file that adds sources, models, methods ...; anywhere in a command, may be repeated",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_ingest(commands)
     _add_dataset_commands(commands)
@@ -359,32 +425,67 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _plugins(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of a command without `--plugin MODULE`, wherever it stands, and the modules."""
+    words, named = [], []
+    rest = iter(arguments)
+    for word in rest:
+        if word == "--plugin":
+            named.append(next(rest, ""))
+        elif word.startswith("--plugin="):
+            named.append(word.partition("=")[2])
+        else:
+            words.append(word)
+    return words, named
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files hold what a terminal may not
     try:
-        options = build_parser().parse_args(arguments)
-    except Exception as refusal:  # of a value; `--help` imports nothing that knows the class
-        from refloom.schemas.errors import RefloomError
+        words, named = _plugins(sys.argv[1:] if arguments is None else arguments)
+        if named:
+            from refloom.schemas.plugins import use
 
-        if not isinstance(refusal, RefloomError):
-            raise
-        print(f"refloom: {refusal}", file=sys.stderr)
-        return refusal.exit_code
-    from refloom.schemas.errors import RefloomError
-    from refloom.schemas.storage import store_errors_stop
+            use(named)
+        options = build_parser().parse_args(words)
+        options.arguments = list(sys.argv[1:] if arguments is None else arguments)
+        from refloom.schemas.storage import store_errors_stop  # `--help` imports nothing of ours
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job manager's stop is a Ctrl-C
-    try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job manager's stop is a Ctrl-C
         with store_errors_stop():
             code = 0
             for handler in options.handler.split():
                 module, _, function = handler.partition(":")
                 if code := int(getattr(importlib.import_module(module), function)(options)):
                     break
-    except RefloomError as error:
-        print(f"refloom: {error}", file=sys.stderr)
-        return error.exit_code
+        sys.stdout.flush()  # what cannot be written is noticed here and not after the exit code was given
     except KeyboardInterrupt:
-        print("\nrefloom: stopped; run the same command again to resume", file=sys.stderr)
-        return 3
+        return _told("stopped; run the same command again to resume", 3, before="\n")
+    except Exception as error:
+        return _ended(error)
+    return code
+
+
+def _ended(error: Exception) -> int:
+    """Say in one line what ended a command; returns its exit code."""
+    from refloom.schemas.foreseen import CLOSED_PIPE, UNFORESEEN, foreseen, unforeseen
+
+    if isinstance(error, BrokenPipeError):
+        with contextlib.suppress(OSError, ValueError):  # else the interpreter complains of it once more when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
+    known = foreseen(error)
+    if known is not None:
+        return _told(str(known), known.exit_code)
+    return _told(unforeseen(error), UNFORESEEN)
+
+
+def _told(text: str, code: int, before: str = "") -> int:
+    """Say why a command ended, on one line; returns its exit code."""
+    line = " ".join(text.splitlines())
+    with contextlib.suppress(OSError, ValueError):  # whoever would read it has gone
+        print(f"{before}refloom: {line}", file=sys.stderr)
     return code

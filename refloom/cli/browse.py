@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from refloom.schemas import strict
+from refloom.schemas import copies, strict
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Refused
 from refloom.schemas.storage import Folder, absolute_url
@@ -29,6 +29,7 @@ def inspect(options: argparse.Namespace) -> int:
 
         folder, _, name = absolute_url(options.draw).rpartition("/")
         Folder(folder or "/").write(name, draw(dataset, found))
+        copies.note(dataset.folder, "drawing", f"{folder}/{name}")
         print(f"drawn: {options.draw}", file=sys.stderr if options.json else sys.stdout)
     return 0
 

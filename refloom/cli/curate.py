@@ -7,10 +7,14 @@ import yaml
 from refloom.cli.ingest import print_counts
 from refloom.curation.api import curate as run
 from refloom.curation.config import Curation
+from refloom.ingest.engine.pool import Pool
+from refloom.ingest.engine.showing import showing
 from refloom.schemas import strict
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.settings import load, to_dict
 from refloom.schemas.storage import absolute_url
+
+_MOST_SHOWN = 20
 
 
 def curate(options: argparse.Namespace) -> int:
@@ -43,6 +47,26 @@ def curate(options: argparse.Namespace) -> int:
     dataset = Dataset(found.url)
     codes = [print_counts(dataset, stage) for stage in found.due]
     return max(codes, default=0)
+
+
+def mend(options: argparse.Namespace) -> int:
+    """`refloom mend DATASET`: 0 if everything holds now, 1 otherwise."""
+    from refloom.curation.mend import mend as run_mend
+
+    pool = Pool(workers=options.workers, address=options.address, item_timeout_s=options.item_timeout)
+    with showing(True) as show:
+        before, after = run_mend(absolute_url(options.dataset), pool, show)
+    if before.sound:
+        print("everything holds: there is nothing to mend")
+        return 0
+    for problem in before.problems[:_MOST_SHOWN]:
+        print(f"  found {problem}")
+    if len(before.problems) > _MOST_SHOWN:
+        print(f"  ... and {len(before.problems) - _MOST_SHOWN:,} more")
+    for problem in after.problems[:_MOST_SHOWN]:
+        print(f"  LEFT {problem}")
+    print("mended: everything holds" if after.sound else f"{len(after.problems)} problems are left")
+    return 0 if after.sound else 1
 
 
 def report(options: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 
+from refloom.schemas.wording import quoted
 from refloom.sharing.export.api import export as write
 
 _NEXT = {
@@ -21,6 +22,7 @@ def export(options: argparse.Namespace) -> int:
         limit=options.limit,
         kept=options.kept,
         per_shard=options.per_shard,
+        keep_metadata=options.keep_metadata,
         show=True,
     )
     if done.was_there:
@@ -28,7 +30,7 @@ def export(options: argparse.Namespace) -> int:
     for word, count in done.written.items():
         print(f"  {count:>9,} {word}")
     if options.format in _NEXT:
-        print(f"{done.url}: `{_NEXT[options.format].format(done.url)} --out DATASET` takes it in again")
+        print(f"{done.url}: `{_NEXT[options.format].format(quoted(done.url))} --out DATASET` takes it in again")
     else:
         print(done.url)
     return 1 if done.failed else 0

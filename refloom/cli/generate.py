@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refloom.inference.assembly import Assembly, memory_suffices, torch_dtype
+from refloom.inference.models import registry
 from refloom.inference.models.entry import Entry
-from refloom.inference.models.registry import ENTRIES
 from refloom.schemas import strict
 from refloom.schemas.errors import Refused
 from refloom.schemas.storage import Folder, absolute_url, full_disk_stops, local_path, make_folder
@@ -27,7 +27,7 @@ _TOKENIZER = "tokenizer"
 
 def models(options: argparse.Namespace) -> int:
     """`refloom models`: every model that refloom knows, whether it is there, and how to get it."""
-    roles = {role: [_row(entry) for entry in entries] for role, entries in ENTRIES.items()}
+    roles = {role: [_row(entry) for entry in entries] for role, entries in registry.entries().items()}
     if options.json:
         print(strict.dumps(roles, indent=1))
         return 0

@@ -9,10 +9,11 @@ import pyarrow.compute as pc
 from refloom.ingest import sources
 from refloom.ingest.api import ingest as take
 from refloom.ingest.job import IngestPlan
-from refloom.schemas import strict
+from refloom.schemas import commands, strict
 from refloom.schemas.dataset import Dataset
+from refloom.schemas.notes import NOTES
 from refloom.schemas.status import status as status_of
-from refloom.schemas.storage import absolute_url
+from refloom.schemas.storage import Folder, absolute_url
 from refloom.schemas.verify import verify as check
 
 _NAMED = 3
@@ -34,13 +35,16 @@ def ingest(options: argparse.Namespace) -> int:
         show=True,
     )
     plan = found.plan
+    arguments = getattr(options, "arguments", None)  # None where this is not called by the command line
+    if plan.todo and arguments and not options.dry_run:
+        commands.record(Folder(found.url), [plan.key for plan in plan.plans], arguments, os.getcwd())
     for note in found.notes:
         print(f"note: {note}")
     if options.dry_run:
         return _dry_run(plan, found.url, link=options.link)
     print(f"{len(plan.todo)} units done now, {len(plan.done)} were there already; dataset: {found.url}")
     units = {unit.name for unit in plan.todo} | set(plan.done)
-    return print_counts(Dataset(found.url), "ingest", units)
+    return print_counts(Dataset(found.url, lenient=True), "ingest", units)
 
 
 def print_counts(dataset: Dataset, stage: str, units: set[str] | None = None) -> int:
@@ -54,6 +58,8 @@ def print_counts(dataset: Dataset, stage: str, units: set[str] | None = None) ->
             f"{counts.rejected.total():>8,} rejected "
             f"{counts.failed.total():>6,} failed   {', '.join(reasons)}"
         )
+    for word, count in sorted(dataset.notes(stage, units).items()):
+        print(f"  {stage:8} note       {count:>9,} {NOTES.get(word, word)}")
     if failed:
         _name_failed(dataset, stage, units)
     return 1 if failed else 0
@@ -112,8 +118,8 @@ def status(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """`refloom verify`: 0 if everything holds, 1 otherwise."""
-    findings = check(Dataset(absolute_url(options.dataset)), decode_per_unit=options.sample)
+    """`refloom verify`: 0 if everything holds, 1 otherwise; of a dataset, or of a publication."""
+    findings = check(options.dataset, decode_per_unit=options.sample, derived=True)
     if options.json:
         print(strict.dumps(findings.to_json(), indent=1))
     else:

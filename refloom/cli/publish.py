@@ -1,16 +1,21 @@
-"""What `refloom publish` and `rehydrate` do, between the command line and the library."""
+"""What `refloom publish`, `takedown` and `rehydrate` do, between the command line and the library."""
 
 import argparse
 
+from refloom.ingest.engine.pool import Status
 from refloom.ingest.engine.progress import Progress
+from refloom.schemas import strict
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.storage import absolute_url
 from refloom.sharing.publish import api
+from refloom.sharing.publish import takedown as takedowns
+from refloom.sharing.publish import takedownwords as words
 from refloom.sharing.publish.api import Published
 from refloom.sharing.publish.options import Publish
 from refloom.sharing.publish.publication import PublicationPlan, check_disk, look_ahead
 from refloom.sharing.publish.rehydration import read_manifest
 from refloom.sharing.publish.rehydration import rehydrate as join
+from refloom.sharing.publish.removal import remove
 
 _MOST_SHOWN = 20
 
@@ -43,6 +48,8 @@ def publish(options: argparse.Namespace) -> int:
         "only_sources": options.only_sources,
         "accept_licenses": options.accept_license,
         "takedown": options.takedown or (),
+        "ignore_unknown": options.ignore_unknown,
+        "keep_metadata": options.keep_metadata,
     }
     if options.dry_run:
         dataset, dest = Dataset(absolute_url(options.dataset)), absolute_url(options.dest)
@@ -55,11 +62,13 @@ def publish(options: argparse.Namespace) -> int:
         replace=options.replace,
         show=True,
     )
-    _warn(done.unknown)
+    for line in words.told(done.takedown):
+        print(line)
     print(f"{done.folder} was complete already" if done.was_there else f"published: {done.folder}")
     _print_files(done)
     if options.push:
         pushed = api.send(
+            options.dataset,
             done.folder,
             options.push,
             public=options.public,
@@ -73,11 +82,27 @@ def publish(options: argparse.Namespace) -> int:
     return 0
 
 
-def _warn(unknown: tuple[str, ...]) -> None:
-    for name in unknown[:_MOST_SHOWN]:
-        print(f"note: the takedown list names {name}, which the dataset does not hold")
-    if len(unknown) > _MOST_SHOWN:
-        print(f"note: and {len(unknown) - _MOST_SHOWN} more that it does not hold")
+def takedown(options: argparse.Namespace) -> int:
+    """`refloom takedown DATASET LIST`: 0; an entry that names nothing is refused."""
+    url = absolute_url(options.dataset)
+    entries = takedowns.read(options.list) if options.list else ()
+    progress = Progress("takedown", "unit")
+
+    def tell(stage: str, number: int, total: int) -> None:
+        status = Status(units=total, weight=total)
+        status.done = status.weight_done = number
+        progress(status)
+
+    try:
+        done = remove(url, entries, ignore_unknown=options.ignore_unknown, dry_run=options.dry_run, tell=tell)
+    finally:
+        progress.close()
+    if options.json:
+        print(strict.dumps(words.as_json(done), indent=1))
+    else:
+        for line in words.lines(url, done, dry_run=options.dry_run):
+            print(line)
+    return 0
 
 
 def _print_files(done: Published) -> None:
@@ -86,11 +111,17 @@ def _print_files(done: Published) -> None:
         for split, rows in splits.items():
             own = [one["bytes"] for one in manifest["files"] if one["path"].startswith(f"data/{table}/{split}-")]
             print(f"  {table:14} {split:10} {rows:>12,} rows {len(own):>6,} files {sum(own) / 1e6:>12,.1f} MB")
+    metadata = manifest["facts"].get("metadata") or {"kept": True}
+    if metadata["kept"]:
+        print("  pictures keep the metadata of their files")
+    else:
+        print(f"  metadata stripped from {metadata['stripped']:,} pictures, {metadata['withheld']:,} withheld for it")
     print(f"  fingerprint {manifest['fingerprint']}")
 
 
 def _dry_run(plan: PublicationPlan, dest: str, wanted: Publish) -> int:
-    _warn(plan.unknown)
+    for line in words.told(plan.takedown):
+        print(line)
     total = 0
     for name, (files, size) in plan.files.items():
         total += size

@@ -51,6 +51,7 @@ def cache(options: argparse.Namespace) -> int:
     from refloom.cli.evaluate import pool
     from refloom.inference.assembly import check_device
     from refloom.ingest.engine.progress import Progress
+    from refloom.training.api import remember
     from refloom.training.data.index import Index
     from refloom.training.features import cache as features
     from refloom.training.features.identity import settings_of
@@ -72,6 +73,8 @@ def cache(options: argparse.Namespace) -> int:
         print(f"{len(left.due):,} units to make, of {sum(left.rows.values()):,} samples, {len(left.there):,} are there")
         print(f"nothing was written to {url}")
         return 0
+    if not url.startswith(f"{samples}/"):
+        remember(samples, "features", url)
     progress = Progress("features", "sample")
     try:
         summary, counts = features.cache(recipe, samples, url, asked, pool(options, device), progress)

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from refloom.ingest.engine.showing import Show, showing
+from refloom.schemas import copies
 from refloom.schemas.dataset import Dataset, Place, opened
 from refloom.schemas.errors import Refused
+from refloom.schemas.metadata.stripping import VERSION
 from refloom.schemas.ranges import COUNT
 from refloom.schemas.storage import Folder, absolute_url, store_errors_stop
+from refloom.schemas.takedownlist import refuse_listed
+from refloom.schemas.wording import quoted
 from refloom.sharing.export.coco import write_coco
 from refloom.sharing.export.easyref import write_easyref
 from refloom.sharing.export.folder import Place as OutFolder
@@ -64,6 +68,7 @@ def export(
     limit: int | None = None,
     kept: bool = False,
     per_shard: int = 1000,
+    keep_metadata: bool = False,
     show: bool | Show = False,
 ) -> Exported:
     """Write a dataset in another format. Resumes.
@@ -78,6 +83,7 @@ def export(
         limit: the first so many samples, or pictures for coco.
         kept: of coco: only objects that the selection kept.
         per_shard: of webdataset: samples in a tar.
+        keep_metadata: pictures keep what their files say beside the pixels: places, names, thumbnails.
         show: True prints progress to stderr as the command does; or a function, see `refloom.ingest.engine.showing`.
 
     Raises:
@@ -96,19 +102,25 @@ def export(
             "--kept is for --format coco: the other formats are made of samples, which hold kept objects only"
         )
     found, url = opened(dataset), absolute_url(out)
+    refuse_listed(found)
     if kept and set(found.manifests("select")) != set(found.units()):
-        raise Refused(f"{found.url} is not selected yet: run `refloom curate {found.url} --until select`")
+        raise Refused(f"{found.url} is not selected yet: run `refloom curate {quoted(found.url)} --until select`")
     if Folder(url).root == found.folder.root:
         raise Refused(f"{url} is the dataset itself: give another folder")
-    choice = Choice(split=split, limit=limit, kept=kept, per_shard=per_shard)
+    choice = Choice(split=split, limit=limit, kept=kept, per_shard=per_shard, keep_metadata=keep_metadata)
     place = OutFolder(url, _settings(found, format, choice))
     written = place.claim()
+    copies.note(found.folder, "export", url, format=format)
     if written is not None:
         return Exported(url, written, was_there=True)
     with showing(show) as display:
         item = "picture" if format == "coco" else "sample"
         on_status = display("export", item) if display is not None else lambda status: None
-        written = FORMATS[format](found, place, choice, on_status)
+        try:
+            written = FORMATS[format](found, place, choice, on_status)
+        except Refused:
+            place.leave()
+            raise
     place.finish(written)
     return Exported(url, written, was_there=False)
 
@@ -116,6 +128,7 @@ def export(
 def _settings(dataset: Dataset, name: str, choice: Choice) -> dict[str, Any]:
     """What the output depends on."""
     settings: dict[str, Any] = {"format": name, "split": choice.split, "limit": choice.limit}
+    settings["metadata"] = "kept" if choice.keep_metadata else f"stripped by {VERSION}"
     if name == "coco":
         settings["kept"] = choice.kept
     if name == "webdataset":

@@ -22,7 +22,17 @@ from refloom.ingest.engine.pool import Status
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Failed, Rejected
 from refloom.sharing.export.folder import JsonList, Names, Place, Written, write_object
-from refloom.sharing.export.reading import Choice, Meter, ObjectRows, Row, chosen_pictures, extension, image_rows, short
+from refloom.sharing.export.reading import (
+    Choice,
+    Meter,
+    ObjectRows,
+    PictureBytes,
+    Row,
+    chosen_pictures,
+    extension,
+    image_rows,
+    short,
+)
 
 _IMAGE_COLUMNS = ["image_id", "width", "height", "captions", "license", "source_url", "sha256", "link", "image"]
 _NAME_COLUMNS = ["object_id", "image_id", "kind", "category", "phrase", "source_json"]
@@ -76,11 +86,12 @@ def write_coco(dataset: Dataset, place: Place, choice: Choice, show: Callable[[S
     meter = Meter(plan.pictures, show)
     names = Names()
     written: Written = Counter()
+    bare = PictureBytes(choice, written)
     with JsonList() as images, JsonList() as masked, JsonList() as boxed, JsonList() as captions:
         for unit, image, rows in _pictures(dataset, choice, _IMAGE_COLUMNS, _OBJECT_COLUMNS):
             assert image is not None, unit
             try:
-                data = dataset.checked_picture(image)
+                data = bare.of(image["image_id"], dataset.checked_picture(image))
                 name = names.take(_file_name(image, data))
                 place.write(f"images/{name}", data)
             except (Rejected, Failed) as problem:
@@ -156,9 +167,9 @@ def _look(dataset: Dataset, choice: Choice) -> _Plan:
 
 
 def _coco_id(image_id: str) -> int | str | None:
-    """The id that COCO gave a picture of COCO."""
+    """The id that COCO gave a picture of COCO; None where several sets of one numbering are in the dataset."""
     source, _, rest = image_id.partition("/")
-    if source != "coco":
+    if source != "coco" or "/" in rest:
         return None
     return int(rest) if rest.isascii() and rest.isdigit() else rest
 
@@ -180,7 +191,8 @@ def _file_name(image: Row, data: bytes) -> str:
     image_id: str = image["image_id"]
     if image_id.startswith("coco/"):
         path: str = image["image"]["path"] if image["image"] is not None else image["link"]["file"]
-        return path
+        name, slash, _ = image_id.removeprefix("coco/").partition("/")
+        return f"{name}/{path}" if slash else path
     return image_id + extension(data)
 
 

@@ -18,7 +18,16 @@ from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Rejected
 from refloom.schemas.headers import read as read_header
 from refloom.sharing.export.folder import JsonList, Names, Place, Written
-from refloom.sharing.export.reading import Choice, Row, extension, samples, short, source_urls, upright_png
+from refloom.sharing.export.reading import (
+    Choice,
+    PictureBytes,
+    Row,
+    extension,
+    samples,
+    short,
+    source_urls,
+    upright_png,
+)
 
 
 def write_easyref(
@@ -33,7 +42,7 @@ def write_easyref(
         show: told how far it is.
     """
     written: Written = Counter()
-    shop = _Shop(place, source_urls(dataset), written)
+    shop = _Shop(place, source_urls(dataset), written, PictureBytes(choice, written))
     targets = _targets(dataset)
     with JsonList() as records:
         for row in samples(dataset, choice, show):
@@ -48,8 +57,8 @@ def write_easyref(
 class _Shop:
     """Writes each picture once, and remembers its path."""
 
-    def __init__(self, place: Place, urls: dict[str, str], written: Written) -> None:
-        self._place, self._urls, self._written = place, urls, written
+    def __init__(self, place: Place, urls: dict[str, str], written: Written, bare: PictureBytes) -> None:
+        self._place, self._urls, self._written, self._bare = place, urls, written, bare
         self._names = Names()
         self._paths: dict[str, str | None] = {}
         self.faces_done: set[str] = set()
@@ -64,6 +73,7 @@ class _Shop:
     def _write(self, picture: Row, image: dict[str, Any]) -> str | None:
         data, wanted = image["bytes"], image["path"]
         try:
+            data = self._bare.of(picture["image_id"], data)
             if read_header(data).orientation != 1:
                 data, wanted = upright_png(data), None
             if wanted is None or picture["source"] != "easyref":

@@ -6,20 +6,24 @@ OUT/export.json          when it is whole, and written last: the same and what w
 
 import hashlib
 import json
+import os
 import re
 import tempfile
 import unicodedata
 from collections import Counter
 from collections.abc import Container
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import orjson
+import psutil
 
 from refloom.schemas import strict
 from refloom.schemas.errors import Refused
-from refloom.schemas.storage import Folder, HashingFile
+from refloom.schemas.shapes import misfit
+from refloom.schemas.storage import TEMPORARY, Folder, HashingFile
 
 _DONE = "export.json"
 _BEGUN = "export.begun.json"
@@ -43,6 +47,7 @@ class Place:
     def __init__(self, url: str, settings: dict[str, Any]) -> None:
         self._folder = Folder(url)
         self._settings = settings
+        self._is_new = False
 
     @property
     def url(self) -> str:
@@ -56,20 +61,38 @@ class Place:
             Refused: something else is in the folder.
         """
         done = self._marker(_DONE)
+        if done is not None or self._marker(_BEGUN) is not None:
+            self._sweep()
         if done is not None:
             self._same(done, "the finished export")
-            return Counter(done.get("written", {}))
+            written = done.get("written")
+            return Counter(written if misfit(written, {"*": int}) is None else {})
         begun = self._marker(_BEGUN)
         if begun is not None:
             self._same(begun, "an unfinished export")
         elif self._folder.names() or self._folder.folders():
             raise Refused(f"{self.url} is not empty and holds no export: give a new or empty folder")
+        self._is_new = begun is None
         self._folder.write(_BEGUN, _text(self._settings))
         return None
 
+    def leave(self) -> None:
+        """Take back a claim under which nothing was written, so that a folder of a refused export is free again."""
+        if self._is_new and self._folder.names() == [_BEGUN] and not self._folder.folders():
+            self._folder.remove(_BEGUN)
+
+    def _sweep(self) -> None:
+        """Remove files that an earlier run was killed over, while it wrote them."""
+        if not self._folder.is_local:
+            return  # an upload that was not ended is nowhere to be seen
+        for path in Path(self._folder.root).rglob(f"*{TEMPORARY}"):
+            owner = path.name.removesuffix(TEMPORARY).rpartition(".")[2]
+            if path.is_file() and not (owner.isdigit() and int(owner) != os.getpid() and psutil.pid_exists(int(owner))):
+                path.unlink(missing_ok=True)
+
     def _marker(self, name: str) -> dict[str, Any] | None:
         try:
-            value = json.loads(self._folder.read(name))
+            value = strict.loads(self._folder.read(name))
         except FileNotFoundError:
             return None
         except ValueError:

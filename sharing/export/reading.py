@@ -4,6 +4,7 @@ Also what they share: how far they are, names of picture files, and pictures as 
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,11 @@ import pyarrow as pa
 from refloom.ingest.engine.pool import Status
 from refloom.schemas import headers, parquet, pictures
 from refloom.schemas.dataset import Dataset
-from refloom.schemas.errors import Refused
+from refloom.schemas.errors import Refused, Rejected
+from refloom.schemas.metadata.pieces import CannotStrip
+from refloom.schemas.metadata.stripping import strip
 from refloom.schemas.parquet import File
+from refloom.schemas.wording import quoted
 
 Row = dict[str, Any]
 
@@ -45,12 +49,14 @@ class Choice:
         limit: only the first samples, or pictures where the format has no samples.
         kept: of objects, only those that the selection kept; samples hold no others.
         per_shard: samples in a tar.
+        keep_metadata: pictures keep what their files say beside the pixels.
     """
 
     split: str | None = None
     limit: int | None = None
     kept: bool = False
     per_shard: int = 1000
+    keep_metadata: bool = False
 
 
 class Meter:
@@ -92,11 +98,14 @@ def sample_files(dataset: Dataset, split: str | None) -> list[File]:
     """
     manifests = dataset.manifests("compose").values()
     if not manifests:
-        raise Refused(f"{dataset.url} has no samples yet: make them with `refloom curate {dataset.url}`")
+        raise Refused(f"{dataset.url} has no samples yet: make them with `refloom curate {quoted(dataset.url)}`")
     directory = f"samples/{split}" if split else "samples"
     files = sorted((file for manifest in manifests for file in manifest.files_of(directory)), key=lambda f: f.path)
     if not files:
-        raise Refused(f"{dataset.url} has no samples{f' of split {split}' if split else ''}: see `refloom status`")
+        raise Refused(
+            f"{dataset.url} has no samples{f' of split {split}' if split else ''}: see "
+            f"`refloom status {quoted(dataset.url)}`"
+        )
     return files
 
 
@@ -141,7 +150,9 @@ def chosen_pictures(dataset: Dataset, unit: str, split: str | None) -> set[str] 
     if split is None:
         return None
     if dataset.manifest("split", unit) is None:
-        raise Refused(f"{dataset.url} has no splits yet: make them with `refloom curate {dataset.url} --until split`")
+        raise Refused(
+            f"{dataset.url} has no splits yet: make them with `refloom curate {quoted(dataset.url)} --until split`"
+        )
     rows = dataset.read("splits", ["image_id", "split"], unit=unit)
     return {row["image_id"] for row in rows.to_pylist() if row["split"] == split}
 
@@ -214,6 +225,36 @@ def _by_id(dataset: Dataset, stage: str, table: str, unit: str, columns: list[st
     if dataset.manifest(stage, unit) is None:
         return {}
     return {row["object_id"]: row for row in dataset.read(table, columns, unit=unit).to_pylist()}
+
+
+class PictureBytes:
+    """The bytes of pictures as an export gives them: without their metadata, unless it is to be kept.
+
+    Args:
+        choice: says which.
+        written: counts pictures whose metadata went.
+    """
+
+    def __init__(self, choice: Choice, written: Counter[str]) -> None:
+        self._keeps, self._written = choice.keep_metadata, written
+        self._seen: set[str] = set()
+
+    def of(self, image_id: str, data: bytes) -> bytes:
+        """The bytes to write of a picture.
+
+        Raises:
+            Rejected: its metadata cannot be taken out, so that it is withheld.
+        """
+        if self._keeps:
+            return data
+        try:
+            made = strip(data)
+        except CannotStrip as problem:
+            raise Rejected("metadata that cannot be stripped", str(problem)) from problem
+        if made is not data and image_id not in self._seen:
+            self._seen.add(image_id)
+            self._written["pictures whose metadata was stripped"] += 1
+        return made
 
 
 # -- picture files -------------------------------------------------------------------------------------------------

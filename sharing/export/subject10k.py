@@ -27,7 +27,7 @@ from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Rejected
 from refloom.schemas.masks import Mask
 from refloom.sharing.export.folder import Names, Place, Written, flat
-from refloom.sharing.export.reading import Choice, Row, samples, short, source_urls, upright_png
+from refloom.sharing.export.reading import Choice, PictureBytes, Row, samples, short, source_urls, upright_png
 
 _MAX_LABELS = 255
 _LEAST_OBJECTS = 2
@@ -70,7 +70,7 @@ def write_subject10k(
     """
     written: Written = Counter()
     urls = source_urls(dataset)
-    names, done = Names(), set[str]()
+    names, done, bare = Names(), set[str](), PictureBytes(choice, written)
     for row in samples(dataset, choice, show):
         for index, picture in enumerate(row["pictures"]):
             if picture["image_id"] in done:
@@ -86,7 +86,7 @@ def write_subject10k(
                 written["left out: picture, fewer than two objects that a label map can hold"] += 1
                 continue
             try:
-                png = upright_png(row["images"][index]["bytes"])
+                png = upright_png(bare.of(picture["image_id"], row["images"][index]["bytes"]))
             except Rejected as problem:
                 written[f"left out: picture, {problem.reason}"] += 1
                 continue

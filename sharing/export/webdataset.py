@@ -20,7 +20,7 @@ from refloom.ingest.engine.pool import Status
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Rejected
 from refloom.sharing.export.folder import Place, Written
-from refloom.sharing.export.reading import Choice, Row, extension, samples, source_urls
+from refloom.sharing.export.reading import Choice, PictureBytes, Row, extension, samples, source_urls
 
 Member = tuple[str, bytes]
 
@@ -37,18 +37,27 @@ def write_webdataset(
         show: told how far it is.
     """
     written: Written = Counter()
-    urls = source_urls(dataset)
+    urls, bare = source_urls(dataset), PictureBytes(choice, written)
     for split, rows in groupby(samples(dataset, choice, show), key=lambda row: str(row["split"])):
         numbered = enumerate(rows)
         for shard, first in enumerate(numbered):  # the rest of the shard is taken below
             with place.create(f"{split}-{shard:06d}.tar") as sink:
                 own = chain([first], islice(numbered, choice.per_shard - 1))
-                write_tar(sink, chain.from_iterable(_counted(number, row, urls, written) for number, row in own))
+                write_tar(sink, chain.from_iterable(_counted(number, row, urls, written, bare) for number, row in own))
             written["tars"] += 1
     return written
 
 
-def _counted(number: int, row: Row, urls: dict[str, str], written: Written) -> list[Member]:
+def _counted(number: int, row: Row, urls: dict[str, str], written: Written, bare: PictureBytes) -> list[Member]:
+    names = [picture["image_id"] for picture in row["pictures"]]
+    try:
+        images = [
+            image | {"bytes": bare.of(name, image["bytes"])} for name, image in zip(names, row["images"], strict=True)
+        ]
+    except Rejected as problem:
+        written[f"left out: sample, a picture with {problem.reason}"] += 1
+        return []
+    row = row | {"images": images}
     written["samples"] += 1
     written["pictures"] += len(row["images"])
     return members(f"{number:08d}", row, urls)

@@ -20,14 +20,19 @@ PICTURES_FIELD = "_pictures"
 
 ADDRESS = pa.struct(
     [
-        pa.field("place", pa.int32()),  # index into `Places`; -1 for no bytes
+        pa.field("place", pa.int32()),  # index into `Places`; -1 for bytes that are withheld
         pa.field("offset", pa.int64()),
-        pa.field("length", pa.int64()),
-        pa.field("sha256", pa.string()),  # of the bytes; null where nobody asked
+        pa.field("length", pa.int64()),  # of the bytes that are published
+        pa.field("stored", pa.int64()),  # of the bytes that lie there
+        pa.field("sha256", pa.string()),  # of the bytes that lie there; null where nobody asked
+        pa.field("published_sha256", pa.string()),  # of those that are published; null where they are the same
         pa.field("path", pa.string()),
     ]
 )
 ADDRESSES = pa.list_(ADDRESS)
+
+WITHHELD = -1
+"""The place of bytes that are not published: nobody knows how to take the metadata out of them."""
 
 _HEAD = 64
 _OPEN_FILES = 64

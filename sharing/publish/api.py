@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from refloom.ingest.engine.showing import OnStatus, Show, showing
+from refloom.schemas import copies
 from refloom.schemas.dataset import Place, opened
 from refloom.schemas.storage import absolute_url, store_errors_stop
 from refloom.sharing.publish import hub, publication
 from refloom.sharing.publish import takedown as takedowns
 from refloom.sharing.publish.assembly import silent
 from refloom.sharing.publish.options import SHARD_BYTES, Publish
+from refloom.sharing.publish.takedown import Takedown
 
 _ITEMS = {"read": "byte", "push": "file"}
 
@@ -23,14 +25,14 @@ class Published:
     Attributes:
         folder: of the publication.
         manifest: the content of its MANIFEST.json: files with sha256, rows, settings, fingerprint.
-        unknown: ids of the takedown list that the dataset does not hold.
+        takedown: what the takedown list reached; its `unknown` are entries that the dataset does not hold.
         was_there: it was complete before.
         pushed: what was sent to a Hub; None without `push`.
     """
 
     folder: str
     manifest: dict[str, Any]
-    unknown: tuple[str, ...]
+    takedown: Takedown
     was_there: bool
     pushed: hub.Pushed | None = None
 
@@ -47,6 +49,8 @@ def publish(
     only_sources: Sequence[str] = (),
     accept_licenses: Sequence[str] = (),
     takedown: str | os.PathLike[str] | Sequence[str] = (),
+    ignore_unknown: bool = False,
+    keep_metadata: bool = False,
     replace: bool = False,
     push: str | None = None,
     public: bool = False,
@@ -69,6 +73,8 @@ def publish(
         only_sources: sources to publish, such as `["coco"]`; all without.
         accept_licenses: to publish pictures of, though they are not known to allow it; `none` where none is stated.
         takedown: ids to leave out, or a file of them, one a line.
+        ignore_unknown: go on where an entry of the list names nothing.
+        keep_metadata: pictures keep what their files say beside the pixels: places, names, thumbnails.
         replace: throw away another publication that lies in `dest`.
         push: then send it to this dataset repository of a Hub, `owner/name`; resumes.
         public: whether a repository that is made now is public.
@@ -88,6 +94,8 @@ def publish(
         only_sources=only_sources,
         accept_licenses=accept_licenses,
         takedown=takedown,
+        ignore_unknown=ignore_unknown,
+        keep_metadata=keep_metadata,
     )
     folder = absolute_url(dest)
     with showing(show) as display:
@@ -98,14 +106,22 @@ def publish(
         done = publication.publish(opened(dataset), folder, wanted, replace=replace, show=phase)
     pushed = None
     if push is not None:
-        pushed = send(folder, push, public=public, endpoint=endpoint, forget_history=forget_history, show=show)
-    return Published(folder, done.manifest, done.unknown, done.was_there, pushed)
+        pushed = send(dataset, folder, push, public=public, endpoint=endpoint, forget_history=forget_history, show=show)
+    return Published(folder, done.manifest, done.takedown, done.was_there, pushed)
 
 
 def send(
-    folder: str, repository: str, *, public: bool, endpoint: str | None, forget_history: bool, show: bool | Show
+    dataset: Place,
+    folder: str,
+    repository: str,
+    *,
+    public: bool,
+    endpoint: str | None,
+    forget_history: bool,
+    show: bool | Show,
 ) -> hub.Pushed:
     """Send a publication to a Hub; arguments and errors as for `publish`."""
+    copies.note(opened(dataset).folder, "publication", folder, pushed=repository, endpoint=endpoint)
     with showing(show) as display:
         on_status = silent("push") if display is None else display("push", _ITEMS["push"])
         return hub.push(
@@ -127,6 +143,8 @@ def settings(
     only_sources: Sequence[str],
     accept_licenses: Sequence[str],
     takedown: str | os.PathLike[str] | Sequence[str],
+    ignore_unknown: bool,
+    keep_metadata: bool,
 ) -> Publish:
     """The settings of a publication; arguments as for `publish`.
 
@@ -141,6 +159,8 @@ def settings(
         only_sources=_several(only_sources),
         accept_licenses=_several(accept_licenses),
         takedown=_ids(takedown),
+        ignore_unknown=ignore_unknown,
+        keep_metadata=keep_metadata,
     )
 
 

@@ -10,11 +10,12 @@ from refloom.schemas import strict
 from refloom.schemas.fields import VERSION
 from refloom.schemas.fingerprint import of_parts
 from refloom.schemas.parquet import File
+from refloom.schemas.publication import MANIFEST
 from refloom.sharing.publish import card as publishcard
 from refloom.sharing.publish import croissant, shards
 from refloom.sharing.publish.shards import Provider, Shard
 from refloom.sharing.publish.spill import Spill
-from refloom.sharing.publish.staging import MANIFEST, Workbench
+from refloom.sharing.publish.staging import Workbench
 
 Show = Callable[[str], Callable[[Status], None]]
 """Makes the progress display of a phase, given its title."""

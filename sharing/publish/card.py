@@ -44,6 +44,7 @@ def readme(about: dict[str, Any], files: list[dict[str, Any]]) -> str:
         "",
         *_tables(about, files),
         *_pictures(about),
+        *_metadata(about),
         *_people(about),
         *_takedown(about),
         *_funnel(about),
@@ -130,7 +131,7 @@ def _pictures(about: dict[str, Any]) -> list[str]:
     for one in facts["pictures"]:
         lines.append(
             f"| {one['source']} | {one['license'] or 'none stated'} | {one['pictures']:,} | "
-            f"{words[one['permission']]} | {', '.join(one['conditions']) or '-'} |"
+            f"{words.get(one['permission'], 'not known')} | {', '.join(one['conditions']) or '-'} |"
         )
     lines += ["", "Every picture keeps its own license, in the column `license` of its row.", ""]
     if facts["withheld"] and about["options"]["images"]:
@@ -165,6 +166,30 @@ def _people(about: dict[str, Any]) -> list[str]:
     ]
 
 
+def _metadata(about: dict[str, Any]) -> list[str]:
+    """What became of places, names and thumbnails in the files of pictures."""
+    said = about["facts"].get("metadata")
+    if said is None:
+        return []
+    if said["kept"]:
+        text = (
+            "Pictures keep the metadata of their files as the source has it: places, names, serial numbers and "
+            "thumbnails may be among it."
+        )
+    else:
+        text = (
+            "Metadata was stripped from the files of pictures (Exif, maker notes, thumbnails, IPTC, XMP, comments); "
+            f"pixels, orientation and colour profiles are the source's. {said['stripped']:,} pictures had any: "
+            "`published_sha256` is of the bytes here, `sha256` of the source's."
+        )
+        if said["withheld"]:
+            text += (
+                f" {said['withheld']:,} pictures are withheld, their bytes are null: nobody knows how to take their "
+                "metadata out."
+            )
+    return ["## Metadata of pictures", "", text, ""]
+
+
 def _takedown(about: dict[str, Any]) -> list[str]:
     counts = about["facts"].get("left_out", {})
     lines = [
@@ -184,8 +209,8 @@ def _takedown(about: dict[str, Any]) -> list[str]:
     if counts.get("rows"):
         lines += ["| table | what became of rows | rows |", "|---|---|---|"]
         for name, number in sorted(counts["rows"].items()):
-            table, what = name.split(" ", 1)
-            lines.append(f"| `{table}` | {_LEFT_OUT[what]} | {number:,} |")
+            table, _, what = name.partition(" ")
+            lines.append(f"| `{table}` | {_LEFT_OUT.get(what, what)} | {number:,} |")
         lines.append("")
     return lines
 

@@ -16,6 +16,7 @@ from refloom.schemas.dataset import STAGES, Dataset
 from refloom.schemas.errors import Refused
 from refloom.schemas.fingerprint import of_json
 from refloom.schemas.status import stage_state
+from refloom.schemas.wording import quoted
 from refloom.sharing.publish.options import Publish
 from refloom.sharing.publish.redaction import Redaction
 from refloom.sharing.publish.redistribution import Licensed, terms
@@ -108,7 +109,7 @@ def check_ready(dataset: Dataset, files: list[Files]) -> None:
     if stale:
         raise Refused(
             f"{dataset.url} is out of date: {', '.join(stale)} were made from inputs that have changed since; "
-            "run `refloom curate` on it, then publish"
+            f"run `refloom curate {quoted(dataset.url)}`, then publish"
         )
     units = set(dataset.units())
     for stage in dict.fromkeys(tables.TABLES[one.table].stage for one in files):
@@ -116,7 +117,7 @@ def check_ready(dataset: Dataset, files: list[Files]) -> None:
         if done and done != units:
             raise Refused(
                 f"{dataset.url} is half done: {stage} was done for {len(done)} of {len(units)} units; "
-                "run `refloom curate` on it, then publish"
+                f"run `refloom curate {quoted(dataset.url)}`, then publish"
             )
 
 
@@ -195,7 +196,7 @@ def _made(dataset: Dataset) -> dict[str, Any]:
         if len(values) > 1:
             raise Refused(
                 f"units of {stage} were made with different {' and '.join(names)}: "
-                "`refloom curate --replace` makes them alike"
+                f"`refloom curate {quoted(dataset.url)} --replace` makes them alike"
             )
         made[stage] = dict(zip(names, *values, strict=True)) if values else None
     return made

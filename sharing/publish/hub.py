@@ -13,8 +13,8 @@ from typing import Any
 from refloom.inference.checkpoints.hub import reported
 from refloom.ingest.engine.pool import Status
 from refloom.schemas.errors import Refused
+from refloom.schemas.publication import MANIFEST
 from refloom.sharing.publish.rehydration import read_manifest
-from refloom.sharing.publish.staging import MANIFEST
 
 FILES_A_COMMIT = 50
 """Hubs ask for fewer than 100."""
@@ -108,7 +108,7 @@ def _checked(published: str) -> tuple[Path, list[dict[str, Any]]]:
     for one in manifest["files"]:
         path = root / one["path"]
         if not path.is_file() or path.stat().st_size != one["bytes"] or _sha256(path) != one["sha256"]:
-            raise Refused(f"{path} is not the file that {MANIFEST} names: publish again into a new folder")
+            raise Refused(f"{path} is not the file that {MANIFEST} names: publish again over it, which mends it")
     last = root / MANIFEST
     own = {"path": MANIFEST, "bytes": last.stat().st_size, "sha256": _sha256(last)}
     return root, [*manifest["files"], own]

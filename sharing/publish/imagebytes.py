@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import JobStopped
-from refloom.sharing.publish.addresses import PICTURES_FIELD, Places
-from refloom.sharing.publish.rows import Hashes, hash_ids
+from refloom.schemas.metadata.stripping import strip
+from refloom.sharing.publish.addresses import PICTURES_FIELD, WITHHELD, Places
+from refloom.sharing.publish.rows import Hashes, hash_ids, read_checked
 
 _SMALLER = "!"
 """Behind the id of a picture that samples hold re-encoded; no id has it there, for files have extensions or not."""
@@ -30,11 +31,21 @@ class StoredPictures:
         self.nulls = 0
 
     def fill(self, address: dict[str, Any], into: memoryview) -> bool:
-        """Read a picture; a linked one has to be what was ingested.
+        """Read a picture, without its metadata where it is published so; a linked one has to be what was ingested.
 
         Raises:
             JobStopped: the file is gone, shorter, or another one.
         """
+        if address["place"] == WITHHELD:
+            return False
+        if address["published_sha256"] is not None:
+            made = strip(read_checked(self._places, address))
+            if len(made) != len(into) or hashlib.sha256(made).hexdigest() != address["published_sha256"]:
+                raise JobStopped(
+                    f"{self._places.name(address['place'])} has changed since it was read: run the same command again"
+                )
+            into[:] = made
+            return True
         self._places.fill(address["place"], address["offset"], into)
         if address["sha256"] is not None and hashlib.sha256(into).hexdigest() != address["sha256"]:
             raise JobStopped(
@@ -103,7 +114,7 @@ def records(table: str, batch: pa.RecordBatch, digests: Digests) -> list[dict[st
             "kind": "crop" if table == "faces" else "picture",
         }
         for name, image_id, entry in zip(names, image_ids, entries, strict=True)
-        if entry is not None
+        if entry is not None and entry["place"] != WITHHELD
     ]
     if table == "samples":
         own = digests.is_of([one["image_id"] for one in found], [one["sha256"] for one in found])
@@ -114,4 +125,32 @@ def records(table: str, batch: pa.RecordBatch, digests: Digests) -> list[dict[st
 
 
 def _of_entry(entry: dict[str, Any]) -> dict[str, Any]:
-    return {"sha256": entry["sha256"], "bytes": entry["length"], "path": entry["path"]}
+    published = entry["published_sha256"] or entry["sha256"]
+    return {
+        "sha256": entry["sha256"],
+        "published_sha256": published,
+        "bytes": entry["length"],
+        "path": entry["path"],
+    }
+
+
+class MetadataCounts:
+    """Counts pictures whose metadata went, and those that are withheld because it cannot; each picture once."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[Hashes]] = {"stripped": [], "withheld": []}
+
+    def add(self, table: str, batch: pa.RecordBatch) -> None:
+        """Count the pictures of rows that are published; crops are made by refloom and hold nothing."""
+        if table not in ("images", "samples") or not batch.num_rows:
+            return
+        entries = [one for row in batch.column(PICTURES_FIELD).to_pylist() for one in (row or [None])]
+        ids = batch.column("pictures").flatten().field("image_id") if table == "samples" else batch.column("image_id")
+        found = zip(ids.to_pylist(), entries, strict=True)
+        named = [(name, one["place"] == WITHHELD, one["published_sha256"]) for name, one in found if one]
+        self._found["withheld"].append(hash_ids([name for name, withheld, _ in named if withheld]))
+        self._found["stripped"].append(hash_ids([name for name, _, sha256 in named if sha256]))
+
+    def to_json(self) -> dict[str, int]:
+        """`stripped` and `withheld` to numbers of pictures."""
+        return {name: len(np.unique(np.concatenate([*own, hash_ids([])]))) for name, own in self._found.items()}

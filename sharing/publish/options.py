@@ -27,7 +27,9 @@ class Publish:
             out.
         accept_licenses: licenses that are not known to allow redistribution and are accepted all the same, as the
             `license` column has them; `none` for pictures without one.
-        takedown: ids to leave out: images, videos, groups, samples, source URLs.
+        takedown: entries to leave out, see `refloom.sharing.publish.takedown.resolve`.
+        ignore_unknown: go on where an entry names nothing.
+        keep_metadata: pictures keep what their files say beside the pixels: places, names, thumbnails.
     """
 
     tables: tuple[str, ...] = ("samples",)
@@ -37,6 +39,8 @@ class Publish:
     only_sources: tuple[str, ...] = ()
     accept_licenses: tuple[str, ...] = ()
     takedown: tuple[str, ...] = ()
+    ignore_unknown: bool = False
+    keep_metadata: bool = False
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.tables if name not in tables.TABLES and name != "all"]
@@ -47,7 +51,8 @@ class Publish:
 
     def to_json(self) -> dict[str, Any]:
         """As MANIFEST.json has them: the ids of a takedown are not among them."""
-        named = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "takedown"}
+        private = ("takedown", "ignore_unknown")
+        named = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in private}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in named.items()}
 
 

@@ -11,19 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from refloom.ingest.engine.pool import Status
+from refloom.schemas import copies
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import JobStopped, Refused
 from refloom.schemas.fingerprint import of_json
 from refloom.schemas.lease import Lease
+from refloom.schemas.metadata import stripping
+from refloom.schemas.publication import is_sound
+from refloom.schemas.storage import absolute_url
+from refloom.schemas.takedownlist import refuse_listed
 from refloom.sharing.publish import redistribution
 from refloom.sharing.publish import takedown as takedowns
 from refloom.sharing.publish.addresses import ADDRESSES, Places
 from refloom.sharing.publish.assembly import Show, assemble, silent
 from refloom.sharing.publish.cardfacts import check_ready, facts, survey
-from refloom.sharing.publish.imagebytes import Digests, StoredPictures, records
+from refloom.sharing.publish.imagebytes import Digests, MetadataCounts, StoredPictures, records
 from refloom.sharing.publish.options import PICTURES, Publish, picture_column
 from refloom.sharing.publish.redaction import Redaction
 from refloom.sharing.publish.rows import Files, Origin, listed, spill_schema
@@ -41,13 +45,13 @@ class PublicationPlan:
     Attributes:
         files: `<table>/<split>` to (files, bytes), about.
         spill_bytes: about the disk that is needed while it is made, beyond the files.
-        unknown: ids of the takedown list that the dataset does not hold.
+        takedown: what the takedown list reached.
         pictures: distinct pictures in it.
     """
 
     files: dict[str, tuple[int, int]] = field(default_factory=dict)
     spill_bytes: int = 0
-    unknown: tuple[str, ...] = ()
+    takedown: Takedown = field(default_factory=Takedown)
     pictures: int = 0
 
 
@@ -57,13 +61,18 @@ class Published:
 
     Attributes:
         manifest: the content of MANIFEST.json.
-        unknown: ids of the takedown list that the dataset does not hold.
+        takedown: what the takedown list reached.
         was_there: it was complete before.
     """
 
     manifest: dict[str, Any]
-    unknown: tuple[str, ...]
+    takedown: Takedown
     was_there: bool
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Entries of the takedown list that the dataset does not hold."""
+        return self.takedown.unknown
 
 
 def look_ahead(dataset: Dataset, options: Publish) -> PublicationPlan:
@@ -73,7 +82,7 @@ def look_ahead(dataset: Dataset, options: Publish) -> PublicationPlan:
         Refused: as `publish` does.
     """
     ready = _prepare(dataset, options)
-    plan = PublicationPlan(unknown=ready.takedown.unknown, pictures=sum(ready.pictures.values()))
+    plan = PublicationPlan(takedown=ready.takedown, pictures=sum(ready.pictures.values()))
     for one in ready.files:
         size = one.bytes if options.images else sum(_without_pictures(dataset, one))
         plan.files[f"{one.table}/{one.split}"] = (-(-size // options.shard_bytes), size)
@@ -84,8 +93,8 @@ def look_ahead(dataset: Dataset, options: Publish) -> PublicationPlan:
 def _without_pictures(dataset: Dataset, files: Files) -> list[int]:
     sizes = []
     for file in files.files:
-        with dataset.folder.open(file.path) as source:
-            metadata = pq.ParquetFile(source).metadata
+        with dataset.opened(files.table, file.path) as reader:
+            metadata = reader.metadata
         groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
         columns = (group.column(index) for group in groups for index in range(group.num_columns))
         sizes.append(sum(one.total_compressed_size for one in columns if not _is_bytes(one.path_in_schema)))
@@ -106,9 +115,11 @@ class _Ready:
 
 def _prepare(dataset: Dataset, options: Publish) -> _Ready:
     """Everything that can be refused is refused here."""
+    own = refuse_listed(dataset)
     files = listed(dataset, options.tables)
     check_ready(dataset, files)
-    taken = takedowns.resolve(dataset, options.takedown)
+    taken = takedowns.resolve(dataset, options.takedown, own)
+    takedowns.refuse_unknown(dataset.url, taken, ignore=options.ignore_unknown)
     found = survey(dataset, files, Redaction(options, taken))
     if options.images:
         redistribution.check(found.pictures, options.accept_licenses)
@@ -140,12 +151,13 @@ def publish(
     options = options or Publish()
     ready = _prepare(dataset, options)
     bench = Workbench(dest, _identity(dataset, options), replace=replace)
+    copies.note(dataset.folder, "publication", absolute_url(dest), options=options.to_json())
     with Lease(bench.folder.below(PRIVATE)):
         manifest, there = bench.complete, True
-        if manifest is None:
+        if manifest is None or not is_sound(manifest):
             manifest, there = _assembled(dataset, options, ready, bench, show), False
     bench.take_place()
-    return Published(manifest, ready.takedown.unknown, there)
+    return Published(manifest, ready.takedown, there)
 
 
 def _assembled(dataset: Dataset, options: Publish, ready: _Ready, bench: Workbench, show: Show) -> dict[str, Any]:
@@ -153,9 +165,12 @@ def _assembled(dataset: Dataset, options: Publish, ready: _Ready, bench: Workben
     parts = [(one.table, one.split) for one in ready.files]
     if not options.images:
         parts.append((PICTURES, "train"))
-    counts, places = _spilled(dataset, options, ready, bench, show)
+    counts, metadata, places = _spilled(dataset, options, ready, bench, show)
     provider = StoredPictures(places) if options.images else None
-    facts_of = ready.facts | {"left_out": _left_out(ready.takedown, counts)}
+    facts_of = ready.facts | {
+        "left_out": _left_out(ready.takedown, counts),
+        "metadata": {"kept": options.keep_metadata, **metadata},
+    }
     try:
         return assemble(bench, parts, options.to_json(), facts_of, provider, show)
     finally:
@@ -168,6 +183,7 @@ def _identity(dataset: Dataset, options: Publish) -> dict[str, Any]:
     return {
         "dataset": of_json(fingerprints),
         "takedown": of_json(sorted(set(options.takedown))),
+        **({} if options.keep_metadata else {"stripping": stripping.VERSION}),
         **{f"options.{name}": value for name, value in options.to_json().items()},
     }
 
@@ -181,11 +197,11 @@ def _left_out(taken: Takedown, counts: dict[str, int]) -> dict[str, Any]:
 
 def _spilled(
     dataset: Dataset, options: Publish, ready: _Ready, bench: Workbench, show: Show
-) -> tuple[dict[str, int], Places]:
+) -> tuple[dict[str, int], dict[str, int], Places]:
     """The first pass: rows and addresses into spills; what an earlier call has finished is taken as it is."""
     stored = load_json(bench.spill / _READY)
     if stored is not None:
-        return stored["counts"], Places.from_json(stored["places"])
+        return stored["counts"], stored["metadata"], Places.from_json(stored["places"])
     bench.spill.mkdir(parents=True, exist_ok=True)
     status = Status(units=len(ready.files), weight=sum(one.bytes for one in ready.files))
     report = show("read")
@@ -196,7 +212,8 @@ def _spilled(
         report(status)
 
     places, redaction = Places(), Redaction(options, ready.takedown)
-    origin = Origin(dataset, places, hashes=not options.images, on_bytes=on_bytes)
+    strips, metadata = not options.keep_metadata, MetadataCounts()
+    origin = Origin(dataset, places, hashes=not options.images, strips=strips, on_bytes=on_bytes)
     digests = Digests.of(dataset) if not options.images else None
     pictures = SpillWriter(bench.spill, PICTURES, "train") if digests is not None else None
     for one in ready.files:
@@ -205,14 +222,16 @@ def _spilled(
             kept = redaction.apply(one.table, batch)
             if pictures is not None and digests is not None:
                 pictures.add(_picture_rows(records(one.table, kept, digests)))
+            metadata.add(one.table, kept)
             writer.add(kept)
         writer.close()
         status.done += 1
         report(status)
     if pictures is not None:
         pictures.close()
-    save_json(bench.spill / _READY, {"counts": dict(redaction.counts), "places": places.to_json()})
-    return dict(redaction.counts), places
+    counts, of_metadata = dict(redaction.counts), metadata.to_json()
+    save_json(bench.spill / _READY, {"counts": counts, "metadata": of_metadata, "places": places.to_json()})
+    return counts, of_metadata, places
 
 
 def _picture_rows(rows: list[dict[str, Any]]) -> pa.RecordBatch:

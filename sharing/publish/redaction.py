@@ -20,6 +20,18 @@ Row = dict[str, Any]
 
 _PICTURE_OF = {"phrases": "object_id", "selection": "object_id", "duplicates": "id"}
 """Tables without `image_id`: the column whose ids begin with one."""
+ID_COLUMNS = {
+    "source_groups": ["group_id", "members"],
+    "groups": ["group_id", "members"],
+    "matches": ["group_id", "members"],
+    "samples": ["sample_id", "pictures.list.element.image_id", "subjects.list.element.subject_id"],
+    "splits": ["image_id", "cluster"],
+    "phrases": ["object_id"],
+    "selection": ["object_id"],
+    "duplicates": ["id", "of"],
+    "choices": ["sample_id"],
+}
+"""Columns that say whether a takedown reaches a row; `image_id` alone for tables that are not named."""
 _SPREAD = (
     "min_similarity",
     "mean_similarity",
@@ -59,7 +71,7 @@ class Redaction:
             batch = batch.filter(self._of_sources(table, batch))
             self.counts[f"{table} of other sources"] += before - batch.num_rows
         if self.takedown.ids:
-            batch = self._taken_down(table, batch)
+            batch = self.taken_down(table, batch)
         if table == "images":
             batch = _nulled(batch, "link")
         if table == "faces" and not self.options.face_embeddings:
@@ -81,29 +93,62 @@ class Redaction:
 
     # -- takedown ------------------------------------------------------------------------------------------------
 
-    def _taken_down(self, table: str, batch: pa.RecordBatch) -> pa.RecordBatch:
-        takedown, before = self.takedown, batch.num_rows
-        lists = _lists(table, batch)
-        if lists is None:
-            gone = pa.array(sorted(takedown.images), pa.string())
-            hit = pc.is_in(images_of(_ids(table, batch)), gone)
-            if table == "choices":
-                hit = pc.or_(hit, self._chosen(batch))
-            if table == "duplicates":
-                hit = pc.or_(hit, pc.is_in(images_of(batch.column("of")), gone))
-            batch = batch.filter(pc.invert(hit))
-            if table == "splits" and takedown.clusters:
-                batch = _mapped(batch, "cluster", takedown.clusters)
-        else:
-            key = batch.column(tables.TABLES[table].key)
-            named = takedown.samples if table == "samples" else takedown.groups
-            away = pc.is_in(key, pa.array(sorted(named), pa.string()))
-            batch = batch.filter(pc.invert(away))
-            touched = reach(_lists(table, batch), takedown.images)
-            if pc.any(touched).as_py():
-                batch = self._shrunk(table, batch, touched)
+    def taken_down(self, table: str, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows of a batch without what is taken down, whatever the settings are."""
+        before = batch.num_rows
+        away, touched = self.hits(table, batch)
+        batch, touched = batch.filter(pc.invert(away)), touched.filter(pc.invert(away))
+        if table == "splits" and self.takedown.clusters:
+            batch = _mapped(batch, "cluster", self.takedown.clusters)
+        elif table == "choices" and self.takedown.renamed:
+            batch = _mapped(batch, "sample_id", self._group_samples)
+        elif pc.any(touched).as_py():
+            batch = self._shrunk(table, batch, touched)
         self.counts[f"{table} dropped"] += before - batch.num_rows
         return batch
+
+    def hits(self, table: str, batch: pa.RecordBatch) -> tuple[pa.Array, pa.Array]:
+        """Rows that go, and rows that stay smaller or with other words: booleans (N,) each.
+
+        Args:
+            table: whose rows.
+            batch: at least its columns of ids: see `ID_COLUMNS`.
+        """
+        takedown = self.takedown
+        lists = _lists(table, batch)
+        if lists is not None:
+            named = takedown.samples if table == "samples" else takedown.groups
+            key = batch.column(tables.TABLES[table].key)
+            touched = reach(lists, takedown.images)
+            away = pc.is_in(key, pa.array(sorted(named), pa.string()))
+            if table == "samples":  # of one picture nothing is left; and one may be called after one it does not show
+                away = pc.or_(away, pc.and_(touched, pc.starts_with(key, "image/")))
+                touched = pc.or_(touched, self._called_anew(batch))
+            return away, touched
+        gone = pa.array(sorted(takedown.images), pa.string())
+        hit = pc.is_in(images_of(_ids(table, batch)), gone)
+        if table == "choices":
+            hit = pc.or_(hit, self._chosen(batch))
+        if table == "duplicates":
+            hit = pc.or_(hit, pc.is_in(images_of(batch.column("of")), gone))
+        other = pa.array([False] * batch.num_rows, pa.bool_())
+        if table == "splits" and takedown.clusters:
+            other = pc.is_in(batch.column("cluster"), pa.array(sorted(takedown.clusters), pa.string()))
+        if table == "choices" and takedown.renamed:
+            other = pc.is_in(batch.column("sample_id"), pa.array(sorted(self._group_samples), pa.string()))
+        return hit, other
+
+    @property
+    def _group_samples(self) -> dict[str, str]:
+        return {f"group/{old}": f"group/{new}" for old, new in self.takedown.renamed.items()}
+
+    def _called_anew(self, batch: pa.RecordBatch) -> pa.Array:
+        """Samples one of whose subjects is a group that gets another name: booleans (N,)."""
+        subjects = batch.column("subjects")
+        names = subjects.flatten().field("subject_id")
+        hit = pc.is_in(names, pa.array(sorted(self.takedown.renamed), pa.string()))
+        rows = pc.unique(pc.list_parent_indices(subjects).filter(hit))
+        return pc.is_in(pa.array(range(batch.num_rows), rows.type), rows)
 
     def _chosen(self, batch: pa.RecordBatch) -> pa.Array:
         """Rows of `choices` on samples and groups that go, and on videos that lose a frame."""
@@ -158,18 +203,21 @@ def smaller_sample(row: Row, takedown: Takedown) -> Row | None:
     subject. Numbers that only a model could tell again become null.
     """
     stay = [index for index, one in enumerate(row["pictures"]) if one["image_id"] not in takedown.images]
-    if row["kind"] == "image" or len(stay) < _FEWEST:
+    lost = len(row["pictures"]) - len(stay)
+    if lost and (row["kind"] == "image" or len(stay) < _FEWEST):
         return None
     renumbered = {old: new for new, old in enumerate(stay)}
     subjects = [made for one in row["subjects"] if (made := _smaller_subject(one, renumbered, takedown)) is not None]
     old_group = row["sample_id"].removeprefix("group/")
     group = takedown.renamed.get(old_group, old_group)
+    if not lost:
+        sample_id = f"group/{group}" if row["kind"] == "group" else row["sample_id"]
+        return row | {"sample_id": sample_id, "subjects": subjects}
     several = {one["subject_id"] for one in subjects if len(one["appearances"]) >= _FEWEST}
     if not several or (row["kind"] == "group" and group not in several):
         return None
     qualities = [one["quality"] for subject in subjects for one in subject["appearances"]]
     known = [quality for quality in qualities if quality is not None]
-    lost = len(row["pictures"]) - len(stay)
     smaller = row | {
         "sample_id": f"group/{group}" if row["kind"] == "group" else row["sample_id"],
         "why": f"{row['why']}; {lost} of its pictures taken down",
@@ -177,8 +225,8 @@ def smaller_sample(row: Row, takedown: Takedown) -> Row | None:
         "pictures": [row["pictures"][index] for index in stay],
         "subjects": subjects,
     }
-    if PICTURES_FIELD in row:
-        smaller[PICTURES_FIELD] = [row[PICTURES_FIELD][index] for index in stay]
+    for column in row.keys() & {PICTURES_FIELD, "images"}:
+        smaller[column] = [row[column][index] for index in stay]
     return smaller
 
 

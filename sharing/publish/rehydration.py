@@ -4,7 +4,6 @@ The result is what publishing with bytes would have written: the same rows in th
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,17 +18,23 @@ from refloom.inference.models.crops import cut_square
 from refloom.ingest.engine.pool import Status
 from refloom.schemas import pictures
 from refloom.schemas.errors import JobStopped, Refused, Rejected
-from refloom.schemas.fields import VERSION
 from refloom.schemas.lease import Lease
+from refloom.schemas.metadata.pieces import CannotStrip
+from refloom.schemas.metadata.stripping import strip
+from refloom.schemas.publication import MANIFEST, is_sound, parse
 from refloom.schemas.storage import Folder
 from refloom.sharing.publish.addresses import ADDRESSES, PICTURES_FIELD, Places
 from refloom.sharing.publish.assembly import Show, assemble, silent
 from refloom.sharing.publish.imagebytes import smaller_id
 from refloom.sharing.publish.options import PICTURES, picture_column
-from refloom.sharing.publish.rows import hash_ids, spill_schema
+from refloom.sharing.publish.rows import hash_ids, schema_of, spill_schema
 from refloom.sharing.publish.sourceindex import LocalCopy, open_copy
 from refloom.sharing.publish.spill import SpillWriter
-from refloom.sharing.publish.staging import MANIFEST, PRIVATE, Workbench
+from refloom.sharing.publish.staging import PRIVATE, Workbench
+
+_ODD_ROWS = (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError, pa.ArrowException)
+"""What values lead to that no publication has. Its files are somebody else's."""
+_MOST_PICTURE_BYTES = 512 << 20
 
 
 @dataclass(slots=True)
@@ -55,13 +60,11 @@ def read_manifest(url: str) -> tuple[Folder, dict[str, Any]]:
     """
     folder = Folder(url)
     try:
-        manifest = json.loads(folder.read(MANIFEST))
-        version = manifest["version"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        return folder, parse(folder.read(MANIFEST))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise Refused(f"{url} is no finished publication of refloom's (no sound {MANIFEST})") from error
-    if version != VERSION:
-        raise Refused(f"{url} is of version {version}; this refloom reads version {VERSION}")
-    return folder, manifest
+    except ValueError as error:
+        raise Refused(f"{url} is no finished publication of refloom's (no sound {MANIFEST}: {error})") from error
 
 
 def rehydrate(published: str, source: str, dest: str, *, replace: bool = False, show: Show = silent) -> Rehydrated:
@@ -88,10 +91,16 @@ def rehydrate(published: str, source: str, dest: str, *, replace: bool = False, 
     result = Rehydrated()
     with Lease(bench.folder.below(PRIVATE)):
         complete = bench.complete
-        if complete is not None and not complete.get("missing"):
+        if complete is not None and is_sound(complete) and not complete.get("missing"):
             result.manifest = complete
         else:
-            _join(bench, folder, manifest, settings, source, result, show)
+            try:
+                _join(bench, folder, manifest, settings, source, result, show)
+            except _ODD_ROWS as error:
+                raise Refused(
+                    f"{published} holds rows that `refloom publish` does not write ({type(error).__name__}: {error}): "
+                    "get it again"
+                ) from error
     bench.take_place()
     return result
 
@@ -163,6 +172,9 @@ def _batches(folder: Folder, manifest: dict[str, Any], table: str, split: str) -
             continue
         _check(folder, file)
         with folder.open(file["path"]) as source, pq.ParquetFile(source) as reader:
+            lost = [name for name in schema_of(table).names if name not in reader.schema_arrow.names]
+            if lost:
+                raise Refused(f"{folder.url}/{file['path']} has no column {lost[0]}: get the publication again")
             for group in range(reader.num_row_groups):
                 rows = reader.read_row_group(group, use_threads=False)
                 yield from rows.replace_schema_metadata(None).combine_chunks().to_batches()
@@ -193,8 +205,11 @@ def _spilled(
         writer = SpillWriter(bench.spill, table, split)
         for batch in _batches(folder, manifest, table, split):
             addresses = _addresses(table, batch, index, shaper)
-            names = [name for name in spill_schema(table).names if name != PICTURES_FIELD]
-            columns = [batch.column(name) for name in names]
+            fields = [field for field in spill_schema(table) if field.name != PICTURES_FIELD]
+            columns = [
+                batch.column(field.name) if field.name in batch.schema.names else pa.nulls(batch.num_rows, field.type)
+                for field in fields  # an older publication has fewer
+            ]
             writer.add(pa.RecordBatch.from_arrays([*columns, addresses], schema=spill_schema(table)))
             status.tally["begun"] += batch.num_rows
             report(status)
@@ -232,11 +247,15 @@ def _entry(index: _Index, number: int | None) -> dict[str, Any] | None:
     if number is None:
         return None
     record = index.record(number)
+    if not 0 <= record["bytes"] <= _MOST_PICTURE_BYTES:
+        raise ValueError(f"a picture of {record['bytes']} bytes")
     return {
         "place": number,
         "offset": 0,
         "length": record["bytes"],
+        "stored": record["bytes"],
         "sha256": record["sha256"],
+        "published_sha256": None,
         "path": record["path"],
     }
 
@@ -269,7 +288,7 @@ class _Rehydrator:
         self.nulls = 0
 
     def fill(self, address: dict[str, Any], into: memoryview) -> bool:
-        """The bytes with the right sha256, if any candidate has them."""
+        """The published bytes, if any candidate has the source's or, made of them, these."""
         record = self._index.record(address["place"])
         tried = False
         for place, offset, length in self._copy.candidates(record["image_id"], _name(record)):
@@ -278,10 +297,10 @@ class _Rehydrator:
                 continue
             tried = True
             try:
-                made = self._shaper.shape(address["place"], record["kind"], data)
-            except Rejected:
+                made = _as_published(self._shaper.shape(address["place"], record["kind"], data), record)
+            except (Rejected, CannotStrip):
                 continue
-            if hashlib.sha256(made).hexdigest() == record["sha256"]:
+            if made is not None:
                 into[:] = made
                 return True
         self.nulls += 1
@@ -297,6 +316,16 @@ class _Rehydrator:
         except (JobStopped, OSError):
             return None
         return bytes(data)
+
+
+def _as_published(data: bytes, record: dict[str, Any]) -> bytes | None:
+    """The published bytes of a picture, given the source's or those themselves; None if it is another one."""
+    published = record.get("published_sha256") or record["sha256"]
+    found = hashlib.sha256(data).hexdigest()
+    if found == record["sha256"] != published:
+        data = strip(data)
+        found = hashlib.sha256(data).hexdigest()
+    return data if found == published else None
 
 
 def _name(record: dict[str, Any]) -> str | None:

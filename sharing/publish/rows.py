@@ -14,11 +14,14 @@ import pyarrow.parquet as pq
 
 from refloom.schemas import tables
 from refloom.schemas.dataset import Dataset
-from refloom.schemas.errors import Refused
+from refloom.schemas.errors import JobStopped, Refused
 from refloom.schemas.fields import VERSION
+from refloom.schemas.metadata.pieces import CannotStrip
+from refloom.schemas.metadata.stripping import strip
 from refloom.schemas.parquet import File
 from refloom.schemas.storage import Folder
-from refloom.sharing.publish.addresses import ADDRESSES, PICTURES_FIELD, Places, chunk_of, locate
+from refloom.schemas.wording import quoted
+from refloom.sharing.publish.addresses import ADDRESSES, PICTURES_FIELD, WITHHELD, Places, chunk_of, locate
 from refloom.sharing.publish.options import PICTURES, picture_column
 
 _ALL_OF = {"images": "image.bytes", "faces": "crop.bytes", "samples": "images.list.element.bytes"}
@@ -30,8 +33,14 @@ PICTURES_SCHEMA = pa.schema(
         ),
         pa.field("image_id", pa.string(), nullable=False, metadata={"doc": "the picture that it is made of"}),
         pa.field("kind", pa.string(), nullable=False, metadata={"doc": "picture | smaller (re-encoded) | crop"}),
-        pa.field("sha256", pa.string(), nullable=False, metadata={"doc": "of the bytes, hexadecimal"}),
-        pa.field("bytes", pa.int64(), nullable=False, metadata={"doc": "how many", "unit": "B"}),
+        pa.field("sha256", pa.string(), nullable=False, metadata={"doc": "of the source's bytes, hexadecimal"}),
+        pa.field(
+            "published_sha256",
+            pa.string(),
+            nullable=False,
+            metadata={"doc": "of the published bytes, which lack the metadata of the source's"},
+        ),
+        pa.field("bytes", pa.int64(), nullable=False, metadata={"doc": "how many are published", "unit": "B"}),
         pa.field("path", pa.string(), metadata={"doc": "the file's name in its source"}),
     ],
     {"refloom.table": PICTURES, "refloom.version": str(VERSION)},
@@ -39,9 +48,19 @@ PICTURES_SCHEMA = pa.schema(
 """Which bytes belong to a publication without bytes; `refloom rehydrate` puts them there."""
 
 
+PUBLISHED_SHA256 = pa.field(
+    "published_sha256",
+    pa.string(),
+    metadata={"doc": "of the published bytes, hexadecimal: without metadata they are others; null for bytes withheld"},
+)
+
+
 def schema_of(table: str) -> pa.Schema:
     """Columns of a published table."""
-    return PICTURES_SCHEMA if table == PICTURES else tables.TABLES[table].schema
+    if table == PICTURES:
+        return PICTURES_SCHEMA
+    schema = tables.TABLES[table].schema
+    return schema.insert(schema.get_field_index("sha256") + 1, PUBLISHED_SHA256) if table == "images" else schema
 
 
 def key_of(table: str) -> str:
@@ -87,7 +106,7 @@ def listed(dataset: Dataset, wanted: tuple[str, ...]) -> list[Files]:
                 found.setdefault((name, split), []).append(file)
         if "all" not in wanted and not any(table == name for table, _ in found):
             raise Refused(
-                f"the dataset has no rows in {name}: `refloom curate DATASET` makes them (stage "
+                f"the dataset has no rows in {name}: `refloom curate {quoted(dataset.url)}` makes them (stage "
                 f"{tables.TABLES[name].stage}), or choose other --tables"
             )
     return [Files(name, split, tuple(files)) for (name, split), files in sorted(found.items())]
@@ -95,10 +114,10 @@ def listed(dataset: Dataset, wanted: tuple[str, ...]) -> list[Files]:
 
 def scalars(dataset: Dataset, files: Files, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """Rows without pictures, a row group at a time; no picture is read."""
-    schema = schema_of(files.table)
+    schema = tables.TABLES[files.table].schema
     names = columns or [field.name for field in schema if field.name != picture_column(files.table)]
     for file in files.files:
-        with dataset.folder.open(file.path) as source, pq.ParquetFile(source) as reader:
+        with dataset.opened(files.table, file.path) as reader:
             for group in range(reader.num_row_groups):
                 yield _one(reader.read_row_group(group, columns=names, use_threads=False))
 
@@ -110,11 +129,15 @@ class Origin:
         dataset: opened.
         places: gets the files that hold pictures.
         hashes: whether the sha256 of every picture is wanted.
+        strips: whether pictures are published without their metadata.
         on_bytes: told how many bytes were read.
     """
 
-    def __init__(self, dataset: Dataset, places: Places, *, hashes: bool, on_bytes: Callable[[int], None]) -> None:
+    def __init__(
+        self, dataset: Dataset, places: Places, *, hashes: bool, strips: bool, on_bytes: Callable[[int], None]
+    ) -> None:
         self._dataset, self._places, self._hashes, self._on_bytes = dataset, places, hashes, on_bytes
+        self._strips = strips
 
     def batches(self, files: Files) -> Iterator[pa.RecordBatch]:
         """Rows as `spill_schema` has them, a row group at a time.
@@ -128,6 +151,9 @@ class Origin:
                 for group in range(reader.num_row_groups):
                     rows = _one(reader.read_row_group(group, use_threads=False))
                     addresses = self._addresses(files.table, file, rows, source, reader, group)
+                    if files.table == "images":
+                        published = _published(addresses, rows.column("sha256"))
+                        rows = rows.append_column(PUBLISHED_SHA256, published)
                     columns = [rows.column(name) for name in schema.names[:-1]]
                     yield pa.RecordBatch.from_arrays([*columns, addresses], schema=schema)
             self._on_bytes(file.bytes)
@@ -153,8 +179,8 @@ class Origin:
             found = None
         if found != file.sha256:
             raise Refused(
-                f"{file.path} is not the file that was committed: `refloom verify {self._dataset.url}` says what is "
-                "wrong; curate or ingest its unit again, then publish"
+                f"{file.path} is not the file that was committed: mend it with "
+                f"`refloom mend {quoted(self._dataset.url)}`, then publish again"
             )
 
     def _mapped(self, path: str) -> pa.NativeFile:
@@ -184,9 +210,8 @@ class Origin:
                 continue
             buffer = value.as_buffer()
             digest = (sha256 or hashlib.sha256(buffer).hexdigest()) if self._hashes else None
-            entries.append(
-                {"place": place, "offset": next(offsets), "length": buffer.size, "sha256": digest, "path": path}
-            )
+            entry = _entry(place, next(offsets), buffer.size, digest, path)
+            entries.append(_stripped(entry, buffer.to_pybytes()) if self._strips else entry)
         if table == "images":
             entries = [
                 entry or self._linked(row)
@@ -203,13 +228,48 @@ class Origin:
         if link["root"] not in roots:
             raise Refused(f"root {link['root']} of linked pictures is not in dataset.json: put its folder there")
         place = self._places.number(Folder(roots[link["root"]]), link["file"])
-        return {
-            "place": place,
-            "offset": link["offset"],
-            "length": link["length"],
-            "sha256": row["sha256"],
-            "path": link["file"],
-        }
+        entry = _entry(place, link["offset"], link["length"], row["sha256"], link["file"])
+        return _stripped(entry, read_checked(self._places, entry)) if self._strips else entry
+
+
+def read_checked(places: Places, entry: dict[str, Any]) -> bytes:
+    """The bytes that lie at an address.
+
+    Raises:
+        JobStopped: they are gone, too few, or others than were ingested.
+    """
+    data = bytearray(entry["stored"])
+    places.fill(entry["place"], entry["offset"], memoryview(data))
+    if entry["sha256"] is not None and hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        raise JobStopped(
+            f"{places.name(entry['place'])} is not what was ingested: put the old file back, or ingest again"
+        )
+    return bytes(data)
+
+
+def _entry(place: int, offset: int, length: int, sha256: str | None, path: str | None) -> dict[str, Any]:
+    where = {"place": place, "offset": offset, "length": length, "stored": length}
+    return where | {"sha256": sha256, "published_sha256": None, "path": path}
+
+
+def _stripped(entry: dict[str, Any], data: bytes) -> dict[str, Any]:
+    """An address with what is published of its bytes."""
+    try:
+        made = strip(data)
+    except CannotStrip:
+        return entry | {"place": WITHHELD, "length": 0}
+    if made is data:
+        return entry
+    return entry | {"length": len(made), "published_sha256": hashlib.sha256(made).hexdigest()}
+
+
+def _published(addresses: pa.Array, sha256: pa.Array) -> pa.Array:
+    """The sha256 of the published bytes of N pictures."""
+    found = [
+        None if row is None or row[0]["place"] == WITHHELD else row[0]["published_sha256"] or own
+        for row, own in zip(addresses.to_pylist(), sha256.to_pylist(), strict=True)
+    ]
+    return pa.array(found, pa.string())
 
 
 def _one(rows: pa.Table) -> pa.RecordBatch:

@@ -50,7 +50,7 @@ class DatasetCopy:
 
     def __init__(self, dataset: Dataset) -> None:
         self.places = Places()
-        origin = Origin(dataset, self.places, hashes=False, on_bytes=lambda count: None)
+        origin = Origin(dataset, self.places, hashes=False, strips=False, on_bytes=lambda count: None)
         hashes, found = [np.empty(0, np.uint64)], [np.empty((0, 3), np.int64)]
         for files in listed(dataset, ("images",)):
             for batch in origin.batches(files):
@@ -105,8 +105,9 @@ class FolderCopy:
         """Files whose names fit, those that fit best first."""
         source, _, own = image_id.partition("/")
         wanted = [own, *([encode(path)] if path else [])]
-        if source in ("sa1b", "subject10k") and not own.startswith("sa_"):
-            wanted.append(f"sa_{own}")
+        above, slash, last = own.rpartition("/")  # `sa1b/<set>/12` where sets of one numbering are told apart
+        if source in ("sa1b", "subject10k") and not last.startswith("sa_"):
+            wanted.append(f"{above}{slash}sa_{last}")
         keys = dict.fromkeys(key for name in wanted for key in (stem_of(name), posixpath.basename(name)))
         fitting = [(-_common(name, wanted), name, where) for key in keys for name, where in self._named.get(key, [])]
         for _, _, where in sorted(fitting):

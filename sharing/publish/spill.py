@@ -5,7 +5,6 @@ and of the rest.
 """
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -140,6 +139,6 @@ def save_json(path: Path, value: Any) -> None:
 def load_json(path: Path) -> Any:
     """What `save_json` wrote, or None."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        return strict.loads(path.read_text("utf-8"))
     except (FileNotFoundError, ValueError):
         return None

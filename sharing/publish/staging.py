@@ -13,17 +13,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from refloom.schemas import swap
+from refloom.schemas import strict, swap
+from refloom.schemas.damage import digest
 from refloom.schemas.errors import Refused
 from refloom.schemas.parquet import File
-from refloom.schemas.storage import Folder
+from refloom.schemas.publication import MANIFEST
+from refloom.schemas.shapes import misfit
+from refloom.schemas.storage import TEMPORARY, Folder
 from refloom.sharing.publish.shards import Shard
 from refloom.sharing.publish.spill import load_json, save_json
 
 PRIVATE = ".refloom"
 """Not part of the publication: never pushed, may be deleted once it is complete."""
 
-MANIFEST = "MANIFEST.json"
+_FILES = {"files": [{"path": str, "sha256": str}]}
+_DONE = {"path": str, "rows": int, "bytes": int, "sha256": str}
 _OURS = ("data", "README.md", "croissant.json", MANIFEST, PRIVATE)
 
 
@@ -47,7 +51,14 @@ class Workbench:
         state = load_json(self.root / PRIVATE / "state.json")
         there = self.folder.names("") + self.folder.folders("")
         if there and state is None:
-            raise Refused(f"{dest} is not empty and no publication of refloom's: give an empty or new folder")
+            if MANIFEST not in there or not set(there) <= set(_OURS):
+                raise Refused(f"{dest} is not empty and no publication of refloom's: give an empty or new folder")
+            if not replace:
+                raise Refused(
+                    f"{dest} holds a publication that does not say what it was made of (its {PRIVATE} is gone or "
+                    "damaged): --replace makes it anew"
+                )
+            state = {}
         if state is not None and state != identity:
             if not replace:
                 names = sorted(name for name in {*state, *identity} if state.get(name) != identity.get(name))
@@ -72,19 +83,28 @@ class Workbench:
 
     @property
     def complete(self) -> dict[str, Any] | None:
-        """The MANIFEST.json of a finished publication whose files are all there, or None."""
-        manifest: dict[str, Any] | None = load_json(self.root / MANIFEST)
-        if manifest is None:
+        """The MANIFEST.json of a finished publication whose files are all there with their bytes, or None.
+
+        What else lies below data/ is removed: readers of the folder would take it for a part.
+        """
+        try:
+            manifest = strict.object_in((self.root / MANIFEST).read_bytes())
+        except (OSError, ValueError):
             return None
-        return manifest if all(self._is_there(one["path"], one["bytes"]) for one in manifest["files"]) else None
+        if misfit(manifest, _FILES) is not None or any(
+            digest(self.folder, one["path"]) != one["sha256"] for one in manifest["files"]
+        ):
+            return None
+        self._keep({one["path"] for one in manifest["files"]})
+        return manifest
 
     def done(self, shard: Shard) -> File | None:
         """The file of a shard that was finished earlier."""
         record = load_json(self._record(shard))
-        if record is None:
+        if misfit(record, _DONE) is not None:
             return None
-        file = File(**record)
-        return file if self._is_there(file.path, file.bytes) else None
+        file = File(**{name: record[name] for name in _DONE})
+        return file if file.path == shard.path and self._is_there(file.path, file.bytes) else None
 
     def finish(self, shard: Shard, file: File) -> None:
         """Note that a file is finished."""
@@ -99,10 +119,14 @@ class Workbench:
 
     def sweep(self, shards: list[Shard]) -> None:
         """Remove what a killed run left below data/ and belongs to no shard."""
-        wanted = {shard.path for shard in shards}
+        self._keep({shard.path for shard in shards})
+
+    def _keep(self, wanted: set[str]) -> None:
         for path in sorted((self.root / "data").rglob("*")):
-            if path.is_file() and str(path.relative_to(self.root)) not in wanted:
+            if path.is_file() and path.relative_to(self.root).as_posix() not in wanted:
                 path.unlink()
+        for path in self.root.glob(f"*{TEMPORARY}"):
+            path.unlink()
 
     def clean(self, *, again: bool = False) -> None:
         """Throw away what only the making needed; with `again`, what is done stays on record for another run."""

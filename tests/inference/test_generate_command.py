@@ -40,7 +40,7 @@ def shop(tmp_path_factory):
 @pytest.fixture
 def call(call, shop, monkeypatch):
     """A command in this process, with its exit code and what it printed."""
-    monkeypatch.setitem(kinds.KINDS, "loops", "editing:Loops")
+    monkeypatch.setitem(kinds.METHODS.own, "loops", kinds.MethodKind(adapter="editing:Loops"))
     return call
 
 

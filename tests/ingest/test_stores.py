@@ -36,6 +36,7 @@ from refloom.schemas.storage import Folder
 from refloom.schemas.verify import verify
 from refloom.sharing.publish.options import Publish
 from refloom.sharing.publish.publication import publish
+from refloom.sharing.publish.removal import remove
 from refloom.training.features import cache as features
 from refloom.training.run.loop import train
 
@@ -445,3 +446,22 @@ def test_an_upload_that_is_broken_off_leaves_nothing(store):
 
 def uploads(fs: object) -> list[object]:
     return fs.call_s3("list_multipart_uploads", Bucket="bucket").get("Uploads", [])
+
+
+def test_a_takedown_on_a_store_leaves_the_same_rows_as_one_on_a_disk(tree, store, tmp_path):
+    gone = "coco/000000000002"
+    states = {}
+    for url in (str(tmp_path / "data"), f"{store}/takedown"):
+        dataset = build(coco(tree), url, link=True)
+        data = next(dataset.picture(row) for row in dataset.read("images").to_pylist() if row["image_id"] == gone)
+        remove(url, [gone])
+        dataset = Dataset(url)
+        assert verify(dataset).problems == []
+        assert not any(dataset.is_stale(one) for stage in STAGES for one in dataset.manifests(stage).values())
+        samples = [file.path for one in dataset.manifests("compose").values() for file in one.files]
+        assert not any(data in dataset.folder.read(path) for path in samples)
+        states[url] = {name: dataset.fingerprint(name) for name in ("objects", "image_scores", "samples", "splits")}
+        ingest(coco(tree), url, link=True, retry_failed=True)
+        assert gone not in Dataset(url).read("images", ["image_id"])["image_id"].to_pylist()
+    first, second = states.values()
+    assert first == second

@@ -27,9 +27,9 @@ REFLOOM = [sys.executable, "-m", "refloom"]
 
 COMMANDS = """
 ingest coco        --out --name --limit --unit-size --link --dry-run --retry-failed --replace --workers --address \
-                   --item-timeout --images --instances --captions
+                   --item-timeout --images --instances --captions --crowds
 ingest ytvis       --out --name --limit --unit-size --link --dry-run --retry-failed --replace --workers --address \
-                   --item-timeout --frames --annotations --frame-rate
+                   --item-timeout --frames --annotations --frame-rate --crowds
 ingest vos         --out --name --limit --unit-size --link --dry-run --retry-failed --replace --workers --address \
                    --item-timeout --root --frame-rate
 ingest sa1b        --out --name --limit --link --dry-run --retry-failed --replace --workers --address \
@@ -46,13 +46,16 @@ curate             <dataset> --config --set --only --until --replace --retry-fai
                    --workers --address --item-timeout
 status             <dataset> --json
 verify             <dataset> --json --sample
+mend               <dataset> --workers --address --item-timeout
 report             <dataset> --json --out
-export             <dataset> <out> --format --split --limit --kept --per-shard
+export             <dataset> <out> --format --split --limit --kept --keep-metadata --per-shard
 inspect            <dataset> --id --table --draw --json
 browse             <dataset> --host --port
 models             --json
 publish            <dataset> <dest> --tables --no-images --include-face-embeddings --shard-mb --only-sources \
-                   --accept-license --takedown --replace --dry-run --push --public --endpoint --forget-history
+                   --accept-license --takedown --ignore-unknown --keep-metadata --replace --dry-run --push --public \
+                   --endpoint --forget-history
+takedown           <dataset> <list> --ignore-unknown --dry-run --json
 rehydrate          <published> <source> <dest> --replace --dry-run
 generate           --base --adapter --kind --image-encoder --tokenizer --face-model --device --dtype --variant \
                    --scale --set --reference --prompt --negative-prompt --out --images --height --width --steps \

@@ -34,6 +34,7 @@ class Odd:
     size: int = 5
     pause_s: float = 0.0
     kind: str = "folder"
+    name: str = "folder"
     company: int = 1
 
     def plans(self) -> list[Plan]:

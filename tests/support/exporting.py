@@ -29,7 +29,7 @@ CONFIG = Curation(
 
 
 def run(dataset: Dataset | Path, out: Path, kind: str, **options: Any) -> int:
-    values = {"split": None, "limit": None, "kept": False, "per_shard": 1000} | options
+    values = {"split": None, "limit": None, "kept": False, "per_shard": 1000, "keep_metadata": False} | options
     url = dataset.url if isinstance(dataset, Dataset) else str(dataset)
     return export(argparse.Namespace(dataset=url, out=str(out), format=kind, **values))
 

@@ -98,6 +98,8 @@ def arguments(dataset: Dataset, dest: Path, **changed: Any) -> Any:
         "only_sources": [],
         "accept_license": [],
         "takedown": None,
+        "ignore_unknown": False,
+        "keep_metadata": False,
         "replace": False,
         "dry_run": False,
         "push": None,

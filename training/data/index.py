@@ -3,7 +3,6 @@
 A dataset is what `refloom curate` wrote or what `refloom publish` made of it, local or behind fsspec.
 """
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,11 +14,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from refloom.schemas import tables
+from refloom.schemas import parquet, strict, tables
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Refused
 from refloom.schemas.fingerprint import of_json
+from refloom.schemas.index import is_dataset
 from refloom.schemas.storage import Folder
+from refloom.schemas.takedownlist import refuse_listed
+from refloom.schemas.wording import quoted
 
 _OPENERS = 8
 _LEAST_PICTURE_BYTES = 64
@@ -75,7 +77,7 @@ class Index:
         self.url, self.split, self.folder = url, split, Folder(url)
         listed = _of_publication(self.folder, split) if self.folder.exists("MANIFEST.json") else _of_dataset(url, split)
         if not listed:
-            raise Refused(f"{url} has no samples of split {split!r}: see `refloom status {url}`")
+            raise Refused(f"{url} has no samples of split {split!r}: see `refloom status {quoted(url)}`")
         with ThreadPoolExecutor(_OPENERS) as pool:
             self.files = tuple(pool.map(lambda one: self._footer(*one), sorted(listed.items())))
 
@@ -89,7 +91,10 @@ class Index:
             columns = [[group.column(number) for number in range(group.num_columns)] for group in groups]
             pictures = sum(one.total_compressed_size for group in columns for one in group if _is_picture(one))
             if pictures < _LEAST_PICTURE_BYTES * footer.num_rows:
-                raise Refused(f"{self.url} is published without pictures: get them back with `refloom rehydrate`")
+                raise Refused(
+                    f"{self.url} is published without pictures: get them back with "
+                    f"`refloom rehydrate {quoted(self.url)} YOUR_COPY DEST`"
+                )
             sizes = tuple(sum(one.total_compressed_size for one in group) for group in columns)
             return SampleFile(path, sha256, tuple(group.num_rows for group in groups), sizes)
 
@@ -136,15 +141,16 @@ def read_group(folder: Folder, key: RowGroupKey, columns: list[str] | None = Non
 @contextmanager
 def _opened(folder: Folder, path: str) -> Iterator[pq.ParquetFile]:
     try:
-        with (
-            folder.open(path) as source,
-            pq.ParquetFile(source, page_checksum_verification=True) as reader,
-        ):
+        with parquet.opened(folder, path) as reader:
             yield reader
-    except (OSError, pa.ArrowException) as error:
-        raise Refused(
-            f"{path} in {folder.url} cannot be read ({error}): find out what is damaged with `refloom verify`"
-        ) from error
+    except OSError as error:
+        raise Refused(f"{path} in {folder.url} cannot be read ({error}): {_remedy(folder)}") from error
+
+
+def _remedy(folder: Folder) -> str:
+    if is_dataset(folder):
+        return f"`refloom mend {quoted(folder.url)}` mends it"
+    return f"`refloom verify {quoted(folder.url)}` says what is damaged; publish again over it, or get it again"
 
 
 def _is_picture(column: pq.ColumnChunkMetaData) -> bool:
@@ -154,16 +160,18 @@ def _is_picture(column: pq.ColumnChunkMetaData) -> bool:
 
 def _of_dataset(url: str, split: str) -> dict[str, str]:
     """Path to sha256 of the files of a curated dataset."""
-    manifests = Dataset(url).manifests("compose").values()
+    dataset = Dataset(url)
+    manifests = dataset.manifests("compose").values()
     if not manifests:
-        raise Refused(f"{url} has no samples yet: make them with `refloom curate {url}`")
+        raise Refused(f"{url} has no samples yet: make them with `refloom curate {quoted(url)}`")
+    refuse_listed(dataset)
     return {file.path: file.sha256 for manifest in manifests for file in manifest.files_of(f"samples/{split}")}
 
 
 def _of_publication(folder: Folder, split: str) -> dict[str, str]:
     """The same of a publication, whose manifest is written last."""
     try:
-        listed = json.loads(folder.read("MANIFEST.json"))["files"]
+        listed = strict.loads(folder.read("MANIFEST.json"))["files"]
         return {
             one["path"]: one["sha256"] for one in listed if one["path"].startswith(f"{_PUBLISHED}/{split}-")
         }  # fmt: skip

@@ -15,6 +15,7 @@ import cv2
 from refloom.schemas.errors import JobStopped, Refused, Rejected
 from refloom.schemas.ranges import Number, Text, Word, check_fields
 from refloom.schemas.storage import absolute_url
+from refloom.schemas.wording import quoted, some
 from refloom.training.data.buckets import Buckets, Size
 from refloom.training.data.catalogue import Catalogue, catalogue
 from refloom.training.data.groups import Result, RowGroups, Rows, Wanted
@@ -272,9 +273,10 @@ class Loader:
                 continue
             by, dataset = example.sample_id, self._datasets[draw.place.source]
             return replace(example, dataset=dataset), [Replaced(one, by, reason, dataset) for one, reason in lost]
+        commands = some(f"`refloom verify {quoted(dataset)}`" for dataset in self._datasets)
         raise JobStopped(
             f"none of the {len(rows)} rows of a row group can be used; the first: {lost[0][0]} ({lost[0][1]}). "
-            "Find out what is damaged with `refloom verify`"
+            f"Find out what is damaged with {commands}"
         )
 
 

@@ -1,6 +1,5 @@
 """A cache from plan to commit: which row groups are due, making their features, and saying that all are there."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -8,7 +7,8 @@ from typing import Annotated, Any
 from refloom.ingest.engine import pool as engine
 from refloom.ingest.engine.pool import Pool, Status, Task
 from refloom.schemas import strict
-from refloom.schemas.errors import Refused
+from refloom.schemas.damage import Damage
+from refloom.schemas.errors import Damaged, Refused
 from refloom.schemas.lease import Lease
 from refloom.schemas.manifest import Counts, Manifest, differing, flatten
 from refloom.schemas.ranges import COUNT, check_fields
@@ -79,7 +79,7 @@ def look_ahead(index: Index, folder: Folder, settings: dict[str, Any], options: 
     asked = settings | {"variants": options.variants}
     if folder.exists(CLAIM):
         try:
-            held = json.loads(folder.read(CLAIM))
+            held = strict.object_in(folder.read(CLAIM))
         except ValueError as error:
             raise Refused(f"{folder.url}/{CLAIM} is damaged: give a new --out") from error
         found = differing(flatten(held), flatten(asked))
@@ -99,7 +99,7 @@ def look_ahead(index: Index, folder: Folder, settings: dict[str, Any], options: 
         for number, count in enumerate(file.group_rows):
             key = RowGroupKey(file.path, number)
             unit = unit_of(key)
-            if unit in held_units and _is_done(_manifest(folder, unit), wanted, key, file.sha256):
+            if unit in held_units and _is_done(folder, unit, wanted, key, file.sha256):
                 there.append(unit)
             else:
                 due[unit], rows[unit] = (key, file.sha256), count
@@ -165,8 +165,12 @@ def counts(folder: Folder, summary: Summary) -> Counts:
     return total
 
 
-def _is_done(manifest: Manifest, wanted: dict[str, Any], key: RowGroupKey, sha256: str) -> bool:
-    same = not differing(manifest.settings(), wanted)
+def _is_done(folder: Folder, unit: str, wanted: dict[str, Any], key: RowGroupKey, sha256: str) -> bool:
+    try:
+        manifest = _manifest(folder, unit)
+    except Damaged:
+        return False
+    same = not differing(manifest.settings(), wanted) and Damage(folder).of(manifest) is None
     return same and manifest.inputs == {key.path: sha256} and not manifest.failed
 
 

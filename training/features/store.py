@@ -1,6 +1,5 @@
 """Reading features: of one dataset's samples, a row group at a time."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +11,11 @@ from torch import Tensor
 
 from refloom.inference.adapters.reference import Reference
 from refloom.schemas import ids, parquet, strict
-from refloom.schemas.errors import Refused, Rejected
+from refloom.schemas.errors import Damaged, Refused, Rejected
 from refloom.schemas.manifest import Manifest, differing, flatten
+from refloom.schemas.shapes import misfit
 from refloom.schemas.storage import Folder
-from refloom.schemas.wording import some
+from refloom.schemas.wording import quoted, some
 from refloom.training.data.index import Index, RowGroupKey
 from refloom.training.features.stored import Stored
 from refloom.training.features.tables import SCHEMAS, STAGE, unpack
@@ -56,6 +56,17 @@ class Summary:
         return strict.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
 
 
+_SUMMARY = {"settings": dict, "variants": int, "samples": str, "whole": bool, "units": {"*": int}}
+
+
+def _summary(data: bytes) -> Summary:
+    """What `features.json` says; ValueError where it is not what `Summary.to_json` writes."""
+    value = strict.loads(data)
+    if wrong := misfit(value, _SUMMARY):
+        raise ValueError(wrong)
+    return Summary(**{name: value[name] for name in _SUMMARY})
+
+
 class Store:
     """The features of one dataset.
 
@@ -72,13 +83,14 @@ class Store:
         """
         self.url, self._folder = url, Folder(url)
         try:
-            self.summary = Summary(**json.loads(self._folder.read(FEATURES)))
+            self.summary = _summary(self._folder.read(FEATURES))
         except FileNotFoundError as error:
             half = self._folder.exists(CLAIM)
             raise Refused(
                 f"the features in {url} are not finished: run the `refloom cache` that began them again, it resumes"
                 if half
-                else f"there are no features in {url}: make them with `refloom cache DATASET --recipe NAME --out {url}`"
+                else f"there are no features in {url}: make them with "
+                f"`refloom cache DATASET --recipe NAME --out {quoted(url)}`"
             ) from error
         except (ValueError, TypeError) as error:
             raise Refused(f"{url}/{FEATURES} is not what `refloom cache` writes ({error}): make them anew") from error
@@ -105,7 +117,8 @@ class Store:
         if found:
             raise Refused(
                 f"the features in {self.url} do not fit this run ({some(found, between='; ')}): run "
-                f"`refloom cache {index.url} --out {self.url} --variants {count}{anew}` with this run's recipe, or "
+                f"`refloom cache {quoted(index.url)} --out {quoted(self.url)} --variants {count}{anew} --recipe NAME` "
+                "with the NAME of this run's recipe, or "
                 "take features out of the source"
             )
 
@@ -126,7 +139,7 @@ class Store:
             examples, tensors = (
                 parquet.read(self._folder, manifest.files_of(name), SCHEMAS[name]) for name in ("examples", "tensors")
             )
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException, Damaged) as error:
             raise Refused(
                 f"the features of {unit} in {self.url} cannot be read ({error}): remove {path} there and run "
                 "`refloom cache` again, it makes what is missing"

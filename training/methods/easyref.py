@@ -113,3 +113,6 @@ class EasyRef(Method):
 def _folder(name: str, files: Sequence[str]) -> Any:
     place = locate(name, "language model")
     return place.path if place.local else fetch(place.name, files)
+
+
+METHOD = EasyRef()

@@ -102,3 +102,6 @@ def _laid(values: Tensor, counts: Sequence[int]) -> Tensor:
     for row, part in zip(out, torch.split(values, list(counts)), strict=True):
         row[: len(part)] = part
     return out
+
+
+METHOD = EZIGen()

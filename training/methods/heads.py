@@ -119,3 +119,7 @@ def _values(sizes: HeadSizes, unet: Any) -> dict[str, Any]:
     )
     names = ("resampler_width", "resampler_depth", "resampler_heads", "resampler_head_width")
     return of_base | {name: getattr(sizes, name) for name in names}
+
+
+IP_ADAPTER = IPAdapter()
+MIP_ADAPTER = MIP()

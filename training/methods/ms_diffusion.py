@@ -68,3 +68,6 @@ def _known(adapter: ms_diffusion.MSDiffusion, examples: Sequence[Example]) -> Kn
     named = [(example, phrase_key(one.phrase or "")) for example in examples for one in example.references]
     owners, keys = zip(*named, strict=True)
     return Known(features, stored(examples[:1], [BLANK], dtype), stored(owners, keys, dtype))
+
+
+METHOD = MSDiffusion()

@@ -11,17 +11,24 @@ import yaml
 
 from refloom.schemas import settings
 from refloom.schemas.errors import Refused
+from refloom.schemas.plugins import Registry
 from refloom.training.recipes.kinds import KINDS
 from refloom.training.recipes.recipe import Recipe
 
 FOLDER = Path(__file__).parent
+RECIPES: Registry[str] = Registry("recipes", "recipe", {})
+"""Those of plugins: the path of a YAML file, or its text."""
 _SUFFIX = ".yaml"
 _MOST_LIKE = 8
 
 
 def names() -> list[str]:
-    """Of the recipes that ship, such as `mip/sdxl`."""
-    return sorted(str(file.relative_to(FOLDER).with_suffix("")) for file in FOLDER.rglob(f"*{_SUFFIX}"))
+    """Of the recipes that ship, such as `mip/sdxl`, and of those of plugins."""
+    return [*sorted(_shipped()), *RECIPES]
+
+
+def _shipped() -> list[str]:
+    return [str(file.relative_to(FOLDER).with_suffix("")) for file in FOLDER.rglob(f"*{_SUFFIX}")]
 
 
 def load(name: str, overrides: settings.Overrides = ()) -> Recipe:
@@ -36,7 +43,7 @@ def load(name: str, overrides: settings.Overrides = ()) -> Recipe:
     """
     values = _values(name, ())
     settings.apply(values, overrides)
-    method = values.get("method")
+    method = str(values.get("method"))
     if method not in KINDS:
         raise Refused(f"{name} says method: {method!r}; it is one of {', '.join(sorted(KINDS))}")
     return settings.build(KINDS[method], values)
@@ -51,11 +58,24 @@ def _values(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     """What a file says, on top of what it is like."""
     if name in seen or len(seen) > _MOST_LIKE:
         raise Refused(f"the recipe {seen[0]} is like itself: {' like '.join([*seen, name])}")
-    values = settings.read(str(_file(name)))
+    values = _added(name) or settings.read(str(_file(name)))
     like = values.pop("like", None)
     if like is None:
         return values
     return _merged(_values(str(like), (*seen, name)), values)
+
+
+def _added(name: str) -> dict[str, Any] | None:
+    """What a plugin's recipe says; None if the name is none of a plugin's."""
+    if name.endswith((_SUFFIX, ".yml")) or name in _shipped() or name not in RECIPES:
+        return None
+    text = str(RECIPES[name])
+    if "\n" not in text and text.endswith((_SUFFIX, ".yml")):
+        return settings.read(text)
+    values = yaml.safe_load(text)
+    if not isinstance(values, dict):
+        raise Refused(f"the recipe {name} of a plugin is no mapping of settings")
+    return values
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class Checkpoint:
         """
         file = self.path / STATE
         try:
-            state = json.loads(file.read_text("utf-8"))
+            state = strict.loads(file.read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise Refused(f"{file} cannot be read ({error}): take another checkpoint") from error
         if not isinstance(state, dict) or state.get("version") != VERSION:
@@ -95,7 +95,7 @@ def problem(folder: Path, *, read: bool = True) -> str | None:
             have no hashes.
     """
     try:
-        listed = json.loads((folder / _COMPLETE).read_text("utf-8"))
+        listed = strict.loads((folder / _COMPLETE).read_text("utf-8"))
         files = {str(name): _Mark.of(value) for name, value in listed.items()}
     except FileNotFoundError:
         return f"it has no {_COMPLETE}: it was cut off"

@@ -1,6 +1,5 @@
 """The models that training uses and never changes: the base's pipeline and the image encoder, each in its precision."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from refloom.inference.adapters.vision import ClipVision
 from refloom.inference.checkpoints.hub import fetch, locate
 from refloom.inference.checkpoints.modelfolder import LIBRARY_ERRORS, trouble
 from refloom.inference.loading import ALIASES, load_base, load_image_encoder
+from refloom.schemas import strict
 from refloom.schemas.errors import Refused
 from refloom.training.recipes.recipe import Recipe
 
@@ -80,10 +80,12 @@ def read_encoder_widths(name: str) -> dict[str, int | None]:
     place = locate(name, "image encoder")
     file = Path(place.path if place.local else fetch(place.name, ["config.json"])) / "config.json"
     try:
-        values: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        values = strict.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise Refused(f"{name} is no image encoder: {file} cannot be read ({error})") from error
-    vision: dict[str, Any] = values.get("vision_config") or values
+    vision = values.get("vision_config") or values if isinstance(values, dict) else None
+    if not isinstance(vision, dict):
+        raise Refused(f"{name} is no image encoder: {file} describes none; get it again")
     return {"pooled": values.get("projection_dim"), "patches": vision.get("hidden_size")}
 
 
@@ -92,9 +94,12 @@ def _parts(base: str) -> set[str]:
     place = locate(base, "base model")
     folder = place.path if place.local else fetch(ALIASES.get(place.name, place.name), ["model_index.json"])
     try:
-        return set(json.loads((folder / "model_index.json").read_text("utf-8")))
+        listed = strict.loads((folder / "model_index.json").read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise Refused(f"{base} is no diffusers pipeline: its model_index.json cannot be read ({error})") from error
+    if not isinstance(listed, dict):
+        raise Refused(f"{base} is no diffusers pipeline: its model_index.json names no parts; get it again")
+    return set(listed)
 
 
 def _vae(name: str) -> Any:

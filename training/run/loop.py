@@ -31,7 +31,7 @@ from refloom.training.run import log as logs
 from refloom.training.run.ema import MovingAverage
 from refloom.training.run.frozen import DTYPES
 from refloom.training.run.log import RunLog, memory_bytes, speed
-from refloom.training.run.opening import Begun, Note, begin, enter
+from refloom.training.run.opening import Begun, Note, begin, enter, whose
 from refloom.training.run.preflight import TrainingPlan, features, look
 from refloom.training.run.processes import by_first, processes
 from refloom.training.run.start import start
@@ -133,7 +133,9 @@ def train(
                     weights.write_safetensors(folder / checkpoint.AVERAGE, average.averages)
                 scaler = None if accelerator.scaler is None else accelerator.scaler.state_dict()
                 since = {"average_since": average.since} if average and average.since else {}
-                checkpoint.write_state(folder, {"step": step, "loader": batch.state, "scaler": scaler, **since})
+                checkpoint.write_state(
+                    folder, {"step": step, "loader": batch.state, "scaler": scaler, **since, **whose(recipe)}
+                )
 
             def write() -> None:
                 leases[0].check(look=True)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from refloom.inference.adapters.kinds import METHODS
 from refloom.inference.checkpoints import weights
 from refloom.inference.checkpoints.tensors import safetensors_shapes
+from refloom.schemas import settings
 from refloom.schemas.errors import Refused
 from refloom.schemas.lease import Lease
 from refloom.schemas.manifest import differing, flatten
@@ -49,6 +49,9 @@ class Begun:
         return self.last.step if self.last else 0
 
 
+_PLUGINS = "plugins"
+
+
 def begin(
     recipe: Recipe, run: Path, resume: str | None, trained: Collection[str], note: Note, held: ExitStack
 ) -> tuple[Begun, Lease]:
@@ -85,8 +88,22 @@ def begin(
     optimizer.check_names({key.rpartition("|")[0] for key in listed}, trained)
     for text in changed(recipe, last):
         note(text)
+    state = last.state()
+    if (then := state.get(_PLUGINS)) != (now := whose(recipe).get(_PLUGINS)):
+        note(f"{recipe.method} was {_named(recipe.method, then)} until here, and is {_named(recipe.method, now)} now")
     _share_frozen(run, last)
-    return Begun(last, last.state()), lease
+    return Begun(last, state), lease
+
+
+def whose(recipe: Recipe) -> dict[str, Any]:
+    """What a checkpoint keeps of a method that a plugin brings: whose it is, in which version; nothing of ours."""
+    record = METHODS.record([recipe.method])
+    return {_PLUGINS: record} if record else {}
+
+
+def _named(method: str, record: dict[str, dict[str, str]] | None) -> str:
+    found = (record or {}).get(method)
+    return f"of the plugin {found['plugin']} {found['version']}" if found else "refloom's own"
 
 
 def enter(recipe: Recipe, run: Path, begun: Begun, note: Note) -> int:
@@ -155,7 +172,7 @@ def _recipe_of(last: Checkpoint) -> dict[str, Any] | None:
     """Settings that a checkpoint was written with, by dotted name; earlier refloom kept those of the run alone."""
     for file in (last.path / checkpoint.RECIPE, last.path.parent.parent / checkpoint.RECIPE):
         if file.is_file():
-            return flatten(yaml.safe_load(file.read_text("utf-8")))
+            return flatten(settings.read(str(file)))
     return None
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from refloom.schemas.errors import Refused
+from refloom.schemas.wording import quoted
 from refloom.training.data.index import Index
 from refloom.training.features.identity import settings_of
 from refloom.training.features.store import Store
@@ -82,7 +83,8 @@ def features(recipe: Recipe) -> list[Store] | None:
     lacking = [source.url for source in sources if source.features is None]
     if lacking:
         raise Refused(
-            f"{lacking[0]} has no features and other sources have: make them with `refloom cache {lacking[0]}`, or "
+            f"{lacking[0]} has no features and other sources have: make them with "
+            f"`refloom cache {quoted(lacking[0])} --recipe NAME`, or "
             "leave `features` out of all sources"
         )
     settings = settings_of(recipe)

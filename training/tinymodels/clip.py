@@ -89,3 +89,6 @@ def contrast(one: Tensor, other: Tensor, scale: Tensor) -> Tensor:
     cosines = scale * functional.normalize(one, dim=-1) @ functional.normalize(other, dim=-1).T
     partners = torch.arange(len(one), device=one.device)
     return (functional.cross_entropy(cosines, partners) + functional.cross_entropy(cosines.T, partners)) / 2
+
+
+TASK = Clip()

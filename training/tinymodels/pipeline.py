@@ -111,3 +111,6 @@ def spread(mean: Tensor, logvar: Tensor) -> Tensor:
     means, deviations = mean.mean(dim=(0, 2, 3)), mean.std(dim=(0, 2, 3))
     noise = logvar / 2 - torch.log(torch.tensor(_DEVIATION))
     return (means.square() + (deviations - 1).square()).mean() + noise.square().mean()
+
+
+TASK = Pipeline()

@@ -92,3 +92,6 @@ def described(example: Example) -> str:
     means = cv2.resize(example.target, (_GRID, _GRID), interpolation=cv2.INTER_AREA)
     colours = (f"#{red:x}{green:x}{blue:x}" for red, green, blue in (means // _LEVEL).reshape(-1, 3).tolist())
     return f"{' '.join(colours)}: {example.caption}"
+
+
+TASK = Qwen()

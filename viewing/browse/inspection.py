@@ -9,6 +9,7 @@ from refloom.schemas import headers, masks, parquet, wording
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Refused, Rejected
 from refloom.schemas.tables import TABLES
+from refloom.schemas.wording import quoted
 from refloom.viewing.rows import fetch
 
 Row = dict[str, Any]
@@ -107,7 +108,7 @@ def find(dataset: Dataset, identity: str | None, table: str | None) -> Found | N
         tables = [table] if table is not None else list(_FIRST_CHOICE)
         found = next((first for first in (_first(dataset, name) for name in tables) if first is not None), None)
         if found is None and table is not None:
-            raise Refused(f"{dataset.url} has no rows in {table}: see `refloom status {dataset.url}`")
+            raise Refused(f"{dataset.url} has no rows in {table}: see `refloom status {quoted(dataset.url)}`")
         return found
     tried = [table] if table is not None else _tables_of(identity)
     for name in tried:

@@ -8,7 +8,6 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from refloom.schemas import pictures
 from refloom.schemas.dataset import STAGES, Dataset
@@ -121,13 +120,13 @@ class Library:
         manifest = self.dataset.manifest("ingest", unit)
         layout = []
         for file in manifest.files_of("images") if manifest else []:
-            with self.dataset.folder.open(file.path) as source, pq.ParquetFile(source) as reader:
+            with self.dataset.opened("images", file.path) as reader:
                 sizes = [reader.metadata.row_group(group).num_rows for group in range(reader.num_row_groups)]
             layout.append((file.path, [0, *np.cumsum(sizes).tolist()]))
         return layout
 
     def _read_group(self, path: str, group: int) -> pa.Table:
-        with self.dataset.folder.open(path) as source, pq.ParquetFile(source) as reader:
+        with self.dataset.opened("images", path) as reader:
             return reader.read_row_group(group, columns=list(_PICTURE_COLUMNS), use_threads=False)
 
     # -- what lies on them ---------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import os
 import posixpath
 from typing import Any
 
+from refloom.schemas import copies
 from refloom.schemas.dataset import Dataset, Place, opened
 from refloom.schemas.storage import Folder, absolute_url, store_errors_stop
 from refloom.viewing.report.album import fill
@@ -41,7 +42,11 @@ def report(dataset: Place, out: str | os.PathLike[str] | None = None) -> str:
     Raises:
         Refused: it is no dataset, or the place can only be read.
     """
-    return write_page(opened(dataset), None if out is None else absolute_url(out))
+    found = opened(dataset)
+    page = write_page(found, None if out is None else absolute_url(out))
+    if out is not None:
+        copies.note(found.folder, "page", page)
+    return page
 
 
 def write_page(dataset: Dataset, out: str | None = None) -> str:

@@ -16,7 +16,7 @@ from refloom.schemas.manifest import flatten
 from refloom.schemas.status import stage_state
 from refloom.viewing.report.distribution import LEVELS, Floats, histogram, quantiles
 from refloom.viewing.report.rates import runs
-from refloom.viewing.report.scores import FAMILIES, Family, Tally
+from refloom.viewing.report.scores import Family, Tally
 from refloom.viewing.report.survey import Survey
 from refloom.viewing.report.threshold import (
     Threshold,
@@ -62,6 +62,8 @@ def collect(dataset: Dataset, found: Survey) -> Figures:
             for (source, name), pictures in sorted(found.licenses.items(), key=lambda item: (-item[1], str(item[0])))
         ],
         "blurred_pictures": found.blurred,
+        "located_pictures": found.located,
+        "pictures_not_looked_at_for_a_location": found.unlooked,
         "duplicates": [
             {"kind": kind, "by": by, "copies": copies} for (kind, by), copies in sorted(found.copies.items())
         ],
@@ -70,7 +72,7 @@ def collect(dataset: Dataset, found: Survey) -> Figures:
         "settings": {stage: _settings(dataset, stage) for stage in STAGES if dataset.manifests(stage)},
         "funnel": {stage: kinds for stage, kinds in funnel.items() if kinds},
         "examples": _examples(dataset, funnel),
-        "scores": {family.name: _scores(dataset, found.tallies[family.name], limits) for family in FAMILIES},
+        "scores": {name: _scores(dataset, tally, limits) for name, tally in found.tallies.items()},
         "thresholds": _effects(dataset, *(found.tallies[name].sample() for name in ("objects", "wholes", "groups"))),
         "tables": sizes,
         "runs": [run.to_json() for run in runs(dataset)],

@@ -11,6 +11,7 @@ _EXIT_CODES = (
     ("1", "done, but some rows failed: `--retry-failed` tries them again"),
     ("2", "refused: the request contradicts what is on disk; nothing was changed"),
     ("3", "the job could not finish: run the same command again, it resumes"),
+    ("4", "an error that was not foreseen: one line says where its trace was kept"),
 )
 
 

@@ -69,6 +69,8 @@ def _warnings(figures: Figures) -> Html | None:
     states = figures["stages"]
     stale = [stage for stage, state in states.items() if state == "stale"]
     partial = [stage for stage, state in states.items() if state == "partial"]
+    if figures["located_pictures"]:
+        found.append(f"{_located(figures)}: `refloom publish` and `export` take it out unless told otherwise.")
     if stale:
         found.append(f"Out of date: {wording.listed(stale)}. Run `refloom curate DATASET` to bring it up to date.")
     if partial:
@@ -83,6 +85,11 @@ def code(text: str) -> Html:
     """Text with the parts between backticks set as code."""
     parts = text.split("`")
     return join(tag("code", {}, part) if index % 2 else part for index, part in enumerate(parts))
+
+
+def _located(figures: Figures) -> str:
+    count = figures["located_pictures"]
+    return f"{wording.several(count, 'picture')} with a location in {'its file' if count == 1 else 'their files'}"
 
 
 def _tiles(figures: Figures) -> Html:
@@ -156,11 +163,12 @@ def origins(figures: Figures) -> Html:
     )
     blurred = figures["blurred_pictures"]
     note = f"{wording.several(blurred, 'picture')} from a source that blurs faces." if blurred else None
+    places = f"{_located(figures)}." if figures["located_pictures"] else None
     return section(
         "origins",
         "Origin and making",
         None,
-        tag("div", {"class": "columns"}, _block("Sources", sources, note), _block("Licenses", licenses)),
+        tag("div", {"class": "columns"}, _block("Sources", sources, note, places), _block("Licenses", licenses)),
         tag("div", {"class": "columns"}, _block("Ingests", keys), _models(figures)),
         details(
             "Settings in force, by stage",

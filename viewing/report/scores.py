@@ -1,15 +1,16 @@
 """The families of scores that a report shows, and the running account of their rows."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from refloom.curation.annotate.quality import COMPONENTS
 from refloom.curation.objects import float_array
 from refloom.schemas import tables
+from refloom.schemas.components import COMPONENTS
+from refloom.schemas.dataset import Dataset
 from refloom.schemas.fields import metadata_of
 from refloom.viewing.report.sampling import LowestHashes
 
@@ -56,7 +57,7 @@ FAMILIES: tuple[Family, ...] = (
         "objects",
         "Objects",
         "object_scores",
-        ("quality", *COMPONENTS, "phrase_cosine"),
+        ("quality", *COMPONENTS.own, "phrase_cosine"),
         _OBJECT_LOG,
     ),
     Family(
@@ -103,6 +104,19 @@ FAMILIES: tuple[Family, ...] = (
     Family("samples", "Samples", "samples", ("min_quality", "mip_s")),
 )
 FAMILY = {family.name: family for family in FAMILIES}
+
+
+def families(dataset: Dataset) -> dict[str, Family]:
+    """The families by name, with the columns that plugins have added in this dataset."""
+    found = dict(FAMILY)
+    for name in ("objects", "pictures"):
+        family = FAMILY[name]
+        contract = set(tables.TABLES[family.table].schema.names)
+        added = [field for field in dataset.schema(family.table) if field.name not in contract]
+        said = {field.name: metadata_of(field) for field in added}
+        docs = {column: f"{one.get('doc', '')} (plugin {one.get('plugin')})" for column, one in said.items()}
+        found[name] = replace(family, columns=(*family.columns, *docs), docs=family.docs | docs)
+    return found
 
 
 class Tally:

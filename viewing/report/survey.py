@@ -20,7 +20,7 @@ from refloom.schemas.dataset import Dataset
 from refloom.schemas.ids import image_of
 from refloom.schemas.parquet import File
 from refloom.viewing.report.sampling import LowestHashes
-from refloom.viewing.report.scores import CANDIDATES, FAMILIES, FAMILY, Tally
+from refloom.viewing.report.scores import CANDIDATES, Tally, families
 
 _SHOWN_BYTES = 2 << 30
 """Of the picture files that the sheets show pictures of."""
@@ -42,6 +42,7 @@ class Survey:
         sources: source to its pictures; videos: source to its videos.
         licenses: (source, license or None) to its pictures.
         blurred: pictures of sources that blur faces.
+        located: pictures whose files say where they were taken; unlooked: those of which that is not known.
         kinds: kind to the objects of the source; found: objects that a segmenter found.
         copies: (kind, by) to its duplicates.
         objects: candidates among all objects, scored or not; None without any.
@@ -54,6 +55,8 @@ class Survey:
     videos: Counter[str] = field(default_factory=Counter)
     licenses: Counter[tuple[str, str | None]] = field(default_factory=Counter)
     blurred: int = 0
+    located: int = 0
+    unlooked: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     found: int = 0
     copies: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -64,7 +67,8 @@ class Survey:
 
 def survey(dataset: Dataset) -> Survey:
     """Look over a dataset in any state, unit by unit."""
-    found = Survey({family.name: Tally(family) for family in FAMILIES})
+    here = families(dataset)
+    found = Survey({name: Tally(family) for name, family in here.items()})
     shown = shown_files(dataset)
     objects, pictures, duplicates = (LowestHashes(CANDIDATES) for _ in range(3))
     for unit in dataset.units():
@@ -73,7 +77,7 @@ def survey(dataset: Dataset) -> Survey:
         pictures.add(images.filter(pa.array(is_shown(images["image_id"]))))
         copies = _duplicate_rows(dataset, unit, found)
         duplicates.add(copies.filter(pa.array(is_shown(copies["image_id"]))))
-        rows = _object_rows(dataset, unit)
+        rows = _object_rows(dataset, unit, here["objects"].columns)
         found.found += len(rows) - _count_kinds(dataset, unit, found)
         visible = is_shown(rows["image_id"])
         objects.add(rows.filter(pa.array(visible)))
@@ -83,7 +87,7 @@ def survey(dataset: Dataset) -> Survey:
             chosen = mine & is_scored
             found.tallies[name].add(rows.filter(pa.array(chosen)), visible[chosen])
         for name, read in _READERS.items():
-            rows = read(dataset, unit)
+            rows = read(dataset, unit, here[name].columns)
             # a sample holds its own pictures, so it may be shown wherever they come from
             visible = is_shown(rows["image_id"]) if "image_id" in rows.schema.names else np.ones(len(rows), bool)
             found.tallies[name].add(rows, visible)
@@ -126,7 +130,7 @@ def _shown_pictures(dataset: Dataset, unit: str, files: list[File]) -> IsShown:
 
 def _count_pictures(dataset: Dataset, unit: str, found: Survey) -> pa.Table:
     """Count sources and licenses of a unit; returns its pictures as candidates."""
-    columns = ["image_id", "source", "license", "video_id", "faces_blurred"]
+    columns = ["image_id", "source", "license", "video_id", "faces_blurred", "located"]
     rows = dataset.read("images", columns, unit=unit)
     for row in rows.group_by(["source", "license"]).aggregate([([], "count_all")]).to_pylist():
         found.sources[row["source"]] += row["count_all"]
@@ -135,21 +139,23 @@ def _count_pictures(dataset: Dataset, unit: str, found: Survey) -> pa.Table:
     for row in videos.to_pylist():
         found.videos[row["source"]] += row["video_id_count_distinct"]
     found.blurred += pc.sum(rows["faces_blurred"]).as_py() or 0
+    found.located += pc.sum(rows["located"]).as_py() or 0
+    found.unlooked += rows["located"].null_count
     return _table(unit, rows["image_id"], {}, {name: rows[name] for name in ("image_id", "video_id")})
 
 
-def _object_rows(dataset: Dataset, unit: str) -> pa.Table:
+def _object_rows(dataset: Dataset, unit: str, names: tuple[str, ...]) -> pa.Table:
     """Objects of a unit with scores and verdict, in one table."""
     columns = ["object_id", "image_id", "track_id", "kind", "category", "phrase"]
     objects = read_objects(dataset, unit, columns)
-    scores = dataset.read("object_scores", ["object_id", "filtered", *FAMILY["objects"].columns], unit=unit)
+    scores = dataset.read("object_scores", ["object_id", "filtered", *names], unit=unit)
     selection = dataset.read("selection", unit=unit)
     scored = pc.index_in(objects["object_id"], value_set=scores["object_id"].combine_chunks())
     judged = selection.take(pc.index_in(objects["object_id"], value_set=selection["object_id"].combine_chunks()))
     found = scores.take(scored)
     is_kept = pc.fill_null(pc.equal(judged["verdict"], "keep"), False)
     reason = pc.if_else(is_kept, KEPT, judged["reason"])
-    floats = {name: float_array(found[name]) for name in FAMILY["objects"].columns}
+    floats = {name: float_array(found[name]) for name in names}
     more = {name: objects[name] for name in columns[1:]}
     more |= {"filtered": found["filtered"], "reason": reason, "is_scored": scored.is_valid()}
     return _table(unit, objects["object_id"], floats, more)
@@ -173,14 +179,13 @@ def _duplicate_rows(dataset: Dataset, unit: str, found: Survey) -> pa.Table:
     return _table(unit, rows["id"], {"similarity": float_array(rows["similarity"])}, more)
 
 
-def _picture_rows(dataset: Dataset, unit: str) -> pa.Table:
-    columns = FAMILY["pictures"].columns
+def _picture_rows(dataset: Dataset, unit: str, columns: tuple[str, ...]) -> pa.Table:
     rows = dataset.read("image_scores", ["image_id", *columns], unit=unit)
     floats = {name: float_array(rows[name]) for name in columns}
     return _table(unit, rows["image_id"], floats, {"image_id": rows["image_id"]})
 
 
-def _face_rows(dataset: Dataset, unit: str) -> pa.Table:
+def _face_rows(dataset: Dataset, unit: str, columns: tuple[str, ...]) -> pa.Table:
     rows = dataset.read("faces", ["face_id", "image_id", "object_id", "box", "det_score", "sharpness"], unit=unit)
     boxes = box_array(rows["box"])
     floats = {name: float_array(rows[name]) for name in ("det_score", "sharpness")}
@@ -188,17 +193,16 @@ def _face_rows(dataset: Dataset, unit: str) -> pa.Table:
     return _table(unit, rows["face_id"], floats, {name: rows[name] for name in ("image_id", "object_id")})
 
 
-def _phrase_rows(dataset: Dataset, unit: str) -> pa.Table:
-    columns = FAMILY["phrases"].columns
+def _phrase_rows(dataset: Dataset, unit: str, columns: tuple[str, ...]) -> pa.Table:
     rows = dataset.read("phrases", ["object_id", "origin", *columns], unit=unit)
     return _table(
         unit, rows["object_id"], {name: float_array(rows[name]) for name in columns}, {"origin": rows["origin"]}
     )
 
 
-def _group_rows(dataset: Dataset, unit: str) -> pa.Table:
+def _group_rows(dataset: Dataset, unit: str, columns: tuple[str, ...]) -> pa.Table:
     rows = dataset.read("groups", unit=unit)
-    floats = {name: float_array(rows[name]) for name in FAMILY["groups"].columns if name != "members"}
+    floats = {name: float_array(rows[name]) for name in columns if name != "members"}
     floats["members"] = float_array(pc.list_value_length(rows["members"]))
     first = [image_of(members[0]) if members else "" for members in rows["members"].to_pylist()]
     return _table(
@@ -206,14 +210,14 @@ def _group_rows(dataset: Dataset, unit: str) -> pa.Table:
     )
 
 
-def _sample_rows(dataset: Dataset, unit: str) -> pa.Table:
+def _sample_rows(dataset: Dataset, unit: str, columns: tuple[str, ...]) -> pa.Table:
     rows = dataset.read("samples", ["sample_id", "kind", "scores"], unit=unit)
     scores = rows["scores"].combine_chunks()
-    floats = {name: float_array(pc.struct_field(scores, name)) for name in FAMILY["samples"].columns}
+    floats = {name: float_array(pc.struct_field(scores, name)) for name in columns}
     return _table(unit, rows["sample_id"], floats, {"kind": rows["kind"]})
 
 
-_READERS: dict[str, Callable[[Dataset, str], pa.Table]] = {
+_READERS: dict[str, Callable[[Dataset, str, tuple[str, ...]], pa.Table]] = {
     "pictures": _picture_rows,
     "faces": _face_rows,
     "phrases": _phrase_rows,

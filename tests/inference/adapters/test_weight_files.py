@@ -444,6 +444,6 @@ def test_any_pickle_in_a_zip_is_refused_or_read(forms, described):
 
 
 def test_every_published_kind_has_its_fuzzed_reader():
-    assert set(KINDS) == set(kinds.READERS)
+    assert set(KINDS) == set(kinds.published())
     assert tensorfile.INDEX_SUFFIX == ".index.json"
     assert checkpoints.KINDS == KINDS

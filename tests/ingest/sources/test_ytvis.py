@@ -65,7 +65,7 @@ def test_units_are_runs_of_videos(tmp_path):
     [
         (lambda track: track.update(iscrowd=1), "crowd"),
         (lambda track: track.update(category_id=99), "unknown_category"),
-        (lambda track: track.pop("segmentations"), "bad_record"),
+        (lambda track: (track.pop("segmentations"), track.pop("bboxes")), "bad_record"),
         (lambda track: track["segmentations"].pop(), "bad_record"),
         (lambda track: track["bboxes"].append(None), "bad_record"),
         (lambda track: track.update(segmentations=[None] * 4), "bad_record"),
@@ -99,7 +99,7 @@ def test_a_bad_frame_of_a_track_costs_that_frame(tmp_path):
     def edit(document):
         document["annotations"][0]["segmentations"][1] = {"size": [48, 64], "counts": [1, 2]}
         document["annotations"][0]["bboxes"][2] = [float("nan")] * 4
-        document["annotations"][0]["bboxes"][3] = None
+        document["annotations"][0]["bboxes"][3] = [1, 2, 3]
 
     change(path, edit)
     dataset = ingest(ytvis(path), tmp_path / "out")

@@ -1,0 +1,247 @@
+"""Taking pictures out of a dataset itself: every table, ledger and file that is made of them, and the list that stays.
+
+The list is written first, with the fingerprints of before, so that a removal that was stopped goes on where it was. A
+unit is written anew beside its old files; its manifest then names the new ones, and the old ones are removed. Last,
+manifests that read what has changed are told the new fingerprints: what is left is as current as it was.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from refloom.schemas import card, copies, tables
+from refloom.schemas.dataset import STAGES, Dataset
+from refloom.schemas.errors import Refused
+from refloom.schemas.lease import Lease
+from refloom.schemas.manifest import Manifest
+from refloom.schemas.storage import Folder
+from refloom.schemas.takedownlist import TakedownList
+from refloom.schemas.unit import drop_unit
+from refloom.sharing.publish.cuts import Cut, cut_unit, recount
+from refloom.sharing.publish.options import Publish
+from refloom.sharing.publish.redaction import Redaction
+from refloom.sharing.publish.takedown import Takedown, refuse_unknown, resolve
+
+_REPORT = "report.html"
+_FEATURES = "features"
+"""Folder of the feature caches of a dataset, and the stage of their units."""
+_FINISHED = "features.json"
+
+_COUNTS_OTHERS = ("dedup",)
+"""Stages whose kept items are rows of an earlier stage."""
+
+Tell = Callable[[str, int, int], None]
+"""Told what is done: a word, how many of it, of how many."""
+
+
+@dataclass(slots=True)
+class Removed:
+    """What a removal did.
+
+    Attributes:
+        takedown: what the list reached.
+        rows: `<table> dropped` and `<table> shrunk` to rows.
+        units: units that were written anew, by stage.
+        linked: pictures among those removed whose bytes lie in their source.
+        features: feature caches that lost units.
+        files: derived files that were removed.
+        copies: what is remembered of publications, exports and the like.
+    """
+
+    takedown: Takedown
+    rows: Counter[str] = field(default_factory=Counter)
+    units: Counter[str] = field(default_factory=Counter)
+    linked: int = 0
+    features: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    copies: list[dict[str, Any]] = field(default_factory=list)
+
+
+def remove(
+    url: str,
+    entries: Sequence[str],
+    *,
+    ignore_unknown: bool = False,
+    dry_run: bool = False,
+    tell: Tell = lambda what, done, total: None,
+) -> Removed:
+    """Remove pictures from a dataset, and put what names them on its list; go on with a removal that was stopped.
+
+    Args:
+        url: of the dataset.
+        entries: see `refloom.sharing.publish.takedown.resolve`; none does the dataset's own list again.
+        ignore_unknown: entries that name nothing go on the list, for what comes in later.
+        dry_run: only look.
+        tell: for progress.
+
+    Raises:
+        Refused: an entry names nothing; there is no list; the dataset can only be read, or somebody writes to it.
+    """
+    if is_publication(url):
+        raise Refused(f"{url} is a publication: take it out of the dataset it was made of, then publish that again")
+    dataset = Dataset(url)
+    if dry_run:
+        listed = TakedownList.load(dataset.folder)
+        return _looked(dataset, _resolved(dataset, entries, listed, ignore=ignore_unknown))
+    if dataset.folder.read_only:
+        raise Refused(f"{url} can only be read: take pictures out of a copy that you may write to")
+    with Lease(dataset.folder):
+        dataset.refresh()
+        listed = TakedownList.load(dataset.folder)
+        taken = _resolved(dataset, entries, listed, ignore=ignore_unknown)
+        dataset.collect_garbage()
+        done = Removed(taken)
+        listed = _extended(dataset, listed, taken)
+        listed.save(dataset.folder)
+        _cut(dataset, taken, done, tell)
+        _renew(dataset, listed.before)
+        _clean(dataset, done)
+        replace(listed, before={}, renamed={}).save(dataset.folder)
+    return done
+
+
+def is_publication(url: str) -> bool:
+    """Whether a publication lies there and no dataset."""
+    folder = Folder(url)
+    return folder.exists("MANIFEST.json") and not folder.exists("dataset.json")
+
+
+def _resolved(dataset: Dataset, entries: Sequence[str], listed: TakedownList, *, ignore: bool) -> Takedown:
+    if not entries and not listed:
+        raise Refused(f"{dataset.url} has no takedown list yet, and none was given: name a file with one entry a line")
+    taken = resolve(dataset, entries, listed, again=True)
+    refuse_unknown(dataset.url, taken, ignore=ignore)
+    old = {name: taken.renamed.get(new, new) for name, new in listed.renamed.items()}
+    return replace(taken, renamed=old | taken.renamed, clusters=old | taken.clusters)
+
+
+def _looked(dataset: Dataset, taken: Takedown) -> Removed:
+    """What a removal would do to the rows, without bytes of pictures being read."""
+    done = Removed(taken)
+    redaction = Redaction(Publish(), taken)
+    for stage in STAGES:
+        for manifest in dataset.manifests(stage).values():
+            cut = Cut.of(dataset, manifest, redaction)
+            done.rows.update(cut.rows)
+            done.units[stage] += cut.is_needed
+    done.copies = copies.noted(dataset.folder)
+    return done
+
+
+def _extended(dataset: Dataset, listed: TakedownList, taken: Takedown) -> TakedownList:
+    """The list with what is removed now, and the fingerprints of before."""
+    wanted = taken.images | set(listed.images)
+    digests = dict(listed.images)
+    for unit in dataset.units():
+        rows = dataset.read("images", ["image_id", "sha256"], unit=unit).to_pylist()
+        digests.update({row["image_id"]: row["sha256"] for row in rows if row["image_id"] in wanted})
+
+    def named(kind: str) -> tuple[str, ...]:
+        return tuple(one.entry for one in taken.reached if kind in one.kinds)
+
+    def joined(old: tuple[str, ...], new: Sequence[str]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*old, *new]))
+
+    known = [one for one in taken.reached if one.known]
+    return TakedownList(
+        entries=joined(listed.entries, [one.entry for one in taken.reached]),
+        images=digests,
+        places=joined(listed.places, [*_own(dataset, taken, "video", "video_id"), *sorted(taken.groups)]),
+        urls=joined(listed.urls, _own(dataset, taken, "url", "source_url")),
+        files=joined(listed.files, named("file")),
+        samples=joined(listed.samples, sorted(taken.samples)),
+        unknown=joined(
+            tuple(name for name in listed.unknown if name not in {one.entry for one in known}),
+            taken.unknown,
+        ),
+        before=listed.before or _fingerprints(dataset),
+        renamed=taken.renamed | taken.clusters,
+    )
+
+
+def _own(dataset: Dataset, taken: Takedown, kind: str, column: str) -> list[str]:
+    """What the dataset itself calls the videos or addresses that entries name."""
+    forms = {one.entry.casefold() for one in taken.reached if kind in one.kinds}
+    found: set[str] = set()
+    for unit in dataset.units() if forms else ():
+        values = dataset.read("images", [column], unit=unit)[column].unique().to_pylist()
+        found.update(value for value in values if value and value.casefold() in forms)
+    return sorted(found)
+
+
+def _fingerprints(dataset: Dataset) -> dict[str, str]:
+    """Every input that a manifest may name, as it is now."""
+    values = {f"{name}/*": dataset.fingerprint(name) for name in tables.TABLES}
+    for stage in STAGES:
+        for unit, manifest in dataset.manifests(stage).items():
+            values |= {f"{name}/{unit}": entry.fingerprint for name, entry in manifest.tables.items()}
+    return values
+
+
+def _cut(dataset: Dataset, taken: Takedown, done: Removed, tell: Tell) -> None:
+    redaction = Redaction(Publish(), taken)
+    for stage in STAGES:
+        manifests = list(dataset.manifests(stage).values())
+        for number, manifest in enumerate(manifests, 1):
+            cut = Cut.of(dataset, manifest, redaction)
+            if cut.is_needed:
+                done.linked += cut_unit(dataset, manifest, cut, redaction)
+                done.units[stage] += 1
+            elif stage in _COUNTS_OTHERS:
+                recount(dataset, manifest)
+            tell(stage, number, len(manifests))
+    done.rows = +redaction.counts
+
+
+def _renew(dataset: Dataset, before: dict[str, str]) -> None:
+    """Tell manifests that were current what their inputs are called now."""
+    dataset.refresh()
+    now: dict[str, str | None] = {}
+    for stage in STAGES:
+        for unit, manifest in list(dataset.manifests(stage).items()):
+            inputs = dict(manifest.inputs)
+            for name, then in manifest.inputs.items():
+                if name not in now:
+                    now[name] = dataset.fingerprint_of(name)
+                if then == before.get(name):
+                    inputs[name] = now[name] or "absent"
+            if inputs != manifest.inputs:
+                new = replace(manifest, inputs=inputs)
+                dataset.folder.write(Manifest.path(stage, unit), new.to_json())
+    dataset.refresh()
+
+
+def _clean(dataset: Dataset, done: Removed) -> None:
+    """What is derived from rows: index, card, pages, features, scratch; and what may hold them elsewhere."""
+    dataset.write_index()
+    card.write(dataset)
+    done.files += dataset.collect_garbage()
+    if dataset.folder.exists(_REPORT) and done.units:
+        dataset.folder.remove(_REPORT)
+        done.files.append(_REPORT)
+    noted = copies.noted(dataset.folder)
+    current = {file.path: file.sha256 for manifest in dataset.manifests("compose").values() for file in manifest.files}
+    own = [f"{dataset.url.rstrip('/')}/{_FEATURES}/{name}" for name in dataset.folder.folders(_FEATURES)]
+    for place in dict.fromkeys([*own, *(one["place"] for one in noted if one["kind"] == "features")]):
+        if _drop_features(place, current):
+            done.features.append(place)
+    done.copies = [one for one in noted if one["kind"] != "features"]
+
+
+def _drop_features(place: str, current: dict[str, str]) -> bool:
+    """Remove the units of a feature cache whose samples are no longer those of the dataset."""
+    folder = Folder(place)
+    lost = []
+    for name in folder.names(f"manifests/{_FEATURES}"):
+        if name.endswith(".json"):
+            path = f"manifests/{_FEATURES}/{name}"
+            inputs = Manifest.from_json(folder.read(path), path).inputs
+            if any(current.get(file) != sha256 for file, sha256 in inputs.items()):
+                lost.append(name.removesuffix(".json"))
+    if not lost:
+        return False
+    folder.remove(_FINISHED)
+    for unit in lost:
+        drop_unit(folder, _FEATURES, unit)
+    return True
