@@ -15,7 +15,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --d
 # what is long by nature, and left to test-all
 LONG := learning or processes or cluster or store or kills or realsets or browser or compiled
 
-.PHONY: env demo test test-all lint format bench clean
+.PHONY: env demo test test-all lint format bench docs clean
 .DELETE_ON_ERROR:
 
 env: $(STAMP)
@@ -50,5 +50,9 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(BENCH)
 
+docs: $(STAMP)
+	@$(BIN)/python -c 'import pdoc' 2>/dev/null || $(INSTALL) --editable '.[docs]'
+	$(BIN)/python docs/reference.py site
+
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

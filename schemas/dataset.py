@@ -12,6 +12,7 @@ DATASET/
 """
 
 import hashlib
+import os
 import time
 import uuid
 from collections import Counter
@@ -30,7 +31,7 @@ from refloom.schemas.fields import VERSION
 from refloom.schemas.fingerprint import of_parts
 from refloom.schemas.index import INDEX, dumped, is_dataset, read_index
 from refloom.schemas.manifest import Counts, Manifest
-from refloom.schemas.storage import TEMPORARY, Folder
+from refloom.schemas.storage import TEMPORARY, Folder, absolute_url
 from refloom.schemas.unit import drop_unit
 from refloom.schemas.wording import quoted, shown
 
@@ -63,10 +64,12 @@ ADDED_KEY = "added"
 class Dataset:
     """A dataset on a local disk or an object store.
 
-    Manifests are read once and kept; `refresh` forgets them.
+        refloom.Dataset("DATASET").read("samples", ["sample_id", "kind"])     # a pyarrow table
+
+    Manifests are read once and kept; `refresh` forgets them. `docs/dataset.md` has every table and column.
     """
 
-    def __init__(self, url: str, *, create: bool = False, lenient: bool = False) -> None:
+    def __init__(self, url: str | os.PathLike[str], *, create: bool = False, lenient: bool = False) -> None:
         """Open a dataset; where dataset.json is missing or damaged, what it says is derived from the manifests.
 
         Args:
@@ -78,7 +81,7 @@ class Dataset:
             Refused: nothing there, not a dataset, or of another version.
             Damaged: without `lenient`, where a manifest is needed that is damaged.
         """
-        self.folder = Folder(url)
+        self.folder = Folder(url if isinstance(url, str) else absolute_url(url))
         self.lenient = lenient
         self.damaged: dict[tuple[str, str], str] = {}
         self.damage = Damage(self.folder)
@@ -97,7 +100,7 @@ class Dataset:
             if not create:
                 raise Refused(
                     f"{url} is no refloom dataset (it has no {INDEX}): make one with "
-                    f"`refloom ingest ... --out {quoted(url)}`"
+                    f"`refloom ingest ... --out {quoted(self.url)}`"
                 )
             refuse_foreign(self.folder)
             index, self.index_problem = {"version": VERSION, "roots": {}}, None
@@ -443,6 +446,31 @@ def _check_place(manifest: Manifest, stage: str, unit: str, path: str) -> None:
             raise Damaged(f"{path} names {shown(directory)}, which {stage} does not write")
     if stage == "ingest" and not {"images", "source_groups"} <= manifest.tables.keys():
         raise Damaged(f"{path} says nothing of its pictures")
+
+
+Place = str | os.PathLike[str] | Dataset
+"""Where a dataset is: a path, an fsspec URL, or the dataset itself."""
+
+
+def url_of(place: Place) -> str:
+    """The address of a dataset, a local path as an absolute one.
+
+    Raises:
+        Refused: it is empty or no path.
+    """
+    return place.url if isinstance(place, Dataset) else absolute_url(place)
+
+
+def opened(place: Place) -> Dataset:
+    """A dataset as it is now: one that was opened before reads its manifests anew.
+
+    Raises:
+        Refused: there is none.
+    """
+    if not isinstance(place, Dataset):
+        return Dataset(absolute_url(place))
+    place.refresh()
+    return place
 
 
 def refuse_foreign(folder: Folder) -> None:

@@ -3,8 +3,9 @@
 import dataclasses
 import difflib
 import math
+import os
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from refloom.schemas import ranges, yamls
@@ -12,22 +13,44 @@ from refloom.schemas.errors import Refused
 
 T = TypeVar("T")
 
+Overrides = Sequence[str] | Mapping[str, Any]
+"""Settings that differ: `dotted.key=value` with the value as YAML, or dotted keys with their values."""
 
-def load(kind: type[T], file: str | None = None, overrides: Sequence[str] = ()) -> T:
+
+def load(kind: type[T], file: str | os.PathLike[str] | None = None, overrides: Overrides = ()) -> T:
     """Settings from defaults, then a YAML file, then overrides.
 
     Args:
         kind: a frozen dataclass whose fields are values or such dataclasses.
         file: YAML with any part of the settings.
-        overrides: `dotted.key=value`, the value as YAML.
+        overrides: `dotted.key=value`, the value as YAML; or a mapping of dotted keys to values.
 
     Raises:
         Refused: unknown key (with the nearest known one), wrong type, or a value the dataclass refuses.
     """
-    values = {} if file is None else read(file)
-    for override in overrides:
-        set_value(values, override)
+    values = {} if file is None else read(os.fspath(file))
+    apply(values, overrides)
     return build(kind, values)
+
+
+def apply(values: dict[str, Any], overrides: Overrides) -> None:
+    """Lay settings that differ into others that are not built yet.
+
+    Args:
+        values: as they are read from YAML; changed.
+        overrides: as for `load`.
+
+    Raises:
+        Refused: one is not written so, or lies inside a value.
+    """
+    if isinstance(overrides, str):
+        raise Refused(f"{overrides!r:.60} is one text: give a list of `key=value`, or a mapping of keys to values")
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            _lay(values, str(key), value, f"the setting {key}")
+    else:
+        for one in overrides:
+            set_value(values, one)
 
 
 def read(file: str) -> dict[str, Any]:
@@ -61,13 +84,17 @@ def set_value(values: dict[str, Any], override: str) -> None:
         value = yamls.loads(text)
     except ValueError as error:
         raise Refused(f"--set {override}: the value is not YAML") from error
-    *parents, last = key.strip().split(".")
+    _lay(values, key.strip(), value, f"--set {override}")
+
+
+def _lay(values: dict[str, Any], key: str, value: Any, said: str) -> None:
+    *parents, last = key.split(".")
     for parent in parents:
         inner = values.setdefault(parent, {})
         if not isinstance(inner, dict):
-            raise Refused(f"--set {override}: {parent} is a value, not a section")
+            raise Refused(f"{said}: {parent} is a value, not a section")
         values = inner
-    values[last] = value
+    values[last] = dict(value) if isinstance(value, Mapping) else value
 
 
 def build(kind: type[T], values: dict[str, Any], path: str = "") -> T:

@@ -67,15 +67,22 @@ def local_path(path: str | os.PathLike[str], what: str) -> Path:
     return Path(text).expanduser()
 
 
-def absolute_url(path: str) -> str:
+def absolute_url(path: str | os.PathLike[str]) -> str:
     """A local path as an absolute one, since workers may run elsewhere; URLs as they are.
 
     Raises:
-        Refused: an empty path.
+        Refused: an empty path, something that is no path, or a URL that a `Path` has spoiled.
     """
-    if not path:
+    if not isinstance(path, str | os.PathLike):
+        raise Refused(f"{path!r:.60} is no path: give a folder, a file or a URL")
+    text = os.fspath(path)
+    if not text:
         raise Refused("an empty path: give a folder, a file or a URL")
-    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
+    if "://" in text:
+        return text
+    if not isinstance(path, str) and (found := _URL.match(text)) and found[1] not in ("file", "local"):
+        raise Refused(f"{text} was a URL before it became a Path, which draws its slashes together: give it as a text")
+    return os.path.abspath(os.path.expanduser(text))
 
 
 class Folder:

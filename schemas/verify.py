@@ -18,13 +18,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refloom.schemas import boxes, masks, parquet, pictures, tables
-from refloom.schemas.dataset import STAGES, Dataset
+from refloom.schemas import boxes, masks, parquet, pictures, publication, ranges, tables
+from refloom.schemas.dataset import STAGES, Dataset, Place
 from refloom.schemas.errors import Failed, RefloomError, Rejected
 from refloom.schemas.fields import VERSION
 from refloom.schemas.findings import Findings
 from refloom.schemas.ids import is_found
 from refloom.schemas.manifest import Manifest
+from refloom.schemas.storage import Folder, absolute_url, store_errors_stop
 from refloom.schemas.wholeness import check_whole, note_damage
 
 COUNTED_BY: dict[str, dict[str, tuple[str, str]]] = {
@@ -40,15 +41,35 @@ COUNTED_BY: dict[str, dict[str, tuple[str, str]]] = {
 """Stage and item kind to the table, and what of it, whose number is the number of kept items."""
 
 
-def verify(dataset: Dataset, *, decode_per_unit: int = 64, derived: bool = False) -> Findings:
-    """Check a whole dataset.
+@store_errors_stop()
+def verify(dataset: Place, *, decode_per_unit: int = 64, derived: bool = False) -> Findings:
+    """Check a whole dataset: re-open, re-hash and recount everything, decode a part; what `refloom verify` does.
+
+        found = refloom.verify("DATASET", decode_per_unit=-1)
+        assert found.sound, found.problems
 
     Args:
-        dataset: opened; its manifests are read anew.
+        dataset: a folder, an fsspec URL, or a dataset, whose manifests are read anew; or a publication.
         decode_per_unit: pictures to decode in each unit, evenly spaced; -1 for all.
         derived: also what holds once a run has ended: dataset.json and the card say what the manifests say, and nothing
-            is left of units that ingest no longer holds.
+            is left of units that ingest no longer holds; the command asks for it.
+
+    Returns:
+        What is wrong, if anything; nothing is raised for it.
+
+    Raises:
+        Refused: it is no dataset.
     """
+    ranges.check("decode_per_unit", decode_per_unit, ranges.Whole(-1, remedy="-1 decodes all"))
+    if isinstance(dataset, Dataset):
+        return _all_checks(dataset, decode_per_unit, derived=derived)
+    folder = Folder(absolute_url(dataset))
+    if publication.is_publication(folder):
+        return publication.verify(folder)
+    return _all_checks(Dataset(folder.url, lenient=True), decode_per_unit, derived=derived)
+
+
+def _all_checks(dataset: Dataset, decode_per_unit: int, *, derived: bool) -> Findings:
     findings = Findings()
     roots = dataset.index.get("roots", {})
     dataset = Dataset(dataset.url, lenient=True)

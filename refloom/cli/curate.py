@@ -4,11 +4,12 @@ import argparse
 
 import yaml
 
-from refloom.cli.ingest import pool, print_counts
+from refloom.cli.ingest import print_counts
+from refloom.curation.api import curate as run
 from refloom.curation.config import Curation
-from refloom.curation.job import curate as run
-from refloom.ingest.engine.progress import Progress
-from refloom.schemas import copies, strict
+from refloom.ingest.engine.pool import Pool
+from refloom.ingest.engine.showing import showing
+from refloom.schemas import strict
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.settings import load, to_dict
 from refloom.schemas.storage import absolute_url
@@ -22,62 +23,39 @@ def curate(options: argparse.Namespace) -> int:
     if options.print_config:
         print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")
         return 0
-    url, show = absolute_url(options.dataset), _Lines()
-    plan = run(
-        url,
-        config,
-        pool(options),
+    found = run(
+        options.dataset,
+        config=config,
         only=options.only,
         until=options.until,
         replace=options.replace,
         retry_failed=options.retry_failed,
         dry_run=options.dry_run,
-        show=show,
+        workers=options.workers,
+        address=options.address,
+        item_timeout=options.item_timeout,
+        show=True,
     )
-    show.close()
-    for role, model in sorted(plan.models.items()):
+    for role, model in sorted(found.models.items()):
         print(f"{role}: {model}")
-    for stage in plan.without_model:
+    for stage in found.without_model:
         print(f"{stage}: left out, its model is not there; `refloom models` says how to get one")
     if options.dry_run:
-        for stage, units in plan.due.items():
+        for stage, units in found.due.items():
             print(f"{stage}: due for {len(units)} units")
         return 0
-    dataset = Dataset(url)
-    codes = [print_counts(dataset, stage) for stage in plan.due]
+    dataset = Dataset(found.url)
+    codes = [print_counts(dataset, stage) for stage in found.due]
     return max(codes, default=0)
-
-
-class _Lines:
-    """A progress line a stage; waves of one stage, most of them short, share a line."""
-
-    def __init__(self) -> None:
-        self._shown: list[Progress] = []
-        self._stage = ""
-
-    def __call__(self, title: str, item: str) -> Progress:
-        stage = title.split()[0]
-        if self._shown and self._stage == stage:
-            self._shown[-1].turn(title, item)
-            return self._shown[-1]
-        self.close()
-        self._stage = stage
-        self._shown.append(Progress(title, item))
-        return self._shown[-1]
-
-    def close(self) -> None:
-        for last in self._shown[-1:]:
-            last.close()
-        self._shown.clear()
 
 
 def mend(options: argparse.Namespace) -> int:
     """`refloom mend DATASET`: 0 if everything holds now, 1 otherwise."""
     from refloom.curation.mend import mend as run_mend
 
-    show = _Lines()
-    before, after = run_mend(absolute_url(options.dataset), pool(options), show)
-    show.close()
+    pool = Pool(workers=options.workers, address=options.address, item_timeout_s=options.item_timeout)
+    with showing(True) as show:
+        before, after = run_mend(absolute_url(options.dataset), pool, show)
     if before.sound:
         print("everything holds: there is nothing to mend")
         return 0
@@ -93,14 +71,11 @@ def mend(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """`refloom report DATASET`: writes the page, or prints its figures as json."""
-    from refloom.viewing.report import figures, write_page
+    from refloom.viewing.report import figures
+    from refloom.viewing.report import report as write
 
-    dataset = Dataset(absolute_url(options.dataset))
     if options.json:
-        print(strict.dumps(figures(dataset), indent=1))
+        print(strict.dumps(figures(Dataset(absolute_url(options.dataset))), indent=1))
         return 0
-    page = write_page(dataset, absolute_url(options.out) if options.out else None)
-    if options.out:
-        copies.note(dataset.folder, "page", page)
-    print(page)
+    print(write(options.dataset, options.out or None))
     return 0

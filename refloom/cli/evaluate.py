@@ -1,17 +1,15 @@
 """What `refloom evaluate` does, between the command line and the library."""
 
 import argparse
-from dataclasses import replace
 
-from refloom.inference.assembly import Assembly, check_device
-from refloom.inference.evaluation import benchmarks, encoders, metrics
+from refloom.inference.assembly import Assembly
+from refloom.inference.evaluation import encoders, metrics
+from refloom.inference.evaluation.api import planned, pool_on
 from refloom.inference.evaluation.evaluation import Left, Plan, evaluate, look_ahead
-from refloom.inference.evaluation.generation import Making
 from refloom.inference.evaluation.outcome import Outcome
 from refloom.inference.evaluation.report import NAMES, number
 from refloom.ingest.engine.pool import Pool
-from refloom.ingest.engine.progress import Progress
-from refloom.schemas.errors import Refused
+from refloom.ingest.engine.showing import showing
 from refloom.schemas.storage import Folder, absolute_url
 
 
@@ -22,58 +20,39 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         _say(plan, look_ahead(plan, Folder(url)), url)
         return 0
-    shown: list[Progress] = []
-
-    def show(title: str, item: str) -> Progress:
-        for earlier in shown[-1:]:
-            earlier.close()
-        shown.append(Progress(title, item))
-        return shown[-1]
-
     for kind, one in plan.encoders.items():
         print(f"{kind}: {one.identity}" if one.entry is not None else f"note: {kind} scores are null: {one.why}")
-    try:
+    with showing(True) as show:
         found = evaluate(plan, url, pool(options, plan.device), show)
-    finally:
-        for last in shown[-1:]:
-            last.close()
     return _tell(found, url)
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    device = check_device(options.device)
-    chosen = encoders.choose({"clip": options.clip, "dino": options.dino, "face": options.face_model})
-    benchmark = benchmarks.read(options.benchmark, _data(options))
-    making = Making(
-        seed=options.seed,
-        steps=options.steps,
-        guidance_scale=options.guidance_scale,
-        height=options.height,
-        width=options.width,
-        negative_prompt=options.negative_prompt,
-        references=benchmark.references if options.references is None else options.references,
-        batch=options.batch,
+    making = {
+        "seed": options.seed,
+        "steps": options.steps,
+        "guidance_scale": options.guidance_scale,
+        "height": options.height,
+        "width": options.width,
+        "negative_prompt": options.negative_prompt,
+        "batch": options.batch,
+    }
+    return planned(
+        options.benchmark,
+        options.data,
+        Assembly.of(options),
+        making,
+        options.references,
+        options.metrics,
+        options.clip,
+        options.dino,
+        options.limit,
     )
-    wanted = metrics.choose(options.metrics)
-    assembly = replace(Assembly.of(options), device=device)
-    assembly.look_ahead(edits=benchmark.cases[0].source is not None, arguments=making.arguments())
-    return Plan(benchmark, assembly, making, wanted, chosen, device, options.limit)
-
-
-def _data(options: argparse.Namespace) -> str:
-    data = absolute_url(options.data)
-    if options.benchmark != "groups" and "://" in data:
-        raise Refused(f"--data {options.data}: benchmarks are read from a local folder; copy it here first")
-    return data
 
 
 def pool(options: argparse.Namespace, device: str) -> Pool:
-    """One worker a GPU; without GPUs one in all, for each holds the whole pipeline."""
-    if device.startswith("cuda:") and options.workers != 0:
-        raise Refused(f"--device {device} is for --workers 0: with workers give cuda, and each takes a GPU of its own")
-    gpus = 1.0 if device.startswith("cuda") and options.workers != 0 else 0.0
-    workers = options.workers if options.workers is not None or gpus else 1
-    return Pool(workers, options.address, gpus=gpus, item_timeout_s=options.item_timeout)
+    """The workers that the options ask for."""
+    return pool_on(device, options.workers, options.address, options.item_timeout)
 
 
 def _say(plan: Plan, left: Left, url: str) -> None:

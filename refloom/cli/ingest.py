@@ -3,16 +3,14 @@
 import argparse
 import os
 import shutil
-from typing import Any
 
 import pyarrow.compute as pc
 
-from refloom.ingest import job, sources
-from refloom.ingest.engine.pool import Pool
-from refloom.ingest.engine.progress import Progress
-from refloom.schemas import commands, publication, strict
-from refloom.schemas.dataset import Dataset, refuse_foreign
-from refloom.schemas.index import is_dataset
+from refloom.ingest import sources
+from refloom.ingest.api import ingest as take
+from refloom.ingest.job import IngestPlan
+from refloom.schemas import commands, strict
+from refloom.schemas.dataset import Dataset
 from refloom.schemas.notes import NOTES
 from refloom.schemas.status import status as status_of
 from refloom.schemas.storage import Folder, absolute_url
@@ -22,30 +20,31 @@ _NAMED = 3
 """Failed items that are shown after a run."""
 
 
-def pool(options: argparse.Namespace) -> Pool:
-    """The workers that the options ask for."""
-    return Pool(workers=options.workers, address=options.address, item_timeout_s=options.item_timeout)
-
-
 def ingest(options: argparse.Namespace) -> int:
     """`refloom ingest SOURCE`: 0, or 1 if some rows failed."""
-    source = sources.from_options(options)
-    url = absolute_url(options.out)
-    settings = job.Options(link=options.link, retry_failed=options.retry_failed, replace=options.replace)
-    if options.dry_run:
-        return _dry_run(source, url, settings)
-    progress = Progress("ingest")
-    plan = job.ingest(source, url, settings, pool(options), progress)
-    progress.close()
+    found = take(
+        sources.from_options(options),
+        options.out,
+        link=options.link,
+        dry_run=options.dry_run,
+        retry_failed=options.retry_failed,
+        replace=options.replace,
+        workers=options.workers,
+        address=options.address,
+        item_timeout=options.item_timeout,
+        show=True,
+    )
+    plan = found.plan
     arguments = getattr(options, "arguments", None)  # None where this is not called by the command line
-    if plan.todo and arguments:
-        commands.record(Folder(url), [plan.key for plan in plan.plans], arguments, os.getcwd())
-    dataset = Dataset(url, lenient=True)
-    for note in plan.notes:
+    if plan.todo and arguments and not options.dry_run:
+        commands.record(Folder(found.url), [plan.key for plan in plan.plans], arguments, os.getcwd())
+    for note in found.notes:
         print(f"note: {note}")
-    print(f"{len(plan.todo)} units done now, {len(plan.done)} were there already; dataset: {url}")
+    if options.dry_run:
+        return _dry_run(plan, found.url, link=options.link)
+    print(f"{len(plan.todo)} units done now, {len(plan.done)} were there already; dataset: {found.url}")
     units = {unit.name for unit in plan.todo} | set(plan.done)
-    return print_counts(dataset, "ingest", units)
+    return print_counts(Dataset(found.url, lenient=True), "ingest", units)
 
 
 def print_counts(dataset: Dataset, stage: str, units: set[str] | None = None) -> int:
@@ -81,15 +80,10 @@ def _name_failed(dataset: Dataset, stage: str, units: set[str] | None) -> None:
             return
 
 
-def _dry_run(source: Any, url: str, settings: job.Options) -> int:
-    refuse_foreign(Folder(url))
-    dataset = Dataset(url, lenient=True) if is_dataset(Folder(url)) else None
-    plan = job.look_ahead(source, dataset, settings)
+def _dry_run(plan: IngestPlan, url: str, *, link: bool) -> int:
     size = sum(unit.size for unit in plan.todo)
     annotations = sum(len(unit.payload) for unit in plan.todo)
-    needed = annotations if settings.link else size + annotations
-    for note in plan.notes:
-        print(f"note: {note}")
+    needed = annotations if link else size + annotations
     print(f"{len(plan.todo)} units to do, {len(plan.done)} are there already, {len(plan.dropped)} would go")
     items: dict[str, int] = {}
     for unit in plan.todo:
@@ -116,20 +110,16 @@ def status(options: argparse.Namespace) -> int:
         for name, entry in found["tables"].items():
             print(f"{name:14} {entry['rows']:>12,} rows {entry['units']:>6} units  {entry['fingerprint'][:16]}")
         print()
-        for stage, entry in found["stages"].items():
-            if entry["state"] != "absent":
-                print(f"{stage}: {entry['state']}")
+        for stage, now in found["stages"].items():
+            if now["state"] != "absent":
+                print(f"{stage}: {now['state']}")
                 print_counts(dataset, stage)
     return 0
 
 
 def verify(options: argparse.Namespace) -> int:
     """`refloom verify`: 0 if everything holds, 1 otherwise; of a dataset, or of a publication."""
-    url = absolute_url(options.dataset)
-    if publication.is_publication(Folder(url)):
-        findings = publication.verify(Folder(url))
-    else:
-        findings = check(Dataset(url, lenient=True), decode_per_unit=options.sample, derived=True)
+    findings = check(options.dataset, decode_per_unit=options.sample, derived=True)
     if options.json:
         print(strict.dumps(findings.to_json(), indent=1))
     else:

@@ -4,15 +4,15 @@ import argparse
 
 from refloom.ingest.engine.pool import Status
 from refloom.ingest.engine.progress import Progress
-from refloom.schemas import copies, strict
+from refloom.schemas import strict
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.storage import absolute_url
+from refloom.sharing.publish import api
 from refloom.sharing.publish import takedown as takedowns
 from refloom.sharing.publish import takedownwords as words
-from refloom.sharing.publish.hub import push
+from refloom.sharing.publish.api import Published
 from refloom.sharing.publish.options import Publish
-from refloom.sharing.publish.publication import PublicationPlan, Published, check_disk, look_ahead
-from refloom.sharing.publish.publication import publish as run
+from refloom.sharing.publish.publication import PublicationPlan, check_disk, look_ahead
 from refloom.sharing.publish.rehydration import read_manifest
 from refloom.sharing.publish.rehydration import rehydrate as join
 from refloom.sharing.publish.removal import remove
@@ -38,44 +38,44 @@ class _Phases:
         self._shown.clear()
 
 
-def settings(options: argparse.Namespace) -> Publish:
-    """The settings that the options ask for."""
-    return Publish(
-        tables=tuple(name for text in options.tables for name in text.split(",") if name),
-        images=not options.no_images,
-        face_embeddings=options.include_face_embeddings,
-        shard_bytes=round(options.shard_mb * 1e6),
-        only_sources=tuple(options.only_sources),
-        accept_licenses=tuple(options.accept_license),
-        takedown=takedowns.read(options.takedown) if options.takedown else (),
-        ignore_unknown=options.ignore_unknown,
-        keep_metadata=options.keep_metadata,
-    )
-
-
 def publish(options: argparse.Namespace) -> int:
     """`refloom publish DATASET DEST`: 0; with `--push` also sends it."""
-    dataset, dest, wanted = Dataset(absolute_url(options.dataset)), absolute_url(options.dest), settings(options)
+    asked = {
+        "tables": [name for text in options.tables for name in text.split(",") if name],
+        "images": not options.no_images,
+        "face_embeddings": options.include_face_embeddings,
+        "shard_bytes": round(options.shard_mb * 1e6),
+        "only_sources": options.only_sources,
+        "accept_licenses": options.accept_license,
+        "takedown": options.takedown or (),
+        "ignore_unknown": options.ignore_unknown,
+        "keep_metadata": options.keep_metadata,
+    }
     if options.dry_run:
+        dataset, dest = Dataset(absolute_url(options.dataset)), absolute_url(options.dest)
+        wanted = api.settings(**asked)
         return _dry_run(look_ahead(dataset, wanted), dest, wanted)
-    phases = _Phases({"read": "byte", "push": "file"})
-    done = run(dataset, dest, wanted, replace=options.replace, show=phases)
-    phases.close()
+    done = api.publish(
+        options.dataset,
+        options.dest,
+        **asked,
+        replace=options.replace,
+        show=True,
+    )
     for line in words.told(done.takedown):
         print(line)
-    print(f"{dest} was complete already" if done.was_there else f"published: {dest}")
+    print(f"{done.folder} was complete already" if done.was_there else f"published: {done.folder}")
     _print_files(done)
     if options.push:
-        copies.note(dataset.folder, "publication", dest, pushed=options.push, endpoint=options.endpoint)
-        pushed = push(
-            dest,
+        pushed = api.send(
+            options.dataset,
+            done.folder,
             options.push,
-            private=not options.public,
+            public=options.public,
             endpoint=options.endpoint,
             forget_history=options.forget_history,
-            on_status=phases("push"),
+            show=True,
         )
-        phases.close()
         print(
             f"{pushed.url}: {pushed.sent:,} files sent, {pushed.there:,} were there already, {pushed.removed:,} removed"
         )

@@ -2,11 +2,8 @@
 
 import argparse
 import re
-import sys
 from pathlib import Path
-from typing import Any
 
-from refloom.schemas import copies
 from refloom.schemas.errors import Refused
 from refloom.schemas.storage import Folder, absolute_url, full_disk_stops, local_path
 from refloom.training.recipes import book
@@ -27,12 +24,9 @@ def train(options: argparse.Namespace) -> int:
             page.write_text(render([shown]), "utf-8")
         print(page)
         return 0
-    from refloom.training.run.loop import train as run
+    from refloom.training.api import train as run
 
-    out = local_path(options.out or Path("runs") / Path(options.config).with_suffix(""), "a run of training")
-    for source in recipe.data.sources:
-        _remember(absolute_url(source.url), "training run", absolute_url(str(out)))
-    adapter = run(recipe, out, resume=options.resume, show=_show(recipe.steps), note=_note)
+    adapter = run(options.config, options.out or None, settings=options.overrides, resume=options.resume, show=True)
     print(f"what was trained is in {adapter}")
     return 0
 
@@ -57,6 +51,7 @@ def cache(options: argparse.Namespace) -> int:
     from refloom.cli.evaluate import pool
     from refloom.inference.assembly import check_device
     from refloom.ingest.engine.progress import Progress
+    from refloom.training.api import remember
     from refloom.training.data.index import Index
     from refloom.training.features import cache as features
     from refloom.training.features.identity import settings_of
@@ -79,7 +74,7 @@ def cache(options: argparse.Namespace) -> int:
         print(f"nothing was written to {url}")
         return 0
     if not url.startswith(f"{samples}/"):
-        _remember(samples, "features", url)
+        remember(samples, "features", url)
     progress = Progress("features", "sample")
     try:
         summary, counts = features.cache(recipe, samples, url, asked, pool(options, device), progress)
@@ -100,32 +95,5 @@ def cache(options: argparse.Namespace) -> int:
     return 1 if counts.failed else 0
 
 
-def _remember(samples: str, kind: str, place: str) -> None:
-    """Tell a dataset what was made of it elsewhere, so that a takedown can name it."""
-    folder = Folder(samples)
-    if folder.exists("dataset.json"):
-        copies.note(folder, kind, place)
-
-
-def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr, flush=True)
-
-
 def _slug(recipe: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", str(Path(recipe).with_suffix(""))).strip("-.")
-
-
-def _show(steps: int) -> Any:
-    """Prints a line of the log, with the time that is left."""
-
-    def show(line: dict[str, Any]) -> None:
-        left = (steps - line["step"]) * line["seconds_per_step"]
-        bad = f", {line['bad_steps']} bad steps" if line["bad_steps"] else ""
-        print(
-            f"step {line['step']} of {steps}: loss {line['loss']:.4f}, {line['samples_per_second']:.1f} samples/s, "
-            f"{line['memory_bytes'] / 2**30:.1f} GiB, {left / 60:.0f} min left{bad}",
-            file=sys.stderr,
-            flush=True,
-        )
-
-    return show

@@ -5,6 +5,7 @@ from typing import Any
 
 from refloom.schemas import tables
 from refloom.schemas.errors import Refused
+from refloom.schemas.ranges import Whole
 
 SHARD_BYTES = 400 << 20
 """Target of a file: within 20 % of it files lie between 320 and 480 MiB, inside the 256 to 500 MB that viewers like."""
@@ -45,7 +46,7 @@ class Publish:
         unknown = [name for name in self.tables if name not in tables.TABLES and name != "all"]
         if unknown or not self.tables:
             raise Refused(f"no table {(unknown or [''])[0]!r}; tables: all, {', '.join(tables.TABLES)}")
-        if self.shard_bytes < 64 << 10:
+        if not Whole(64 << 10).takes(self.shard_bytes):
             raise Refused(f"a shard of {self.shard_bytes} bytes is too small: give at least 65,536, usual are 256e6 on")
 
     def to_json(self) -> dict[str, Any]:

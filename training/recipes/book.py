@@ -4,7 +4,6 @@ A file says which `method` it is for, or which recipe it is `like`, and what dif
 """
 
 import difflib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +31,18 @@ def _shipped() -> list[str]:
     return [str(file.relative_to(FOLDER).with_suffix("")) for file in FOLDER.rglob(f"*{_SUFFIX}")]
 
 
-def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
+def load(name: str, overrides: settings.Overrides = ()) -> Recipe:
     """A recipe.
 
     Args:
         name: of one that ships, or a YAML file.
-        overrides: `dotted.key=value`.
+        overrides: `dotted.key=value`, or a mapping of dotted keys to values.
 
     Raises:
         Refused: no such recipe, an unknown key (with the nearest known one), or a value that is out of range.
     """
     values = _values(name, ())
-    for override in overrides:
-        settings.set_value(values, override)
+    settings.apply(values, overrides)
     method = str(values.get("method"))
     if method not in KINDS:
         raise Refused(f"{name} says method: {method!r}; it is one of {', '.join(sorted(KINDS))}")

@@ -1,10 +1,12 @@
 """The report of a dataset: its figures, and one self-contained HTML page that shows them with contact sheets."""
 
+import os
 import posixpath
 from typing import Any
 
-from refloom.schemas.dataset import Dataset
-from refloom.schemas.storage import Folder
+from refloom.schemas import copies
+from refloom.schemas.dataset import Dataset, Place, opened
+from refloom.schemas.storage import Folder, absolute_url, store_errors_stop
 from refloom.viewing.report.album import fill
 from refloom.viewing.report.figures import collect
 from refloom.viewing.report.page import render
@@ -22,6 +24,29 @@ def figures(dataset: Dataset) -> dict[str, Any]:
         dataset: in any state.
     """
     return collect(dataset, survey(dataset))
+
+
+@store_errors_stop()
+def report(dataset: Place, out: str | os.PathLike[str] | None = None) -> str:
+    """Write the page of a dataset: what `refloom report` does.
+
+        print(refloom.report("DATASET"))      # DATASET/report.html: open it in a browser
+
+    Args:
+        dataset: a folder, an fsspec URL, or a dataset; in any state.
+        out: path or URL of the page; by default `report.html` in the dataset.
+
+    Returns:
+        Path or URL of the page, one HTML file that loads nothing else.
+
+    Raises:
+        Refused: it is no dataset, or the place can only be read.
+    """
+    found = opened(dataset)
+    page = write_page(found, None if out is None else absolute_url(out))
+    if out is not None:
+        copies.note(found.folder, "page", page)
+    return page
 
 
 def write_page(dataset: Dataset, out: str | None = None) -> str:

@@ -256,9 +256,9 @@ def test_faces_are_shown_with_their_landmarks(tmp_path):
 
 
 def test_the_command_prints_the_path_or_json(made, capsys, monkeypatch, tmp_path):
-    import refloom
+    from refloom import cli
 
-    run: Callable[[list[str]], int] = refloom.main
+    run: Callable[[list[str]], int] = cli.main
     out = tmp_path / "page.html"
     assert run(["report", str(made), "--out", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out)

@@ -1,0 +1,136 @@
+"""`refloom.export(...)`: what `refloom export` does, as a function."""
+
+import difflib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from refloom.ingest.engine.showing import Show, showing
+from refloom.schemas import copies
+from refloom.schemas.dataset import Dataset, Place, opened
+from refloom.schemas.errors import Refused
+from refloom.schemas.metadata.stripping import VERSION
+from refloom.schemas.ranges import COUNT
+from refloom.schemas.storage import Folder, absolute_url, store_errors_stop
+from refloom.schemas.takedownlist import refuse_listed
+from refloom.schemas.wording import quoted
+from refloom.sharing.export.coco import write_coco
+from refloom.sharing.export.easyref import write_easyref
+from refloom.sharing.export.folder import Place as OutFolder
+from refloom.sharing.export.folder import Written
+from refloom.sharing.export.reading import Choice
+from refloom.sharing.export.subject10k import write_subject10k
+from refloom.sharing.export.webdataset import write_webdataset
+
+FORMATS: dict[str, Callable[..., Written]] = {
+    "coco": write_coco,
+    "easyref": write_easyref,
+    "subject10k": write_subject10k,
+    "webdataset": write_webdataset,
+}
+_TABLES = {
+    "coco": ("images", "objects", "masks", "phrases", "selection", "splits"),
+    "easyref": ("samples", "source_groups", "images"),
+    "subject10k": ("samples", "images"),
+    "webdataset": ("samples", "images"),
+}
+_SPLITS = ("train", "validation")
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        url: of its folder.
+        written: what, by the word for it; words that begin with `failed` are failures.
+        was_there: it was whole before.
+    """
+
+    url: str
+    written: Written
+    was_there: bool
+
+    @property
+    def failed(self) -> int:
+        """What could not be written, such as pictures whose bytes were not there."""
+        return sum(count for word, count in self.written.items() if word.startswith("failed"))
+
+
+@store_errors_stop()
+def export(
+    dataset: Place,
+    out: str | os.PathLike[str],
+    format: str,  # noqa: A002  the option's name
+    *,
+    split: str | None = None,
+    limit: int | None = None,
+    kept: bool = False,
+    per_shard: int = 1000,
+    keep_metadata: bool = False,
+    show: bool | Show = False,
+) -> Exported:
+    """Write a dataset in another format. Resumes.
+
+        refloom.export("DATASET", "OUT", "webdataset", split="train")
+
+    Args:
+        dataset: a folder, an fsspec URL, or a dataset.
+        out: new or empty folder, or an unfinished export of the same.
+        format: a key of `FORMATS`: coco, easyref, subject10k, webdataset.
+        split: `train` or `validation`; None for all.
+        limit: the first so many samples, or pictures for coco.
+        kept: of coco: only objects that the selection kept.
+        per_shard: of webdataset: samples in a tar.
+        keep_metadata: pictures keep what their files say beside the pixels: places, names, thumbnails.
+        show: True prints progress to stderr as the command does; or a function, see `refloom.ingest.engine.showing`.
+
+    Raises:
+        Refused: no such format or split, a number below 1, the dataset is not ready, or `out` holds something else.
+    """
+    if format not in FORMATS:
+        near = difflib.get_close_matches(str(format), FORMATS, n=1)
+        raise Refused(f"--format {format}: " + (f"did you mean {near[0]}?" if near else f"give {', '.join(FORMATS)}"))
+    if split not in (None, *_SPLITS):
+        raise Refused(f"--split {split}: give {' or '.join(_SPLITS)}, or none for all")
+    for option, value in (("--limit", 1 if limit is None else limit), ("--per-shard", per_shard)):
+        if not COUNT.takes(value):
+            raise Refused(f"{option} must be 1 or more")
+    if kept and format != "coco":
+        raise Refused(
+            "--kept is for --format coco: the other formats are made of samples, which hold kept objects only"
+        )
+    found, url = opened(dataset), absolute_url(out)
+    refuse_listed(found)
+    if kept and set(found.manifests("select")) != set(found.units()):
+        raise Refused(f"{found.url} is not selected yet: run `refloom curate {quoted(found.url)} --until select`")
+    if Folder(url).root == found.folder.root:
+        raise Refused(f"{url} is the dataset itself: give another folder")
+    choice = Choice(split=split, limit=limit, kept=kept, per_shard=per_shard, keep_metadata=keep_metadata)
+    place = OutFolder(url, _settings(found, format, choice))
+    written = place.claim()
+    copies.note(found.folder, "export", url, format=format)
+    if written is not None:
+        return Exported(url, written, was_there=True)
+    with showing(show) as display:
+        item = "picture" if format == "coco" else "sample"
+        on_status = display("export", item) if display is not None else lambda status: None
+        try:
+            written = FORMATS[format](found, place, choice, on_status)
+        except Refused:
+            place.leave()
+            raise
+    place.finish(written)
+    return Exported(url, written, was_there=False)
+
+
+def _settings(dataset: Dataset, name: str, choice: Choice) -> dict[str, Any]:
+    """What the output depends on."""
+    settings: dict[str, Any] = {"format": name, "split": choice.split, "limit": choice.limit}
+    settings["metadata"] = "kept" if choice.keep_metadata else f"stripped by {VERSION}"
+    if name == "coco":
+        settings["kept"] = choice.kept
+    if name == "webdataset":
+        settings["per_shard"] = choice.per_shard
+    return settings | {"dataset": {table: dataset.fingerprint(table) for table in _TABLES[name]}}
