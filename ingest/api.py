@@ -66,7 +66,7 @@ def ingest(
         refloom.ingest("folder", "DATASET", path="photographs", name="holiday", limit=100, workers=4)
 
     Args:
-        source: a name of `refloom.ingest.sources.KINDS` (coco, ytvis, vos, sa1b, subjects, easyref, subject10k,
+        source: a name of `refloom.ingest.sources.SOURCES` (coco, ytvis, vos, sa1b, subjects, easyref, subject10k,
             folder), or a source that was made before.
         out: folder or fsspec URL of the dataset; made if it is not there.
         link: keep pointers to the source's bytes instead of the bytes.

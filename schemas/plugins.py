@@ -14,7 +14,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -36,7 +35,7 @@ class Plugin:
     Attributes:
         name: of the plugin, as manifests keep it.
         version: of what its things compute; another one counts as another setting.
-        sources: name to `refloom.ingest.sources.SourceKind`.
+        sources: name to `refloom.ingest.sourcekinds.SourceKind`.
         models: name to `refloom.inference.models.entry.Entry`, whose role says what it is for.
         components: name to `refloom.schemas.components.Component`, a column of `object_scores`.
         scores: name to `refloom.schemas.components.Score`, a column of `image_scores`.
@@ -248,6 +247,8 @@ def _active(named: tuple[str, ...]) -> tuple[tuple[str, Plugin], ...]:
 
 @cache
 def _installed() -> tuple[Plugin, ...]:
+    from importlib import metadata  # takes a while, and most commands ask for nothing of plugins
+
     plugins = []
     for entry in sorted(metadata.entry_points(group=GROUP), key=lambda entry: entry.name):
         try:

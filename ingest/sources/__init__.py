@@ -1,34 +1,19 @@
-"""The readers of each format by name, with their options, and which of them a command line asks for."""
+"""The readers of each format by name, made of options as functions or the command line have them."""
 
 import argparse
 import dataclasses
 import difflib
-import importlib
+from collections.abc import Mapping
 from typing import Any
 
 from refloom.ingest.source import Source
+from refloom.ingest.sourcekinds import SOURCES, SourceKind
 from refloom.schemas import settings
 from refloom.schemas.errors import Refused
 from refloom.schemas.storage import absolute_url
 
-KINDS = {
-    "coco": "refloom.ingest.sources.coco:Coco",
-    "ytvis": "refloom.ingest.sources.ytvis:YouTubeVis",
-    "vos": "refloom.ingest.sources.vos:Vos",
-    "sa1b": "refloom.ingest.sources.sa1b:Sa1b",
-    "subjects": "refloom.ingest.sources.subjects:Subjects",
-    "easyref": "refloom.ingest.sources.easyref:EasyRef",
-    "subject10k": "refloom.ingest.sources.subject10k:Subject10k",
-    "folder": "refloom.ingest.sources.folder:PlainPictures",
-}
-"""Name to the class that reads it; its fields are its options."""
-_PLACES = ("images", "instances", "captions", "frames", "annotations", "root", "directory", "records", "select", "path")
-"""Fields that are a file or a folder."""
-_TARS = "tars"
 _OWN = ("kind",)
 """Fields that a source gives itself."""
-_ELSEWHERE = {"linked": "link", "records": "json"}
-"""Fields that the command line calls otherwise."""
 
 
 def make(kind: str, /, **options: Any) -> Source:
@@ -37,20 +22,17 @@ def make(kind: str, /, **options: Any) -> Source:
         make("coco", images="val2017", instances="instances_val2017.json", limit=100)
 
     Args:
-        kind: a key of `KINDS`.
+        kind: a key of `SOURCES`.
         options: fields of its class. Paths may be texts or `Path`, relative ones count from the current folder.
 
     Raises:
         Refused: there is no such source or option (with the nearest one), one is missing, or a value is wrong.
     """
-    if kind not in KINDS:
-        near = difflib.get_close_matches(str(kind), KINDS, n=1)
-        raise Refused(
-            f"there is no source {kind!r}" + (f"; did you mean {near[0]}?" if near else f": give {', '.join(KINDS)}")
-        )
-    source = _class_of(kind)
-    values = {name: _value(name, value) for name, value in options.items()}
-    known = [field for field in dataclasses.fields(source) if field.name not in _OWN]
+    declared = SOURCES.find(str(kind))
+    reader = declared.reader_class
+    places = {one.field: one.many for one in declared.own_options if one.place}
+    values = {name: _value(places, name, value) for name, value in options.items()}
+    known = [field for field in dataclasses.fields(reader) if field.name not in _OWN]
     missing = [
         field.name
         for field in known
@@ -69,19 +51,16 @@ def make(kind: str, /, **options: Any) -> Source:
             raise Refused(f"{name} must be a whole number, 1 or more, not {value!r}")
     if not str(values.get("name", kind)).strip():
         raise Refused("name must not be empty")
-    made: Source = settings.build(source, values, f"{kind}.")
+    made: Source = settings.build(reader, values, f"{kind}.")
     return made
 
 
-def _class_of(kind: str) -> Any:
-    module, _, name = KINDS[kind].partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
-def _value(name: str, value: Any) -> Any:
-    if name == _TARS:
+def _value(places: Mapping[str, bool], name: str, value: Any) -> Any:
+    if name not in places or value is None:
+        return value
+    if places[name]:
         return tuple(map(absolute_url, value if isinstance(value, list | tuple) else [value]))
-    return absolute_url(value) if name in _PLACES and value is not None else value
+    return absolute_url(value)
 
 
 def from_options(options: argparse.Namespace) -> Source:
@@ -95,9 +74,20 @@ def from_options(options: argparse.Namespace) -> Source:
             raise Refused(f"--{option.replace('_', '-')} must be 1 or more")
     if not options.name.strip():
         raise Refused("--name must not be empty")
+    declared = SOURCES.find(options.source)
+    said = {one.field: one.name.replace("-", "_") for one in declared.own_options} | {"linked": "link"}
     given: dict[str, Any] = {}
-    for field in dataclasses.fields(_class_of(options.source)):
-        value = getattr(options, _ELSEWHERE.get(field.name, field.name), None)
+    for field in dataclasses.fields(declared.reader_class):
+        value = getattr(options, said.get(field.name, field.name), None)
         if field.name not in _OWN and (value if field.default is None else value is not None):
             given[field.name] = value
     return make(options.source, **given)
+
+
+def of(source: Source) -> tuple[str, SourceKind] | None:
+    """The name and the declaration of the kind that a source is of; None for one that nobody has declared."""
+    found = ((name, SOURCES[name]) for name in SOURCES)
+    return next(((name, kind) for name, kind in found if kind.reader_class is type(source)), None)
+
+
+__all__ = ["SOURCES", "from_options", "make", "of"]

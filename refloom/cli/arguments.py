@@ -7,13 +7,15 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from refloom import __version__
 from refloom.cli.picturearguments import add_commands
 from refloom.cli.trainarguments import add_commands as add_training
 from refloom.cli.trainarguments import add_ranged
+from refloom.ingest.sources.kinds import SOURCES, SourceKind
+from refloom.schemas.plugins import VARIABLE
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -51,7 +53,7 @@ def _add_pool(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_ingest(commands: Any) -> None:
+def _add_ingest(commands: Any, names: Iterable[str]) -> None:
     parser = _command(
         commands,
         "ingest",
@@ -62,86 +64,45 @@ def _add_ingest(commands: Any) -> None:
     )
     sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
 
-    def source(name: str, summary: str, example: str, unit: str | None) -> argparse.ArgumentParser:
-        one = _command(
-            sources, name, "refloom.cli.ingest:ingest", summary, f"  refloom ingest {name} {example} --out DATASET"
-        )
-        one.add_argument("--out", required=True, metavar="DATASET", help="dataset folder or fsspec URL; made if absent")
-        one.add_argument("--name", default=name, help="first part of the ingest key and of unit names")
-        one.add_argument("--limit", type=int, metavar="N", help=f"only the first N {unit or 'pictures'}")
-        if unit is not None:
-            one.add_argument(
-                "--unit-size", type=int, metavar="N", help=f"{unit} in a unit, the grain of work, resume and retry"
-            )
-        one.add_argument("--link", action="store_true", help="keep pointers to the source's bytes instead of the bytes")
-        one.add_argument("--dry-run", action="store_true", help="say what would be done: units, bytes, disk needed")
-        one.add_argument("--retry-failed", action="store_true", help="do units again that hold failed items")
-        one.add_argument("--replace", action="store_true", help="do units again that were made with other settings")
-        _add_pool(one)
-        return one
+    for name in names:
+        _add_source(sources, name, SOURCES[name])
 
-    coco = source(
-        "coco",
-        "COCO 2014 or 2017: instances and captions",
-        "--images val2017 --instances instances_val2017.json",
-        "pictures",
-    )
-    coco.add_argument(
-        "--images", required=True, metavar="DIR", help="folder of pictures; usual layouts below it are found"
-    )
-    coco.add_argument("--instances", required=True, metavar="JSON", help="annotation json, plain or gzip")
-    coco.add_argument("--captions", metavar="JSON", help="captions json of the same pictures")
 
-    ytvis = source(
-        "ytvis", "YouTube-VIS 2019 or 2021", "--frames train/JPEGImages --annotations instances.json", "videos"
+def _add_source(sources: Any, name: str, kind: SourceKind) -> None:
+    """The command of one kind of source, with its own options behind those that every source has."""
+    one = _command(
+        sources,
+        name,
+        "refloom.cli.ingest:ingest",
+        kind.summary,
+        f"  refloom ingest {name} {kind.example} --out DATASET",
     )
-    ytvis.add_argument("--frames", required=True, metavar="DIR", help="folder of <video>/<frame>.jpg")
-    ytvis.add_argument("--annotations", required=True, metavar="JSON", help="annotation json, plain or gzip")
-    ytvis.add_argument(
-        "--frame-rate", type=float, default=30.0, help="that the frame numbers count in, per second; 0 if unknown"
-    )
-
-    for one in (coco, ytvis):
+    one.add_argument("--out", required=True, metavar="DATASET", help="dataset folder or fsspec URL; made if absent")
+    one.add_argument("--name", default=name, help="first part of the ingest key and of unit names")
+    one.add_argument("--limit", type=int, metavar="N", help=f"only the first N {kind.counts}")
+    if kind.has_units:
         one.add_argument(
-            "--crowds", choices=("reject", "keep"), default="reject", help="what becomes of annotations with iscrowd 1"
+            "--unit-size", type=int, metavar="N", help=f"{kind.counts} in a unit, the grain of work, resume and retry"
         )
-
-    vos = source("vos", "YouTube-VOS or DAVIS: meta.json and palette PNGs", "--root train", "videos")
-    vos.add_argument(
-        "--root", required=True, metavar="DIR", help="folder with JPEGImages, Annotations and maybe meta.json"
-    )
-    vos.add_argument(
-        "--frame-rate", type=float, default=0.0, help="that the frame numbers count in, per second; 0 if unknown"
-    )
-
-    sa1b = source("sa1b", "SA-1B tars, streamed and never unpacked", "sa_000000.tar sa_000001.tar", None)
-    sa1b.add_argument("tars", nargs="+", metavar="TAR_OR_DIR", help="tars, or folders that hold them")
-    sa1b.add_argument("--license", default="SA-1B Dataset Research License", help="of the pictures, if they are others")
-
-    subjects = source("subjects", "one folder of pictures per subject (DreamBooth layout)", "dreambooth", "pictures")
-    subjects.add_argument("directory", metavar="DIR", help="folder of subject folders")
-    subjects.add_argument(
-        "--phrase-from-folder", action="store_true", help="use folder names as phrases, e.g. duck_toy as `duck toy`"
-    )
-
-    easyref = source(
-        "easyref", "EasyRef json: references, or a face, and a target", "records.json --images DIR", "pictures"
-    )
-    easyref.add_argument("json", metavar="JSON", help="list of records")
-    easyref.add_argument(
-        "--images", required=True, metavar="DIR", help="folder that the records' paths are relative to"
-    )
-
-    subject10k = source(
-        "subject10k", "MIP-Adapter's subject_dataset_10k", "subject_dataset_10k --select ids.txt", "pictures"
-    )
-    subject10k.add_argument("directory", metavar="DIR", help="folder with images, masks and jsons")
-    subject10k.add_argument(
-        "--select", metavar="FILE", help="ids one a line, or the published pickle (a list of texts, nothing else)"
-    )
-
-    folder = source("folder", "a folder or tar of pictures, or a JSONL with captions", "pictures", "pictures")
-    folder.add_argument("path", metavar="DIR_OR_JSONL", help='folder, tar, or lines of {"file_name": ..., "text": ...}')
+    one.add_argument("--link", action="store_true", help="keep pointers to the source's bytes instead of the bytes")
+    one.add_argument("--dry-run", action="store_true", help="say what would be done: units, bytes, disk needed")
+    one.add_argument("--retry-failed", action="store_true", help="do units again that hold failed items")
+    one.add_argument("--replace", action="store_true", help="do units again that were made with other settings")
+    _add_pool(one)
+    for option in kind.own_options:
+        more: dict[str, Any] = {"help": option.help}
+        if option.flag:
+            more["action"] = "store_true"
+        else:
+            more |= {"metavar": option.metavar} if option.metavar else {}
+            more |= {"choices": option.choices} if option.choices else {}
+            more |= {"type": option.number} if option.number else {}
+            more |= {"default": option.default} if option.default is not None else {}
+            more |= {"nargs": "+"} if option.many else {}
+        if option.positional:
+            one.add_argument(option.name, **more)
+        else:
+            one.add_argument(f"--{option.name}", required=option.required, **more)
 
 
 def _add_dataset_commands(commands: Any) -> None:
@@ -225,7 +186,9 @@ def _add_dataset_commands(commands: Any) -> None:
     )
     export.add_argument("dataset", metavar="DATASET")
     export.add_argument("out", metavar="OUT", help="new or empty folder, or an unfinished export of the same")
-    export.add_argument("--format", required=True, choices=("easyref", "subject10k", "coco", "webdataset"))
+    export.add_argument(
+        "--format", required=True, metavar="{easyref,subject10k,coco,webdataset}", help="or one that a plugin adds"
+    )
     export.add_argument("--split", choices=("train", "validation"), help="only this split (default: all)")
     export.add_argument("--limit", type=int, metavar="N", help="only the first N samples, or pictures for coco")
     export.add_argument("--kept", action="store_true", help="coco: only objects that the selection kept")
@@ -399,8 +362,8 @@ def _add_demo_commands(commands: Any) -> None:
     _add_pool(demo)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The whole command line; of an ingest with the sources of installed plugins, which are looked up for it alone."""
     parser = argparse.ArgumentParser(
         prog="refloom",
         description="Grouped reference data from public image and video sets, and reference adapters trained on it.",
@@ -416,7 +379,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="a module or .py file that adds sources, models, methods ...; anywhere in a command, may be repeated",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_ingest(commands)
+    _add_ingest(commands, SOURCES if "ingest" in words or VARIABLE in os.environ else SOURCES.own)
     _add_dataset_commands(commands)
     _add_share_commands(commands)
     add_commands(commands, _command, _add_pool)
@@ -450,7 +413,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from refloom.schemas.plugins import use
 
             use(named)
-        options = build_parser().parse_args(words)
+        options = build_parser(words).parse_args(words)
         options.arguments = list(sys.argv[1:] if arguments is None else arguments)
         from refloom.schemas.storage import store_errors_stop  # `--help` imports nothing of ours
 

@@ -4,12 +4,7 @@ import argparse
 
 from refloom.schemas.wording import quoted
 from refloom.sharing.export.api import export as write
-
-_NEXT = {
-    "coco": "refloom ingest coco --images {0}/images --instances {0}/instances.json --captions {0}/captions.json",
-    "easyref": "refloom ingest easyref {0}/records.json --images {0}/images",
-    "subject10k": "refloom ingest subject10k {0}",
-}
+from refloom.sharing.export.formats import FORMATS
 
 
 def export(options: argparse.Namespace) -> int:
@@ -29,8 +24,9 @@ def export(options: argparse.Namespace) -> int:
         print(f"{done.url} holds this export already")
     for word, count in done.written.items():
         print(f"  {count:>9,} {word}")
-    if options.format in _NEXT:
-        print(f"{done.url}: `{_NEXT[options.format].format(quoted(done.url))} --out DATASET` takes it in again")
+    again = FORMATS[options.format].again
+    if again is not None:
+        print(f"{done.url}: `{again.format(quoted(done.url))} --out DATASET` takes it in again")
     else:
         print(done.url)
     return 1 if done.failed else 0

@@ -93,7 +93,10 @@ def _add_evaluate(commands: Any, command: Command, add_pool: AddPool) -> None:
         "  refloom evaluate --benchmark groups --data DATASET --base sdxl --adapter easyref --limit 50 --out OUT",
     )
     evaluate.add_argument(
-        "--benchmark", required=True, choices=("concept101", "ms-bench", "dreambench", "dreamedit", "groups")
+        "--benchmark",
+        required=True,
+        metavar="{concept101,ms-bench,dreambench,dreamedit,groups}",
+        help="or one that a plugin adds",
     )
     evaluate.add_argument(
         "--data",

@@ -1,8 +1,6 @@
 """`refloom.export(...)`: what `refloom export` does, as a function."""
 
-import difflib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,26 +13,11 @@ from refloom.schemas.ranges import COUNT
 from refloom.schemas.storage import Folder, absolute_url, store_errors_stop
 from refloom.schemas.takedownlist import refuse_listed
 from refloom.schemas.wording import quoted
-from refloom.sharing.export.coco import write_coco
-from refloom.sharing.export.easyref import write_easyref
 from refloom.sharing.export.folder import Place as OutFolder
 from refloom.sharing.export.folder import Written
+from refloom.sharing.export.formats import FORMATS, Format
 from refloom.sharing.export.reading import Choice
-from refloom.sharing.export.subject10k import write_subject10k
-from refloom.sharing.export.webdataset import write_webdataset
 
-FORMATS: dict[str, Callable[..., Written]] = {
-    "coco": write_coco,
-    "easyref": write_easyref,
-    "subject10k": write_subject10k,
-    "webdataset": write_webdataset,
-}
-_TABLES = {
-    "coco": ("images", "objects", "masks", "phrases", "selection", "splits"),
-    "easyref": ("samples", "source_groups", "images"),
-    "subject10k": ("samples", "images"),
-    "webdataset": ("samples", "images"),
-}
 _SPLITS = ("train", "validation")
 
 
@@ -89,9 +72,7 @@ def export(
     Raises:
         Refused: no such format or split, a number below 1, the dataset is not ready, or `out` holds something else.
     """
-    if format not in FORMATS:
-        near = difflib.get_close_matches(str(format), FORMATS, n=1)
-        raise Refused(f"--format {format}: " + (f"did you mean {near[0]}?" if near else f"give {', '.join(FORMATS)}"))
+    declared = FORMATS.find(str(format))
     if split not in (None, *_SPLITS):
         raise Refused(f"--split {split}: give {' or '.join(_SPLITS)}, or none for all")
     for option, value in (("--limit", 1 if limit is None else limit), ("--per-shard", per_shard)):
@@ -108,16 +89,16 @@ def export(
     if Folder(url).root == found.folder.root:
         raise Refused(f"{url} is the dataset itself: give another folder")
     choice = Choice(split=split, limit=limit, kept=kept, per_shard=per_shard, keep_metadata=keep_metadata)
-    place = OutFolder(url, _settings(found, format, choice))
+    place = OutFolder(url, _settings(found, format, declared, choice))
     written = place.claim()
     copies.note(found.folder, "export", url, format=format)
     if written is not None:
         return Exported(url, written, was_there=True)
     with showing(show) as display:
-        item = "picture" if format == "coco" else "sample"
+        item = declared.item
         on_status = display("export", item) if display is not None else lambda status: None
         try:
-            written = FORMATS[format](found, place, choice, on_status)
+            written = declared.writer(found, place, choice, on_status)
         except Refused:
             place.leave()
             raise
@@ -125,7 +106,7 @@ def export(
     return Exported(url, written, was_there=False)
 
 
-def _settings(dataset: Dataset, name: str, choice: Choice) -> dict[str, Any]:
+def _settings(dataset: Dataset, name: str, declared: Format, choice: Choice) -> dict[str, Any]:
     """What the output depends on."""
     settings: dict[str, Any] = {"format": name, "split": choice.split, "limit": choice.limit}
     settings["metadata"] = "kept" if choice.keep_metadata else f"stripped by {VERSION}"
@@ -133,4 +114,5 @@ def _settings(dataset: Dataset, name: str, choice: Choice) -> dict[str, Any]:
         settings["kept"] = choice.kept
     if name == "webdataset":
         settings["per_shard"] = choice.per_shard
-    return settings | {"dataset": {table: dataset.fingerprint(table) for table in _TABLES[name]}}
+    settings |= FORMATS.record([name])
+    return settings | {"dataset": {table: dataset.fingerprint(table) for table in declared.tables}}

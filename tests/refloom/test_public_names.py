@@ -193,7 +193,9 @@ OF_SOURCES = {
 
 
 def test_every_source_is_tried():
-    assert set(OF_SOURCES) == set(sources.KINDS) == {name.split()[1] for name in COMMANDS if name.startswith("ingest ")}
+    assert (
+        set(OF_SOURCES) == set(sources.SOURCES) == {name.split()[1] for name in COMMANDS if name.startswith("ingest ")}
+    )
 
 
 @pytest.mark.parametrize("kind", OF_SOURCES)
@@ -206,7 +208,7 @@ def test_a_source_by_name_is_that_of_the_command_line(kind: str):
 @pytest.mark.parametrize(
     ("kind", "options", "said"),
     [
-        ("cocoo", {}, "there is no source 'cocoo'; did you mean coco?"),
+        ("cocoo", {}, "unknown source 'cocoo'; did you mean coco?"),
         ("coco", {"imagess": "i", "instances": "a"}, "coco has no imagess; did you mean images?"),
         ("coco", {"images": "i"}, "coco needs instances"),
         ("coco", {"images": "i", "instances": "a", "kind": "vos"}, "coco has no kind"),

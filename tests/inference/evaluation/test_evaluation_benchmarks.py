@@ -113,8 +113,8 @@ def test_ms_bench_prompts_and_boxes_are_those_of_the_spec(tmp_path, case_id, pro
 
 def test_the_command_line_knows_every_benchmark_there_is():
     parser = cli.build_parser()._subparsers._group_actions[0].choices["evaluate"]
-    (choices,) = (action.choices for action in parser._actions if action.dest == "benchmark")
-    assert set(choices) == set(benchmarks.READERS)
+    (listed,) = (action.metavar for action in parser._actions if action.dest == "benchmark")
+    assert set(listed.strip("{}").split(",")) == set(benchmarks.READERS.own)
 
 
 def test_ms_bench_names_missing_photographs(tmp_path):
