@@ -14,7 +14,7 @@ from refloom import __version__
 from refloom.cli.picturearguments import add_commands
 from refloom.cli.trainarguments import add_commands as add_training
 from refloom.cli.trainarguments import add_ranged
-from refloom.ingest.sources.kinds import SOURCES, SourceKind
+from refloom.ingest.sourcekinds import SOURCES, SourceKind
 from refloom.schemas.plugins import VARIABLE
 
 
