@@ -7,7 +7,7 @@ import yaml
 from refloom.cli.ingest import pool, print_counts
 from refloom.curation.config import Curation
 from refloom.curation.job import curate as run
-from refloom.ingest.engine.progress import Progress
+from refloom.ingest.engine.progress import Stages
 from refloom.schemas import strict
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.settings import load, to_dict
@@ -21,33 +21,18 @@ def curate(options: argparse.Namespace) -> int:
         print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")
         return 0
     url = absolute_url(options.dataset)
-    shown: list[Progress] = []
-    stages: list[str] = []
-
-    def show(title: str, item: str) -> Progress:
-        stage = title.split()[0]
-        if shown and stages[-1] == stage:  # waves of one stage, most of them short, share a line
-            shown[-1].turn(title, item)
-            return shown[-1]
-        for earlier in shown[-1:]:
-            earlier.close()
-        stages.append(stage)
-        shown.append(Progress(title, item))
-        return shown[-1]
-
-    outlook = run(
-        url,
-        config,
-        pool(options),
-        only=options.only,
-        until=options.until,
-        replace=options.replace,
-        retry_failed=options.retry_failed,
-        dry_run=options.dry_run,
-        show=show,
-    )
-    for last in shown[-1:]:
-        last.close()
+    with Stages() as show:
+        outlook = run(
+            url,
+            config,
+            pool(options),
+            only=options.only,
+            until=options.until,
+            replace=options.replace,
+            retry_failed=options.retry_failed,
+            dry_run=options.dry_run,
+            show=show,
+        )
     for role, model in sorted(outlook.models.items()):
         print(f"{role}: {model}")
     for stage in outlook.without_model:

@@ -10,7 +10,7 @@ from refloom.inference.evaluation.generation import Making
 from refloom.inference.evaluation.outcome import Outcome
 from refloom.inference.evaluation.report import NAMES, number
 from refloom.ingest.engine.pool import Pool
-from refloom.ingest.engine.progress import Progress
+from refloom.ingest.engine.progress import Stages
 from refloom.schemas.errors import Refused
 from refloom.schemas.storage import Folder, absolute_url
 
@@ -22,21 +22,10 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         _say(plan, look_ahead(plan, Folder(url)), url)
         return 0
-    shown: list[Progress] = []
-
-    def show(title: str, item: str) -> Progress:
-        for earlier in shown[-1:]:
-            earlier.close()
-        shown.append(Progress(title, item))
-        return shown[-1]
-
     for kind, one in plan.encoders.items():
         print(f"{kind}: {one.identity}" if one.entry is not None else f"note: {kind} scores are null: {one.why}")
-    try:
+    with Stages() as show:
         found = evaluate(plan, url, pool(options, plan.device), show)
-    finally:
-        for last in shown[-1:]:
-            last.close()
     return _tell(found, url)
 
 

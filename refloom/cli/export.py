@@ -56,9 +56,8 @@ def export(options: argparse.Namespace) -> int:
     if written is not None:
         print(f"{url} holds this export already")
     else:
-        progress = Progress("export", "picture" if options.format == "coco" else "sample")
-        written = FORMATS[options.format](dataset, place, choice, progress)
-        progress.close()
+        with Progress("export", "picture" if options.format == "coco" else "sample") as progress:
+            written = FORMATS[options.format](dataset, place, choice, progress)
         place.finish(written)
     for word, count in written.items():
         print(f"  {count:>9,} {word}")

@@ -32,9 +32,8 @@ def ingest(options: argparse.Namespace) -> int:
     settings = job.Options(link=options.link, retry_failed=options.retry_failed, replace=options.replace)
     if options.dry_run:
         return _dry_run(source, url, settings)
-    progress = Progress("ingest")
-    outlook = job.ingest(source, url, settings, pool(options), progress)
-    progress.close()
+    with Progress("ingest") as progress:
+        outlook = job.ingest(source, url, settings, pool(options), progress)
     dataset = Dataset(url)
     for note in outlook.notes:
         print(f"note: {note}")

@@ -2,7 +2,7 @@
 
 import argparse
 
-from refloom.ingest.engine.progress import Progress
+from refloom.ingest.engine.progress import Progress, Stages
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.storage import absolute_url
 from refloom.sharing.publish import takedown
@@ -14,24 +14,6 @@ from refloom.sharing.publish.rehydration import read_manifest
 from refloom.sharing.publish.rehydration import rehydrate as join
 
 _MOST_SHOWN = 20
-
-
-class _Phases:
-    """A progress line a phase; the one before is left behind when the next begins."""
-
-    def __init__(self, items: dict[str, str]) -> None:
-        self._items = items
-        self._shown: list[Progress] = []
-
-    def __call__(self, title: str) -> Progress:
-        self.close()
-        self._shown.append(Progress(title, self._items.get(title, "row")))
-        return self._shown[-1]
-
-    def close(self) -> None:
-        for last in self._shown[-1:]:
-            last.close()
-        self._shown.clear()
 
 
 def settings(options: argparse.Namespace) -> Publish:
@@ -52,22 +34,21 @@ def publish(options: argparse.Namespace) -> int:
     dataset, dest, wanted = Dataset(absolute_url(options.dataset)), absolute_url(options.dest), settings(options)
     if options.dry_run:
         return _dry_run(look_ahead(dataset, wanted), dest, wanted)
-    phases = _Phases({"read": "byte", "push": "file"})
-    done = run(dataset, dest, wanted, replace=options.replace, show=phases)
-    phases.close()
+    with Stages({"read": "byte"}) as phases:
+        done = run(dataset, dest, wanted, replace=options.replace, show=phases)
     _warn(done.unknown)
     print(f"{dest} was complete already" if done.was_there else f"published: {dest}")
     _print_files(done)
     if options.push:
-        pushed = push(
-            dest,
-            options.push,
-            private=not options.public,
-            endpoint=options.endpoint,
-            forget_history=options.forget_history,
-            on_status=phases("push"),
-        )
-        phases.close()
+        with Progress("push", "file") as progress:
+            pushed = push(
+                dest,
+                options.push,
+                private=not options.public,
+                endpoint=options.endpoint,
+                forget_history=options.forget_history,
+                on_status=progress,
+            )
         print(
             f"{pushed.url}: {pushed.sent:,} files sent, {pushed.there:,} were there already, {pushed.removed:,} removed"
         )
@@ -111,9 +92,8 @@ def rehydrate(options: argparse.Namespace) -> int:
         rows = manifest["rows"].get("pictures", {}).get("train", 0)
         print(f"  {rows:,} pictures to find in {options.source}")
         return 0
-    phases = _Phases({})
-    done = join(published, absolute_url(options.source), dest, replace=options.replace, show=phases)
-    phases.close()
+    with Stages() as phases:
+        done = join(published, absolute_url(options.source), dest, replace=options.replace, show=phases)
     for what, ids in (("is not in the copy", done.missing), ("has other bytes in the copy", done.differing)):
         for name in sorted(ids)[:_MOST_SHOWN]:
             print(f"{name} {what}: left null")

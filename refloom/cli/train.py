@@ -75,11 +75,8 @@ def cache(options: argparse.Namespace) -> int:
         print(f"{len(left.due):,} units to make, of {sum(left.rows.values()):,} samples, {len(left.there):,} are there")
         print(f"nothing was written to {url}")
         return 0
-    progress = Progress("features", "sample")
-    try:
+    with Progress("features", "sample") as progress:
         summary, counts = features.cache(recipe, samples, url, asked, pool(options, device), progress)
-    finally:
-        progress.close()
     size = sum(summary.units.values())
     reasons = (counts.rejected + counts.failed).most_common()
     print(
