@@ -135,7 +135,7 @@ def _check_room(url: str, part: Path, total: int | None, held: int, most_bytes: 
         raise Refused(f"{url} has {size(total)}, more than the model has: nothing was fetched")
     if (free := shutil.disk_usage(part.parent).free) < total - held:
         raise JobStopped(
-            f"{url} has {size(total - held)} to come and {part.parent} has {size(free)} free: free some and run it again"
+            f"{url} has {size(total - held)} to come and {part.parent} has {size(free)} free: free some, and again"
         )
 
 

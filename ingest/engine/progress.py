@@ -15,6 +15,7 @@ from refloom.ingest.engine.tasks import Status
 _PLAIN_EVERY_S = 30.0
 _REDRAWN_EVERY_S = 0.1
 _BAR = "{bar:12}"
+_ROWS = 1000
 _WARM_UP = 2
 """Advances that tell no rate: models load while the first items of work are begun."""
 _ENOUGH = 3
@@ -78,8 +79,8 @@ class TerminalLine:
     def _draw(self, title: str, share: float, text: str) -> None:
         if self._bar is None:
             _Bar.set_lock(threading.RLock())
-            # the delay keeps it from drawing before it has a text
-            self._bar = _Bar(total=1.0, file=self._stream, leave=False, position=0, delay=1.0)
+            # the delay: nothing is drawn before there is a text; the rows: tqdm draws nothing where a terminal says none
+            self._bar = _Bar(total=1.0, file=self._stream, leave=False, position=0, delay=1.0, nrows=_ROWS)
         self._bar.bar_format = f"{_escaped(title)}  {_BAR}  {_escaped(text)}"
         self._bar.ncols = _width(self._stream)
         self._bar.n = min(max(share, 0.0), 1.0)

@@ -157,7 +157,7 @@ def test_a_terminal_is_not_redrawn_for_every_item():
 @pytest.mark.parametrize(("columns", "most"), [(50, 49), (0, 10_000)])
 def test_a_line_is_cut_at_the_width_of_the_terminal_where_it_says_one(columns, most):
     master, slave = os.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 20, columns, 0, 0))
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", columns, columns, 0, 0))
     with os.fdopen(slave, "w") as stream, os.fdopen(master, "rb", buffering=0) as screen:
         TerminalLine(stream).show("look", 0.5, "x" * 200)
         drawn = screen.read(10_000).decode().strip("\r")
