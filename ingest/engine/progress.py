@@ -79,7 +79,7 @@ class TerminalLine:
     def _draw(self, title: str, share: float, text: str) -> None:
         if self._bar is None:
             _Bar.set_lock(threading.RLock())
-            # the delay: nothing is drawn before there is a text; the rows: tqdm draws nothing where a terminal says none
+            # delay: nothing is drawn before there is a text; nrows: tqdm draws nothing where a terminal says none
             self._bar = _Bar(total=1.0, file=self._stream, leave=False, position=0, delay=1.0, nrows=_ROWS)
         self._bar.bar_format = f"{_escaped(title)}  {_BAR}  {_escaped(text)}"
         self._bar.ncols = _width(self._stream)
