@@ -25,7 +25,7 @@ _ENOUGH_S = 5.0
 Clock = Callable[[], float]
 
 
-class _Bar(tqdm):  # type: ignore[type-arg]
+class _Bar(tqdm):  # type: ignore[misc]
     """tqdm's drawing, without its thread and its lock between processes: one process draws one line."""
 
     monitor_interval = 0
