@@ -82,7 +82,7 @@ def _go_on(
     if held:
         headers |= {"Range": f"bytes={held}-", "If-Range": kept.read_text()}
     with client.stream("GET", url, headers=headers) as response:
-        if response.status_code == 416:  # all of it is there, or more: only its hash could tell
+        if response.status_code == 416 and held:  # all of it is there, or more: only its hash could tell
             kept.unlink()
             held = -1
         else:

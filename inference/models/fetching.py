@@ -60,13 +60,12 @@ def fetch(entry: Entry, *, source: str | None = None, show: Show | None = None) 
     if not entry.remotes:
         raise Refused(f"where {entry.name} is published is not known here; get it with: {entry.get}")
     folder = weights_folder() / entry.name
-    most = 2 * entry.size_bytes + _SLACK_BYTES
     notes: list[str] = []
     try:
         make_folder(str(folder))
         with _alone(folder), full_disk_stops(str(folder)):
             for remote in entry.remotes:
-                notes += _one(folder, remote, _place(entry, remote, source), most, show or _say_nothing)
+                notes += _one(folder, entry, remote, source, show or _say_nothing)
     except PermissionError as error:
         raise Refused(
             f"{error.filename or folder}: {error.strerror}; {WEIGHTS_VARIABLE} names another folder"
@@ -104,12 +103,13 @@ def _place(entry: Entry, remote: Remote, source: str | None) -> str | Path:
     raise Refused(f"{given} has no {remote.name}, which {entry.name} needs: give the folder that holds it")
 
 
-def _one(folder: Path, remote: Remote, place: str | Path, most: int, show: Show) -> list[str]:
+def _one(folder: Path, entry: Entry, remote: Remote, source: str | None, show: Show) -> list[str]:
     pins = _read_pins(folder)
     if all((folder / name).is_file() for name in remote.gives):
         said = [_check_present(folder / name, _known(remote, name, pins), show) for name in remote.gives]
         if None not in said:
             return [text for text in said if text is not None]
+    place, most = _place(entry, remote, source), 2 * entry.size_bytes + _SLACK_BYTES
     part = folder / f"{remote.name}.part"
     vouched = _bring(remote, place, part, most, show)
     digest = _sha256(part, remote.name, show)
@@ -121,8 +121,8 @@ def _one(folder: Path, remote: Remote, place: str | Path, most: int, show: Show)
     ):
         if wanted is not None and digest != wanted:
             _forget(part)
-            said = f"{remote.name} of {place} has the sha256 {digest}, not the {wanted} {whose}"
-            raise Refused(f"{said}: nothing of it was kept")
+            told = f"{remote.name} of {place} has the sha256 {digest}, not the {wanted} {whose}"
+            raise Refused(f"{told}: nothing of it was kept")
     _check_form(part, remote, place)
     made = _become(part, folder, remote, most)
     pins |= {name: {"sha256": one, "from": str(place)} for name, one in {remote.name: digest, **made}.items()}

@@ -79,7 +79,7 @@ def get(options: argparse.Namespace) -> int:
             _tell_packaged(entry)
             continue
         print(f"{name}: {size(entry.size_bytes)}, license {entry.license}, from {options.source or entry.source}")
-        with _Fetched(name) as shown:
+        with _Fetched() as shown:
             notes = fetching.fetch(entry, source=options.source, show=shown)
         for note in notes:
             print(f"  {note}")
@@ -89,11 +89,8 @@ def get(options: argparse.Namespace) -> int:
             print(f"  its files are there, and {missing[0]}: pip install {installs}")
             continue
         roles = [one.role for one in entries if registry.resolve(one.role) is one]
-        print(
-            f"  it is there; `auto` takes it for {', '.join(roles)}"
-            if roles
-            else "  it is there; `auto` takes a better one"
-        )
+        taken = f"takes it for {', '.join(roles)}" if roles else "takes a better one that is there too"
+        print(f"  it is there; `auto` {taken}")
     return 0
 
 
@@ -106,8 +103,8 @@ def _tell_packaged(entry: Entry) -> None:
 class _Fetched:
     """A line a file: how much of it is there, how fast it comes, and how long it will still take."""
 
-    def __init__(self, model: str) -> None:
-        self._model, self._file = model, ""
+    def __init__(self) -> None:
+        self._file = ""
         self._line, self._pace = TerminalLine(), Pace()
         self._began = (0.0, 0)
 

@@ -276,6 +276,22 @@ def test_files_come_from_a_folder(folder: Path, tmp_path: Path, monkeypatch: pyt
     assert contents(folder / NAME)[WEIGHTS] == TENSORS
 
 
+def test_a_folder_needs_only_what_is_not_there_yet(server: FileServer, folder: Path, tmp_path: Path):
+    entry = registry.by_name("image_embedding", NAME)
+    fetch(entry)
+    (folder / NAME / WEIGHTS).unlink()
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / WEIGHTS).write_bytes(TENSORS)
+    fetch(entry, source=str(tmp_path / "given"))
+    assert contents(folder / NAME)[WEIGHTS] == TENSORS
+
+
+def test_a_server_that_answers_nonsense_to_every_question_is_refused(server: FileServer, folder: Path):
+    server.codes["/one.bin"] = 416
+    with pytest.raises(Refused, match=r"cannot be had \(416\)"):
+        fetch(made(Remote("one.bin", f"{server.url}/one.bin")))
+
+
 @pytest.mark.parametrize("given", ["one.pth", ".", "saved-as.pth"])
 def test_a_model_of_one_file_comes_from_that_file_too(folder: Path, tmp_path: Path, given: str):
     (tmp_path / "one.pth").write_bytes(b"it")
