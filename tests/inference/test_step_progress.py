@@ -21,7 +21,7 @@ def test_no_time_is_told_after_the_first_step_and_the_first_step_is_in_no_time(m
         now[0] += took
         progress(SimpleNamespace(num_timesteps=4), step, None, {})
     drawn = [text.split("  ")[-1] for text in stream.getvalue().split("\r\033[K")[1:]]
-    assert drawn == [" left", "4 s left", "2 s left", "done\n"]
+    assert drawn == ["left", "4 s left", "2 s left", "done\n"]
     assert "0.50 steps/s  done" in stream.getvalue()
 
 
