@@ -22,7 +22,7 @@ from refloom.schemas.swap import replacing
 SHEET = "sheet.png"
 SETTINGS = "settings.json"
 _PICTURE = re.compile(r"image-\d{4,}\.png")
-_PLAIN_EVERY_S = 10.0
+_PLAIN_EVERY_S = 30.0
 
 
 def check(folder: Folder, *, replace: bool) -> None:
@@ -104,7 +104,8 @@ class StepProgress:
     def __init__(self, title: str, stream: TextIO | None = None) -> None:
         self._title, self._stream = title, stream or sys.stderr
         self._redraws = self._stream.isatty()
-        self._began = self._printed_at = time.monotonic()
+        self._printed_at = time.monotonic()
+        self._first_at: float | None = None
         self._passes, self._done = 0, 0
 
     def __call__(self, pipe: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -114,11 +115,13 @@ class StepProgress:
             self._passes += 1
         self._done += 1
         now, steps = time.monotonic(), int(pipe.num_timesteps)
+        if self._first_at is None:  # with the first step models come to the device, and kernels are chosen: no rate
+            self._first_at = now
         last = step + 1 >= steps
         if self._redraws or last or now - self._printed_at > _PLAIN_EVERY_S:
             self._printed_at = now
-            rate = self._done / max(now - self._began, 1e-3)
-            left = "done" if last else f"{duration((steps - step - 1) / rate)} left"
+            rate = (self._done - 1) / max(now - self._first_at, 1e-3)
+            left = "done" if last else f"{duration((steps - step - 1) / rate if rate else None)} left"
             turn = f"  pass {self._passes}" if self._passes > 1 else ""
             line = f"{self._title}{turn}  step {step + 1}/{steps}  {rate:.2f} steps/s  {left}"
             start, end = ("\r\033[K", "\n" if last else "") if self._redraws else ("", "\n")

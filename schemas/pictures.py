@@ -19,6 +19,9 @@ from refloom.schemas import headers
 from refloom.schemas.errors import Rejected
 from refloom.schemas.masks import orient_pixels
 
+_PHOTOMETRIC, _YCBCR = 262, 6
+"""The tag of a TIFF that says what its values are, and its value for YCbCr."""
+
 Pixels = npt.NDArray[np.uint8]
 _MAX_PROFILE_BYTES = 8 << 20
 """Profiles of presses have 0.5 to 3 MB."""
@@ -79,10 +82,25 @@ def _decode_by_pillow(data: bytes) -> Pixels:
         warnings.simplefilter("ignore")  # e.g. corrupt EXIF, which says nothing of the pixels
         try:
             with headers.open_by_pillow(data) as image:
+                is_ycbcr = _shows_ycbcr_as_rgb(image)
                 image.load()
-                return _to_rgb(image)
+                return _to_rgb(Image.frombytes("YCbCr", image.size, image.tobytes()) if is_ycbcr else image)
         except (*headers.PILLOW_ERRORS, Image.DecompressionBombError) as error:
             raise Rejected("decode_error", type(error).__name__) from error
+
+
+def _shows_ycbcr_as_rgb(image: Image.Image) -> bool:
+    """Whether Pillow, as it does before 13, takes the three bytes of plain YCbCr in a TIFF for four of RGB.
+
+    If so, it is told to load the three as they are.
+    """
+    if image.format != "TIFF" or image.mode != "RGB" or image.getexif().get(_PHOTOMETRIC) != _YCBCR:
+        return False
+    tiles = getattr(image, "tile", [])
+    if not tiles or any(tile[0] != "raw" or tile[3][0] != "RGBX" for tile in tiles):
+        return False
+    image.tile = [(*tile[:3], ("RGB", *tile[3][1:])) for tile in tiles]  # type: ignore[attr-defined]
+    return True
 
 
 def _to_rgb(image: Image.Image) -> Pixels:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from refloom.inference.models.offline import offline
+from refloom.inference.models.remote import Remote
 from refloom.schemas.errors import Refused
 from refloom.schemas.fingerprint import of_json
 
@@ -124,6 +125,7 @@ class Entry:
         thresholds: name to value; which names there are depends on the role, see `ENTRIES`.
         options: what else the loader needs; part of what the model computes.
         precisions: that it can compute in, the first one if it does not know what it is asked for.
+        remotes: what `refloom models get` fetches; without any, the model comes with packages or by hand alone.
     """
 
     name: str
@@ -138,6 +140,12 @@ class Entry:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     options: Mapping[str, float] = field(default_factory=dict)
     precisions: tuple[str, ...] = PRECISIONS
+    remotes: tuple[Remote, ...] = ()
+
+    @property
+    def is_packaged(self) -> bool:
+        """Whether packages bring all that it needs."""
+        return not any(isinstance(weights, Stored) for weights in self.weights)
 
     def present(self) -> str | None:
         """None if the model can be loaded, else why not. Loads nothing and uses no network."""
@@ -232,11 +240,18 @@ class Entry:
     def damaged(self, why: str) -> Refused:
         """The error of files that are there, but are not what they should be; `why` names the file."""
         # a cause may end with what is always the remedy here
-        return Refused(f"{self.name} is damaged: {why.removesuffix('; get it again')}; get it again: {self.get}")
+        again = f"get it again: {self.get}{self._by_itself}"
+        return Refused(f"{self.name} is damaged: {why.removesuffix('; get it again')}; {again}")
 
     def describe_absence(self) -> str:
         """Why the model cannot be loaded, and the remedy."""
-        return f"the {self.role} model {self.name} cannot be loaded: {self.present()}; get it with: {self.get}"
+        said = f"the {self.role} model {self.name} cannot be loaded: {self.present()}; get it with: {self.get}"
+        return f"{said}{self._by_itself}"
+
+    @property
+    def _by_itself(self) -> str:
+        """The end of a message that names the command which fetches the files, where there is one."""
+        return f" (`refloom models get {self.name}` fetches its files)" if self.remotes else ""
 
 
 @cache

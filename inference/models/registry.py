@@ -71,6 +71,19 @@ def by_name(role: str, name: str, entries: Entries | None = None) -> Entry:
     return known[name]
 
 
+def named(name: str, entries: Entries | None = None) -> tuple[Entry, ...]:
+    """The entries of that name in whatever roles; they share their files.
+
+    Raises:
+        Refused: no such model, with the nearest name.
+    """
+    known = [entry for of_role in (ENTRIES if entries is None else entries).values() for entry in of_role]
+    if found := tuple(entry for entry in known if entry.name == name):
+        return found
+    names = list(dict.fromkeys(entry.name for entry in known))
+    raise Refused(f"unknown model {name!r}; {_suggest(name, names)}")
+
+
 def _of_role(role: str, entries: Entries | None) -> tuple[Entry, ...]:
     known = ENTRIES if entries is None else entries
     if role not in known:

@@ -3,35 +3,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from refloom.ingest.engine.progress import Progress
+from refloom.ingest.engine.progress import Stages
 from refloom.ingest.engine.tasks import Status
 
 OnStatus = Callable[[Status], None]
 Show = Callable[[str, str], OnStatus]
 """Makes the display of some tasks from their title and what they count; it is told a `Status` a few times a second."""
-
-
-class Lines:
-    """A line on the terminal for each title; titles with the same first word are passes of one work and share it."""
-
-    def __init__(self) -> None:
-        self._last: tuple[str, Progress] | None = None
-
-    def __call__(self, title: str, item: str) -> OnStatus:
-        """The display of what comes next."""
-        work = title.split()[0]
-        if self._last is not None and self._last[0] == work:
-            self._last[1].turn(title, item)
-            return self._last[1]
-        self.close()
-        self._last = work, Progress(title, item)
-        return self._last[1]
-
-    def close(self) -> None:
-        """Leave the last line behind."""
-        if self._last is not None:
-            self._last[1].close()
-            self._last = None
 
 
 @contextmanager
@@ -47,8 +24,5 @@ def showing(show: bool | Show) -> Iterator[Show | None]:
     if not show:
         yield None
         return
-    lines = Lines()
-    try:
-        yield lines
-    finally:
-        lines.close()
+    with Stages() as stages:
+        yield stages

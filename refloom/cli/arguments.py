@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from refloom import __version__
+from refloom.cli.groups import GroupedParser
 from refloom.cli.picturearguments import add_commands
 from refloom.cli.trainarguments import add_commands as add_training
 from refloom.cli.trainarguments import add_ranged
@@ -223,14 +224,36 @@ def _add_dataset_commands(commands: Any) -> None:
     browse.add_argument("--host", default="127.0.0.1", help="to listen on; anything else shows the dataset to others")
     add_ranged(browse, "--port", "refloom.schemas.ranges:PORT", default=0, help="0 takes a free one")
 
+    _add_models(commands)
+
+
+def _add_models(commands: Any) -> None:
     models = _command(
         commands,
         "models",
-        "refloom.cli.generate:models",
-        "The models that refloom knows: whether they are there, their licenses, and how to get them.",
-        "  refloom models\n  refloom models --json",
+        "refloom.cli.models:models",
+        "The models that refloom knows, a line each: role, name, whether it is there, size, license.",
+        "  refloom models\n  refloom models --verbose\n  refloom models get dinov2-base",
     )
     models.add_argument("--json", action="store_true", help="print json")
+    models.add_argument("--verbose", action="store_true", help="also what identifies each, or how to get it")
+    get = _command(
+        models.add_subparsers(metavar="get"),
+        "get",
+        "refloom.cli.models:get",
+        "Fetch the files of models into the weights folder, checked by sha256. Resumes; nothing else ever fetches any. "
+        "HF_ENDPOINT names another Hub, REFLOOM_WEIGHTS another folder.",
+        "  refloom models get dinov2-base\n"
+        "  refloom models get sam_vit_b --from https://mirror.example/sam\n"
+        "  refloom models get buffalo_l --from Downloads/buffalo_l.zip",
+    )
+    get.add_argument("names", nargs="+", metavar="NAME", help="see `refloom models`")
+    get.add_argument(
+        "--from",
+        dest="source",
+        metavar="URL_OR_PATH",
+        help="where the files lie instead: a folder, the file itself, or the address of either",
+    )
 
 
 def _add_share_commands(commands: Any) -> None:
@@ -364,7 +387,7 @@ def _add_demo_commands(commands: Any) -> None:
 
 def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     """The whole command line; of an ingest with the sources of installed plugins, which are looked up for it alone."""
-    parser = argparse.ArgumentParser(
+    parser = GroupedParser(
         prog="refloom",
         description="Grouped reference data from public image and video sets, and reference adapters trained on it.",
         epilog="exit codes: 0 done, 1 done and some rows failed, 2 usage or refused, "
@@ -378,7 +401,7 @@ def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
         metavar="MODULE",
         help="a module or .py file that adds sources, models, methods ...; anywhere in a command, may be repeated",
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser)
     _add_ingest(commands, SOURCES if "ingest" in words or VARIABLE in os.environ else SOURCES.own)
     _add_dataset_commands(commands)
     _add_share_commands(commands)

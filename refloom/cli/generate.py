@@ -1,4 +1,4 @@
-"""What the commands about models and pictures do, between the command line and the library."""
+"""What the commands that make pictures do, between the command line and the library."""
 
 import argparse
 import sys
@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refloom.inference.assembly import Assembly, memory_suffices, torch_dtype
-from refloom.inference.models import registry
-from refloom.inference.models.entry import Entry
-from refloom.schemas import strict
 from refloom.schemas.errors import Refused
 from refloom.schemas.storage import Folder, absolute_url, full_disk_stops, local_path, make_folder
 from refloom.schemas.swap import replacing
@@ -23,22 +20,6 @@ if TYPE_CHECKING:
 
 _ADAPTER_FILES = ("config.json", "adapter.safetensors", "frozen.safetensors")
 _TOKENIZER = "tokenizer"
-
-
-def models(options: argparse.Namespace) -> int:
-    """`refloom models`: every model that refloom knows, whether it is there, and how to get it."""
-    roles = {role: [_row(entry) for entry in entries] for role, entries in registry.entries().items()}
-    if options.json:
-        print(strict.dumps(roles, indent=1))
-        return 0
-    for role, rows in roles.items():
-        chosen = next((row["name"] for row in rows if row["absent"] is None), None)
-        print(f"{role}: `auto` takes {chosen}" if chosen else f"{role}: none is there, its values stay null")
-        for row in rows:
-            state = "present" if row["absent"] is None else f"absent: {row['absent']}"
-            print(f"  {row['name']:20} {row['size_bytes'] / 1e6:>8,.1f} MB  {row['license']}  {state}")
-            print(f"  {'':20} {row['identity'] or 'get it with: ' + row['get']}")
-    return 0
 
 
 def generate(options: argparse.Namespace) -> int:
@@ -217,17 +198,3 @@ def _notes() -> Iterator[None]:
 
         warnings.showwarning = show
         yield
-
-
-def _row(entry: Entry) -> dict[str, Any]:
-    absent = entry.present()
-    return {
-        "name": entry.name,
-        "absent": absent,
-        "identity": None if absent else entry.identity,
-        "license": entry.license,
-        "size_bytes": entry.size_bytes,
-        "source": entry.source,
-        "get": entry.get,
-        "thresholds": dict(entry.thresholds),
-    }

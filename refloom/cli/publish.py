@@ -3,7 +3,7 @@
 import argparse
 
 from refloom.ingest.engine.pool import Status
-from refloom.ingest.engine.progress import Progress
+from refloom.ingest.engine.progress import Progress, Stages
 from refloom.schemas import strict
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.storage import absolute_url
@@ -18,24 +18,6 @@ from refloom.sharing.publish.rehydration import rehydrate as join
 from refloom.sharing.publish.removal import remove
 
 _MOST_SHOWN = 20
-
-
-class _Phases:
-    """A progress line a phase; the one before is left behind when the next begins."""
-
-    def __init__(self, items: dict[str, str]) -> None:
-        self._items = items
-        self._shown: list[Progress] = []
-
-    def __call__(self, title: str) -> Progress:
-        self.close()
-        self._shown.append(Progress(title, self._items.get(title, "row")))
-        return self._shown[-1]
-
-    def close(self) -> None:
-        for last in self._shown[-1:]:
-            last.close()
-        self._shown.clear()
 
 
 def publish(options: argparse.Namespace) -> int:
@@ -141,9 +123,8 @@ def rehydrate(options: argparse.Namespace) -> int:
         rows = manifest["rows"].get("pictures", {}).get("train", 0)
         print(f"  {rows:,} pictures to find in {options.source}")
         return 0
-    phases = _Phases({})
-    done = join(published, absolute_url(options.source), dest, replace=options.replace, show=phases)
-    phases.close()
+    with Stages() as phases:
+        done = join(published, absolute_url(options.source), dest, replace=options.replace, show=phases)
     for what, ids in (("is not in the copy", done.missing), ("has other bytes in the copy", done.differing)):
         for name in sorted(ids)[:_MOST_SHOWN]:
             print(f"{name} {what}: left null")

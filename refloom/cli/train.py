@@ -75,11 +75,8 @@ def cache(options: argparse.Namespace) -> int:
         return 0
     if not url.startswith(f"{samples}/"):
         remember(samples, "features", url)
-    progress = Progress("features", "sample")
-    try:
+    with Progress("features", "sample") as progress:
         summary, counts = features.cache(recipe, samples, url, asked, pool(options, device), progress)
-    finally:
-        progress.close()
     size = sum(summary.units.values())
     reasons = (counts.rejected + counts.failed).most_common()
     print(

@@ -328,7 +328,7 @@ def test_an_absent_model_is_refused_in_one_line(
 
 
 def test_models_says_which_are_there_and_how_to_get_the_others(models: Path, capsys: pytest.CaptureFixture[str]):
-    assert cli.main(["models"]) == 0
+    assert cli.main(["models", "--verbose"]) == 0
     lines = capsys.readouterr().out.splitlines()
     for name in (modelunits.NAMED.face, modelunits.NAMED.image_embedding, modelunits.NAMED.captioner, CLIP_NAME):
         (row,) = [place for place, line in enumerate(lines) if re.match(rf"  {name} .* present$", line)][:1]

@@ -51,7 +51,8 @@ report             <dataset> --json --out
 export             <dataset> <out> --format --split --limit --kept --keep-metadata --per-shard
 inspect            <dataset> --id --table --draw --json
 browse             <dataset> --host --port
-models             --json
+models             --json --verbose
+models get         <names> --from
 publish            <dataset> <dest> --tables --no-images --include-face-embeddings --shard-mb --only-sources \
                    --accept-license --takedown --ignore-unknown --keep-metadata --replace --dry-run --push --public \
                    --endpoint --forget-history
@@ -107,12 +108,12 @@ def parsers(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[s
     below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     for choice, inner in below[0].choices.items() if below else ():
         yield from parsers(inner, f"{name} {choice}".strip())
-    if not below:
+    if not below or not below[0].required:
         yield name, parser
 
 
 def described(parser: argparse.ArgumentParser) -> list[str]:
-    named = [action for action in parser._actions if action.dest != "help"]
+    named = [action for action in parser._actions if action.dest not in ("help", argparse.SUPPRESS)]
     return [action.option_strings[-1] if action.option_strings else f"<{action.dest}>" for action in named]
 
 

@@ -1,6 +1,7 @@
 """Captioners."""
 
 from refloom.inference.models.entry import Entry, Package, Stored
+from refloom.inference.models.remote import on_hub
 
 _BLIP_LARGE = Entry(
     name="blip-large",
@@ -17,6 +18,13 @@ _BLIP_LARGE = Entry(
         Stored("blip-large/preprocessor_config.json"),
         Stored("blip-large/tokenizer.json"),
         Stored("blip-large/model.safetensors"),
+    ),
+    remotes=on_hub(
+        "Salesforce/blip-image-captioning-large",
+        "config.json",
+        "preprocessor_config.json",
+        "tokenizer.json",
+        "model.safetensors",
     ),
     loader="refloom.inference.models.hfcaptioner:load",
     options={

@@ -1,6 +1,7 @@
 """Face models: boxes, landmarks, identity."""
 
 from refloom.inference.models.entry import Entry, Package, Stored, Weights
+from refloom.inference.models.remote import Remote
 
 _DLIB = Entry(
     name="dlib",
@@ -45,7 +46,7 @@ _DLIB = Entry(
 _INSIGHTFACE_URL = "https://github.com/deepinsight/insightface/releases/download/model-zoo"
 
 
-def _insightface(name: str, files: dict[str, int]) -> Entry:
+def _insightface(name: str, files: dict[str, int], sha256: str) -> Entry:
     folder = f'"${{REFLOOM_WEIGHTS:-$HOME/.cache/refloom/weights}}/{name}"'
     return Entry(
         name=name,
@@ -65,6 +66,7 @@ def _insightface(name: str, files: dict[str, int]) -> Entry:
             Package("onnx", ("onnx",)),
         ),
         weights=tuple(Stored(f"{name}/{file}") for file in files),
+        remotes=(Remote(f"{name}.zip", f"{_INSIGHTFACE_URL}/{name}.zip", sha256, tuple(files), "zip"),),
         loader="refloom.inference.models.insightfaces:load",
         precisions=("fp32",),
         thresholds={
@@ -88,10 +90,14 @@ def _insightface(name: str, files: dict[str, int]) -> Entry:
 
 
 _BUFFALO_L = _insightface(
-    "buffalo_l", {"det_10g.onnx": 16_923_827, "w600k_r50.onnx": 174_383_860, "1k3d68.onnx": 143_607_619}
+    "buffalo_l",
+    {"det_10g.onnx": 16_923_827, "w600k_r50.onnx": 174_383_860, "1k3d68.onnx": 143_607_619},
+    "80ffe37d8a5940d59a7384c201a2a38d4741f2f3c51eef46ebb28218a7b0ca2f",
 )
 _ANTELOPEV2 = _insightface(
-    "antelopev2", {"scrfd_10g_bnkps.onnx": 16_923_827, "glintr100.onnx": 260_665_334, "1k3d68.onnx": 143_607_619}
+    "antelopev2",
+    {"scrfd_10g_bnkps.onnx": 16_923_827, "glintr100.onnx": 260_665_334, "1k3d68.onnx": 143_607_619},
+    "8e182f14fc6e80b3bfa375b33eb6cff7ee05d8ef7633e738d1c89021dcf0c5c5",
 )
 
 ENTRIES: tuple[Entry, ...] = (_BUFFALO_L, _ANTELOPEV2, _DLIB)

@@ -1,7 +1,8 @@
 """Image embedders."""
 
-from refloom.inference.models.catalog.texts import CLIPS, get_clip
+from refloom.inference.models.catalog.texts import CLIPS, clip_remotes, get_clip
 from refloom.inference.models.entry import Entry, Package, Stored, Weights
+from refloom.inference.models.remote import Remote, on_hub
 
 
 def _dinov2(size: str, parameters: int) -> Entry:
@@ -20,6 +21,7 @@ def _dinov2(size: str, parameters: int) -> Entry:
             Stored(f"{name}/preprocessor_config.json"),
             Stored(f"{name}/model.safetensors"),
         ),
+        remotes=on_hub(f"facebook/{name}", "config.json", "preprocessor_config.json", "model.safetensors"),
         loader="refloom.inference.models.dinov2:load",
         thresholds={
             # Not measured here. SynCD (Kumari et al. 2025, arXiv 2502.01720) keeps pairs with a DINOv2-L cosine of at
@@ -46,6 +48,7 @@ def _open_clip(name: str, repository: str, parameters: int) -> Entry:
         get=get_clip(name, repository),
         packages=(Package("open_clip", ("open-clip-torch",)), Package("torch", ("torch",))),
         weights=(Stored(f"{name}/open_clip_config.json"), Stored(f"{name}/open_clip_model.safetensors")),
+        remotes=clip_remotes(repository),
         loader="refloom.inference.models.openclip:load_images",
         thresholds={
             # Not measured here, and no builder of reference data publishes bounds for these encoders: OpenS2V-Nexus
@@ -82,6 +85,10 @@ _DINO = Entry(
         Stored("dino-vits16/config.json"),
         Stored("dino-vits16/preprocessor_config.json"),
         Stored("dino-vits16/model.safetensors"),
+    ),
+    remotes=(
+        *on_hub("facebook/dino-vits16", "config.json", "preprocessor_config.json"),
+        Remote("pytorch_model.bin", "facebook/dino-vits16", None, ("model.safetensors",), "tensors"),
     ),
     loader="refloom.inference.models.dino:load",
     thresholds={

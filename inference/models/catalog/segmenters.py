@@ -1,6 +1,7 @@
 """Segmenters: masks for boxes and for bare pictures."""
 
 from refloom.inference.models.entry import Entry, Package, Stored
+from refloom.inference.models.remote import Remote
 
 _SAM_URL = "https://dl.fbaipublicfiles.com/segment_anything"
 _SAM_PACKAGES = (
@@ -31,7 +32,7 @@ _SAM_OPTIONS = {
 }
 
 
-def _sam(name: str, file: str, size_bytes: int, encoder: dict[str, float]) -> Entry:
+def _sam(name: str, file: str, size_bytes: int, sha256: str, encoder: dict[str, float]) -> Entry:
     folder = f'"${{REFLOOM_WEIGHTS:-$HOME/.cache/refloom/weights}}/{name}"'
     return Entry(
         name=name,
@@ -43,6 +44,7 @@ def _sam(name: str, file: str, size_bytes: int, encoder: dict[str, float]) -> En
         f"mkdir -p {folder} && curl -fL -o {folder}/{file} {_SAM_URL}/{file}",
         packages=_SAM_PACKAGES,
         weights=(Stored(f"{name}/{file}"),),
+        remotes=(Remote(file, f"{_SAM_URL}/{file}", sha256),),
         loader="refloom.inference.models.sam:load",
         options=_SAM_OPTIONS | encoder,
     )
@@ -52,18 +54,21 @@ _SAM_VIT_H = _sam(
     "sam_vit_h",
     "sam_vit_h_4b8939.pth",
     2_564_550_879,
+    "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
     {"encoder_dim": 1280, "encoder_depth": 32, "encoder_heads": 16},
 )
 _SAM_VIT_L = _sam(
     "sam_vit_l",
     "sam_vit_l_0b3195.pth",
     1_249_524_607,
+    "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
     {"encoder_dim": 1024, "encoder_depth": 24, "encoder_heads": 16},
 )
 _SAM_VIT_B = _sam(
     "sam_vit_b",
     "sam_vit_b_01ec64.pth",
     375_042_383,
+    "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
     {"encoder_dim": 768, "encoder_depth": 12, "encoder_heads": 12},
 )
 

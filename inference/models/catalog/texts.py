@@ -1,6 +1,7 @@
 """Text embedders, each in the space of the image embedder of the same name."""
 
 from refloom.inference.models.entry import Entry, Package, Stored
+from refloom.inference.models.remote import Remote, on_hub
 
 CLIPS = (
     # name, repository, parameters; zero-shot top-1 on ImageNet by the model cards: 79.2, 78.0, 66.6 and 63.3 %
@@ -34,6 +35,14 @@ def get_clip(name: str, repository: str) -> str:
     return f'{command} && (cd {folder} && python -c "{convert}" && rm {file})'
 
 
+def clip_remotes(repository: str) -> tuple[Remote, ...]:
+    """What is fetched of a CLIP model."""
+    config, weights = "open_clip_config.json", "open_clip_model.safetensors"
+    if repository not in _PICKLED:
+        return on_hub(repository, config, weights)
+    return *on_hub(repository, config), Remote("open_clip_pytorch_model.bin", repository, None, (weights,), "tensors")
+
+
 def _open_clip(name: str, repository: str, parameters: int) -> Entry:
     return Entry(
         name=name,
@@ -44,6 +53,7 @@ def _open_clip(name: str, repository: str, parameters: int) -> Entry:
         get=get_clip(name, repository),
         packages=(Package("open_clip", ("open-clip-torch",)), Package("torch", ("torch",))),
         weights=(Stored(f"{name}/open_clip_config.json"), Stored(f"{name}/open_clip_model.safetensors")),
+        remotes=clip_remotes(repository),
         loader="refloom.inference.models.openclip:load_texts",
         thresholds={
             # Not measured here. LAION kept a picture with its text from a CLIP cosine of 0.28 (LAION-5B, Schuhmann et
