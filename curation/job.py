@@ -123,9 +123,7 @@ def curate(
                             shown(status)
 
                     pool_of_workers.run(f"curate: {leg.title}", leg.tasks, notes=leg.notes, on_status=watch_lease)
-        if any(plan.due.values()):
-            dataset.write_index()
-            card.write(dataset)
+        card.bring_up_to_date(dataset)
     return plan
 
 

@@ -26,6 +26,13 @@ def write(dataset: Dataset) -> None:
     dataset.folder.write("croissant.json", strict.dumps(croissant(dataset), indent=1, sort_keys=True).encode() + b"\n")
 
 
+def bring_up_to_date(dataset: Dataset) -> None:
+    """Write what is derived from the manifests where it is behind them, be it by a run that was killed; index last."""
+    if dataset.derived_index() != dataset.index:
+        write(dataset)
+        dataset.write_index()
+
+
 def readme(dataset: Dataset) -> str:
     """The card as text."""
     summary = dataset.table_summary()

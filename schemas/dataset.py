@@ -3,7 +3,7 @@
 DATASET/
   dataset.json                      version, name, roots of linked pictures, rows and fingerprints; derived
   README.md  croissant.json         the card; derived
-  manifests/<stage>/<unit>.json     the commits
+  manifests/<stage>/<unit>.json     the commits; see `refloom.schemas.exchange` for what waits beside them
   <table>/unit-<unit>-000.parquet   samples/<split>/unit-<unit>-000.parquet
   ledger/<stage>/unit-<unit>-000.parquet
   work/<stage>/<state>/             what a stage over the whole dataset has half done; gone when it is committed
@@ -20,13 +20,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from refloom.schemas import parquet, strict, tables
+from refloom.schemas import exchange, parquet, strict, tables
 from refloom.schemas.errors import Failed, Refused
 from refloom.schemas.fields import VERSION
 from refloom.schemas.fingerprint import of_parts
 from refloom.schemas.manifest import Counts, Manifest
 from refloom.schemas.storage import TEMPORARY, Folder
-from refloom.schemas.unit import drop_unit
+from refloom.schemas.unit import drop_unit, settle_names
 
 STAGES = (
     "ingest",
@@ -105,10 +105,12 @@ class Dataset:
     def manifests(self, stage: str) -> dict[str, Manifest]:
         """Unit name to manifest of every committed unit of a stage, in order of name."""
         if stage not in self._manifests:
-            names = [name for name in self.folder.names(f"manifests/{stage}") if name.endswith(".json")]
-            paths = [f"manifests/{stage}/{name}" for name in names]
+            names = self.folder.names(f"manifests/{stage}")
+            paths = {name[:-5]: f"manifests/{stage}/{name}" for name in names if name.endswith(".json")}
+            if exchange.RECORD in names and (found := exchange.under_way(self.folder, stage)) is not None:
+                paths = exchange.true_paths(found, stage, paths, names)
             self._manifests[stage] = {
-                path.rsplit("/", 1)[1][:-5]: Manifest.from_json(self.folder.read(path), path) for path in paths
+                unit: Manifest.from_json(self.folder.read(path), path) for unit, path in paths.items()
             }
         return self._manifests[stage]
 
@@ -254,18 +256,22 @@ class Dataset:
                 total.setdefault(kind, Counts()).add(counts)
         return total
 
-    def write_index(self) -> None:
-        """Derive dataset.json anew; roots that a person changed in it are kept."""
+    def derived_index(self) -> dict[str, Any]:
+        """What dataset.json has to say of the manifests; roots that a person changed in it are kept."""
         self.refresh()
         roots: dict[str, str] = {}
         for manifest in self.manifests("ingest").values():
             roots.update(manifest.roots)
-        self.index = {
+        return {
             "version": VERSION,
             "roots": roots | self.index.get("roots", {}),
             "tables": self.table_summary(),
             "stages": {stage: {"units": len(self.manifests(stage))} for stage in STAGES if self.manifests(stage)},
         }
+
+    def write_index(self) -> None:
+        """Derive dataset.json anew."""
+        self.index = self.derived_index()
         self.folder.write(_INDEX, _json(self.index))
 
     def table_summary(self) -> dict[str, dict[str, Any]]:
@@ -282,16 +288,21 @@ class Dataset:
         return summary
 
     def collect_garbage(self) -> list[str]:
-        """Remove files of tables and ledgers that no manifest names, temporary files, and scratch of other inputs.
+        """End an exchange of units that was cut off; remove what no manifest names, and scratch of other inputs.
 
         Returns their paths.
 
         Only for the holder of the lease.
         """
+        exchange.end(self.folder, "ingest")
         self.refresh()
-        named = {
-            file.path for stage in STAGES for manifest in self.manifests(stage).values() for file in manifest.files
-        }
+        waiting = exchange.waiting(self.folder, "ingest")
+        for stage in STAGES:
+            for unit, manifest in self.manifests(stage).items():
+                if stage != "ingest" or unit not in waiting:  # else the usual names may be those of what waits
+                    self.manifests(stage)[unit] = settle_names(self.folder, manifest)
+        manifests = [manifest for stage in STAGES for manifest in self.manifests(stage).values()]
+        named = {file.path for manifest in (*manifests, *waiting.values()) for file in manifest.files}
         removed = []
         for top in (*tables.TABLES, "ledger", "manifests"):
             for directory in (top, *(f"{top}/{name}" for name in self.folder.folders(top))):
