@@ -54,8 +54,8 @@ def mend(url: str, pool: Pool, show: Show | None = None) -> tuple[Findings, Find
     with Lease(dataset.folder):
         dataset.collect_garbage()
         dataset.drop_orphans()
-        dataset.write_index()
         card.write(dataset)
+        dataset.write_index()
     return found, verify(Dataset(url, lenient=True), decode_per_unit=0, derived=True)
 
 

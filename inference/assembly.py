@@ -1,7 +1,7 @@
 """What commands and workers make pictures with: base, adapter and encoder, where they are and in which arithmetic."""
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from refloom.schemas.errors import JobStopped, Refused
 
 if TYPE_CHECKING:
+    from refloom.inference.adapters.reference import Reference
     from refloom.inference.pipeline import ReferencePipeline
 
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -44,14 +45,21 @@ class Assembly:
         values = {one.name: getattr(options, one.name) for one in fields(cls)}
         return cls(**(values | {"settings": tuple(options.settings)}))
 
-    def look_ahead(self, *, edits: bool = False, arguments: Mapping[str, Any] | None = None) -> None:
-        """Refuse what can be seen to be wrong before any model is read.
-
-        What lies on a Hub is judged when it has been fetched.
+    def look_ahead(
+        self,
+        *,
+        edits: bool = False,
+        arguments: Mapping[str, Any] | None = None,
+        references: Sequence["Reference"] = (),
+        prompts: Sequence[str] = (),
+    ) -> None:
+        """Refuse what can be seen to be wrong before any model is read; of what lies on a Hub, configs are fetched.
 
         Args:
             edits: whether `edit` is asked for, in place of `generate`.
             arguments: of the generation, but for its prompt; None where they are not known yet.
+            references: of the generation; none where they are not known yet.
+            prompts: of the generation.
 
         Raises:
             Refused: a model is not there or does not go with the adapter, or a setting or an argument is out of range.
@@ -64,10 +72,10 @@ class Assembly:
         check_device(self.device)
         check_finder(self.face_model)
         seen = look(self.base, self.adapter, self.kind, image_encoder=self.image_encoder, tokenizer=self.tokenizer)
-        if seen.kind is None or seen.base is None:
-            return
-        _, others = read_settings(settings, seen.kind, seen.taken(edits))
+        own, others = read_settings(settings, seen.kind, seen.taken(edits)) if seen.kind is not None else ({}, {})
         seen.check(edits, arguments or {}, others)
+        if references:
+            seen.check_references(references, prompts, own)
 
     @contextmanager
     def open(self) -> Iterator[tuple["ReferencePipeline", dict[str, Any]]]:

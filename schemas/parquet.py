@@ -4,9 +4,11 @@ Picture bytes are stored as they are, without codec, dictionary or statistics; e
 cut at about 48 MB so that one random picture costs milliseconds, files at 450 MB. Page index and page checksums are on.
 """
 
+import re
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import Any
 
 import pyarrow as pa
@@ -35,8 +37,26 @@ class File:
     sha256: str
 
 
+def usual_name(path: str) -> str:
+    """The name of a file of a unit that takes the place of none."""
+    return re.sub(r"(-\d{3,})[a-z]\.parquet$", r"\1.parquet", path)
+
+
+@dataclass(slots=True)
+class _Written:
+    """A file that is whole and not to be seen yet: it appears when `creating` ends."""
+
+    creating: AbstractContextManager[HashingFile]
+    path: str
+    rows: int
+    sink: HashingFile
+
+
 class TableWriter:
-    """Writes the rows of one table of one unit, in the order they come, to as many files as the bounds ask for."""
+    """Writes the rows of one table of one unit, in the order they come, to as many files as the bounds ask for.
+
+    No file is to be seen before `show`, so that those of the unit that it takes the place of can be read until then.
+    """
 
     def __init__(
         self,
@@ -45,6 +65,7 @@ class TableWriter:
         unit: str,
         schema: pa.Schema,
         *,
+        taken: Collection[str] = (),
         row_group_bytes: int = ROW_GROUP_BYTES,
         file_bytes: int = FILE_BYTES,
     ) -> None:
@@ -55,12 +76,14 @@ class TableWriter:
             directory: where the files go, e.g. `images` or `samples/train`.
             unit: the unit's name.
             schema: of the rows.
+            taken: paths of files that stay as they are.
             row_group_bytes: a row group is written when it holds this many bytes.
             file_bytes: a file is closed when it holds this many bytes.
         """
         self._folder, self._prefix = folder, f"{directory}/unit-{unit}"
         self._schema = with_features(schema)
         self._columns = frozenset(schema.names)
+        self._taken = frozenset(taken)
         self._row_group_bytes, self._file_bytes = row_group_bytes, file_bytes
         self._rows: list[dict[str, Any]] = []
         self._rows_bytes = 0
@@ -71,6 +94,7 @@ class TableWriter:
         self._sink: HashingFile | None = None
         self._writer: pq.ParquetWriter | None = None
         self._file_rows = 0
+        self._written: list[_Written] = []
         self.rows = 0
         self.files: list[File] = []
 
@@ -125,7 +149,7 @@ class TableWriter:
         group = pa.Table.from_batches(self._batches, self._schema)
         self._batches, self._batches_bytes = [], 0
         if self._writer is None:
-            self._path = f"{self._prefix}-{len(self.files):03d}.parquet"
+            self._path = self._free(len(self._written))
             self._creating = self._folder.create(self._path)
             self._sink = self._creating.__enter__()
             self._writer = pq.ParquetWriter(self._sink, self._schema, **options(self._schema))
@@ -135,35 +159,57 @@ class TableWriter:
         if self._sink.size >= self._file_bytes:
             self._finish_file()
 
+    def _free(self, number: int) -> str:
+        """The usual name of a file, or where that is taken one that sorts with it."""
+        names = (f"{self._prefix}-{number:03d}{letter}.parquet" for letter in ("", *ascii_lowercase[1:]))
+        return next(name for name in names if name not in self._taken)
+
     def _finish_file(self) -> None:
         if self._writer is None or self._sink is None or self._creating is None:
             return
         self._writer.close()
-        self._creating.__exit__(None, None, None)
-        self.files.append(File(self._path, self._file_rows, self._sink.size, self._sink.sha256))
+        self._written.append(_Written(self._creating, self._path, self._file_rows, self._sink))
         self._writer, self._sink, self._creating, self._file_rows = None, None, None, 0
 
-    def close(self) -> None:
-        """Write what is left; `files` and `fingerprint` are then final. A table without rows has no file."""
+    def finish(self) -> None:
+        """Write what is left; `rows` and `fingerprint` are then final. A table without rows has no file."""
         self._pack()
         self._write_row_group()
         self._finish_file()
 
+    def show(self) -> None:
+        """Let the files appear; `files` is then final."""
+        for one in self._written[len(self.files) :]:
+            one.creating.__exit__(None, None, None)
+            self.files.append(File(one.path, one.rows, one.sink.size, one.sink.sha256))
+
+    def close(self) -> None:
+        """Write what is left and let it appear."""
+        self.finish()
+        self.show()
+
     def abort(self) -> None:
-        """Drop the file that is being written."""
+        """Drop the files that have not appeared."""
         if self._creating is not None and self._sink is not None and self._writer is not None:
             self._sink.discard()
             self._writer.close()  # else it writes its footer into a closed file when it is collected
-            stop = InterruptedError("aborted")
-            try:
-                self._creating.__exit__(InterruptedError, stop, None)
-            except InterruptedError:
-                self._creating = None
+            _drop(self._creating)
+            self._creating = None
+        for one in self._written[len(self.files) :]:
+            _drop(one.creating)
+        self._written = self._written[: len(self.files)]
 
     @property
     def fingerprint(self) -> str:
         """Over all rows added so far."""
         return self._fingerprint.hexdigest()
+
+
+def _drop(creating: AbstractContextManager[HashingFile]) -> None:
+    """End a file that is being created so that it does not appear."""
+    stop = InterruptedError("dropped")
+    with suppress(InterruptedError):
+        creating.__exit__(InterruptedError, stop, None)
 
 
 def _array(values: Any, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:

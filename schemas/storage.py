@@ -24,6 +24,8 @@ from refloom.schemas.errors import JobStopped, RefloomError, Refused, StoreDenie
 
 TEMPORARY = ".partial"
 _READ_ONLY = {"hf", "http", "https"}
+_UPLOADS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss"}
+"""Protocols of stores that show a file when its upload is complete, and the old one until then."""
 _STORE_LIBRARIES = {"aiohttp", "botocore", "aiobotocore", "s3fs", "gcsfs", "adlfs"}
 """Packages behind fsspec whose own errors say that a store is not there or not open to this user."""
 _NO_CREDENTIALS = {
@@ -221,17 +223,13 @@ class Folder:
             raise Refused(f"{self.url} can only be read; give a local folder or an object store to write to")
         target = self.at(path)
         with full_disk_stops(self.url):
+            temporary = f"{target}.{os.getpid()}{TEMPORARY}"
             if not self.is_local:
-                upload = self._fs.open(target, "wb")
-                try:
-                    yield HashingFile(upload)
-                    upload.close()
-                except BaseException:
-                    _abandon(upload)
-                    raise
+                hidden = not _UPLOADS.isdisjoint(_protocols(self._fs))
+                with _uploaded(self._fs, target) if hidden else _moved(self._fs, temporary, target) as raw:
+                    yield HashingFile(raw)
                 return
             make_folder(posixpath.dirname(target))
-            temporary = f"{target}.{os.getpid()}{TEMPORARY}"
             try:
                 with open(temporary, "wb") as raw:
                     yield HashingFile(raw)
@@ -244,6 +242,26 @@ class Folder:
                 raise
             sync(posixpath.dirname(target))
 
+    def copy(self, path: str, to: str) -> None:
+        """Put a file into another place in the folder too; nothing is written where the disk or store can do without.
+
+        What is in the other place stays whole until the new file is.
+        """
+        if not self.is_local:
+            self._fs.cp_file(self.at(path), self.at(to))
+            return
+        # a name of its own: `create` would write into the file that this is a second name of
+        temporary = f"{self.at(to)}.{os.getpid()}.copy{TEMPORARY}"
+        with full_disk_stops(self.url):
+            try:
+                Path(temporary).unlink(missing_ok=True)  # of a process of the same number that was killed
+                link(Path(self.at(path)), Path(temporary))
+                os.replace(temporary, self.at(to))
+            finally:
+                if os.path.lexists(temporary):
+                    os.remove(temporary)
+            sync(posixpath.dirname(self.at(to)))
+
     def remove(self, path: str) -> None:
         """Remove a file; nothing happens if there is none."""
         try:
@@ -255,6 +273,35 @@ class Folder:
         """Remove a folder and everything below it; nothing happens if there is none."""
         if self.exists(path):
             self._fs.rm(self.at(path), recursive=True)
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+@contextmanager
+def _uploaded(fs: Any, target: str) -> Iterator[Any]:
+    """A file on a store where what is written is to be seen when it is complete."""
+    upload = fs.open(target, "wb")
+    try:
+        yield upload
+        upload.close()
+    except BaseException:
+        _abandon(upload)
+        raise
+
+
+@contextmanager
+def _moved(fs: Any, temporary: str, target: str) -> Iterator[Any]:
+    """A file on a store where what is written is to be seen at once, such as `memory://`."""
+    try:
+        with fs.open(temporary, "wb") as raw:
+            yield raw
+        fs.mv(temporary, target)
+    except BaseException:
+        if fs.exists(temporary):
+            fs.rm_file(temporary)
+        raise
 
 
 def _abandon(upload: Any) -> None:

@@ -1,9 +1,9 @@
 """Writing one unit of one stage: rows, ledger and counts, committed by the manifest as the last act."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ from refloom.schemas import tables
 from refloom.schemas.errors import Damaged, Refused
 from refloom.schemas.manifest import Counts, Manifest, TableEntry
 from refloom.schemas.notes import NOTES
-from refloom.schemas.parquet import TableWriter
+from refloom.schemas.parquet import File, TableWriter, usual_name
 from refloom.schemas.reasons import FAILED, REJECTED
 from refloom.schemas.storage import Folder
 
@@ -33,7 +33,10 @@ class UnitKey:
 
 
 class UnitWriter:
-    """Collects what a stage makes of one unit. Use as a context: leaving it commits, an exception leaves nothing.
+    """Collects what a stage makes of one unit. Use as a context: leaving it commits, an exception changes nothing.
+
+    A unit of the same name that is there can be read until the manifest takes the place of its manifest; then its files
+    go.
 
     Every item must be announced with `expect` where it is *read* and settled with exactly one of `keep`, `reject` or
     `fail` where it is *decided*; commit refuses to lose or double one.
@@ -48,8 +51,10 @@ class UnitWriter:
         before_commit: Callable[[], None] | None = None,
         inputs: Callable[[], dict[str, str]] | None = None,
         schemas: Mapping[str, pa.Schema] | None = None,
+        place: str | None = None,
+        beside: str | None = None,
     ) -> None:
-        """Open the unit; an older one of the same name disappears.
+        """Open the unit.
 
         Args:
             folder: the dataset.
@@ -58,6 +63,8 @@ class UnitWriter:
             before_commit: called when all is written but the manifest; may raise to keep it from being committed.
             inputs: fingerprints of what was read, asked for at commit: a stage may read what was committed just before.
             schemas: of the tables that are written, by name; None for the stage's own in a dataset.
+            place: of the manifest; None for where those are that can be read.
+            beside: path of another manifest of the unit, whose files stay.
         """
         self._folder, self._key = folder, key
         self._inputs = inputs or (lambda: key.inputs)
@@ -66,18 +73,23 @@ class UnitWriter:
         self._schemas = schemas or {
             name: tables.written(name) for name, one in tables.TABLES.items() if one.stage == key.stage
         }
+        self._place, self._beside = place or Manifest.path(key.stage, key.unit), beside
+        self._old: tuple[File, ...] = ()
+        self._kept: tuple[File, ...] = ()
         self._writers: dict[str, TableWriter] = {}
         self.items: dict[str, Counts] = defaultdict(Counts)
         self._notes: Counter[str] = Counter()
 
     def __enter__(self) -> "UnitWriter":
-        drop_unit(self._folder, self._key.stage, self._key.unit)
+        self._old = files_of(self._folder, self._place)
+        self._kept = files_of(self._folder, self._beside) if self._beside is not None else ()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if kind is None:
-            self._commit()
-        else:
+        try:
+            if kind is None:
+                self._commit()
+        finally:  # what has not appeared until now is not to appear
             for writer in self._writers.values():
                 writer.abort()
 
@@ -160,7 +172,8 @@ class UnitWriter:
 
     def _writer(self, directory: str, schema: pa.Schema) -> TableWriter:
         if directory not in self._writers:
-            self._writers[directory] = TableWriter(self._folder, directory, self._key.unit, schema)
+            taken = [file.path for file in (*self._old, *self._kept)]
+            self._writers[directory] = TableWriter(self._folder, directory, self._key.unit, schema, taken=taken)
         return self._writers[directory]
 
     def _commit(self) -> None:
@@ -174,8 +187,10 @@ class UnitWriter:
             if name != "samples":
                 self._writer(name, schema)  # so that an empty table is on record as empty
         for writer in self._writers.values():
-            writer.close()
+            writer.finish()
         self._before_commit()
+        for writer in self._writers.values():
+            writer.show()
         manifest = Manifest(
             stage=self._key.stage,
             unit=self._key.unit,
@@ -191,19 +206,60 @@ class UnitWriter:
             roots=self._key.roots,
             notes=dict(sorted(self._notes.items())),
         )
-        self._folder.write(Manifest.path(manifest.stage, manifest.unit), manifest.to_json())
+        self._folder.write(self._place, manifest.to_json())
+        remove_files(self._folder, self._old, but=(*manifest.files, *self._kept))
+        if self._place == Manifest.path(manifest.stage, manifest.unit):
+            settle_names(self._folder, manifest)
+
+
+def files_of(folder: Folder, path: str) -> tuple[File, ...]:
+    """Files of the unit whose manifest is at `path`; none if there is no manifest.
+
+    A damaged one names nothing: what it named is garbage.
+    """
+    try:
+        return Manifest.from_json(folder.read(path), path).files
+    except (FileNotFoundError, Damaged):
+        return ()
+
+
+def remove_files(folder: Folder, files: Iterable[File], *, but: Iterable[File] = ()) -> None:
+    """Remove files of a unit but those that another manifest names; call it when no manifest names the others."""
+    staying = {file.path for file in but}
+    for file in files:
+        if file.path not in staying:
+            with suppress(Refused):  # of a path that leaves the folder: nothing of ours
+                folder.remove(file.path)
+
+
+def settle_names(folder: Folder, manifest: Manifest, place: str | None = None) -> Manifest:
+    """Give the files of a committed unit their usual names, which no other files have any more; its manifest then.
+
+    A unit whose files are not all there stays as it is: it is due, and gets the usual names when it is made again.
+
+    Args:
+        folder: the dataset.
+        manifest: of the unit.
+        place: where it lies; None for where those are that can be read.
+    """
+    files = tuple(replace(file, path=usual_name(file.path)) for file in manifest.files)
+    moved = [(old, new) for old, new in zip(manifest.files, files, strict=True) if old != new]
+    if not moved:
+        return manifest
+    try:
+        for old, new in moved:
+            folder.copy(old.path, new.path)
+    except (FileNotFoundError, Refused):  # gone, or of a path that leaves the folder
+        return manifest
+    settled = replace(manifest, files=files)
+    folder.write(place or Manifest.path(manifest.stage, manifest.unit), settled.to_json())
+    remove_files(folder, [old for old, _ in moved])
+    return settled
 
 
 def drop_unit(folder: Folder, stage: str, unit: str) -> None:
     """Remove a unit: the manifest first, so that a crash in between leaves garbage and not a broken unit."""
     path = Manifest.path(stage, unit)
-    try:
-        files = Manifest.from_json(folder.read(path), path).files
-    except FileNotFoundError:
-        return
-    except Damaged:  # what it named is garbage from now on
-        files = ()
+    files = files_of(folder, path)
     folder.remove(path)
-    for file in files:
-        with suppress(Refused):  # of a path that leaves the folder: nothing of ours
-            folder.remove(file.path)
+    remove_files(folder, files)

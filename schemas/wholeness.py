@@ -15,14 +15,14 @@ from refloom.schemas.wording import quoted
 
 
 def check_whole(dataset: Dataset, findings: Findings, *, derived: bool) -> None:
-    """Manifests that cannot be read, and strays; if `derived`, derived files and what belongs to no unit of ingest."""
+    """Manifests that cannot be read; if `derived`, derived files and what belongs to nothing."""
     for (stage, unit), why in sorted(dataset.damaged.items()):
         findings.problems.append(f"{stage}/{unit}: {why}")
         findings.damaged.add((stage, unit))
     lost = dataset.orphans() if derived else []
     for stage, unit in lost:
         findings.problems.append(f"{stage}/{unit}: its unit is not in ingest any more")
-    strays = dataset.strays()
+    strays = dataset.strays() if derived else []
     findings.problems += [f"{path}: no manifest names it, and readers of the folder would read it" for path in strays]
     differing = _differing(dataset) if derived and not dataset.damaged else []
     findings.problems += differing

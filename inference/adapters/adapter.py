@@ -2,7 +2,7 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -62,6 +62,19 @@ class Adapter(nn.Module, ABC):
         self.faithful = False
         self._site: Site | None = None
         self._generation: Generation | None = None
+
+    @classmethod
+    def judge(cls, references: Sequence[Reference], prompts: Sequence[str], settings: Mapping[str, Any]) -> None:
+        """Refuse references that `encode` and `for_prompts` would refuse, by what is known before any model is there.
+
+        Args:
+            references: at least one.
+            prompts: that they go with.
+            settings: of the adapter, by name; what is absent has its default.
+
+        Raises:
+            Refused: with the remedy.
+        """
 
     @abstractmethod
     def encode(self, references: Sequence[Reference], *, prompt: str | None = None) -> Any:

@@ -25,6 +25,22 @@ def grids(size: Grid) -> dict[int, Grid]:
         height, width = (height + 1) // 2, (width + 1) // 2
 
 
+def level_of(path: str, levels: int) -> int | None:
+    """How often latents have been halved where an attention of a UNet is; None where its path does not say.
+
+    Args:
+        path: of the attention in the UNet.
+        levels: number of the UNet's down blocks.
+    """
+    part, _, rest = path.partition(".")
+    number = rest.partition(".")[0]
+    if part == "mid_block":
+        return levels - 1
+    if part in ("down_blocks", "up_blocks") and number.isdigit():
+        return int(number) if part == "down_blocks" else levels - 1 - int(number)
+    return None
+
+
 def box_masks(boxes: Tensor, grid: Grid) -> Tensor:
     """Boxes (..., 4) as token masks (..., h * w), boolean; a box of zeros covers nothing.
 

@@ -34,21 +34,25 @@ def spans(tokenizer: Any, prompt: str, phrases: Sequence[str]) -> list[Span | No
     """
     prompt = unicodedata.normalize("NFC", prompt)
     offsets = _offsets(tokenizer, prompt)
-    found = (None if place is None else _tokens(offsets, *place) for place in _places(prompt, phrases))
+    found = (None if place is None else _tokens(offsets, *place) for place in places(prompt, phrases))
     return list(found)
 
 
-def _places(prompt: str, phrases: Sequence[str]) -> list[Span | None]:
-    """The characters of each phrase in the prompt."""
+def places(prompt: str, phrases: Sequence[str]) -> list[Span | None]:
+    """The characters of each phrase in the prompt in its composed form, None where it has no such words.
+
+    `spans` finds no phrase that this does not; it loses those that stand where the prompt is cut.
+    """
+    prompt = unicodedata.normalize("NFC", prompt)
     found: list[Span | None] = [None] * len(phrases)
     taken: dict[Span, list[str]] = {}
     words = [words_of(phrase) for phrase in phrases]
     for index in sorted(range(len(phrases)), key=lambda index: (-len(words[index]), -len("".join(words[index])))):
-        places = occurrences(prompt, phrases[index])
-        free = [(a, b) for a, b in places if all(b <= start or a >= stop for start, stop in taken)]
+        standing = occurrences(prompt, phrases[index])
+        free = [(a, b) for a, b in standing if all(b <= start or a >= stop for start, stop in taken)]
         shared = [
             place
-            for place in places
+            for place in standing
             if taken.get(place) == words[index] and is_plural(prompt[slice(*place)], phrases[index])
         ]
         place = next(iter(free + shared), None)
@@ -76,9 +80,18 @@ def phrase_length(tokenizer: Any, phrase: str) -> int:
     Raises:
         Refused: the phrase is empty.
     """
+    check_names_something(phrase)
+    return min(len(tokenizer(phrase).input_ids), int(tokenizer.model_max_length)) - 2
+
+
+def check_names_something(phrase: str) -> None:
+    """Refuse a phrase without words.
+
+    Raises:
+        Refused: with the remedy.
+    """
     if not words_of(phrase):
         raise Refused(f"the phrase {phrase!r} names nothing; give each reference a phrase such as 'a dog'")
-    return min(len(tokenizer(phrase).input_ids), int(tokenizer.model_max_length)) - 2
 
 
 def _offsets(tokenizer: Any, prompt: str) -> list[tuple[int, int]]:

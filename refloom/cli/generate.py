@@ -154,7 +154,8 @@ def _make(options: argparse.Namespace, what: str) -> int:
     }
     check(folder, replace=options.replace)
     assembly = Assembly.of(options)
-    assembly.look_ahead(edits=what == "edit", arguments=arguments)
+    look = {"references": references, "prompts": options.prompts}
+    assembly.look_ahead(edits=what == "edit", arguments=arguments, **look)
     with _notes(), assembly.open() as (pipeline, others):
         pipeline.set_references(references)
         arguments |= others | {"callback_on_step_end": StepProgress(what)}

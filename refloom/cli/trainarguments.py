@@ -75,7 +75,9 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
         metavar="N",
         help="pictures that go through a model at once",
     )
-    cache.add_argument("--replace", action="store_true", help="make features anew that are of other settings or models")
+    cache.add_argument(
+        "--replace", action="store_true", help="make features anew that are of other settings, models or samples"
+    )
     cache.add_argument("--dry-run", action="store_true", help="say what would be done")
     add_pool(cache)
     train = command(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,24 @@ def test_ray_workers_write_to_a_store(ray_session, tree, local, store):
     assert state(Dataset(url)) == {
         name: made for name, made in expected.items() if STAGES.index(name.split("/")[0]) <= STAGES.index("quality")
     }
+
+
+def test_units_that_are_replaced_on_a_store_are_those_of_a_new_dataset(tree, store, monkeypatch):
+    """Both of one key, all at once, and each as it is done again."""
+    url, loose = f"{store}/replaced", replace(LOOSE, select=replace(LOOSE.select, min_quality=0.9))
+    build(coco(tree), url)
+    before = state(Dataset(url))
+    with monkeypatch.context() as patched:
+        patched.setattr("refloom.ingest.job._fill", lambda *_, **__: (_ for _ in ()).throw(JobStopped("no space left")))
+        with pytest.raises(JobStopped):
+            ingest(replace(coco(tree), unit_size=2), url, replace=True)
+    assert state(Dataset(url)) == before
+    ingest(replace(coco(tree), unit_size=2), url, replace=True)
+    curate(url, loose, HERE, replace=True)
+    ingest(replace(coco(tree), unit_size=2), f"{store}/fresh")
+    curate(f"{store}/fresh", loose, HERE)
+    assert state(Dataset(url)) == state(Dataset(f"{store}/fresh"))
+    assert not [name for name in files_below(f"{url}/manifests") if not name.endswith(".json")]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

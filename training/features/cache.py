@@ -6,19 +6,18 @@ from typing import Annotated, Any
 
 from refloom.ingest.engine import pool as engine
 from refloom.ingest.engine.pool import Pool, Status, Task
-from refloom.schemas import strict
 from refloom.schemas.damage import Damage
 from refloom.schemas.errors import Damaged, Refused
 from refloom.schemas.lease import Lease
 from refloom.schemas.manifest import Counts, Manifest, differing, flatten
 from refloom.schemas.ranges import COUNT, check_fields
-from refloom.schemas.storage import TEMPORARY, Folder
-from refloom.schemas.unit import drop_unit
+from refloom.schemas.storage import Folder
 from refloom.schemas.wording import some
 from refloom.training.data.index import Index, RowGroupKey
 from refloom.training.features.identity import settings_of
-from refloom.training.features.store import CLAIM, FEATURES, Summary, unit_of
-from refloom.training.features.tables import SCHEMAS, STAGE, VERSION
+from refloom.training.features.shelf import Shelf
+from refloom.training.features.store import MANIFESTS, Summary, unit_of
+from refloom.training.features.tables import STAGE, VERSION
 from refloom.training.features.worker import CacheJob
 from refloom.training.methods.known import METHODS
 from refloom.training.ranges import VARIANTS
@@ -34,7 +33,7 @@ class Options:
         variants: of each target.
         batch: pictures or texts that go through a model at once.
         device: of the models.
-        replace: make features anew that are of other settings.
+        replace: make features anew that are of other settings or samples.
     """
 
     split: str = "train"
@@ -54,14 +53,16 @@ class Left:
     Attributes:
         due: units to make, each with its row group and the sha256 of its file.
         rows: of their samples, accepted or not.
-        there: units that are there.
+        there: units that are there, each with the folder of manifests that it is in.
         gone: units of row groups that are no longer there.
+        target: folder that the manifests go into.
     """
 
     due: dict[str, tuple[RowGroupKey, str]]
     rows: dict[str, int]
-    there: tuple[str, ...]
+    there: dict[str, str]
     gone: tuple[str, ...]
+    target: str
 
 
 def look_ahead(index: Index, folder: Folder, settings: dict[str, Any], options: Options) -> Left:
@@ -74,36 +75,40 @@ def look_ahead(index: Index, folder: Folder, settings: dict[str, Any], options: 
         options: how.
 
     Raises:
-        Refused: the folder holds features of other settings, or something else.
+        Refused: the folder holds features of other settings or of another dataset, or something else.
     """
     asked = settings | {"variants": options.variants}
-    if folder.exists(CLAIM):
-        try:
-            held = strict.object_in(folder.read(CLAIM))
-        except ValueError as error:
-            raise Refused(f"{folder.url}/{CLAIM} is damaged: give a new --out") from error
-        found = differing(flatten(held), flatten(asked))
-        if found and not options.replace:
+    shelf = Shelf(folder)
+    if shelf.claim is not None:
+        said = shelf.summary
+        held = [shelf.claim, *([said.settings | {"variants": said.variants}] if said is not None else [])]
+        found = [differing(flatten(one), flatten(asked)) for one in held]
+        if all(found) and not options.replace:
             raise Refused(
-                f"{folder.url} holds features of something else ({some(found, between='; ')}): give another --out, "
+                f"{folder.url} holds features of something else ({some(found[-1], between='; ')}): give another --out, "
                 "or make them anew with --replace"
             )
+        shelf.check_origin(index, replace=options.replace)
     elif folder.names() or set(folder.folders()) - {"runs"}:
         raise Refused(f"{folder.url} is not empty and holds no features: give an empty or new --out")
     wanted = Manifest(STAGE, "", "", asked, {}, VERSION, {}, {}, {}, {}, (), {}).settings()
-    held_units = {name.removesuffix(".json") for name in folder.names(f"manifests/{STAGE}") if name.endswith(".json")}
+    target = shelf.target(asked, index)
+    held_units = {name: set(shelf.units(name)) for name in (target, *(name for name in MANIFESTS if name != target))}
     due: dict[str, tuple[RowGroupKey, str]] = {}
     rows: dict[str, int] = {}
-    there = []
+    there: dict[str, str] = {}
     for file in index.files:
         for number, count in enumerate(file.group_rows):
             key = RowGroupKey(file.path, number)
             unit = unit_of(key)
-            if unit in held_units and _is_done(folder, unit, wanted, key, file.sha256):
-                there.append(unit)
+            places = (name for name, units in held_units.items() if unit in units)
+            done = (name for name in places if _is_done(shelf, name, unit, wanted, key, file.sha256))
+            if (place := next(done, None)) is not None:
+                there[unit] = place
             else:
                 due[unit], rows[unit] = (key, file.sha256), count
-    return Left(due, rows, tuple(there), tuple(sorted(held_units - due.keys() - set(there))))
+    gone = set[str]().union(*held_units.values()) - due.keys() - there.keys()
+    return Left(due, rows, there, tuple(sorted(gone)), target)
 
 
 def cache(
@@ -115,6 +120,8 @@ def cache(
     on_status: Callable[[Status], None] | None = None,
 ) -> tuple[Summary, Counts]:
     """Make the features of a dataset's samples for a recipe; resumes, and does only what is due.
+
+    Features that are there, of other settings or samples, can be read until the new ones are whole.
 
     Args:
         recipe: whose features they are.
@@ -132,14 +139,12 @@ def cache(
     """
     index, folder = Index(samples, options.split), Folder(url)
     settings = settings_of(recipe)
-    left = look_ahead(index, folder, settings, options)
+    look_ahead(index, folder, settings, options)  # what is refused takes no lease
     with Lease(folder) as lease:
-        if left.due or left.gone:
-            folder.remove(FEATURES)
-        claim = strict.dumps(settings | {"variants": options.variants}, indent=1, sort_keys=True)
-        folder.write(CLAIM, claim.encode() + b"\n")
-        for unit in left.gone:
-            drop_unit(folder, STAGE, unit)
+        left = look_ahead(index, folder, settings, options)
+        shelf = Shelf(folder)
+        beside = shelf.counting if shelf.counting != left.target else None
+        shelf.begin(settings | {"variants": options.variants}, index, left.target, left.there.items())
         if left.due:
 
             def watch_lease(status: Status) -> None:
@@ -147,53 +152,39 @@ def cache(
                 if on_status is not None:
                     on_status(status)
 
-            job = CacheJob(url, samples, lease.id, recipe, settings, options.variants, options.batch, options.device)
+            models = (options.variants, options.batch, options.device)
+            job = CacheJob(url, samples, lease.id, recipe, settings, *models, left.target, beside)
             tasks = [Task(unit, payload, left.rows[unit]) for unit, payload in left.due.items()]
             notes = folder.below(f"runs/{lease.id[:12]}")
             engine.run("features", job, tasks, pool=pool, notes=notes, on_status=watch_lease)
-        _clean(folder)
-        summary = _summary(index, folder, settings, options, recipe)
-        folder.write(FEATURES, summary.to_json())
+        lease.check(look=True)
+        summary = shelf.commit(_summary(index, shelf, settings, options, recipe, left.target))
     return summary, counts(folder, summary)
 
 
 def counts(folder: Folder, summary: Summary) -> Counts:
     """What became of the samples that the view accepts."""
-    total = Counts()
+    total, shelf = Counts(), Shelf(folder)
     for unit in summary.units:
-        total.add(_manifest(folder, unit).items.get("sample", Counts()))
+        total.add(shelf.manifest(summary.manifests, unit).items.get("sample", Counts()))
     return total
 
 
-def _is_done(folder: Folder, unit: str, wanted: dict[str, Any], key: RowGroupKey, sha256: str) -> bool:
+def _is_done(shelf: Shelf, manifests: str, unit: str, wanted: dict[str, Any], key: RowGroupKey, sha256: str) -> bool:
     try:
-        manifest = _manifest(folder, unit)
+        manifest = shelf.manifest(manifests, unit)
     except Damaged:
         return False
-    same = not differing(manifest.settings(), wanted) and Damage(folder).of(manifest) is None
+    same = not differing(manifest.settings(), wanted) and Damage(shelf.folder).of(manifest) is None
     return same and manifest.inputs == {key.path: sha256} and not manifest.failed
 
 
-def _manifest(folder: Folder, unit: str) -> Manifest:
-    path = Manifest.path(STAGE, unit)
-    return Manifest.from_json(folder.read(path), path)
-
-
-def _summary(index: Index, folder: Folder, settings: dict[str, Any], options: Options, recipe: Recipe) -> Summary:
+def _summary(
+    index: Index, shelf: Shelf, settings: dict[str, Any], options: Options, recipe: Recipe, manifests: str
+) -> Summary:
     units = {}
     for key in index.groups:
         unit = unit_of(key)
-        units[unit] = sum(file.bytes for file in _manifest(folder, unit).files)
+        units[unit] = sum(file.bytes for file in shelf.manifest(manifests, unit).files)
     whole = METHODS[recipe.method].reads_frozen
-    return Summary(settings, options.variants, index.fingerprint, whole, units)
-
-
-def _clean(folder: Folder) -> None:
-    """Remove files that no manifest names: of attempts that were cut off."""
-    manifests = [name.removesuffix(".json") for name in folder.names(f"manifests/{STAGE}") if name.endswith(".json")]
-    named = {file.path for unit in manifests for file in _manifest(folder, unit).files}
-    for directory in (*SCHEMAS, f"ledger/{STAGE}", f"manifests/{STAGE}"):
-        for name in folder.names(directory):
-            path = f"{directory}/{name}"
-            if name.endswith(TEMPORARY) or (name.endswith(".parquet") and path not in named):
-                folder.remove(path)
+    return Summary(settings, options.variants, index.fingerprint, whole, units, manifests)

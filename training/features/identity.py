@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from refloom.inference.checkpoints.hub import fetch, locate
-from refloom.inference.loading import ALIASES
+from refloom.inference.checkpoints.hub import ALIASES, fetch, locate
 from refloom.schemas.errors import Refused
 from refloom.schemas.fingerprint import of_json
 from refloom.training.features.tables import VERSION

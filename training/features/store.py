@@ -23,7 +23,21 @@ from refloom.training.views.example import Drops, Example, SizeCondition
 
 FEATURES = "features.json"
 CLAIM = "settings.json"
+ORIGIN = "runs/samples.json"
+"""Where the samples lie; a path, so it is in `runs/` and not in what has to be the same everywhere."""
+MANIFESTS = (STAGE, f"{STAGE}.next")
+"""Folders below `manifests/`, in one of which are those that count: the second while units take the place of others."""
 _NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
+
+
+def other_origin(folder: Folder, index: Index) -> str | None:
+    """The dataset and split that features were made of, where they are known and not those of an index."""
+    try:
+        said = strict.object_in(folder.read(ORIGIN))
+        found = said["samples"], said["split"]
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+    return None if found == (index.url, index.split) else f"{found[0]}, split {found[1]}"
 
 
 def unit_of(key: RowGroupKey) -> str:
@@ -42,6 +56,7 @@ class Summary:
         samples: fingerprint of the samples.
         whole: whether pictures need not be decoded; else only targets and texts are kept.
         units: name to bytes.
+        manifests: folder of the units' manifests, below `manifests/`.
     """
 
     settings: dict[str, Any]
@@ -49,22 +64,27 @@ class Summary:
     samples: str
     whole: bool
     units: dict[str, int]
+    manifests: str = MANIFESTS[0]
 
     def to_json(self) -> bytes:
         """For the file."""
         value = {name: getattr(self, name) for name in self.__slots__}
+        if self.manifests == MANIFESTS[0]:
+            del value["manifests"]
         return strict.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
 
 
-_SUMMARY = {"settings": dict, "variants": int, "samples": str, "whole": bool, "units": {"*": int}}
+_SUMMARY = {"settings": dict, "variants": int, "samples": str, "whole": bool, "units": {"*": int}, "manifests?": str}
 
 
-def _summary(data: bytes) -> Summary:
+def read_summary(data: bytes) -> Summary:
     """What `features.json` says; ValueError where it is not what `Summary.to_json` writes."""
     value = strict.loads(data)
     if wrong := misfit(value, _SUMMARY):
         raise ValueError(wrong)
-    said = Summary(**{name: value[name] for name in _SUMMARY})
+    said = Summary(**{name: value[name] for name in Summary.__slots__ if name in value})
+    if said.manifests not in MANIFESTS:
+        raise ValueError("manifests are in no folder of theirs")
     if said.variants < 1 or any(size < 0 for size in said.units.values()):
         raise ValueError("variants or units are no numbers of theirs")
     return said
@@ -86,7 +106,7 @@ class Store:
         """
         self.url, self._folder = url, Folder(url)
         try:
-            self.summary = _summary(self._folder.read(FEATURES))
+            self.summary = read_summary(self._folder.read(FEATURES))
         except FileNotFoundError as error:
             half = self._folder.exists(CLAIM)
             raise Refused(
@@ -114,13 +134,15 @@ class Store:
         count = max(said.variants, variants or 0)
         if count > said.variants:
             found.append(f"variants: {said.variants} -> {count}")
-        anew = " --replace" if found else ""
+        place, anew = self.url, " --replace" if found else ""
         if said.samples != index.fingerprint:
             found.append(f"the samples of {index.url}, split {index.split}, are others or have changed")
+            if other_origin(self._folder, index) is not None:
+                place, anew = "ANOTHER", ""
         if found:
             raise Refused(
                 f"the features in {self.url} do not fit this run ({some(found, between='; ')}): run "
-                f"`refloom cache {quoted(index.url)} --out {quoted(self.url)} --variants {count}{anew} --recipe NAME` "
+                f"`refloom cache {quoted(index.url)} --out {quoted(place)} --variants {count}{anew} --recipe NAME` "
                 "with the NAME of this run's recipe, or "
                 "take features out of the source"
             )
@@ -136,7 +158,7 @@ class Store:
             Refused: a file is damaged or gone.
         """
         unit = unit_of(key)
-        path = Manifest.path(STAGE, unit)
+        path = Manifest.path(self.summary.manifests, unit)
         try:
             manifest = Manifest.from_json(self._folder.read(path), path)
             examples, tensors = (

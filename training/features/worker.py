@@ -11,6 +11,7 @@ from refloom.ingest.engine.tasks import Task
 from refloom.ingest.engine.watch import Watch
 from refloom.schemas.errors import Failed, JobStopped, RefloomError, Rejected
 from refloom.schemas.lease import holds
+from refloom.schemas.manifest import Manifest
 from refloom.schemas.storage import Folder
 from refloom.schemas.unit import UnitKey, UnitWriter
 from refloom.training.data.buckets import Buckets
@@ -36,6 +37,8 @@ class CacheJob:
         variants: of each target.
         batch: pictures that go through a model at once.
         device: of the models.
+        manifests: folder that those of the units go into, below `manifests/`.
+        beside: folder of manifests whose files stay; None if there are none.
     """
 
     url: str
@@ -46,6 +49,8 @@ class CacheJob:
     variants: int
     batch: int
     device: str
+    manifests: str = STAGE
+    beside: str | None = None
 
     def start(self) -> "CacheWorker":
         """One worker per process."""
@@ -72,7 +77,16 @@ class CacheWorker:
             stage_version=VERSION,
             inputs={key.path: sha256},
         )
-        writer = UnitWriter(self._folder, unit, on_verdict=watch.verdict, before_commit=self._fence, schemas=SCHEMAS)
+        beside = self._job.beside
+        writer = UnitWriter(
+            self._folder,
+            unit,
+            on_verdict=watch.verdict,
+            before_commit=self._fence,
+            schemas=SCHEMAS,
+            place=Manifest.path(self._job.manifests, task.unit),
+            beside=Manifest.path(beside, task.unit) if beside is not None else None,
+        )
         with writer as out:
             self._fill(key, out, watch)
 

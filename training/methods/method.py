@@ -15,7 +15,7 @@ from refloom.inference.adapters.adapter import Adapter
 from refloom.inference.adapters.reference import Pixels
 from refloom.inference.basefacts import check_schedule, check_side, read_scheduler, vae_factor
 from refloom.inference.checkpoints import weights
-from refloom.inference.checkpoints.hub import locate
+from refloom.inference.checkpoints.hub import configs, locate
 from refloom.inference.loading import load_adapter, load_unet_shapes
 from refloom.schemas.errors import Refused
 from refloom.training.methods.task import Task
@@ -60,15 +60,17 @@ class Method(Task):
         self._check_base(recipe)
 
     def _check_base(self, recipe: Recipe) -> None:
-        """Refuse sizes and an objective that the configs of the base rule out; what lies on a Hub is judged later."""
-        models, place = recipe.models, locate(recipe.models.base, "base model")
-        if not place.local:
+        """Refuse sizes and an objective that the configs of the base rule out; of a repository they come first."""
+        models, base = recipe.models, configs(locate(recipe.models.base, "base model"))
+        if base is None:
             return
-        scheduler, until = read_scheduler(place.path), recipe.objective.timesteps
+        scheduler, until = read_scheduler(base), recipe.objective.timesteps
         if until is None or until[1] >= scheduler.get("num_train_timesteps", 0):
             check_schedule(scheduler, recipe.objective.prediction)
-        vae = place.path / "vae" if models.vae is None else locate(models.vae, "VAE").path
-        for height, width in recipe.data.buckets if vae.is_dir() else ():
+        vae = base / "vae" if models.vae is None else configs(locate(models.vae, "VAE"))
+        if vae is None or not vae.is_dir():
+            return
+        for height, width in recipe.data.buckets:
             check_side("height of data.side_px", height, vae_factor(vae))
             check_side("width of data.side_px", width, vae_factor(vae))
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from refloom.inference.adapters.vision import ClipVision
-from refloom.inference.checkpoints.hub import fetch, locate
+from refloom.inference.checkpoints.hub import ALIASES, fetch, locate
 from refloom.inference.checkpoints.modelfolder import LIBRARY_ERRORS, trouble
-from refloom.inference.loading import ALIASES, load_base, load_image_encoder
+from refloom.inference.loading import load_base, load_image_encoder
 from refloom.schemas import strict
 from refloom.schemas.errors import Refused
 from refloom.training.recipes.recipe import Recipe

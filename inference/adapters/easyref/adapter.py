@@ -1,6 +1,6 @@
 """EasyRef (Zong et al. 2024, arXiv 2412.09618): a language model reads a group of references; spec part A."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from refloom.inference.adapters.attention import attentions
 from refloom.inference.adapters.calls import Call, Half
 from refloom.inference.adapters.easyref.qwen import QwenConfig, ReferenceReader, reader_keys
-from refloom.inference.adapters.easyref.qweninputs import ChatInputs, chat_inputs
+from refloom.inference.adapters.easyref.qweninputs import ChatInputs, chat_inputs, check_aspect
 from refloom.inference.adapters.ip_adapter.adapter import JointSlot
 from refloom.inference.adapters.lora import LowRankSwitch, low_rank_layers
 from refloom.inference.adapters.reference import Pixels, Reference
@@ -192,6 +192,13 @@ class EasyRef(TokenAdapter):
         states = self.reader(inputs)
         return self.image_proj(states.to(self.image_proj.proj[0].weight.dtype))  # type: ignore[no-any-return]
 
+    @classmethod
+    def judge(cls, references: Sequence[Reference], prompts: Sequence[str], settings: Mapping[str, Any]) -> None:
+        """See `Adapter.judge`; thin pictures are none for the language model."""
+        for reference in _with_strength(references):
+            for image in reference.images if reference.crop is None else ():
+                check_aspect(*image.shape[:2])
+
     def encode(self, references: Sequence[Reference], *, prompt: str | None = None) -> EasyRefConditioning:
         """See `Adapter.encode`; `tokens.stack` makes a batch. Phrases and places are not read.
 
@@ -204,9 +211,7 @@ class EasyRef(TokenAdapter):
         """
         if not references:
             raise Refused("there are no references: give at least one, or use the pipeline without an adapter")
-        given = [reference for reference in references if reference.scale]
-        if not given:
-            raise Refused("all references have scale 0: set adapter.scale = 0, or use the pipeline without an adapter")
+        given = _with_strength(references)
         scales = torch.tensor([[reference.scale for reference in given]])
         if self.config.combine == "joint" and bool((scales != scales[0, 0]).any()):
             raise Refused(
@@ -323,3 +328,10 @@ def config_values(unet: Any) -> dict[str, Any]:
         "layers": cross,
         "self_layers": {path: attn.inner_dim for path, attn in attentions(unet).items() if path not in cross},
     }
+
+
+def _with_strength(references: Sequence[Reference]) -> list[Reference]:
+    given = [reference for reference in references if reference.scale]
+    if not given:
+        raise Refused("all references have scale 0: set adapter.scale = 0, or use the pipeline without an adapter")
+    return given

@@ -138,14 +138,23 @@ def window(side: int) -> tuple[int, int]:
     return (cells - 1) ** 2 * CELL**2, (cells**2 + 1) * CELL**2
 
 
-def fitted(height: int, width: int, smallest: int, largest: int) -> tuple[int, int]:
-    """Sides that are multiples of 28, nearly of the same aspect, with an area in a window where the aspect allows.
+def check_aspect(height: int, width: int) -> None:
+    """Refuse a picture that is thinner than the model's processor takes.
 
     Raises:
         Refused: the aspect is beyond 1 : 200.
     """
     if max(height, width) > _LARGEST_ASPECT * min(height, width):
         raise Refused(f"a reference is {width} x {height} pixels: thinner than 1 : {_LARGEST_ASPECT}, crop it")
+
+
+def fitted(height: int, width: int, smallest: int, largest: int) -> tuple[int, int]:
+    """Sides that are multiples of 28, nearly of the same aspect, with an area in a window where the aspect allows.
+
+    Raises:
+        Refused: the aspect is beyond 1 : 200.
+    """
+    check_aspect(height, width)
     rows, columns = max(1, round(height / CELL)), max(1, round(width / CELL))
     area = height * width
     if rows * columns * CELL**2 > largest:

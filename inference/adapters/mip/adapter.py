@@ -1,6 +1,6 @@
 """MIP-Adapter (Huang et al. 2024, arXiv 2409.17920): several references, merged at every position by their phrases."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from refloom.inference.adapters import merge
 from refloom.inference.adapters.attention import Acting, text_keys
 from refloom.inference.adapters.calls import Call
 from refloom.inference.adapters.ip_adapter.heads import HeadAdapter, HeadConfig, strengths
-from refloom.inference.adapters.phrases import phrase_length
+from refloom.inference.adapters.phrases import check_names_something, phrase_length
 from refloom.inference.adapters.reference import Reference
 from refloom.inference.adapters.tokens import ImageKeyValue, TokenConditioning, TokenSlot, rows_of
 from refloom.schemas.errors import Refused
@@ -107,6 +107,11 @@ class MIPAdapter(HeadAdapter):
         """See `TokenAdapter.make_slot`."""
         return WeightedSlot(self._acting, layer, attn)
 
+    @classmethod
+    def judge(cls, references: Sequence[Reference], prompts: Sequence[str], settings: Mapping[str, Any]) -> None:
+        """See `Adapter.judge`."""
+        _check_phrases([reference.phrase for reference in references])
+
     def encode(self, references: Sequence[Reference], *, prompt: str | None = None) -> MIPConditioning:
         """See `Adapter.encode`. References need phrases if there are several; places and the prompt are not read."""
         tokens, (scales, present) = self.image_tokens(references), strengths(references)
@@ -132,8 +137,7 @@ class MIPAdapter(HeadAdapter):
         Raises:
             Refused: one of several references has no phrase.
         """
-        if len(phrases) > 1 and not all(phrases):
-            raise Refused("MIP-Adapter tells references apart by their phrases: give each one, such as 'dog'")
+        _check_phrases(phrases)
         named = [phrase or "" for phrase in phrases]
         lengths = [phrase_length(self.pipe.tokenizer, phrase) if phrase else 1 for phrase in named]
         longest = max(lengths)
@@ -162,3 +166,12 @@ class MIPAdapter(HeadAdapter):
         weights = rows.pick(conditioning.phrase_rows * present[..., None])
         for slot in self._slots.values():
             slot.bind_phrases(states.to(call.device, call.dtype), weights.to(call.device), index.to(call.device))
+
+
+def _check_phrases(phrases: Sequence[str | None]) -> None:
+    """Refuse several references of which one has no phrase, and phrases that name nothing."""
+    if len(phrases) > 1 and not all(phrases):
+        raise Refused("MIP-Adapter tells references apart by their phrases: give each one, such as 'dog'")
+    for phrase in phrases:
+        if phrase:
+            check_names_something(phrase)

@@ -1,6 +1,6 @@
 """MS-Diffusion (Wang et al. 2024, arXiv 2406.07209): several references, each in its place; spec part B."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from refloom.inference.adapters import layout, merge, phrases
 from refloom.inference.adapters.attention import Acting
-from refloom.inference.adapters.calls import UNGUIDED, Call, Half, pipeline_halves, row_index
+from refloom.inference.adapters.calls import UNGUIDED, Call, Half, bare, pipeline_halves, row_index
 from refloom.inference.adapters.counts import for_each
 from refloom.inference.adapters.ip_adapter.heads import strengths
 from refloom.inference.adapters.ms_diffusion.grounding import GroundingResampler
@@ -107,17 +107,27 @@ class LayoutActing(Acting):
 
 
 class MaskedSlot(TokenSlot):
-    """Positions look at the references whose place they are in."""
+    """Positions look at the references whose place they are in.
+
+    Attributes:
+        tokens: number of positions there are in this layer; None if that is not known.
+    """
 
     acting: LayoutActing
 
     def __init__(self, acting: LayoutActing, layer: Any, heads: int) -> None:
         super().__init__(acting, layer, heads)
         self.maps: Tensor | None = None
+        self.tokens: int | None = None
 
     def add(self, attn: Any, query: Tensor, text_key: Tensor, text: Tensor) -> Tensor:
         """See `Slot.add`."""
         key, value = self.bound(query)
+        if query.shape[2] not in self.acting.allowances or self.tokens not in (None, query.shape[2]):
+            raise Refused(
+                f"a cross-attention was given {query.shape[2]} tokens that have lost their places: let token merging "
+                "leave cross-attention alone, as tomesd.apply_patch(pipe, merge_crossattn=False) does"
+            )
         allowed, covered = self.acting.allowances[query.shape[2]]
         if self.acting.spans is not None:
             maps = merge.phrase_maps(query, text_key, self.acting.spans)
@@ -176,6 +186,17 @@ class MSDiffusion(TokenAdapter):
     def make_slot(self, attn: Any, layer: Any) -> TokenSlot:
         """See `TokenAdapter.make_slot`."""
         return MaskedSlot(self._acting, layer, attn.heads)
+
+    @classmethod
+    def judge(cls, references: Sequence[Reference], prompts: Sequence[str], settings: Mapping[str, Any]) -> None:
+        """See `Adapter.judge`; auto layout looks for the phrases in each prompt."""
+        named = _phrases_of(references)
+        if settings.get("mask_threshold") is None or settings.get("faithful"):
+            return
+        for prompt in prompts:
+            for name, place in zip(named, phrases.places(prompt, named), strict=True):
+                if place is None:
+                    raise _not_in(prompt, name)
 
     def encode(
         self,
@@ -271,10 +292,7 @@ class MSDiffusion(TokenAdapter):
         Raises:
             Refused: a reference has no phrase.
         """
-        named = [reference.phrase or "" for reference in references]
-        if not all(named):
-            raise Refused("MS-Diffusion asks the image for its phrase: give each reference one, such as 'dog'")
-        return pooled_texts(self.pipe, named)
+        return pooled_texts(self.pipe, _phrases_of(references))
 
     def spans(self, prompt: str, references: Sequence[Reference]) -> Tensor:
         """Weights (K, 77) of each phrase's tokens in the prompt, for `merge.phrase_maps`.
@@ -288,10 +306,7 @@ class MSDiffusion(TokenAdapter):
             if span is None and self.faithful:
                 continue
             if span is None:
-                raise Refused(
-                    f"auto layout looks for {name!r}, which the prompt {prompt!r} does not contain as often as there "
-                    "are references of that name: use its words, or encode without the prompt and give boxes"
-                )
+                raise _not_in(prompt, name)
             row[span[0] : span[1]] = 1 / max(span[1] - span[0], 1)
         return weights
 
@@ -359,7 +374,11 @@ class MSDiffusion(TokenAdapter):
                 raise Refused("auto layout finds phrases in the prompt: encode(references, prompt=...)")
             acting.spans, acting.threshold = rows.pick(conditioning.spans).to(call.device), self._last_layout[0]
         acting.allowances = {}
-        for tokens, grid in layout.grids(call.size).items():
+        grids = layout.grids(call.size)
+        for path, slot in self._slots.items():
+            level = layout.level_of(path, len(bare(self._attached_site().unet).down_blocks))
+            slot.tokens = None if level is None else list(grids)[min(level, len(grids) - 1)]
+        for tokens, grid in grids.items():
             masks = layout.box_masks(conditioning.boxes, grid).any(dim=2)
             masks = (masks | layout.picture_masks(conditioning.masks, grid)) & conditioning.present[..., None]
             acting.allowances[tokens] = merge.allowance(rows.pick(masks).to(call.device), self.config.tokens)
@@ -438,3 +457,17 @@ def _fine_masks(references: Sequence[Reference]) -> Tensor:
         if reference.mask is not None:
             row[:] = layout.picture_masks(torch.from_numpy(reference.mask), (_MASK_SIDE, _MASK_SIDE)).reshape(row.shape)
     return masks
+
+
+def _phrases_of(references: Sequence[Reference]) -> list[str]:
+    named = [reference.phrase or "" for reference in references]
+    if not all(named):
+        raise Refused("MS-Diffusion asks the image for its phrase: give each reference one, such as 'dog'")
+    return named
+
+
+def _not_in(prompt: str, name: str) -> Refused:
+    return Refused(
+        f"auto layout looks for {name!r}, which the prompt {prompt!r} does not contain as often as there are "
+        "references of that name: use its words, or leave mask_threshold out and give boxes"
+    )

@@ -202,10 +202,6 @@ def test_features_of_other_weights_or_other_samples_are_refused(
     more = write_videos(tmp_path / "more", units=2, rows=4)
     with pytest.raises(Refused, match=r"samples of .*more, split train, are others.*run `refloom cache .*more --out"):
         known_features(one("mip/sdxl", models, more, kept=kept))
-    # the same command takes the others in
-    place = str(_copy(kept, tmp_path / "grown"))
-    assert cli.main(["cache", *_arguments(models, more, place), "--workers", "0"]) == 0
-    assert known_features(one("mip/sdxl", models, more, kept=place))
 
 
 def test_a_damaged_tensor_costs_its_row(models: Path, url: str, kept: str, tmp_path: Path) -> None:
