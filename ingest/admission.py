@@ -116,8 +116,28 @@ def judge(picture: Picture, source: str, *, link: bool = False) -> Verdicts:
         row = {"object_id": object_id, "image_id": picture.image_id, "kind": "whole", "box": box}
         verdicts.objects.append(row | {"category": picture.whole_category, "phrase": picture.whole_phrase})
         verdicts.settled.append(("whole", object_id, None, 0))
-    _annotations(picture, header, frame, verdicts)
+    for size, annotations in _by_size(picture).items():
+        own = frame if size == picture.declared_size else _frame_or_problem(size, header)
+        _annotations(picture.image_id, annotations, header, own, verdicts)
     return verdicts
+
+
+def _by_size(picture: Picture) -> dict[tuple[Any, Any] | None, list[Annotation]]:
+    """Annotations by the size that their own record declares: several records may be of one file."""
+    if all(annotation.declared_size is None for annotation in picture.annotations):
+        return {picture.declared_size: picture.annotations}
+    groups: dict[tuple[Any, Any] | None, list[Annotation]] = {}
+    for annotation in picture.annotations:
+        groups.setdefault(annotation.declared_size or picture.declared_size, []).append(annotation)
+    return groups
+
+
+def _frame_or_problem(declared: tuple[Any, Any] | None, header: Header) -> tuple[int, int] | Rejected:
+    """As `_frame`, for annotations of another record: what is wrong with it costs them and not the picture."""
+    try:
+        return _frame(declared, header)
+    except Rejected as problem:
+        return problem
 
 
 def refuse(picture: Picture, problem: Problem) -> Verdicts:
@@ -155,7 +175,7 @@ def _captions(picture: Picture, verdicts: Verdicts) -> list[str]:
     verdicts.settled += [
         ("caption", caption_id, problem, 0) for (caption_id, _), problem in zip(picture.captions, problems, strict=True)
     ]
-    return [text.strip() for (_, text), problem in zip(picture.captions, problems, strict=True) if problem is None]
+    return [text for (_, text), problem in zip(picture.captions, problems, strict=True) if problem is None]
 
 
 def _text_problem(text: Any) -> Rejected | None:
@@ -170,8 +190,13 @@ def _text_problem(text: Any) -> Rejected | None:
     return None
 
 
-def _annotations(picture: Picture, header: Header, frame: tuple[int, int] | Rejected, verdicts: Verdicts) -> None:
-    annotations = picture.annotations
+def _annotations(
+    image_id: str,
+    annotations: list[Annotation],
+    header: Header,
+    frame: tuple[int, int] | Rejected,
+    verdicts: Verdicts,
+) -> None:
     if not annotations:
         return
     problems: list[Problem | None] = [annotation.problem for annotation in annotations]
@@ -195,7 +220,7 @@ def _annotations(picture: Picture, header: Header, frame: tuple[int, int] | Reje
         verdicts.settled.append(("annotation", annotation.object_id, problems[index], annotation.occurrence))
         if problems[index] is not None:
             continue
-        row = _object_row(annotation, picture.image_id, placed[index], found[index], int(pixels[index]))
+        row = _object_row(annotation, image_id, placed[index], found[index], int(pixels[index]))
         verdicts.objects.append(row)
         if annotation.track_id is not None:
             verdicts.tracks.append(annotation.track_id)

@@ -4,8 +4,9 @@
      bbox [x, y, w, h], area, iscrowd, segmentation: polygons | {size, counts}}], categories: [{id, name}], licenses}
     captions: annotations: [{id, image_id, caption}]
 
-A unit is a run of images in the order of the file. Both json files are parsed once, on the driver; a worker gets its
-slice.
+Relatives are taken too: LVIS (no file_name), SA-Co (a record of a picture for each phrase, `text_input`), LIVECell (two
+records of one file); panoptic json is refused. A unit is a run of images in the order of the file. Both json files are
+parsed once, on the driver; a worker gets its slice.
 """
 
 import posixpath
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from refloom.ingest import jsons
+from refloom.ingest import jsons, records
 from refloom.ingest.annotationfile import (
     category_key,
     category_names,
@@ -27,7 +28,7 @@ from refloom.ingest.annotationfile import (
     split_in,
     text_or_none,
 )
-from refloom.ingest.files import PictureFile, find_prefix, safe_name, safe_names, total_bytes
+from refloom.ingest.files import PictureFile, safe_name, total_bytes
 from refloom.ingest.source import Annotation, Item, Picture, Plan, Problem, Record, UnitPlan
 from refloom.schemas import ids
 from refloom.schemas.errors import Refused, Rejected
@@ -80,10 +81,11 @@ class Coco:
             raise Refused(
                 f"{self.instances} holds captions: give it as --captions, and the instances json as --instances"
             )
+        records.refuse_panoptic(root["annotations"], self.instances, "the instances json of the same pictures")
         categories = category_names(root, self.instances)
         captions = self._captions()
         images = root["images"][: self.limit]
-        prefix = self._prefix(images)
+        prefix, levels = self._place(images)
 
         owner: dict[Any, int] = {}
         for index, image in enumerate(images):
@@ -94,6 +96,12 @@ class Coco:
             for image in root["images"][len(images) :]
             if isinstance(image, dict) and is_id(image.get("id"))
         }
+        joined = records.joined(images, levels)
+        for row, first in joined.items():
+            owner[images[row]["id"]] = first
+        siblings: dict[int, list[Any]] = defaultdict(list)
+        for row, first in joined.items():
+            siblings[first].append(images[row])
         by_image, strays = _assign(root["annotations"], owner, beyond)
         listed = captions.value["annotations"] if captions else []
         captions_by_image, stray_captions = _assign(listed, owner, beyond)
@@ -105,6 +113,7 @@ class Coco:
 
         shared = {
             "prefix": prefix,
+            "levels": levels,
             "categories": categories,
             "licenses": license_names(root),
             "split": split_in(self.instances),
@@ -126,6 +135,8 @@ class Coco:
                         "occurrence": seen.picture(images[row]),
                         "annotations": [(item, seen.annotation(item)) for item in by_image[row]],
                         "captions": captions_by_image[row],
+                        "joined": image_id(images[joined[row]]) if row in joined else None,
+                        "said": records.said_of_annotations([images[row], *siblings[row]]),
                     }
                     for row in rows
                 ],
@@ -142,7 +153,7 @@ class Coco:
                     name=f"{self.key}-{number:05d}",
                     task=shared,
                     items=items,
-                    size=self._bytes(prefix, [images[row] for row in rows]),
+                    size=self._bytes(prefix, levels, [images[row] for row in rows]),
                     identity=identity,
                     image_ids=tuple(image_id(images[row]) for row in rows if isinstance(images[row], dict)),
                     payload=jsons.dumps(slice_, plain=plain),
@@ -157,19 +168,19 @@ class Coco:
         document = jsons.load(self.captions)
         root = object_of_lists(document.value, self.captions, {"annotations": "captions"})
         listed = root["annotations"]
+        records.refuse_panoptic(listed, self.captions, "the captions json of the same pictures")
         if listed and not any(isinstance(item, dict) and "caption" in item for item in listed):
             raise Refused(f"{self.captions} holds no captions: give the captions json of the same pictures")
         return document
 
-    def _prefix(self, images: list[Any]) -> str:
-        names = safe_names([image.get("file_name") for image in images[:50] if isinstance(image, dict)])
+    def _place(self, images: list[Any]) -> tuple[str, int]:
         stem = json_stem(self.instances)
         year = re.search(r"(train|val|test)(20\d\d)", stem)
         guesses = ["", *([year.group(0)] if year else []), "images", *([f"images/{year.group(0)}"] if year else [])]
-        return find_prefix(Folder(self.images), names[:20], guesses, "--images")
+        return records.place(Folder(self.images), images[:50], guesses, "--images")
 
-    def _bytes(self, prefix: str, records: list[Any]) -> int:
-        names = [record.get("file_name") for record in records if isinstance(record, dict)]
+    def _bytes(self, prefix: str, levels: int, images: list[Any]) -> int:
+        names = [records.file_name(image, levels) for image in images]
         return total_bytes(Folder(self.images).below(prefix), names)
 
     def read(self, unit: UnitPlan) -> Iterator[Record]:
@@ -182,7 +193,11 @@ class Coco:
         for record in slice_["stray_captions"]:
             yield Item("caption", f"coco#{id_text(record)}", _stray_problem(record))
         for entry in slice_["images"]:
-            yield self._picture(entry, unit.task, folder)
+            if entry["joined"] is not None:
+                what = f"another record of this file came before: what lies on it is with {entry['joined']}"
+                yield Item("image", image_id(entry["record"]), Rejected("duplicate", what), occurrence=1)
+            else:
+                yield self._picture(entry, unit.task, folder)
 
     def _picture(self, entry: dict[str, Any], task: dict[str, Any], folder: Folder) -> Picture:
         record = entry["record"]
@@ -193,7 +208,7 @@ class Coco:
             problem, record = Rejected("bad_record", "the image record has no id"), {}
         else:
             try:
-                name = safe_name(record.get("file_name"))
+                name = safe_name(records.file_name(record, task["levels"]))
             except Rejected as rejected:
                 problem = rejected
         if entry["occurrence"]:
@@ -202,13 +217,14 @@ class Coco:
         size = (record.get("width"), record.get("height"))
         return Picture(
             image_id=identity,
-            file=name or str(record.get("file_name"))[:200],
+            file=name or str(records.file_name(record))[:200],
             load=file.load,
             link=file.link,
             declared_size=None if size == (None, None) else size,
             captions=[(f"{identity}#caption{id_text(item)}", _caption_text(item)) for item in entry["captions"]],
             annotations=[
-                self._annotation(item, occurrence, identity, task) for item, occurrence in entry["annotations"]
+                self._annotation(item, occurrence, identity, task, entry["said"])
+                for item, occurrence in entry["annotations"]
             ],
             split=task["split"],
             license=task["licenses"].get(str(record.get("license"))),
@@ -217,7 +233,11 @@ class Coco:
             occurrence=entry["occurrence"],
         )
 
-    def _annotation(self, record: dict[str, Any], occurrence: int, owner: str, task: dict[str, Any]) -> Annotation:
+    def _annotation(
+        self, record: dict[str, Any], occurrence: int, owner: str, task: dict[str, Any], said: dict[str, Any]
+    ) -> Annotation:
+        about = said.get(str(record.get("image_id")), {})  # of several records of one file, its own
+        box, area = records.in_pixels(record, about)
         category = record.get("category_id")
         # ids stay what they are: the text "18" is not the number 18
         category_name = task["categories"].get(category_key(category))
@@ -233,9 +253,11 @@ class Coco:
         return Annotation(
             object_id=ids.object_id(owner, id_text(record)),
             segmentation=record.get("segmentation"),
-            bbox=record.get("bbox"),
-            area=record.get("area"),
+            bbox=box,
+            area=area,
+            declared_size=tuple(about["size"]) if len(said) > 1 and about.get("size") else None,
             category=category_name,
+            phrase=records.phrase_of(record, about),
             needs_mask=task["masks"],
             source_fields={
                 key: value for key, value in record.items() if key not in ("segmentation", "bbox", "image_id")
@@ -260,7 +282,7 @@ class _Seen:
     def picture(self, record: Any) -> int:
         if not isinstance(record, dict):
             return 0
-        return max(self._count("image", record.get("id")), self._count("file", record.get("file_name")))
+        return max(self._count("image", record.get("id")), self._count("file", records.file_key(record)))
 
     def annotation(self, record: Any) -> int:
         return self._count("annotation", record.get("id")) if isinstance(record, dict) else 0

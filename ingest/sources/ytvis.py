@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from refloom.ingest import jsons
+from refloom.ingest import jsons, records
 from refloom.ingest.annotationfile import (
     category_key,
     category_names,
@@ -74,6 +74,9 @@ class YouTubeVis:
             Refused: the file is not YouTube-VIS json, or the frames are not where it says.
         """
         document = jsons.load(self.annotations)
+        if isinstance(document.value, dict) and isinstance(document.value.get("annotations"), list):
+            wanted = "the YouTube-VIS json of the same videos"
+            records.refuse_panoptic(document.value["annotations"], self.annotations, wanted)
         root = object_of_lists(document.value, self.annotations, {"videos": "videos", "annotations": "tracks"})
         if isinstance(root.get("images"), list):
             raise Refused(
@@ -269,6 +272,7 @@ class _Track:
             bbox=box,
             area=_at(_entries(self.record, "areas"), position),
             category=self.category,
+            phrase=records.phrase_of(self.record, {}),
             track_id=self.track_id,
             source_fields=fields,
             problem=Rejected("track_rejected", self.problem.reason) if self.problem else None,
