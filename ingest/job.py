@@ -326,7 +326,10 @@ def ingest(
 
             job = IngestJob(source, url, lease.id, options.link)
             engine.run("ingest", job, tasks, pool=pool, notes=dataset.new_run(), on_status=watch_lease)
-        if tasks or done.dropped:
+        # a source that has moved is found again by taking it in from its new place
+        told = source.roots() if options.link else {}
+        is_moved = dataset.set_roots({key: url for key, url in told.items() if key in dataset.index.get("roots", {})})
+        if tasks or done.dropped or is_moved:
             dataset.write_index()
             card.write(dataset)
     return done

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refloom.schemas import boxes, masks, parquet, pictures, tables
+from refloom.schemas import boxes, masks, parquet, pictures, roots, tables
 from refloom.schemas.dataset import STAGES, Dataset
 from refloom.schemas.errors import Failed, RefloomError, Rejected
 from refloom.schemas.fields import VERSION
@@ -74,7 +74,7 @@ def verify(dataset: Dataset, *, decode_per_unit: int = 64) -> Findings:
         dataset: opened; its manifests are read anew.
         decode_per_unit: pictures to decode in each unit, evenly spaced; -1 for all.
     """
-    findings = Findings()
+    findings = Findings(problems=roots.moved(dataset))
     dataset.refresh()
     for stage in STAGES:
         for unit, manifest in dataset.manifests(stage).items():
@@ -199,7 +199,8 @@ def _check_pictures(dataset: Dataset, unit: str, findings: Findings, decode_per_
             try:
                 data = dataset.picture(row)
             except Failed as problem:
-                findings.problems.append(f"{row['image_id']}: {problem}")
+                place = roots.place(dataset, row["link"]["root"]) if row["link"] else None
+                findings.problems.append(f"{row['image_id']}: {problem}{f' ({place})' if place else ''}")
                 continue
             if hashlib.sha256(data).hexdigest() != row["sha256"]:
                 findings.problems.append(f"{row['image_id']}: the bytes are not those that were ingested")

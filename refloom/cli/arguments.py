@@ -112,7 +112,7 @@ def _add_ingest(commands: Any) -> None:
     )
 
     sa1b = source("sa1b", "SA-1B tars, streamed and never unpacked", "sa_000000.tar sa_000001.tar", None)
-    sa1b.add_argument("tars", nargs="+", metavar="TAR_OR_DIR", help="tars, or folders that hold them")
+    sa1b.add_argument("tars", nargs="+", metavar="TAR_OR_DIR", help="tars, folders that hold them, or unpacked ones")
     sa1b.add_argument("--license", default="SA-1B Dataset Research License", help="of the pictures, if they are others")
 
     subjects = source("subjects", "one folder of pictures per subject (DreamBooth layout)", "dreambooth", "pictures")
@@ -200,6 +200,17 @@ def _add_dataset_commands(commands: Any) -> None:
             )
         if name == "report":
             one.add_argument("--out", metavar="HTML", help="where to write the page (default: DATASET/report.html)")
+
+    relink = _command(
+        commands,
+        "relink",
+        "refloom.cli.ingest:relink",
+        "Say where linked pictures lie that have moved; some are compared with what was ingested.",
+        "  refloom relink DATASET /new/val2017\n  refloom relink DATASET /new/sa1b --root sa1b.sa_000000",
+    )
+    relink.add_argument("dataset", metavar="DATASET")
+    relink.add_argument("folder", metavar="FOLDER", help="folder or URL that takes the place of the old one")
+    relink.add_argument("--root", metavar="NAME", help="which, as dataset.json names them (default: the only one)")
 
     export = _command(
         commands,
@@ -349,7 +360,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="refloom",
         description="Grouped reference data from public image and video sets, and reference adapters trained on it.",
-        epilog="exit codes: 0 done, 1 some rows failed, 2 usage or refused, "
+        epilog="exit codes: 0 done, 1 some rows failed or nothing was kept, 2 usage or refused, "
         "3 the job could not finish (run it again to resume)",
         formatter_class=_Help,
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from refloom.ingest.engine.progress import Progress
+from refloom.schemas import roots
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Refused
 from refloom.schemas.storage import Folder, absolute_url
@@ -66,7 +67,11 @@ def export(options: argparse.Namespace) -> int:
         print(f"{url}: `{_NEXT[options.format].format(url)} --out DATASET` takes it in again")
     else:
         print(url)
-    return 1 if any(word.startswith("failed") for word in written) else 0
+    if not any(word.startswith("failed") for word in written):
+        return 0
+    for line in roots.moved(dataset):
+        print(line)
+    return 1
 
 
 def _settings(dataset: Dataset, name: str, choice: Choice) -> dict[str, Any]:

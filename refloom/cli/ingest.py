@@ -3,15 +3,17 @@
 import argparse
 import os
 import shutil
+import sys
 from typing import Any
 
 import pyarrow.compute as pc
 
-from refloom.ingest import job, sources
+from refloom.ingest import job, losses, sources
 from refloom.ingest.engine.pool import Pool
 from refloom.ingest.engine.progress import Progress
-from refloom.schemas import strict
+from refloom.schemas import card, roots, strict
 from refloom.schemas.dataset import Dataset, refuse_foreign
+from refloom.schemas.lease import Lease
 from refloom.schemas.notes import NOTES
 from refloom.schemas.status import status as status_of
 from refloom.schemas.storage import Folder, absolute_url
@@ -27,7 +29,7 @@ def pool(options: argparse.Namespace) -> Pool:
 
 
 def ingest(options: argparse.Namespace) -> int:
-    """`refloom ingest SOURCE`: 0, or 1 if some rows failed."""
+    """`refloom ingest SOURCE`: 0, or 1 if some rows failed or no picture was kept."""
     source = sources.from_options(options)
     url = absolute_url(options.out)
     settings = job.Options(link=options.link, retry_failed=options.retry_failed, replace=options.replace)
@@ -41,13 +43,18 @@ def ingest(options: argparse.Namespace) -> int:
         print(f"note: {note}")
     print(f"{len(plan.todo)} units done now, {len(plan.done)} were there already; dataset: {url}")
     units = {unit.name for unit in plan.todo} | set(plan.done)
-    return print_counts(dataset, "ingest", units)
+    code = print_counts(dataset, "ingest", units)
+    if nothing := losses.nothing_kept(dataset.counts("ingest", units)):
+        print(f"refloom: {nothing}", file=sys.stderr)
+        return 1
+    return code
 
 
 def print_counts(dataset: Dataset, stage: str, units: set[str] | None = None) -> int:
-    """Print what became of each kind of item; 1 if any failed."""
+    """Print what became of each kind of item, and of which nearly all went for one reason; 1 if any failed."""
     failed = 0
-    for kind, counts in sorted(dataset.counts(stage, units).items()):
+    every = dataset.counts(stage, units)
+    for kind, counts in sorted(every.items()):
         reasons = [f"{name} {number:,}" for name, number in (counts.rejected + counts.failed).most_common()]
         failed += counts.failed.total()
         print(
@@ -59,6 +66,11 @@ def print_counts(dataset: Dataset, stage: str, units: set[str] | None = None) ->
         print(f"  {stage:8} note       {count:>9,} {NOTES.get(word, word)}")
     if failed:
         _name_failed(dataset, stage, units)
+        is_missed = stage != "ingest" and any("missing_file" in counts.failed for counts in every.values())
+        for line in roots.tried(dataset) if is_missed else roots.moved(dataset):
+            print(f"    {line}")
+    for line in losses.lines(dataset, stage, every, units):
+        print(f"    {line}")
     return 1 if failed else 0
 
 
@@ -128,6 +140,19 @@ def verify(options: argparse.Namespace) -> int:
         for line in findings.lines():
             print(line)
     return 0 if findings.sound else 1
+
+
+def relink(options: argparse.Namespace) -> int:
+    """`refloom relink DATASET FOLDER`: 0 once some links of the root lead to the very pictures that were ingested."""
+    dataset = Dataset(absolute_url(options.dataset))
+    with Lease(dataset.folder):
+        name = options.root or roots.only(dataset)
+        url = absolute_url(options.folder)
+        tried = roots.give(dataset, name, url)
+        card.write(dataset)
+    print(f"{name} is now {url}; {len(tried)} of its pictures were looked at and are those that were ingested")
+    print(f"`refloom curate {dataset.url} --retry-failed` does again what had failed")
+    return 0
 
 
 def sample_data(options: argparse.Namespace) -> int:

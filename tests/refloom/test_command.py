@@ -47,6 +47,7 @@ curate             <dataset> --config --set --only --until --replace --retry-fai
 status             <dataset> --json
 verify             <dataset> --json --sample
 report             <dataset> --json --out
+relink             <dataset> <folder> --root
 export             <dataset> <out> --format --split --limit --kept --per-shard
 inspect            <dataset> --id --table --draw --json
 browse             <dataset> --host --port
