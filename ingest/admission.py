@@ -124,7 +124,8 @@ def judge(picture: Picture, source: str, *, link: bool = False, unit: frames.Uni
         row = {"object_id": object_id, "image_id": picture.image_id, "kind": "whole", "box": box}
         verdicts.objects.append(row | {"category": picture.whole_category, "phrase": picture.whole_phrase})
         verdicts.settled.append(("whole", object_id, None, 0))
-    _annotations(picture, header, size, unit, verdicts)
+    for own, annotations in frames.by_size(picture, size):
+        _annotations(picture.image_id, annotations, header, own, unit, verdicts)
     return verdicts
 
 
@@ -150,7 +151,7 @@ def _captions(picture: Picture, verdicts: Verdicts) -> list[str]:
     verdicts.settled += [
         ("caption", caption_id, problem, 0) for (caption_id, _), problem in zip(picture.captions, problems, strict=True)
     ]
-    return [text.strip() for (_, text), problem in zip(picture.captions, problems, strict=True) if problem is None]
+    return [text for (_, text), problem in zip(picture.captions, problems, strict=True) if problem is None]
 
 
 def _text_problem(text: Any) -> Rejected | None:
@@ -166,13 +167,18 @@ def _text_problem(text: Any) -> Rejected | None:
 
 
 def _annotations(
-    picture: Picture, header: Header, size: tuple[int, int] | None, unit: frames.Unit | None, verdicts: Verdicts
+    image_id: str,
+    annotations: list[Annotation],
+    header: Header,
+    size: tuple[int, int] | Rejected | None,
+    unit: frames.Unit | None,
+    verdicts: Verdicts,
 ) -> None:
-    annotations = picture.annotations
     if not annotations:
         return
     problems: list[Problem | None] = [annotation.problem for annotation in annotations]
-    frame = frames.choose(size, header, [one for one in annotations if one.problem is None], unit)
+    sound = [one for one in annotations if one.problem is None]
+    frame = size if isinstance(size, Rejected) else frames.choose(size, header, sound, unit)
     if isinstance(frame, Rejected):
         problems = [problem or frame for problem in problems]
         frame = Choice("upright", header.width, header.height)
@@ -197,7 +203,7 @@ def _annotations(
             continue
         if index in differing:
             verdicts.notes["area_differs"] += 1
-        row = _object_row(annotation, picture.image_id, placed[index], found[index], int(pixels[index]))
+        row = _object_row(annotation, image_id, placed[index], found[index], int(pixels[index]))
         verdicts.objects.append(row)
         if annotation.track_id is not None:
             verdicts.tracks.append(annotation.track_id)

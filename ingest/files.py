@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from refloom.ingest import spelling
 from refloom.ingest.annotationfile import is_text
 from refloom.ingest.source import Link
 from refloom.schemas import headers, ids
@@ -57,7 +58,7 @@ def table_name(name: str) -> str:
 def stem(path: str) -> str:
     """`/data/dreambooth/` to `dreambooth`, `records.jsonl` to `records`: what a key calls a folder or file."""
     base = posixpath.basename(path.rstrip("/"))
-    return next((base.removesuffix(end) for end in (".jsonl", ".ndjson", ".tar") if base.endswith(end)), base)
+    return next((base.removesuffix(end) for end in (".jsonl", ".ndjson", ".csv", ".tar") if base.endswith(end)), base)
 
 
 def is_junk(name: str) -> bool:
@@ -88,16 +89,22 @@ class PictureFile:
             Rejected: `unsafe_path` for a folder or device, `not_an_image` for a giant.
         """
         try:
-            if self.folder.is_local:
-                return self._load_local()
-            size = self.folder.size(self.name)
-            if size > MAX_FILE_BYTES:
-                raise Rejected("not_an_image", f"a file of {size} bytes")
-            return self.folder.read(self.name)
+            return self._load()
         except FileNotFoundError as error:
-            raise Failed("missing_file", self.name) from error
+            other = spelling.spelled(self.folder, self.name)
+            if other is None:
+                raise Failed("missing_file", self.name) from error
+            return PictureFile(self.folder, other, self.root).load()
         except OSError as error:
             raise Failed("io_error", f"{self.name}: {type(error).__name__}") from error
+
+    def _load(self) -> bytes:
+        if self.folder.is_local:
+            return self._load_local()
+        size = self.folder.size(self.name)
+        if size > MAX_FILE_BYTES:
+            raise Rejected("not_an_image", f"a file of {size} bytes")
+        return self.folder.read(self.name)
 
     def _load_local(self) -> bytes:
         """One open and one fstat; opening a pipe would hang, so it is opened without waiting."""
@@ -111,8 +118,14 @@ class PictureFile:
             return file.read()
 
     def link(self) -> Link:
-        """The whole file."""
-        return Link(self.root, self.name, 0, self.folder.size(self.name))
+        """The whole file, under the name that it has on the disk."""
+        try:
+            return Link(self.root, self.name, 0, self.folder.size(self.name))
+        except FileNotFoundError:
+            other = spelling.spelled(self.folder, self.name)
+            if other is None:
+                raise
+            return Link(self.root, other, 0, self.folder.size(other))
 
     @property
     def linker(self) -> Callable[[], Link] | None:
@@ -143,8 +156,17 @@ def weigh(folder: Folder, names: Iterable[str]) -> tuple[int, str]:
         try:
             sizes.append((name, folder.size(name)))
         except OSError:
-            sizes.append((name, None))
+            sizes.append((name, _size_elsewhere(folder, name)))
     return sum(size or 0 for _, size in sizes), of_json(sizes)
+
+
+def _size_elsewhere(folder: Folder, name: str) -> int | None:
+    """Size of a file that lies under another spelling; None where it does not."""
+    try:
+        other = spelling.spelled(folder, name)
+        return None if other is None else folder.size(other)
+    except (OSError, Failed):
+        return None
 
 
 def find_prefix(folder: Folder, names: Sequence[str], candidates: Iterable[str], what: str) -> str:
@@ -163,7 +185,7 @@ def find_prefix(folder: Folder, names: Sequence[str], candidates: Iterable[str],
         Refused: none of the names exists below any candidate.
     """
     tried = list(dict.fromkeys(candidates))
-    found = {prefix: sum(folder.exists(posixpath.join(prefix, name)) for name in names) for prefix in tried}
+    found = {prefix: sum(spelling.exists(folder, posixpath.join(prefix, name)) for name in names) for prefix in tried}
     best = max(tried, key=lambda prefix: found[prefix])
     if names and not found[best]:
         looked = ", ".join(posixpath.join(folder.url, prefix) for prefix in tried)

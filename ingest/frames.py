@@ -63,6 +63,37 @@ def declared_size(declared: tuple[Any, Any] | None) -> tuple[int, int] | None:
     return sides[0], sides[1]
 
 
+def by_size(
+    picture: Picture, own: tuple[int, int] | None
+) -> list[tuple[tuple[int, int] | Rejected | None, list[Annotation]]]:
+    """A picture's annotations by the size that they are in, each set in one frame of its own.
+
+    Several records may be of one file, and each answers for its own size.
+
+    Args:
+        picture: its annotations declare a size where its record is not the only one.
+        own: the picture's, as `declared_size` returned it.
+
+    Returns:
+        Size, or what is wrong with it (which costs these annotations and not the picture), and the annotations.
+    """
+    if all(annotation.declared_size is None for annotation in picture.annotations):
+        return [(own, picture.annotations)]
+    sizes: dict[Any, tuple[int, int] | Rejected | None] = {}
+    groups: dict[Any, list[Annotation]] = defaultdict(list)
+    for annotation in picture.annotations:
+        size: tuple[int, int] | Rejected | None = own
+        if annotation.declared_size is not None:
+            try:
+                size = declared_size(annotation.declared_size)
+            except Rejected as problem:
+                size = problem
+        key = str(size) if isinstance(size, Rejected) else size
+        sizes.setdefault(key, size)
+        groups[key].append(annotation)
+    return [(sizes[key], annotations) for key, annotations in groups.items()]
+
+
 def choose(
     size: tuple[int, int] | None, header: Header, annotations: Sequence[Annotation], unit: Unit | None = None
 ) -> Choice | Rejected:
@@ -193,11 +224,14 @@ class UnitFrames:
             header = headers.read(picture.load())
             if header.orientation == 1:
                 return
-            says = declares(declared_size(picture.declared_size), header)
-            own = drawn(header, [annotation for annotation in picture.annotations if annotation.problem is None])
+            told = []
+            for size, annotations in by_size(picture, declared_size(picture.declared_size)):
+                says = size if isinstance(size, Rejected) else declares(size, header)
+                told.append((says, drawn(header, [one for one in annotations if one.problem is None])))
         except RefloomError:
             raise  # a full disk or a lost lease is not the picture's fault
         except Exception:
             return  # whatever is wrong with it is said when its own turn comes
-        if not isinstance(says, Rejected) and len(own) == 1:
-            found[says] |= own
+        for says, own in told:
+            if not isinstance(says, Rejected) and len(own) == 1:
+                found[says] |= own

@@ -431,5 +431,8 @@ def ingest(
         dataset.drop_orphans()
         if damaged:
             dataset.collect_garbage()  # what a damaged manifest named, which its unit does not any more
-        card.renew(dataset, tasks or coming or done.dropped)
+        # a source that has moved is found again by taking it in from its new place
+        told = source.roots() if options.link else {}
+        is_moved = dataset.set_roots({key: url for key, url in told.items() if key in dataset.index.get("roots", {})})
+        card.renew(dataset, tasks or coming or done.dropped or is_moved)
     return done

@@ -24,6 +24,7 @@ class Annotation:
         box_is_xyxy: how to read `bbox`; COCO's xywh otherwise.
         box_px_short: what the source's width and height lack against the covered pixels (SA-1B: 1).
         area: the source's area as it stands in the json; None if it has none.
+        declared_size: (width, height) that this one is in, where its record is not the picture's only one.
         needs_mask, needs_box: whether the lack of one is a defect; a box that is not needed comes from the mask.
         source_fields: what else the source says of it, kept for exports.
         problem: what the source itself found wrong.
@@ -36,6 +37,7 @@ class Annotation:
     box_is_xyxy: bool = False
     box_px_short: float = 0.0
     area: Any = None
+    declared_size: tuple[Any, Any] | None = None
     kind: str = "object"
     category: str | None = None
     phrase: str | None = None

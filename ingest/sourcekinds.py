@@ -184,7 +184,7 @@ SOURCES: Registry[SourceKind] = Registry(
                     positional=True,
                     many=True,
                     place=True,
-                    help="tars, or folders that hold them",
+                    help="tars, folders that hold them, or unpacked ones",
                 ),
                 Option(
                     field="license",

@@ -6,9 +6,9 @@ from typing import Any
 import yaml
 
 from refloom.schemas import strict, tables
+from refloom.schemas.croissant import CONFORMS, CONTEXT, file_object, file_set, record_set
 from refloom.schemas.dataset import STAGES, Dataset
 from refloom.schemas.features import card_features
-from refloom.schemas.fields import metadata_of
 from refloom.schemas.manifest import Counts
 
 _SIZES = (
@@ -137,59 +137,23 @@ def _licenses(dataset: Dataset) -> list[str]:
 
 
 def croissant(dataset: Dataset) -> dict[str, Any]:
-    """Croissant 1.0 metadata: every Parquet file with its sha256, every table as a record set."""
-    files, sets = [], []
-    for stage in STAGES:
-        for manifest in dataset.manifests(stage).values():
-            files += [
-                {
-                    "@type": "cr:FileObject",
-                    "@id": file.path,
-                    "contentUrl": file.path,
-                    "contentSize": f"{file.bytes} B",
-                    "encodingFormat": "application/x-parquet",
-                    "sha256": file.sha256,
-                }
-                for file in manifest.files
-            ]
-    for name in dataset.table_summary():
-        fields = [
-            {
-                "@type": "cr:Field",
-                "@id": f"{name}/{field.name}",
-                "name": field.name,
-                "description": metadata_of(field).get("doc", ""),
-                "source": {"fileSet": {"@id": f"{name}-files"}, "extract": {"column": field.name}},
-            }
-            for field in tables.TABLES[name].schema
-        ]
-        files.append(
-            {
-                "@type": "cr:FileSet",
-                "@id": f"{name}-files",
-                "encodingFormat": "application/x-parquet",
-                "includes": f"{name}/**/*.parquet",
-            }
-        )
-        sets.append(
-            {
-                "@type": "cr:RecordSet",
-                "@id": name,
-                "name": name,
-                "description": tables.TABLES[name].doc,
-                "field": fields,
-            }
-        )
+    """Croissant 1.0 metadata: every Parquet file with its sha256, every table that has rows as a record set."""
+    manifests = [manifest for stage in STAGES for manifest in dataset.manifests(stage).values()]
+    summary = dataset.table_summary()
+    held = [name for name, entry in summary.items() if entry["rows"]]
     return {
-        "@context": {
-            "@vocab": "https://schema.org/",
-            "sc": "https://schema.org/",
-            "cr": "http://mlcommons.org/croissant/",
-        },
+        "@context": CONTEXT,
         "@type": "sc:Dataset",
-        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "conformsTo": CONFORMS,
         "name": "refloom-dataset",
         "description": "Grouped reference data for training reference adapters.",
-        "distribution": files,
-        "recordSet": sets,
+        "license": "each picture's own, see images.license",
+        "distribution": [
+            *(file_object(file.path, file.bytes, file.sha256) for manifest in manifests for file in manifest.files),
+            *(file_set(name, f"{name}/{'*/' if name == 'samples' else ''}*.parquet") for name in held),
+        ],
+        "recordSet": [
+            record_set(name, tables.TABLES[name].doc, tables.TABLES[name].key, tables.TABLES[name].schema)
+            for name in held
+        ],
     }

@@ -338,6 +338,14 @@ class Dataset:
             self._roots[name] = Folder(self.index["roots"][name])
         return self._roots[name]
 
+    def set_roots(self, roots: dict[str, str]) -> bool:
+        """Let links of some roots lead to other folders, which `write_index` keeps; whether that changes anything."""
+        held = self.index.get("roots", {})
+        changed = any(held.get(name, url) != url for name, url in roots.items())
+        self.index["roots"] = held | roots
+        self._roots.clear()
+        return changed
+
     # -- upkeep --------------------------------------------------------------------------------------------------
 
     def counts(self, stage: str, units: Collection[str] | None = None) -> dict[str, Counts]:

@@ -9,14 +9,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import Any
 
 import psutil
 
 from refloom.schemas import strict
 from refloom.schemas.errors import JobStopped, Refused, StoreDenied
 from refloom.schemas.shapes import misfit
-from refloom.schemas.storage import Folder, is_denied, is_unavailable, make_folder
+from refloom.schemas.storage import Folder, is_denied, is_unavailable, make_folder, share_with_group
 
 _PATH = "runs/lease.json"
 _HEARTBEAT_S = 10.0
@@ -108,9 +108,12 @@ class Lease:
             return
         path = self._folder.at(_PATH + ".lock")
         make_folder(os.path.dirname(path))
-        with _writable(path) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        handle = _lock_file(path)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(handle)
 
     def _is_dead(self, holder: dict[str, Any]) -> bool:
         """True where the process is known to be gone, or its heart has not beaten for a while.
@@ -157,14 +160,22 @@ class Lease:
             except Exception as error:
                 if not _is_of_the_moment(error):
                     self._lost.set()
+                    if isinstance(error, PermissionError):
+                        return  # the job says so itself, at its next commit
                     raise
 
 
-def _writable(path: str) -> IO[str]:
+def _lock_file(path: str) -> int:
+    """Open the lock, made if it is absent; one that another user made need only be readable to be locked."""
     try:
-        return open(path, "w")
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except PermissionError as error:
-        raise Refused(f"{path} cannot be written: give a folder that this user may write to") from error
+        try:
+            return os.open(path, os.O_RDONLY)
+        except OSError:
+            raise Refused(f"{path} cannot be written: give a folder that this user may write to") from error
+    share_with_group(path)
+    return handle
 
 
 def _is_of_the_moment(error: Exception) -> bool:

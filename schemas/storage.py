@@ -11,6 +11,7 @@ import os
 import posixpath
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -234,6 +235,7 @@ class Folder:
                 with open(temporary, "wb") as raw:
                     yield HashingFile(raw)
                     raw.flush()
+                    share_with_group(temporary)
                     os.fsync(raw.fileno())
                 os.replace(temporary, target)
             except BaseException:
@@ -320,10 +322,35 @@ def make_folder(path: str) -> None:
     Raises:
         Refused: it cannot be made.
     """
+    absent = [path]
+    while absent[-1] and not os.path.exists(absent[-1]):
+        absent.append(os.path.dirname(absent[-1]))
     try:
         os.makedirs(path, exist_ok=True)
+        for made in reversed(absent[:-1]):
+            share_with_group(made)
     except (FileExistsError, NotADirectoryError, PermissionError, FileNotFoundError) as error:
         raise Refused(f"{path} cannot be made: {error.strerror}; give a place to write to") from error
+
+
+def share_with_group(path: str) -> None:
+    """Let the group of a local folder write to a new file or folder in it, where it may write to the folder itself.
+
+    The user's umask says what others may do with what is theirs alone; a folder that a group writes to is not. One
+    where everybody keeps their own (`/tmp`, with the sticky bit) is no group's.
+    """
+    above = os.stat(os.path.dirname(path) or ".")
+    if not above.st_mode & stat.S_IWGRP or above.st_mode & stat.S_ISVTX:
+        return
+    own = os.stat(path)
+    more = stat.S_IRGRP | stat.S_IWGRP | (stat.S_IXGRP if stat.S_ISDIR(own.st_mode) else 0)
+    try:
+        if own.st_gid != above.st_gid:
+            os.chown(path, -1, above.st_gid)
+        if own.st_mode & more != more:
+            os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) | more)
+    except PermissionError:
+        return  # of another user, or of a group that this user is not in: left as it is
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -449,6 +476,11 @@ def store_errors_stop() -> Iterator[None]:
         if is_unavailable(error):
             raise StoreUnavailable(
                 f"the store cannot be reached ({error}): run the same command again to resume"
+            ) from error
+        if isinstance(error, PermissionError):
+            raise Refused(
+                f"{error.filename or 'a file'} is closed to this user ({error.strerror or error}): ask its owner for "
+                "the right (`chmod -R g+rwX` on a folder that a group shares), or give another place"
             ) from error
         raise
 

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refloom.schemas import boxes, masks, parquet, pictures, publication, ranges, tables
+from refloom.schemas import boxes, masks, parquet, pictures, publication, ranges, roots, tables
 from refloom.schemas.dataset import STAGES, Dataset, Place
 from refloom.schemas.errors import Failed, RefloomError, Rejected
 from refloom.schemas.fields import VERSION
@@ -72,10 +72,10 @@ def verify(dataset: Place, *, decode_per_unit: int = 64, derived: bool = False) 
 
 
 def _all_checks(dataset: Dataset, decode_per_unit: int, *, derived: bool) -> Findings:
-    findings = Findings()
-    roots = dataset.index.get("roots", {})
+    own = dataset.index.get("roots", {})
     dataset = Dataset(dataset.url, lenient=True)
-    dataset.index["roots"] = roots
+    dataset.index["roots"] = own
+    findings = Findings(problems=roots.moved(dataset))
     for stage in STAGES:
         for unit, manifest in dataset.manifests(stage).items():
             before = len(findings.problems)
@@ -221,7 +221,8 @@ def _check_pictures(dataset: Dataset, unit: str, findings: Findings, decode_per_
             try:
                 data = dataset.picture(row)
             except Failed as problem:
-                findings.problems.append(f"{row['image_id']}: {problem}")
+                place = roots.place(dataset, row["link"]["root"]) if row["link"] else None
+                findings.problems.append(f"{row['image_id']}: {problem}{f' ({place})' if place else ''}")
                 continue
             if hashlib.sha256(data).hexdigest() != row["sha256"]:
                 findings.problems.append(f"{row['image_id']}: the bytes are not those that were ingested")

@@ -14,7 +14,7 @@ from refloom.curation.neighbours.pairs import Floats
 from refloom.inference.models.crops import cut_out
 from refloom.inference.models.embedders import ImageEmbedder
 from refloom.ingest import files
-from refloom.schemas import ids, pictures
+from refloom.schemas import ids, pictures, roots
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Failed, Refused, Rejected
 from refloom.schemas.storage import Folder
@@ -100,7 +100,9 @@ def _pictures(where: str) -> Iterator[tuple[str, str, bytes]]:
                 try:
                     yield row["image_id"], row["sha256"], dataset.checked_picture(row)
                 except Failed as problem:
-                    raise Refused(f"{where}: {row['image_id']} cannot be read ({problem}): mend its link") from problem
+                    moved = roots.moved(dataset)
+                    remedy = moved[0] if moved else "bring the linked file back"
+                    raise Refused(f"{where}: {row['image_id']} cannot be read ({problem}): {remedy}") from problem
         return
     names, _ = files.picture_names(folder)
     for name in names:

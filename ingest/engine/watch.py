@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import IO
 
 from refloom.schemas.errors import Failed
-from refloom.schemas.storage import Folder
+from refloom.schemas.storage import Folder, make_folder
 
 ITEM_TIMEOUT_S = 300.0
 _NOTE_BYTES = 4096
@@ -61,7 +61,7 @@ class Watch:
 
     def __enter__(self) -> "Watch":
         if self._notes is not None and self._notes.is_local:
-            os.makedirs(self._notes.root, exist_ok=True)
+            make_folder(self._notes.root)
             self._note_file = os.open(self._notes.at(note_name(self.unit)), os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
             self._stack_file = open(self._notes.at(stack_name(self.unit)), "w")
         else:

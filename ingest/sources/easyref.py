@@ -185,7 +185,7 @@ def _gather(records: list[Any], stem: str) -> tuple[list[_Picture], list[_Group]
         position = place(target)
         pictures[position].texts += texts
         pictures[position].faces += faces
-        sound = [text.strip() for text in texts_of(texts) if is_text(text)]
+        sound = [text for text in texts_of(texts) if is_text(text)]
         groups.append(_Group(group_id, position, [place(path) for path in references], sound))
     return pictures, groups
 

@@ -1,25 +1,26 @@
 """Plain pictures: a folder, a tar, or lines of json.
 
-    DIR          pictures at any depth; captions from its metadata.jsonl (Hugging Face's ImageFolder), if there is one
+    DIR          pictures at any depth
     FILE.tar     members that are pictures; read by offset, never unpacked
-    FILE.jsonl   {file_name | file | image | path: relative to the file's folder,
-                  text | caption | captions | prompt: str | [str]}
+    FILE.jsonl   lines that name pictures and caption them, see `refloom.ingest.captionlines`; FILE.csv too
 
-Every picture is a subject as a whole. A line that names no picture costs itself: it is a rejected record. A unit is a
-run of pictures.
+Captions of a folder or tar come from the metadata.jsonl, .csv or .parquet in any of its folders (Hugging Face's
+ImageFolder), of which the nearest to a picture counts, and from the text and json beside each picture (kohya,
+SimpleTuner, img2dataset, webdataset), see `ingest.companions`. Every picture is a subject as a whole. A line that names
+no picture costs itself: it is a rejected record. A unit is a run of pictures.
 """
 
-import hashlib
+import io
 import os
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import IO, Any
+from typing import IO
 
-from refloom.ingest import jsons, tar
-from refloom.ingest.annotationfile import texts_of
+from refloom.ingest import captioned, captionlines, jsons, tar
+from refloom.ingest.captioned import Found, Named
 from refloom.ingest.files import (
     PictureFile,
     find_prefix,
@@ -41,20 +42,15 @@ from refloom.schemas.reasons import FAILED
 from refloom.schemas.storage import Folder
 
 DEFAULT_UNIT_SIZE = 1000
-METADATA = "metadata.jsonl"
-_NAMES = ("file_name", "file", "image", "path")
-_TEXTS = ("text", "caption", "captions", "prompt")
-_FORMS = {".tar": "tar", ".tgz": "tar", ".tar.gz": "tar", ".jsonl": "lines", ".ndjson": "lines"}
-_Item = tuple[str, str, str | None, str]
-"""Kind, id, reason and detail of what is no picture; the reason is None for what is sound."""
+_FORMS = {".tar": "tar", ".tgz": "tar", ".tar.gz": "tar", ".jsonl": "lines", ".ndjson": "lines", ".csv": "lines"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainPictures:
-    """A folder, a tar or a JSONL of pictures.
+    """A folder, a tar, or lines that name pictures.
 
     Attributes:
-        path: the folder, tar (`.tar`) or JSONL (`.jsonl`, `.ndjson`).
+        path: the folder, tar (`.tar`), JSONL (`.jsonl`, `.ndjson`) or CSV.
         name: first part of the key.
         unit_size: pictures in a unit.
         limit: only the first pictures.
@@ -95,21 +91,25 @@ class PlainPictures:
         form = self._form
         found = {"folder": _in_folder, "tar": _in_tar, "lines": _in_lines}[form](self.path)
         if not found.pictures:
-            raise Refused(f"{self.path} is no folder, no .tar and no .jsonl with pictures in it{found.nothing}")
+            raise Refused(
+                f"{self.path} is no folder, no .tar, no .jsonl and no .csv with pictures in it{found.nothing}"
+            )
         pictures = found.pictures[: self.limit]
         counts = occurrences(_image_id(picture.name) for picture in pictures)
         others = Counter(kind for kind, *_ in found.items)
         units = []
         for number, start in enumerate(range(0, len(pictures), self.unit_size)):
             rows = pictures[start : start + self.unit_size]
-            items = {"image": len(rows), "whole": len(rows), "caption": sum(len(row.texts) for row in rows)}
+            items = {"image": len(rows), "whole": len(rows)}
+            if not any(row.beside for row in rows):  # what lies beside pictures is read with them
+                items["caption"] = sum(len(row.said.texts) for row in rows)
             if form == "tar":
                 size, files = sum(row.place[1] for row in rows if row.place), None
             else:
-                size, files = weigh(self._base(), [row.name for row in rows])
+                size, files = weigh(self._base(), [name for row in rows for name in (row.name, *row.beside)])
             slice_ = {
                 "items": found.items if number == 0 else [],
-                "pictures": [[row.name, row.texts, row.place, counts[start + index]] for index, row in enumerate(rows)],
+                "pictures": [[row.payload(), counts[start + index]] for index, row in enumerate(rows)],
             }
             units.append(
                 UnitPlan(
@@ -133,118 +133,80 @@ class PlainPictures:
             yield Item(kind, item, problem)
         base = self._base()
         if unit.task["form"] != "tar":
-            for name, texts, _, occurrence in slice_["pictures"]:
-                file = PictureFile(base, name, self.key)
-                yield _picture(name, texts, occurrence, file.load, file.linker)
+
+            def load(name: str, place: tuple[int, int] | None) -> bytes:
+                return PictureFile(base, name, self.key).load()
+
+            for payload, occurrence in slice_["pictures"]:
+                named = Named.of(payload)
+                file = PictureFile(base, named.name, self.key)
+                picture = _picture(named.name, occurrence, file.load, file.linker)
+                yield from captioned.records(picture, named.said, named.beside, load, lines=True)
             return
         tar_name = posixpath.basename(self.path)
         with base.open(tar_name) as opened:
-            for name, texts, (offset, size), occurrence in slice_["pictures"]:
-                load = partial(_read_member, opened, tar_name, name, offset, size)
-                yield _picture(name, texts, occurrence, load, partial(Link, self.key, tar_name, offset, size))
+            member = partial(_read_member, opened, tar_name)
+            for payload, occurrence in slice_["pictures"]:
+                named = Named.of(payload)
+                assert named.place is not None
+                link = partial(Link, self.key, tar_name, *named.place)
+                picture = _picture(named.name, occurrence, partial(member, named.name, named.place), link)
+                yield from captioned.records(picture, named.said, named.beside, member, lines=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Named:
-    """One picture as it is listed; `place` is its offset and size in a tar."""
-
-    name: str
-    texts: list[Any] = field(default_factory=list)
-    place: tuple[int, int] | None = None
-
-
-@dataclass(slots=True)
-class _Found:
-    """What lies in a folder, tar or JSONL; `nothing` says why there might be no pictures."""
-
-    pictures: list[_Named]
-    items: list[_Item] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    identity: dict[str, Any] = field(default_factory=dict)
-    nothing: str = ""
-
-
-def _in_folder(path: str) -> _Found:
+def _in_folder(path: str) -> Found:
     folder = Folder(path)
     names, others = picture_names(folder)
-    found = _Found([])
-    texts: dict[str, list[Any]] = {}
-    if METADATA in others:
-        others.remove(METADATA)
-        lines, found.items, digest = _lines(folder, METADATA)
-        found.identity = {"lines": digest}
-        known = {_image_id(name) for name in names}
-        for number, line in lines:
-            identity, item = _image_id(line.name), f"{METADATA}#{number}"
-            if identity not in known:
-                found.items.append(("record", item, "no_image", f"{line.name!r} is not in the folder"[:200]))
-            elif identity in texts:
-                found.items.append(("record", item, "duplicate", "a line of this picture came before"))
-            else:
-                texts[identity] = line.texts
-    found.pictures = [_Named(name, texts.get(_image_id(name), [])) for name in names]
-    found.notes = passed_over(others, path)
+    found = Found([Named(name) for name in names])
+    taken = captioned.say(
+        found,
+        others,
+        lambda name: captionlines.read(folder, name),
+        lambda name: PictureFile(folder, name, "").load(),
+    )
+    found.notes += passed_over([name for name in others if name not in taken], path)
+    if any(name.endswith(".tar") for name in others):
+        found.nothing = ": it holds tars, so give them one by one"
     return found
 
 
-def _in_lines(path: str) -> _Found:
+def _in_lines(path: str) -> Found:
     folder, name = jsons.split(path)
-    lines, items, digest = _lines(folder, name)
-    pictures = [picture for _, picture in lines]
+    lines = captionlines.read(folder, name)
+    pictures = [Named(picture, said) for _, picture, said in lines.pictures]
     find_prefix(folder, [picture.name for picture in pictures[:20]], [""], f"what the paths in {name} are relative to")
-    nothing = f" (line 1: {items[0][3]})" if items else ""
-    return _Found(pictures, items, identity={"lines": digest}, nothing=nothing)
+    nothing = f" (line 1: {lines.wrong[0][3]})" if lines.wrong else ""
+    notes = [note for note in [lines.note(name)] if note]
+    return Found(pictures, lines.wrong, notes, {"lines": lines.digest}, nothing)
 
 
-def _lines(folder: Folder, name: str) -> tuple[list[tuple[int, _Named]], list[_Item], str]:
-    """Numbered lines that name a picture, those that do not as rejected records, and the file's sha256."""
-    digest = hashlib.sha256()
-    lines: list[tuple[int, _Named]] = []
-    wrong: list[_Item] = []
-    try:
-        with folder.open(name) as file:
-            for number, line in enumerate(jsons.lines(file), 1):
-                digest.update(line)
-                try:
-                    lines += [(number, _named(line))] if line.strip() else []
-                except Rejected as problem:
-                    wrong.append(("record", f"{table_name(name)}#{number}", problem.reason, problem.detail))
-    except OSError as error:
-        raise Refused(f"{folder.url}/{name} cannot be read: {error.strerror or error}") from error
-    return lines, wrong, digest.hexdigest()
-
-
-def _named(line: bytes) -> _Named:
-    if len(line) > jsons.MAX_LINE_BYTES:
-        raise Rejected("bad_record", f"the line has more than {jsons.MAX_LINE_BYTES} bytes")
-    try:
-        record = jsons.loads(line)
-    except ValueError as error:
-        raise Rejected("bad_record", f"the line is not json ({error})"[:200]) from error
-    if not isinstance(record, dict):
-        raise Rejected("bad_record", f"the line is {type(record).__name__}, not an object")
-    key = next((key for key in _NAMES if key in record), None)
-    if key is None:
-        raise Rejected("bad_record", f"the line has none of {', '.join(_NAMES)}")
-    texts = [text for kind in _TEXTS for text in texts_of(record.get(kind))]
-    return _Named(safe_name(record[key]), texts_of(texts))
-
-
-def _in_tar(path: str) -> _Found:
+def _in_tar(path: str) -> Found:
     folder, name = jsons.split(path)
     try:
         size, index = folder.size(name), tar.read_index(folder, name)
         if index.gzip:
             raise Refused(f"{path} is a gzip tar, of which no member can be read alone: unpack the gzip first")
         if not index.members:  # a pipe has none, and would keep whoever opens it waiting
-            return _Found([], nothing=f" ({index.problem or 'the tar is empty'})")
+            return Found([], nothing=f" ({index.problem or 'the tar is empty'})")
         with folder.open(name) as file:
             members = [(member, _is_picture(member, file)) for member in index.members if not is_junk(member.name)]
+            found = Found([], [("tar", table_name(name), "io_error" if index.problem else None, index.problem or "")])
+            _sort_members(found, members, partial(_read_member, file, name), path)
     except OSError as error:
         raise Refused(f"{path} cannot be read: {error.strerror or error}") from error
-    found = _Found([], [("tar", table_name(name), "io_error" if index.problem else None, index.problem or "")])
-    found.identity["size"] = size
-    others = []
+    found.identity |= {
+        "size": size,
+        "headers": of_json([[member.name, member.offset, member.size] for member in index.members]),
+    }
+    found.nothing = f" ({index.problem})" if index.problem else ""
+    return found
+
+
+def _sort_members(
+    found: Found, members: list[tuple[tar.Member, bool]], load: Callable[[str, tuple[int, int]], bytes], path: str
+) -> None:
+    """Members that are pictures, what is said of these, and what is neither."""
+    others: dict[str, tuple[int, int]] = {}
     for member, is_picture in members:
         try:
             if member.kind == "other":
@@ -253,14 +215,22 @@ def _in_tar(path: str) -> _Found:
         except Rejected as problem:
             found.items.append(("member", table_name(member.name), problem.reason, problem.detail))
             continue
+        name = posixpath.normpath(member.name)
         if is_picture:
-            found.pictures.append(_Named(posixpath.normpath(member.name), place=(member.offset, member.size)))
+            found.pictures.append(Named(name, place=(member.offset, member.size)))
         elif member.kind == "file":
-            others.append(member.name)
-    found.notes = passed_over(others, path)
-    found.identity["headers"] = of_json([[member.name, member.offset, member.size] for member in index.members])
-    found.nothing = f" ({index.problem})" if index.problem else ""
-    return found
+            others.setdefault(name, (member.offset, member.size))
+
+    def read(table: str) -> captionlines.Lines:
+        try:
+            return captionlines.parse(io.BytesIO(load(table, others[table])), table, f"{path}/{table}")
+        except (Rejected, Failed) as problem:
+            raise Refused(f"{table} in {path} cannot be read ({problem}): fetch the tar again") from problem
+
+    taken = captioned.say(found, list(others), read, lambda name: load(name, others[name]), samples=True)
+    for picture in found.pictures:
+        picture.beside = {name: others[name] for name in picture.beside}
+    found.notes += passed_over([name for name in others if name not in taken], path)
 
 
 def _is_picture(member: tar.Member, file: IO[bytes]) -> bool:
@@ -270,7 +240,8 @@ def _is_picture(member: tar.Member, file: IO[bytes]) -> bool:
     return headers.looks_like_picture(file.read(min(member.size, 16)))
 
 
-def _read_member(file: IO[bytes], tar_name: str, name: str, offset: int, size: int) -> bytes:
+def _read_member(file: IO[bytes], tar_name: str, name: str, place: tuple[int, int]) -> bytes:
+    offset, size = place
     if size > tar.MAX_MEMBER_BYTES:
         raise Rejected("not_an_image", f"a member of {size} bytes")
     try:
@@ -287,16 +258,12 @@ def _image_id(name: str) -> str:
     return ids.image_id("folder", *name.split("/"))
 
 
-def _picture(
-    name: str, texts: list[Any], occurrence: int, load: Callable[[], bytes], link: Callable[[], Link] | None
-) -> Picture:
-    identity = _image_id(name)
+def _picture(name: str, occurrence: int, load: Callable[[], bytes], link: Callable[[], Link] | None) -> Picture:
     return Picture(
-        image_id=identity,
+        image_id=_image_id(name),
         file=table_name(name),
         load=load,
         link=link,
-        captions=[(f"{identity}#caption{number}", text) for number, text in enumerate(texts)],
         whole=True,
         problem=Rejected("duplicate", "a picture of this name came before") if occurrence else None,
         occurrence=occurrence,

@@ -1,11 +1,12 @@
-"""SA-1B tars.
+"""SA-1B: tars, or folders of what was in them.
 
     sa_<id>.jpg + sa_<id>.json, in any order, maybe below folders or behind "./"
     {image: {image_id, width, height, file_name}, annotations: [{id, segmentation: {size, counts}, bbox [x, y, w, h],
      area, predicted_iou, stability_score, crop_box, point_coords}]}
 
 Boxes have width and height = max - min, one less than the pixels they cover. There are no classes and no captions,
-faces are blurred. A unit is a tar: it is read by offset and never unpacked; a gzip tar is streamed.
+faces are blurred. A unit is a tar: it is read by offset and never unpacked; a gzip tar is streamed. An unpacked folder
+is cut into units, see `sa1bfolder`.
 """
 
 import os
@@ -21,6 +22,7 @@ from refloom.ingest import jsons, naming, tar
 from refloom.ingest.annotationfile import id_text
 from refloom.ingest.files import is_junk, safe_name
 from refloom.ingest.source import Annotation, Item, Link, Picture, Plan, Problem, Record, UnitPlan
+from refloom.ingest.sources import sa1bfolder
 from refloom.schemas import ids
 from refloom.schemas.errors import Failed, Refused, Rejected
 from refloom.schemas.fingerprint import of_json
@@ -35,10 +37,10 @@ _READERS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sa1b:
-    """One or more SA-1B tars.
+    """One or more SA-1B tars or unpacked folders.
 
     Attributes:
-        tars: tar files, or folders that hold them.
+        tars: tar files, folders that hold them, or folders of pictures and records.
         name: first part of the keys.
         limit: only the first pictures of each tar.
         linked: pictures will be kept as links, which gzip tars cannot give.
@@ -53,25 +55,35 @@ class Sa1b:
     kind: str = "sa1b"
 
     def roots(self) -> dict[str, str]:
-        """The folder of each tar."""
-        return {self._key(path): jsons.split(path)[0].url for path in self._paths()}
+        """The folder of each tar, or the unpacked folder itself."""
+        return {
+            self._key(path): path if is_unpacked else jsons.split(path)[0].url for path, is_unpacked in self._paths()
+        }
 
     def _key(self, path: str) -> str:
-        stem = re.sub(r"\.(tar|tgz|tar\.gz)$", "", posixpath.basename(path))
+        stem = re.sub(r"\.(tar|tgz|tar\.gz)$", "", posixpath.basename(path.rstrip("/")))
         return ids.unit_key(f"{self.name}.{stem}")
 
-    def _paths(self) -> list[str]:
+    def _paths(self) -> list[tuple[str, bool]]:
+        """Tars, and unpacked folders (True), in the order given."""
         found = []
         for path in self.tars:
             folder = Folder(path)
-            inside = [
-                name for name in folder.names() if name.endswith((".tar", ".tar.gz", ".tgz")) and not is_junk(name)
-            ]
-            if not inside and (folder.folders() or folder.names() or (folder.is_local and os.path.isdir(path))):
-                raise Refused(f"no .tar in {path}: give SA-1B tars, or folders that hold them")
             if not folder.exists():
                 raise Refused(f"{path} does not exist: give SA-1B tars, or folders that hold them")
-            found += [posixpath.join(path, name) for name in inside] or [path]
+            if not (folder.folders() or folder.names() or (folder.is_local and os.path.isdir(path))):
+                found.append((path, False))
+                continue
+            inside = _inside(path)
+            if not inside:  # sa_000000/, sa_000001/ ...
+                below = [posixpath.join(path, name) for name in folder.folders()]
+                inside = [(one, True) for one in below if sa1bfolder.holds_pairs(Folder(one))]
+            if not inside:
+                raise Refused(
+                    f"no .tar in {path}, and no picture with its json beside it: give SA-1B tars, folders that hold "
+                    "them, or unpacked folders"
+                )
+            found += inside
         return found
 
     def plans(self) -> list[Plan]:
@@ -81,46 +93,71 @@ class Sa1b:
             Refused: nothing there, two tars of one name, or a gzip tar under --link.
         """
         paths = self._paths()
-        keys = [self._key(path) for path in paths]
+        keys = [self._key(path) for path, _ in paths]
         twice = {key for key, count in Counter(keys).items() if count > 1}
         if twice:
-            raise Refused(f"two tars are called {sorted(twice)[0]}: ingest one of them with another --name")
+            raise Refused(f"two tars or folders are called {sorted(twice)[0]}: ingest one with another --name")
         with ThreadPoolExecutor(_READERS) as pool:
-            indexes = _readable(paths, list(pool.map(_index, paths)))
+            indexes = _readable([path for path, _ in paths], list(pool.map(_index, paths)))
         plans = []
-        for path, key, (size, index) in zip(paths, keys, indexes, strict=True):
+        for (path, is_unpacked), key, (size, index) in zip(paths, keys, indexes, strict=True):
             if index.gzip and self.linked:
                 raise Refused(
                     f"{path} is a gzip tar, into which nothing can point: unpack the gzip, or ingest without --link"
                 )
             pairs, others = _pair(index)
             taken = pairs[: self.limit]
-            table = {
-                "pairs": [[pair.identity, pair.stem, pair.picture, pair.record, pair.occurrence] for pair in taken],
-                "others": others,
-                "problem": index.problem,
-                "gzip": index.gzip,
-            }
-            unit = UnitPlan(
-                name=key,
-                task={"path": path},
-                items={"image": len(taken), "member": len(others), "tar": 1},
-                size=size,
-                identity={
-                    "size": size,
-                    "headers": of_json([[member.name, member.offset, member.size] for member in index.members]),
-                },
-                image_ids=tuple(pair.identity for pair in taken if not pair.occurrence),
-                payload=jsons.dumps(table, plain=False),
-            )
-            plans.append(Plan(key, (unit,), {"source": self.kind, "limit": self.limit, "license": self.license}))
+            cut = sa1bfolder.UNIT_PAIRS if is_unpacked else max(1, len(taken))
+            config = {"source": self.kind, "limit": self.limit, "license": self.license}
+            units = [
+                self._unit(
+                    f"{key}-{number:05d}" if is_unpacked else key,
+                    {"path": path, "unpacked": True} if is_unpacked else {"path": path},
+                    taken[start : start + cut],
+                    [] if number else others,
+                    index,
+                    size * min(cut, len(taken)) // max(1, len(taken)),
+                )
+                for number, start in enumerate(range(0, max(1, len(taken)), cut))
+            ]
+            notes = sa1bfolder.notes(Folder(path)) if is_unpacked else ()
+            plans.append(Plan(key, tuple(units), config, tuple(notes)))
         return plans
+
+    def _unit(
+        self, name: str, task: dict[str, Any], pairs: list["_Pair"], others: list[Any], index: tar.Index, size: int
+    ) -> UnitPlan:
+        is_unpacked = "unpacked" in task
+        identity: dict[str, Any]
+        table = {
+            "pairs": [[pair.identity, pair.stem, pair.picture, pair.record, pair.occurrence] for pair in pairs],
+            "others": others,
+            "problem": index.problem,
+            "gzip": index.gzip,
+        }
+        if is_unpacked:
+            members = [entry for pair in pairs for entry in (pair.picture, pair.record) if entry is not None]
+            identity = {"files": of_json([[entry[0], entry[2]] for entry in members])}
+        else:
+            listed = [[member.name, member.offset, member.size] for member in index.members]
+            identity = {"size": size, "headers": of_json(listed)}
+        return UnitPlan(
+            name=name,
+            task=task,
+            items={"image": len(pairs), "member": len(others)} | ({} if is_unpacked else {"tar": 1}),
+            size=size,
+            identity=identity,
+            image_ids=tuple(pair.identity for pair in pairs if not pair.occurrence),
+            payload=jsons.dumps(table, plain=False),
+        )
 
     def read(self, unit: UnitPlan) -> Iterator[Record]:
         """The tar itself, the members that are no pair, then the pictures in the order of the tar."""
         table = jsons.loads(unit.payload)
         folder, name = jsons.split(unit.task["path"])
-        yield Item("tar", name, Failed("io_error", table["problem"]) if table["problem"] else None)
+        is_unpacked = "unpacked" in unit.task
+        if not is_unpacked:
+            yield Item("tar", name, Failed("io_error", table["problem"]) if table["problem"] else None)
         for member, reason, detail in table["others"]:
             yield Item("member", member, Rejected(reason, detail))
 
@@ -129,9 +166,20 @@ class Sa1b:
                 return Failed("io_error", f"{name} is damaged before the other half")
             return Rejected("incomplete_pair", "a picture without its record, or a record without its picture")
 
-        for picture in self._pictures(unit, table, folder, name, half):
+        pictures = self._unpacked(unit, table, half) if is_unpacked else self._pictures(unit, table, folder, name, half)
+        for picture in pictures:
             picture.license = self.license
             yield picture
+
+    def _unpacked(self, unit: UnitPlan, table: dict[str, Any], half: Callable[[], Problem]) -> Iterator[Picture]:
+        folder = Folder(unit.task["path"])
+        key = self._key(unit.task["path"])
+        for identity, stem, picture, record, occurrence in table["pairs"]:
+            name = picture[0] if picture else None
+            load = sa1bfolder.loader(folder, name, half)
+            load_record = sa1bfolder.loader(folder, record[0] if record else None, half)
+            link = sa1bfolder.linker(folder, key, name)
+            yield _picture(identity, stem, picture, occurrence, load, load_record, link)
 
     def _pictures(
         self, unit: UnitPlan, table: dict[str, Any], folder: Folder, name: str, half: Callable[[], Problem]
@@ -159,8 +207,20 @@ class _Pair:
     identity: str = ""
 
 
-def _index(path: str) -> tuple[int, tar.Index | OSError]:
-    """Bytes and headers of a tar, or why it cannot be read at all."""
+def _inside(path: str) -> list[tuple[str, bool]]:
+    """The tars directly in a folder, or the folder itself where it is an unpacked one."""
+    folder = Folder(path)
+    names = [name for name in folder.names() if name.endswith((".tar", ".tar.gz", ".tgz")) and not is_junk(name)]
+    if names:
+        return [(posixpath.join(path, name), False) for name in names]
+    return [(path, True)] if sa1bfolder.holds_pairs(folder) else []
+
+
+def _index(place: tuple[str, bool]) -> tuple[int, tar.Index | OSError]:
+    """Bytes and headers of a tar, or why it cannot be read at all; of an unpacked one its files."""
+    path, is_unpacked = place
+    if is_unpacked:
+        return sa1bfolder.index(Folder(path))
     folder, name = jsons.split(path)
     size = 0
     try:

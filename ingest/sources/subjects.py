@@ -2,19 +2,22 @@
 
     <folder>/<picture>, maybe deeper    prompts_and_classes.txt (DreamBooth): lines `subject_name,class`
 
-Every picture is a subject as a whole, and every folder a group. A unit is a run of whole folders.
+Captions come from ImageFolder's tables and from what lies beside pictures, as for `folder`. Every picture is a subject
+as a whole, and every folder a group. A unit is a run of whole folders.
 """
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from refloom.ingest import jsons
+from refloom.ingest import captioned, captionlines, jsons
 from refloom.ingest.annotationfile import is_text
+from refloom.ingest.captioned import Found, Named
 from refloom.ingest.files import PictureFile, occurrences, passed_over, picture_names, stem, table_name, weigh
-from refloom.ingest.source import Group, Picture, Plan, Record, UnitPlan
+from refloom.ingest.source import Group, Item, Picture, Plan, Record, UnitPlan
 from refloom.schemas import ids
 from refloom.schemas.errors import Refused, Rejected
 from refloom.schemas.storage import Folder
@@ -61,7 +64,9 @@ class Subjects:
         """
         folder = Folder(self.directory)
         classes, digest, notes = _classes(folder)
-        subjects, more = self._subjects(folder)
+        subjects, found = self._subjects(folder)
+        named = {picture.name: picture for picture in found.pictures}
+        others = Counter(kind for kind, *_ in found.items)
         counts = iter(occurrences(_image_id(path) for _, paths in subjects for path in paths))
         repeats = occurrences(ids.encode(title) for title, _ in subjects)
         entries = [
@@ -69,21 +74,22 @@ class Subjects:
                 "folder": title,
                 "category": classes.get(title),
                 "occurrence": repeat,
-                "pictures": [[path, next(counts)] for path in paths],
+                "pictures": [[named[path].payload(), next(counts)] for path in paths],
             }
             for (title, paths), repeat in zip(subjects, repeats, strict=True)
         ]
         units = []
         for number, packed in enumerate(self._packed(entries)):
-            paths = [path for entry in packed for path, _ in entry["pictures"]]
-            size, files = weigh(folder, paths)
+            paths = [payload[0] for entry in packed for payload, _ in entry["pictures"]]
+            size, files = weigh(folder, [name for path in paths for name in (path, *named[path].beside)])
+            items = {"image": len(paths), "whole": len(paths), "group": len(packed)}
             units.append(
                 UnitPlan(
                     name=f"{self.key}-{number:05d}",
-                    task={},
-                    items={"image": len(paths), "whole": len(paths), "group": len(packed)},
+                    task={"items": found.items if number == 0 else []},
+                    items=items | (others if number == 0 else {}),
                     size=size,
-                    identity={"files": files, "classes": digest},
+                    identity={"files": files, "classes": digest} | found.identity,
                     image_ids=tuple(dict.fromkeys(_image_id(path) for path in paths)),
                     group_ids=tuple(ids.image_id("subjects", entry["folder"]) for entry in packed),
                     payload=jsons.dumps(packed, plain=False),
@@ -95,11 +101,12 @@ class Subjects:
             "limit": self.limit,
             "phrase_from_folder": self.phrase_from_folder,
         }
-        return [Plan(self.key, tuple(units), config, (*notes, *more))]
+        return [Plan(self.key, tuple(units), config, (*notes, *found.notes))]
 
-    def _subjects(self, folder: Folder) -> tuple[list[tuple[str, list[str]]], list[str]]:
-        """Each subject's folder and the pictures in it, up to the limit; and notes on what is no subject."""
+    def _subjects(self, folder: Folder) -> tuple[list[tuple[str, list[str]]], Found]:
+        """Each subject's folder and the pictures in it, up to the limit; and what is said of them and of the rest."""
         subjects, hidden, empty, others = [], [], [], []
+        found = Found([])
         left = self.limit
         for title in folder.folders():
             if title.startswith(("_", ".")):
@@ -109,6 +116,7 @@ class Subjects:
                 break
             pictures, rest = picture_names(folder, title)
             others += rest
+            found.pictures += [Named(picture) for picture in pictures]
             if pictures:
                 subjects.append((title, pictures[:left]))
                 left = None if left is None else left - len(pictures)
@@ -130,7 +138,14 @@ class Subjects:
             )
         notes += [f"{len(loose):,} pictures lie in no subject's folder and were passed over"] if loose else []
         others += [name for name in files if name != CLASSES_FILE]
-        return subjects, notes + passed_over(others, self.directory)
+        taken = captioned.say(
+            found,
+            others,
+            lambda name: captionlines.read(folder, name),
+            lambda name: PictureFile(folder, name, "").load(),
+        )
+        found.notes = notes + found.notes + passed_over([name for name in others if name not in taken], self.directory)
+        return subjects, found
 
     def _packed(self, entries: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
         units: list[list[dict[str, Any]]] = []
@@ -146,13 +161,20 @@ class Subjects:
     def read(self, unit: UnitPlan) -> Iterator[Record]:
         """The pictures of each folder, then the group that they are."""
         folder = Folder(self.directory)
+        for kind, item, reason, detail in unit.task["items"]:
+            yield Item(kind, item, Rejected(reason, detail))
+
+        def load(name: str, place: tuple[int, int] | None) -> bytes:
+            return PictureFile(folder, name, self.key).load()
+
         for entry in jsons.loads(unit.payload):
             phrase = _phrase(entry["folder"]) if self.phrase_from_folder else None
-            for path, occurrence in entry["pictures"]:
-                file = PictureFile(folder, path, self.key)
-                yield Picture(
-                    image_id=_image_id(path),
-                    file=table_name(path),
+            for payload, occurrence in entry["pictures"]:
+                named = Named.of(payload)
+                file = PictureFile(folder, named.name, self.key)
+                picture = Picture(
+                    image_id=_image_id(named.name),
+                    file=table_name(named.name),
                     load=file.load,
                     link=file.linker,
                     whole=True,
@@ -161,10 +183,11 @@ class Subjects:
                     problem=Rejected("duplicate", "a picture of this name came before") if occurrence else None,
                     occurrence=occurrence,
                 )
+                yield from captioned.records(picture, named.said, named.beside, load, lines=True)
             yield Group(
                 group_id=ids.image_id("subjects", entry["folder"]),
                 kind="folder",
-                members=list(dict.fromkeys(_image_id(path) for path, _ in entry["pictures"])),
+                members=list(dict.fromkeys(_image_id(payload[0]) for payload, _ in entry["pictures"])),
                 problem=Rejected("duplicate", "a folder of this name came before") if entry["occurrence"] else None,
             )
 

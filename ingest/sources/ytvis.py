@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from refloom.ingest import crowds, jsons, naming, videos
+from refloom.ingest import crowds, jsons, naming, records, videos
 from refloom.ingest.annotationfile import (
     category_names,
     id_text,
@@ -81,6 +81,9 @@ class YouTubeVis:
             Refused: the file is not YouTube-VIS json, or the frames are not where it says.
         """
         document = jsons.load(self.annotations)
+        if isinstance(document.value, dict) and isinstance(document.value.get("annotations"), list):
+            wanted = "the YouTube-VIS json of the same videos"
+            records.refuse_panoptic(document.value["annotations"], self.annotations, wanted)
         root = object_of_lists(document.value, self.annotations, {"videos": "videos", "annotations": "tracks"})
         if isinstance(root.get("images"), list):
             raise Refused(
@@ -294,6 +297,7 @@ class _Track:
             bbox=box,
             area=_at(_entries(self.record, "areas"), position),
             category=self.category,
+            phrase=records.phrase_of(self.record, {}),
             track_id=self.track_id,
             # null where others have a mask says that the instance is absent, and a box beside it contradicts that
             needs_mask=self._masked and mask is None and bool(_entries(self.record, "segmentations")),
@@ -344,11 +348,11 @@ def _track_names(items: list[Any], tracks: dict[int, list[Any]]) -> dict[int, li
     """
     own = [_id_of(item) for item in items]
     if (len(set(own)) < 2 and len(own) > 1) or not any(key is not None for key in own):
-        return defaultdict(list, {row: naming.of_annotations(records) for row, records in tracks.items()})
+        return defaultdict(list, {row: naming.of_annotations(listed) for row, listed in tracks.items()})
     names: dict[int, list[Named]] = defaultdict(list)
-    for row, records in tracks.items():
+    for row, listed in tracks.items():
         seen: dict[Any, int] = defaultdict(int)
-        texts = [_NO_ID if _id_of(record) is None else ids.encode(id_text(record)) for record in records]
+        texts = [_NO_ID if _id_of(record) is None else ids.encode(id_text(record)) for record in listed]
         for text in texts:
             names[row].append(Named(text, seen[text]))
             seen[text] += 1

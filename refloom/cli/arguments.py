@@ -176,6 +176,16 @@ def _add_dataset_commands(commands: Any) -> None:
     )
     mend.add_argument("dataset", metavar="DATASET")
     _add_pool(mend)
+    relink = _command(
+        commands,
+        "relink",
+        "refloom.cli.ingest:relink",
+        "Say where linked pictures lie that have moved; some are compared with what was ingested.",
+        "  refloom relink DATASET /new/val2017\n  refloom relink DATASET /new/sa1b --root sa1b.sa_000000",
+    )
+    relink.add_argument("dataset", metavar="DATASET")
+    relink.add_argument("folder", metavar="FOLDER", help="folder or URL that takes the place of the old one")
+    relink.add_argument("--root", metavar="NAME", help="which, as dataset.json names them (default: the only one)")
 
     export = _command(
         commands,
@@ -390,7 +400,7 @@ def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser = GroupedParser(
         prog="refloom",
         description="Grouped reference data from public image and video sets, and reference adapters trained on it.",
-        epilog="exit codes: 0 done, 1 done and some rows failed, 2 usage or refused, "
+        epilog="exit codes: 0 done, 1 done and some rows failed or nothing was kept, 2 usage or refused, "
         "3 the job could not finish (run it again to resume), 4 an error that was not foreseen",
         formatter_class=_Help,
     )

@@ -1,6 +1,7 @@
 """What `refloom curate` and `report` do, between the command line and the library."""
 
 import argparse
+import sys
 
 import yaml
 
@@ -18,7 +19,7 @@ _MOST_SHOWN = 20
 
 
 def curate(options: argparse.Namespace) -> int:
-    """`refloom curate DATASET`: 0, or 1 if some items failed."""
+    """`refloom curate DATASET`: 0, or 1 if some items failed, or no sample was made."""
     config = load(Curation, options.config, options.overrides)
     if options.print_config:
         print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")
@@ -46,6 +47,10 @@ def curate(options: argparse.Namespace) -> int:
         return 0
     dataset = Dataset(found.url)
     codes = [print_counts(dataset, stage) for stage in found.due]
+    is_composed = (options.only or options.until or "compose") == "compose" and bool(dataset.manifests("compose"))
+    if is_composed and not any(counts.kept for counts in dataset.counts("compose").values()):
+        print("refloom: nothing was kept: no sample was made; `refloom status` shows where it went", file=sys.stderr)
+        return 1
     return max(codes, default=0)
 
 

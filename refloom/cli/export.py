@@ -2,6 +2,9 @@
 
 import argparse
 
+from refloom.schemas import roots
+from refloom.schemas.dataset import Dataset
+from refloom.schemas.storage import absolute_url
 from refloom.schemas.wording import quoted
 from refloom.sharing.export.api import export as write
 from refloom.sharing.export.formats import FORMATS
@@ -29,4 +32,8 @@ def export(options: argparse.Namespace) -> int:
         print(f"{done.url}: `{again.format(quoted(done.url))} --out DATASET` takes it in again")
     else:
         print(done.url)
-    return 1 if done.failed else 0
+    if not done.failed:
+        return 0
+    for line in roots.moved(Dataset(absolute_url(options.dataset))):
+        print(line)
+    return 1

@@ -3,14 +3,16 @@
 import argparse
 import os
 import shutil
+import sys
 
 import pyarrow.compute as pc
 
-from refloom.ingest import sources
+from refloom.ingest import losses, sources
 from refloom.ingest.api import ingest as take
 from refloom.ingest.job import IngestPlan
-from refloom.schemas import commands, strict
+from refloom.schemas import card, commands, roots, strict
 from refloom.schemas.dataset import Dataset
+from refloom.schemas.lease import Lease
 from refloom.schemas.notes import NOTES
 from refloom.schemas.status import status as status_of
 from refloom.schemas.storage import Folder, absolute_url
@@ -21,7 +23,7 @@ _NAMED = 3
 
 
 def ingest(options: argparse.Namespace) -> int:
-    """`refloom ingest SOURCE`: 0, or 1 if some rows failed."""
+    """`refloom ingest SOURCE`: 0, or 1 if some rows failed or no picture was kept."""
     found = take(
         sources.from_options(options),
         options.out,
@@ -44,13 +46,19 @@ def ingest(options: argparse.Namespace) -> int:
         return _dry_run(plan, found.url, link=options.link)
     print(f"{len(plan.todo)} units done now, {len(plan.done)} were there already; dataset: {found.url}")
     units = {unit.name for unit in plan.todo} | set(plan.done)
-    return print_counts(Dataset(found.url, lenient=True), "ingest", units)
+    dataset = Dataset(found.url, lenient=True)
+    code = print_counts(dataset, "ingest", units)
+    if nothing := losses.nothing_kept(dataset.counts("ingest", units)):
+        print(f"refloom: {nothing}", file=sys.stderr)
+        return 1
+    return code
 
 
 def print_counts(dataset: Dataset, stage: str, units: set[str] | None = None) -> int:
-    """Print what became of each kind of item; 1 if any failed."""
+    """Print what became of each kind of item, and of which nearly all went for one reason; 1 if any failed."""
     failed = 0
-    for kind, counts in sorted(dataset.counts(stage, units).items()):
+    every = dataset.counts(stage, units)
+    for kind, counts in sorted(every.items()):
         reasons = [f"{name} {number:,}" for name, number in (counts.rejected + counts.failed).most_common()]
         failed += counts.failed.total()
         print(
@@ -62,6 +70,11 @@ def print_counts(dataset: Dataset, stage: str, units: set[str] | None = None) ->
         print(f"  {stage:8} note       {count:>9,} {NOTES.get(word, word)}")
     if failed:
         _name_failed(dataset, stage, units)
+        is_missed = stage != "ingest" and any("missing_file" in counts.failed for counts in every.values())
+        for line in roots.tried(dataset) if is_missed else roots.moved(dataset):
+            print(f"    {line}")
+    for line in losses.lines(dataset, stage, every, units):
+        print(f"    {line}")
     return 1 if failed else 0
 
 
@@ -126,6 +139,19 @@ def verify(options: argparse.Namespace) -> int:
         for line in findings.lines():
             print(line)
     return 0 if findings.sound else 1
+
+
+def relink(options: argparse.Namespace) -> int:
+    """`refloom relink DATASET FOLDER`: 0 once some links of the root lead to the very pictures that were ingested."""
+    dataset = Dataset(absolute_url(options.dataset))
+    with Lease(dataset.folder):
+        name = options.root or roots.only(dataset)
+        url = absolute_url(options.folder)
+        tried = roots.give(dataset, name, url)
+        card.write(dataset)
+    print(f"{name} is now {url}; {len(tried)} of its pictures were looked at and are those that were ingested")
+    print(f"`refloom curate {dataset.url} --retry-failed` does again what had failed")
+    return 0
 
 
 def sample_data(options: argparse.Namespace) -> int:

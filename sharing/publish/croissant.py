@@ -1,65 +1,26 @@
 """croissant.json of a publication: Croissant 1.0 with the fields for responsible AI (RAI 1.0).
 
 Formats: https://docs.mlcommons.org/croissant/docs/croissant-spec.html and .../croissant-rai-spec.html. A table is a
-RecordSet, its files a FileSet over the folder `data/<table>`, every file a FileObject with its sha256.
+RecordSet, its files a FileSet over the folder `data/<table>`, every file a FileObject with its sha256; the fields are
+written in `refloom.schemas.croissant`.
 """
 
 from typing import Any
 
-import pyarrow as pa
-
-from refloom.schemas.fields import IMAGE, metadata_of
+from refloom.schemas.croissant import CONFORMS, CONTEXT, file_object, file_set, record_set
 from refloom.sharing.publish.card import in_order
 from refloom.sharing.publish.rows import doc_of, key_of, schema_of
-
-_CONTEXT: dict[str, Any] = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
-    "conformsTo": "dct:conformsTo",
-    "cr": "http://mlcommons.org/croissant/",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "dct": "http://purl.org/dc/terms/",
-    "equivalentProperty": "cr:equivalentProperty",
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileObject": "cr:fileObject",
-    "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "samplingRate": "cr:samplingRate",
-    "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
-}
-_REPOSITORY = "repository"
 
 
 def document(about: dict[str, Any], files: list[dict[str, Any]]) -> dict[str, Any]:
     """The whole document; arguments as for `publishcard.readme`."""
+    # a table without a row has no file, and nothing to read
+    held = [table for table in about["rows"] if any(one["path"].startswith(f"data/{table}/") for one in files)]
     licenses = sorted({one["license"] or "none stated" for one in about["facts"]["pictures"]})
     return {
-        "@context": _CONTEXT,
+        "@context": CONTEXT,
         "@type": "sc:Dataset",
-        "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
+        "conformsTo": [CONFORMS, "http://mlcommons.org/croissant/RAI/1.0"],
         "name": "grouped-reference-data",
         "description": "Pictures with their masked objects, grouped by subject and scored, for training adapters that "
         "take reference pictures. Made with refloom.",
@@ -68,19 +29,12 @@ def document(about: dict[str, Any], files: list[dict[str, Any]]) -> dict[str, An
         "keywords": ["reference-conditioned generation", "subject-driven generation"],
         **_responsible(about),
         "distribution": [
-            {
-                "@type": "cr:FileObject",
-                "@id": _REPOSITORY,
-                "name": _REPOSITORY,
-                "description": "This folder; MANIFEST.json has the sha256 of every file in it.",
-                "contentUrl": ".",
-                "encodingFormat": "git+https",
-                "sha256": about["fingerprint"],
-            },
-            *(_file(one) for one in files),
-            *(_file_set(table) for table in about["rows"]),
+            *(file_object(one["path"], one["bytes"], one["sha256"]) for one in files),
+            *(file_set(table, f"data/{table}/*.parquet") for table in held),
         ],
-        "recordSet": [_record_set(table) for table in about["rows"]],
+        "recordSet": [
+            record_set(table, doc_of(table), key_of(table), schema_of(table), long_names=True) for table in held
+        ],
     }
 
 
@@ -132,73 +86,3 @@ def _responsible(about: dict[str, Any]) -> dict[str, Any]:
         "rai:dataReleaseMaintenancePlan": "Ids on a takedown list are left out of every later publication"
         + (f"; {takedown['ids']} ids are left out of this one." if takedown else "."),
     }
-
-
-def _file(one: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "@type": "cr:FileObject",
-        "@id": one["path"],
-        "name": one["path"],
-        "contentUrl": one["path"],
-        "contentSize": f"{one['bytes']} B",
-        "encodingFormat": "application/x-parquet",
-        "sha256": one["sha256"],
-    }
-
-
-def _file_set(table: str) -> dict[str, Any]:
-    return {
-        "@type": "cr:FileSet",
-        "@id": f"{table}-files",
-        "name": f"{table}-files",
-        "containedIn": {"@id": _REPOSITORY},
-        "encodingFormat": "application/x-parquet",
-        "includes": f"data/{table}/*.parquet",
-    }
-
-
-def _record_set(table: str) -> dict[str, Any]:
-    return {
-        "@type": "cr:RecordSet",
-        "@id": table,
-        "name": table,
-        "description": doc_of(table),
-        "key": {"@id": f"{table}/{key_of(table)}"},
-        "field": [_field(field, f"{table}/{field.name}", table, field.name, "$") for field in schema_of(table)],
-    }
-
-
-def _field(field: pa.Field, identity: str, table: str, column: str, path: str) -> dict[str, Any]:
-    """A column, or the part of one at a JSON path: structs become sub-fields, lists are repeated."""
-    kind, repeated, inside = field.type, False, path
-    while pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
-        kind, repeated, inside = kind.value_type, True, inside + "[*]"
-    source: dict[str, Any] = {"fileSet": {"@id": f"{table}-files"}, "extract": {"column": column}}
-    if path != "$":
-        source["transform"] = {"jsonPath": path}
-    value: dict[str, Any] = {
-        "@type": "cr:Field",
-        "@id": identity,
-        "name": identity,
-        "description": metadata_of(field).get("doc", field.name),
-        "source": source,
-    }
-    if repeated:
-        value["repeated"] = True
-    if pa.types.is_struct(kind) and not kind.equals(IMAGE):
-        value["subField"] = [
-            _field(inner, f"{identity}/{inner.name}", table, column, f"{inside}.{inner.name}") for inner in kind
-        ]
-    else:
-        value["dataType"] = _data_type(kind)
-    return value
-
-
-def _data_type(kind: pa.DataType) -> str:
-    if kind.equals(IMAGE):
-        return "sc:ImageObject"
-    if pa.types.is_boolean(kind):
-        return "sc:Boolean"
-    if pa.types.is_integer(kind):
-        return "sc:Integer"
-    return "sc:Float" if pa.types.is_floating(kind) else "sc:Text"

@@ -48,6 +48,7 @@ status             <dataset> --json
 verify             <dataset> --json --sample
 mend               <dataset> --workers --address --item-timeout
 report             <dataset> --json --out
+relink             <dataset> <folder> --root
 export             <dataset> <out> --format --split --limit --kept --keep-metadata --per-shard
 inspect            <dataset> --id --table --draw --json
 browse             <dataset> --host --port
