@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from refloom.ingest import admission, frames, idsets
 from refloom.ingest.engine import pool as engine
 from refloom.ingest.engine.pool import Pool, Status, Task
 from refloom.ingest.engine.watch import Watch
 from refloom.ingest.source import Group, Item, Picture, Plan, Source, Track, UnitPlan
+from refloom.ingest.sourcekinds import SOURCES
 from refloom.schemas import card, exchange
 from refloom.schemas.dataset import Dataset, refuse_foreign
 from refloom.schemas.errors import Failed, JobStopped, RefloomError, Refused, Rejected
@@ -83,7 +85,7 @@ def look_ahead(source: Source, dataset: Dataset | None, options: Options) -> Ing
     Raises:
         Refused: the same key was made with other settings, or ids are held under another key.
     """
-    plans = source.plans()
+    plans = [replace(plan, config=plan.config | _whose(source)) for plan in source.plans()]
     held = dataset.manifests(STAGE) if dataset is not None else {}
     if dataset is not None and held:
         plans = idsets.set_apart(plans, source, dataset)
@@ -143,6 +145,14 @@ def _may_stay(made: Manifest | None, plan: Plan, unit: UnitPlan, dataset: Datase
     if made is None or dataset is None or (options.retry_failed and made.failed):
         return False
     return not _differences(made, plan, unit, options) and dataset.is_whole(made)
+
+
+def _whose(source: Source) -> dict[str, Any]:
+    """What manifests keep of a source that a plugin brings: whose it is, in which version; nothing of ours."""
+    for name in SOURCES:
+        if name not in SOURCES.own and SOURCES[name].reader_class is type(source):
+            return {"plugin": SOURCES.record([name])[name]}
+    return {}
 
 
 def _way_out(differences: list[str]) -> str:

@@ -125,6 +125,7 @@ class Entry:
         thresholds: name to value; which names there are depends on the role, see `ENTRIES`.
         options: what else the loader needs; part of what the model computes.
         precisions: that it can compute in, the first one if it does not know what it is asked for.
+        plugin: `<name>-<version>` of the plugin that brings it; set by the registry, empty for refloom's own.
         remotes: what `refloom models get` fetches; without any, the model comes with packages or by hand alone.
     """
 
@@ -140,6 +141,7 @@ class Entry:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     options: Mapping[str, float] = field(default_factory=dict)
     precisions: tuple[str, ...] = PRECISIONS
+    plugin: str = ""
     remotes: tuple[Remote, ...] = ()
 
     @property
@@ -182,12 +184,13 @@ class Entry:
 
     @property
     def identity(self) -> str:
-        """What decides the output: `<name>@<revision>#<8 hex digits of thresholds and options>`.
+        """What decides the output: `<name>@<revision>#<8 hex digits of thresholds and options>`, and `~<plugin>-<version>`.
 
         Raises:
             Refused: the model is absent.
         """
-        return f"{self.name}@{self.revision}#{of_json([dict(self.thresholds), dict(self.options)])[:8]}"
+        decides = of_json([dict(self.thresholds), dict(self.options)])[:8]
+        return f"{self.name}@{self.revision}#{decides}" + (f"~{self.plugin}" if self.plugin else "")
 
     def identity_at(self, precision: str) -> str:
         """`identity`, and the precision where it is not fp32: `<identity>:bf16`."""

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 
 from refloom.inference.models.catalog import captioners, faces, images, segmenters, texts
 from refloom.inference.models.entry import Entry
@@ -93,7 +94,11 @@ def _of_role(role: str, entries: Entries | None) -> tuple[Entry, ...]:
 
 def _added(role: str) -> tuple[Entry, ...]:
     """The models of plugins for a role."""
-    return tuple(entry for name in ADDED if (entry := ADDED[name]).role == role)
+    return tuple(
+        replace(entry, plugin=f"{plugin.name}-{plugin.version}")
+        for name in ADDED
+        if (entry := ADDED[name]).role == role and (plugin := ADDED.plugin_of(name)) is not None
+    )
 
 
 def entries() -> dict[str, tuple[Entry, ...]]:
