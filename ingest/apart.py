@@ -1,6 +1,6 @@
 """Tasks done by one child process, without Ray, so that an item that takes too long or kills its process costs itself.
 
-The child lives as long as its crew, and is started anew when it dies; its notes say which item it died on, and whether
+The child lives as long as its pool of workers, and is started anew when it dies; its notes say which item it died on, and whether
 of its time, as those of Ray's workers do. It dies with its parent.
 """
 
@@ -12,8 +12,8 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -31,7 +31,7 @@ _DIE_WITH_PARENT = 1
 
 
 class Apart:
-    """The one worker of a crew, in a process of its own.
+    """The one worker of a pool, in a process of its own.
 
     Args:
         job: makes the worker.
@@ -46,7 +46,7 @@ class Apart:
     def run(
         self, tasks: Sequence[Task], notes: Folder, status: Status, on_status: Callable[[Status], None] | None
     ) -> None:
-        """Run all tasks; arguments and errors as for `refloom.ingest.engine.pool.Crew.run`."""
+        """Run all tasks; arguments and errors as for `WorkerPool.run`."""
         by_unit = {task.unit: task for task in tasks}
         account, finished = Account(by_unit), Counter[str]()
         while (unit := account.take(time.monotonic())) is not None:
@@ -125,7 +125,8 @@ class Apart:
         self._pipe, theirs = context.Pipe()
         arguments = (self._job, self._timeout_s, theirs, self._pipe if _method() == "fork" else None, os.getpid())
         self._child = context.Process(target=_serve, args=arguments, name="refloom-worker", daemon=True)
-        self._child.start()
+        with _one_thread():  # a copy has none of the threads that a library would wait for when it is told so there
+            self._child.start()
         theirs.close()
 
 
@@ -144,7 +145,8 @@ def _serve(job: Job, timeout_s: float, pipe: Connection, parents_end: Connection
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _die_with(parent)
-    use_one_thread()
+    if parents_end is None:  # else it is a copy of a process that was told so before
+        use_one_thread()
     keep_freed_memory()
     with suppress(EOFError, ConnectionError):  # the parent has gone
         try:
@@ -192,10 +194,7 @@ def _die_with(parent: int) -> None:
 
 
 def use_one_thread() -> None:
-    """Same bytes for any number of workers: no library may split its sums over threads.
-
-    And a copy of a process has none of its threads: a library that waits for them would wait for ever.
-    """
+    """Same bytes for any number of workers: no library may split its sums over threads."""
     import cv2
     import pyarrow
 
@@ -205,3 +204,23 @@ def use_one_thread() -> None:
     torch: Any = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(1)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """No library has threads of its own inside this block; they get as many as they had after it."""
+    import cv2
+    import pyarrow
+
+    torch: Any = sys.modules.get("torch")
+    before = cv2.getNumThreads(), pyarrow.cpu_count(), pyarrow.io_thread_count()
+    of_torch = torch.get_num_threads() if torch is not None else None
+    use_one_thread()
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before[0])
+        pyarrow.set_cpu_count(before[1])
+        pyarrow.set_io_thread_count(before[2])
+        if torch is not None:
+            torch.set_num_threads(of_torch)

@@ -75,6 +75,8 @@ class Needed:
 
 
 _used: set[str] = set()
+_loading: list[str] = []
+"""What is being imported right now."""
 
 
 def use(places: Sequence[str]) -> None:
@@ -105,6 +107,8 @@ def active() -> tuple[Plugin, ...]:
     Raises:
         Refused: see `use`.
     """
+    if _loading:  # a plugin imports what asks for plugins
+        return ()
     return tuple(plugin for _, plugin in _active(tuple(_named())))
 
 
@@ -145,25 +149,27 @@ class Registry(Mapping[str, T], Generic[T]):
         kind: one of `KINDS`.
         what: the kind in words, singular, for messages.
         own: name to thing, or to `module:attribute`.
+        texts: things are texts, and none of them is imported.
     """
 
-    def __init__(self, kind: str, what: str, own: Mapping[str, T | str]) -> None:
+    def __init__(self, kind: str, what: str, own: Mapping[str, T | str], *, texts: bool = False) -> None:
         if kind not in KINDS:
             raise ValueError(f"{kind} is no kind of thing that plugins add")
-        self._kind, self._what = kind, what
+        self._kind, self._what, self._texts = kind, what, texts
         self.own: dict[str, T | str] = dict(own)
 
     def __getitem__(self, name: str) -> T:
         """The thing of that name, whose plugin counts as used from then on; KeyError where nobody has one."""
-        self.check()
         if name in self.own:
             return imported(self.own[name])  # type: ignore[no-any-return]
         plugin = self.plugin_of(name)
         if plugin is None:
             raise KeyError(name)
+        self.check()
         _used.add(plugin.name)
+        thing = getattr(plugin, self._kind)[name]
         try:
-            return imported(getattr(plugin, self._kind)[name])  # type: ignore[no-any-return]
+            return thing if self._texts else imported(thing)  # type: ignore[no-any-return]
         except (ImportError, AttributeError) as error:
             raise Refused(
                 f"the plugin {plugin.name} declares the {self._what} {name}, which cannot be imported: {error}"
@@ -226,6 +232,14 @@ def _named() -> list[str]:
 @cache
 def _active(named: tuple[str, ...]) -> tuple[tuple[str, Plugin], ...]:
     """Place and plugin; the cache is by what is named, for the installed ones do not change."""
+    _loading.append("")
+    try:
+        return _loaded(named)
+    finally:
+        _loading.pop()
+
+
+def _loaded(named: tuple[str, ...]) -> tuple[tuple[str, Plugin], ...]:
     found = [(place, _plugin(_module(place), place)) for place in named]
     known = {plugin.name for _, plugin in found}
     found += [("", plugin) for plugin in _installed() if plugin.name not in known]

@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from enginejobs import Broken, Odd
 from helpers import image_ids, ingest, ledger
@@ -161,3 +163,14 @@ def test_a_child_dies_with_its_parent(trace, tmp_path):
         time.sleep(0.05)
     else:
         pytest.fail("the child goes on without its parent")
+
+
+def test_threads_of_libraries_in_the_parent_do_not_stop_the_child(trace, tmp_path):
+    """OpenCV waits for its threads when it is told to use one, and a copy of a process has none of them."""
+    cv2.setNumThreads(4)
+    for _ in range(3):  # has them start
+        cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (31, 31), 0)
+    before = cv2.getNumThreads()
+    for number in range(3):
+        assert len(image_ids(run(Odd(trace), tmp_path / str(number)))) > 0
+    assert cv2.getNumThreads() == before

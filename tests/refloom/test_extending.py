@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def beds(folder: Path) -> Path:
 
 
 def coco(root: Path) -> list[str]:
-    images, instances, captions = write_coco(root / "coco", 3, size=(96, 80))
+    images, instances, captions = write_coco(root / "coco", 3, size=(320, 240))
     return ["--images", str(images), "--instances", str(instances), "--captions", str(captions)]
 
 
@@ -111,8 +112,18 @@ def test_a_dataset_opens_without_the_plugin_and_another_version_is_another_setti
     run = ["curate", dataset.url, "--plugin", str(garden), "--until", "quality", "--workers", "0"]
     run += ["--set", "models.image_embedding=none"]
     assert cli.main(run) == 2
-    assert "added.redness.version: 1 -> 2" in capsys.readouterr().err
+    assert "added.darkness.version: '1' -> '2'" in capsys.readouterr().err
     assert cli.main([*run, "--replace"]) == 0
+
+
+@pytest.mark.processes
+def test_a_process_that_has_imported_nothing_takes_a_plugin(garden, tmp_path):
+    folder = beds(tmp_path / "beds")
+    run = [sys.executable, "-m", "refloom", "ingest", "beds", "--folder", str(folder), "--out", str(tmp_path / "data")]
+    done = subprocess.run(
+        [*run, "--plugin", str(garden), "--workers", "0"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_source_is_a_command_and_a_function(garden, tmp_path, capsys):
@@ -175,9 +186,10 @@ def test_a_plugin_that_is_absent_on_workers_is_one_line(garden, tmp_path, monkey
     capsys.readouterr()
     assert cli.main(["curate", out, "--workers", "1", "--set", "models.image_embedding=none"]) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert f"there is no file {garden}" in error
-    assert "worker" in error
+    (said,) = (line for line in error.splitlines() if line.startswith("refloom: "))
+    assert f"there is no file {garden}" in said
+    assert "on the worker's machine" in said
+    assert "Traceback" not in error
 
 
 @pytest.mark.parametrize(
