@@ -1,7 +1,7 @@
 """Tasks done by one child process, without Ray, so that an item that takes too long or kills its process costs itself.
 
-The child lives as long as its pool of workers, and is started anew when it dies; its notes say which item it died on, and whether
-of its time, as those of Ray's workers do. It dies with its parent.
+The child lives as long as its pool of workers, and is started anew when it dies; its notes say which item it died on,
+and whether of its time, as those of Ray's workers do. It dies with its parent.
 """
 
 import ctypes

@@ -184,7 +184,7 @@ class Entry:
 
     @property
     def identity(self) -> str:
-        """What decides the output: `<name>@<revision>#<8 hex digits of thresholds and options>`, and `~<plugin>-<version>`.
+        """What decides the output: `<name>@<revision>#<8 hex digits of thresholds and options>`, and `~<plugin>`.
 
         Raises:
             Refused: the model is absent.
