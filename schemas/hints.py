@@ -7,6 +7,7 @@ HINTS: dict[str, str] = {
     "too_many_pixels": "scale the pictures down, and take them in again",
     "animated": "take single pictures out of the files, and take these in",
     "decode_error": "the files are damaged: fetch them again",
+    "too_complex": "save the pictures anew in fewer steps, e.g. a progressive JPEG as a baseline one",
     # places, names, records
     "unsafe_path": "make the names relative to the folder that is given",
     "duplicate": "of records of one file the first is kept, with what lies on all; ids that come twice need others",
@@ -42,6 +43,7 @@ HINTS: dict[str, str] = {
     "component_missing": "a quality component has no model: `refloom models` says how to get one",
     "near_copy": "the pictures are copies of each other: look at them with `refloom browse`",
     "leak": "the pictures are copies of an evaluation set",
+    "taken_down": "they are on the list of what was taken down, and stay out",
     # groups and samples
     "identity_switch": "the tracks exchange their masks: look at them with `refloom browse`",
     "too_few_members": "groups need more pictures of one subject; the bound is a setting of `group`",

@@ -287,6 +287,7 @@ class _Seen:
     def __init__(self, levels: int) -> None:
         self._levels = levels
         self._counts: dict[tuple[str, Any], int] = defaultdict(int)
+        self._late: dict[Any, int] = {}  # id to how often the file of its first record came before
 
     def _count(self, kind: str, value: Any) -> int:
         key = exact(value)
@@ -298,7 +299,12 @@ class _Seen:
     def picture(self, record: Any) -> int:
         if not isinstance(record, dict):
             return 0
-        return max(self._count("image", record.get("id")), self._count("file", records.file_key(record, self._levels)))
+        before = self._count("image", record.get("id"))
+        if before == 0:  # a record that is refused for its id takes no file from another
+            before = self._count("file", records.file_key(record, self._levels))
+            self._late[_id_of(record)] = before
+            return before
+        return before + self._late[_id_of(record)]
 
     def stray(self, record: Any) -> int:
         return self._count("stray", record.get("id")) if isinstance(record, dict) else 0

@@ -1,10 +1,12 @@
 """Where nearly all of a kind goes for one reason the console says which, with the first of them and what to do."""
 
 import json
+import re
 
 import pytest
 from helpers import HERE, ingest, write_coco, write_tar
 
+from refloom.cli.arguments import build_parser
 from refloom.curation.config import Curation
 from refloom.curation.job import curate
 from refloom.ingest import losses
@@ -32,6 +34,15 @@ def test_every_reason_has_a_hint():
     for hint in HINTS.values():
         assert hint == hint.strip()
         assert not hint.endswith(".")
+
+
+def test_hints_name_options_that_there_are():
+    source = ["ingest", "coco", "--images", "i", "--instances", "j", "--out", "o"]
+    assert build_parser().parse_args([*source, "--crowds", "keep"]).crowds == "keep"
+    assert "--crowds keep" in HINTS["crowd"]
+    known = build_parser().parse_args(source)
+    for option in set(re.findall(r"--([a-z-]+)", " ".join(HINTS.values()))) - {"help"}:
+        assert hasattr(known, option.replace("-", "_")), option
 
 
 @pytest.mark.parametrize(("spoiled", "is_said"), [(10, True), (9, True), (8, False)])
