@@ -305,14 +305,14 @@ def test_a_kill_among_the_chunks_costs_the_chunks_that_were_not_done(planted, tm
     command = [*REFLOOM, "curate", str(killed), "--only", "dedup", "--workers", "0", *settings_of(config)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 300
-    while len(done := list(killed.glob("work/dedup/*/receipts/compare/*.json"))) < 3:
+    while len(done := list(killed.glob("work/dedup/*/results/compare/*.json"))) < 3:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.001)
     os.killpg(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    done = list(killed.glob("work/dedup/*/receipts/compare/*.json"))
-    (result,) = killed.glob("work/dedup/*/receipts/chunk/*.json")
+    done = list(killed.glob("work/dedup/*/results/compare/*.json"))
+    (result,) = killed.glob("work/dedup/*/results/chunk/*.json")
     chunks = len(json.loads(result.read_text())["chunks"])
     assert 3 <= len(done) < chunks
     assert not Dataset(str(killed)).manifests("dedup")
