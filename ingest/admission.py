@@ -249,7 +249,8 @@ def _place_boxes(
             raw.append(values if annotation.box_is_xyxy else (x, y, x + third + short, y + fourth + short))
         else:
             raw.append(tight[place[index]] if absent and index in place else _NO_BOX)
-    placed, sound = boxes.clip(np.array(raw, np.float32), width, height)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and so no box
+        placed, sound = boxes.clip(np.array(raw, np.float32), width, height)
     if sound.all():
         return placed
     for index in np.flatnonzero(~sound).tolist():

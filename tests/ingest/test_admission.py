@@ -45,6 +45,7 @@ def test_a_sound_picture_keeps_its_bytes_and_its_annotation(jpeg):
         ({"bbox": ["10", "10", "20", "16"]}, "bad_box"),
         ({"bbox": [10, 10, float("nan"), 16]}, "bad_box"),
         ({"bbox": [10, 10, float("inf"), 16]}, "bad_box"),
+        ({"bbox": [10, 10, 1e300, 16]}, "bad_box"),
         ({"bbox": [10, 10, -20, 16]}, "bad_box"),
         ({"bbox": [10, 10, 0, 16]}, "bad_box"),
         ({"bbox": [-10, 10, 20, 16]}, "bad_box"),
@@ -63,6 +64,7 @@ def test_a_sound_picture_keeps_its_bytes_and_its_annotation(jpeg):
     ],
     ids=lambda value: str(value)[:50],
 )
+@pytest.mark.filterwarnings("error")
 def test_a_bad_annotation_costs_itself_and_no_other(jpeg, change, reason):
     verdicts = judge(
         picture(jpeg(), annotation(1), annotation(2, **change), annotation(3), declared_size=(64, 48)), "coco"
