@@ -109,7 +109,9 @@ def is_publication(url: str) -> bool:
 
 def _resolved(dataset: Dataset, entries: Sequence[str], listed: TakedownList, *, ignore: bool) -> Takedown:
     if not entries and not listed:
-        raise Refused(f"{dataset.url} has no takedown list yet, and none was given: name a file with one entry a line")
+        raise Refused(
+            f"{dataset.url} has no takedown list yet, and no entry was given: name a file with one entry a line"
+        )
     taken = resolve(dataset, entries, listed, again=True)
     refuse_unknown(dataset.url, taken, ignore=ignore)
     old = {name: taken.renamed.get(new, new) for name, new in listed.renamed.items()}

@@ -319,6 +319,13 @@ def test_without_a_list_there_is_nothing_to_do(dataset, capsys):
     assert "no takedown list" in answer.err
 
 
+def test_a_list_without_entries_is_not_called_absent(dataset, tmp_path, capsys):
+    (tmp_path / "list").write_text("\n# nothing yet\n")
+    answer = run(capsys, "takedown", dataset.url, tmp_path / "list")
+    assert answer.code == 2
+    assert "no entry was given" in answer.err
+
+
 # -- what stays out --------------------------------------------------------------------------------------------------
 
 
