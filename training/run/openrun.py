@@ -74,7 +74,7 @@ class OpenRun:
     @property
     def world(self) -> int:
         """Processes."""
-        return self._accelerator.num_processes
+        return int(self._accelerator.num_processes)
 
     def train(self, step: int) -> Batch:
         """One step of the optimiser, counted from 0; returns its batch."""
