@@ -26,7 +26,8 @@ from torch import Tensor
 from benchmarks import bases
 from benchmarks.table import Result, paired
 from refloom.inference.adapters.calls import GUIDED
-from refloom.inference.adapters.ms_diffusion.adapter import MSDiffusion, MSDiffusionConditioning
+from refloom.inference.adapters.ms_diffusion.adapter import MSDiffusion
+from refloom.inference.adapters.ms_diffusion.conditioning import MSDiffusionConditioning
 from refloom.inference.adapters.tokens import TokenAdapter, TokenConditioning
 
 _ASKED = 1.15

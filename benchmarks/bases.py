@@ -17,7 +17,8 @@ from refloom.inference.adapters.ip_adapter.adapter import IPAdapter, IPAdapterCo
 from refloom.inference.adapters.ip_adapter.heads import HeadConfig, config_values
 from refloom.inference.adapters.mip.adapter import MIPAdapter, MIPConditioning
 from refloom.inference.adapters.ms_diffusion import adapter as ms_diffusion
-from refloom.inference.adapters.ms_diffusion.adapter import MSDiffusion, MSDiffusionConditioning, MSDiffusionConfig
+from refloom.inference.adapters.ms_diffusion.adapter import MSDiffusion, MSDiffusionConfig
+from refloom.inference.adapters.ms_diffusion.conditioning import MSDiffusionConditioning
 from refloom.inference.adapters.tokens import TokenAdapter, TokenConditioning
 
 TEXT, CONTEXT, HEAD = 77, 2048, 64

@@ -6,9 +6,7 @@ from true crowds, so it is for a person to say.
 
 from typing import Any
 
-REJECT = "reject"
-KEEP = "keep"
-CHOICES = (REJECT, KEEP)
+REJECT, KEEP = "reject", "keep"
 """What becomes of annotations with `iscrowd`: a row in the ledger, or an object like any other."""
 
 
@@ -22,7 +20,7 @@ def notes(records: list[Any], choice: str) -> list[str]:
 
     Args:
         records: all annotations of the file.
-        choice: one of `CHOICES`.
+        choice: `REJECT` or `KEEP`.
     """
     found = [record for record in records if isinstance(record, dict)]
     if choice == KEEP or not found or not all(record.get("iscrowd") for record in found):

@@ -12,7 +12,7 @@ from refloom.schemas.storage import Folder, absolute_url, local_path, store_erro
 from refloom.training.recipes import book
 from refloom.training.recipes.recipe import Recipe
 from refloom.training.run import loop
-from refloom.training.run.loop import Line
+from refloom.training.run.openrun import Line
 
 
 @store_errors_stop()

@@ -143,8 +143,3 @@ def without_base(found: Contents, unet: Any, inside: Callable[[str], str]) -> di
 def number(text: str) -> int | None:
     """The number that a name has for a layer; None if it is none."""
     return int(text) if _NUMBER.fullmatch(text) else None
-
-
-def parts_of(names: Iterable[str]) -> str:
-    """The parts that names begin with, for messages."""
-    return some(shown(part) for part in sorted({name.partition(".")[0] for name in names})) or "nothing"

@@ -27,7 +27,7 @@ from refloom.ingest.sources.coco import Coco
 from refloom.ingest.sources.ytvis import YouTubeVis
 from refloom.schemas.storage import Folder
 from refloom.training.recipes import book
-from refloom.training.run import loop
+from refloom.training.run import flops, loop
 from refloom.training.watch.heldout import Comparison, compare
 
 PROCESSES = 2
@@ -138,7 +138,7 @@ class School:
 def _prepare() -> None:
     """A process has one thread, counts no operations and reads each vocabulary once; what is learned is the same."""
     torch.set_num_threads(1)
-    loop.flops.of_micro_batch = lambda *_: 0
+    flops.of_micro_batch = lambda *_: 0
     read: Any = CLIPTokenizer.from_pretrained
     known: dict[str, Any] = {}
 

@@ -16,7 +16,7 @@ from traindata import CUP, RECIPES, recipe
 
 from refloom.schemas.errors import JobStopped, Refused
 from refloom.training.recipes.recipe import Recipe
-from refloom.training.run import checkpoint, loop
+from refloom.training.run import checkpoint, flops
 from refloom.training.run.loop import train
 from refloom.training.run.objective import Diffusion
 from refloom.training.run.step import TrainingStep
@@ -86,12 +86,12 @@ def every(work: Path, out: Path) -> None:
 @contextmanager
 def uncounted() -> Iterator[None]:
     """Without counting operations, which takes a pass more and sees the first examples once more."""
-    counted = loop.flops.of_micro_batch
-    loop.flops.of_micro_batch = lambda *_: 0
+    counted = flops.of_micro_batch
+    flops.of_micro_batch = lambda *_: 0
     try:
         yield
     finally:
-        loop.flops.of_micro_batch = counted
+        flops.of_micro_batch = counted
 
 
 class Seen:

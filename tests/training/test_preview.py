@@ -9,9 +9,9 @@ from loading import image_row, write_samples
 
 from refloom.training.data.loader import Loading, Source
 from refloom.training.views.base import Base
+from refloom.training.views.captions import Dropout
 from refloom.training.views.ezigen import EZIGen
 from refloom.training.views.view import View
-from refloom.training.views.words import Dropout
 from refloom.training.watch.preview import preview, render
 
 HOSTILE = '</p><script>document.title="taken"</script>\x00\u202e&'

@@ -6,7 +6,7 @@ from typing import TypeVar
 from refloom.inference.adapters import kinds
 from refloom.schemas.plugins import imported
 from refloom.training.methods.method import Method
-from refloom.training.methods.task import Task
+from refloom.training.methods.trainable import Trainable
 
 T = TypeVar("T")
 
@@ -38,4 +38,4 @@ class _Trained(Mapping[str, T]):
 
 
 METHODS: Mapping[str, Method] = _Trained({})
-TASKS: Mapping[str, Task] = _Trained(BASES)
+TASKS: Mapping[str, Trainable] = _Trained(BASES)

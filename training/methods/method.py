@@ -18,7 +18,7 @@ from refloom.inference.checkpoints import weights
 from refloom.inference.checkpoints.hub import configs, locate
 from refloom.inference.loading import load_adapter, load_unet_shapes
 from refloom.schemas.errors import Refused
-from refloom.training.methods.task import Task
+from refloom.training.methods.trainable import Trainable
 from refloom.training.recipes.recipe import Recipe
 from refloom.training.run import optimizer
 from refloom.training.run.frozen import DTYPES, ENCODERS, hold_frozen, load_frozen, read_encoder_widths
@@ -29,7 +29,7 @@ from refloom.training.views.example import Example
 Conditions = TypeVar("Conditions")
 
 
-class Method(Task):
+class Method(Trainable):
     """An adapter on a frozen base.
 
     Attributes:
@@ -53,7 +53,7 @@ class Method(Task):
         return None
 
     def check(self, recipe: Recipe) -> None:
-        """See `Task.check`."""
+        """See `Trainable.check`."""
         if not recipe.models.base:
             raise Refused("there is no base: set models.base to a folder of a diffusers pipeline, or an OWNER/NAME")
         self.check_encoder(recipe)
@@ -84,7 +84,7 @@ class Method(Task):
             raise Refused(f"{self.kind} reads references with CLIP: set models.image_encoder")
 
     def shapes(self, recipe: Recipe) -> Adapter:
-        """See `Task.shapes`; an image encoder of another width than the adapter reads is refused, too."""
+        """See `Trainable.shapes`; an image encoder of another width than the adapter reads is refused, too."""
         config = self.config(recipe, load_unet_shapes(recipe.models.base))
         reads, name = self.reads_clip(recipe), recipe.models.image_encoder
         if reads is not None and name is not None:
@@ -99,7 +99,7 @@ class Method(Task):
 
     @contextmanager
     def ready(self, recipe: Recipe, device: torch.device, *, frozen: Path | None = None) -> Iterator[Adapter]:
-        """See `Task.ready`: the adapter, on the base's pipeline.
+        """See `Trainable.ready`: the adapter, on the base's pipeline.
 
         What of it is not trained is in the recipe's precision, as autocast would make it in every step, and whole in
         the run's file; what is trained is in fp32.
@@ -120,15 +120,15 @@ class Method(Task):
             adapter.detach()
 
     def step(self, trained: Adapter, recipe: Recipe) -> TrainingStep:
-        """See `Task.step`."""
+        """See `Trainable.step`."""
         return TrainingStep(self.conditions, trained, Diffusion(trained.pipe.scheduler, recipe.objective), recipe.seed)
 
     def save(self, trained: Adapter, folder: Path, run: Path) -> None:
-        """See `Task.save`; a language model that is not trained lies there once for all checkpoints."""
+        """See `Trainable.save`; a language model that is not trained lies there once for all checkpoints."""
         trained.save_pretrained(folder, frozen=run / weights.FROZEN_FILE)
 
     def export(self, trained: Adapter, folder: Path, run: Path) -> None:
-        """See `Task.export`; what is not trained is the run's file, which is whole."""
+        """See `Trainable.export`; what is not trained is the run's file, which is whole."""
         self.save(trained, folder, run)
         weights.join(folder)
 

@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor
 
 from refloom.inference.adapters.ms_diffusion import adapter as ms_diffusion
-from refloom.inference.adapters.ms_diffusion.adapter import Known, MSDiffusionConditioning, MSDiffusionConfig
+from refloom.inference.adapters.ms_diffusion.adapter import MSDiffusionConfig
+from refloom.inference.adapters.ms_diffusion.conditioning import Known, MSDiffusionConditioning
 from refloom.inference.adapters.reference import Pixels
 from refloom.inference.adapters.tokens import stack
 from refloom.training.features.stored import BLANK, phrase_key

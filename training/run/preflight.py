@@ -12,7 +12,7 @@ from refloom.training.features.identity import settings_of
 from refloom.training.features.store import Store
 from refloom.training.methods.known import TASKS
 from refloom.training.methods.method import Method
-from refloom.training.methods.task import Task
+from refloom.training.methods.trainable import Trainable
 from refloom.training.recipes.recipe import Recipe
 from refloom.training.run import optimizer
 
@@ -31,7 +31,7 @@ class TrainingPlan:
         names: of the parameters that are trained.
     """
 
-    task: Task
+    task: Trainable
     accumulation: int
     trained: int
     whole: int

@@ -13,7 +13,7 @@ from torch import nn
 from refloom.inference.checkpoints.hub import fetch, locate
 from refloom.inference.checkpoints.modelfolder import TOKENIZER_ERRORS, trouble
 from refloom.schemas.errors import Refused
-from refloom.training.methods.task import Task
+from refloom.training.methods.trainable import Trainable
 from refloom.training.recipes.recipe import Recipe
 
 _FILES = ("*.json", "*.safetensors", "*.txt")
@@ -36,22 +36,22 @@ class WithTokenizer(nn.Module):
         self.tokenizer.save_pretrained(folder)
 
 
-class Base(Task):
-    """A model that needs no other; see `Task`."""
+class Base(Trainable):
+    """A model that needs no other; see `Trainable`."""
 
     def check(self, recipe: Recipe) -> None:
-        """See `Task.check`."""
+        """See `Trainable.check`."""
         names = (field.name for field in fields(recipe.models) if field.name != "start")
         if given := [f"models.{name}" for name in names if getattr(recipe.models, name)]:
             raise Refused(f"{self.kind} is trained by itself: leave out {', '.join(given)}")
 
     def shapes(self, recipe: Recipe) -> nn.Module:
-        """See `Task.shapes`. It is tiny, so it is made and thrown away."""
+        """See `Trainable.shapes`. It is tiny, so it is made and thrown away."""
         return self.new(recipe).to("meta")
 
     @contextmanager
     def ready(self, recipe: Recipe, device: torch.device, *, frozen: Path | None = None) -> Iterator[Any]:
-        """See `Task.ready`; nothing of it is frozen."""
+        """See `Trainable.ready`; nothing of it is frozen."""
         start = recipe.models.start
         made = self.new(recipe) if start is None else self.load(_folder(start, self.kind))
         if start is not None and _sizes(made) != _sizes(self.new(recipe)):

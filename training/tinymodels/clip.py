@@ -23,7 +23,7 @@ _CROP = 0.6
 
 
 class Clip(Base):
-    """See `Task`."""
+    """See `Trainable`."""
 
     kind = "clip"
 
@@ -38,7 +38,7 @@ class Clip(Base):
         return load_with_tokenizer(CLIPModel, folder)
 
     def step(self, trained: WithTokenizer, recipe: Recipe) -> nn.Module:
-        """See `Task.step`."""
+        """See `Trainable.step`."""
         return ClipStep(trained, recipe.seed)
 
 

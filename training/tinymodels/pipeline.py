@@ -47,7 +47,7 @@ class Parts(nn.Module):
 
 
 class Pipeline(Base):
-    """See `Task`."""
+    """See `Trainable`."""
 
     kind = "pipeline"
 
@@ -60,7 +60,7 @@ class Pipeline(Base):
         return Parts(load_base(folder))
 
     def step(self, trained: Parts, recipe: Recipe) -> nn.Module:
-        """See `Task.step`."""
+        """See `Trainable.step`."""
         return PipelineStep(trained, Diffusion(trained.pipe.scheduler, recipe.objective), recipe.seed)
 
 

@@ -25,7 +25,7 @@ _LEVEL = 16
 
 
 class Qwen(Base):
-    """See `Task`."""
+    """See `Trainable`."""
 
     kind = "qwen2vl"
 
@@ -40,7 +40,7 @@ class Qwen(Base):
         return load_with_tokenizer(Qwen2VLForConditionalGeneration, folder)
 
     def step(self, trained: WithTokenizer, recipe: Recipe) -> nn.Module:
-        """See `Task.step`."""
+        """See `Trainable.step`."""
         return QwenStep(trained, recipe.adapter.side_px)
 
 

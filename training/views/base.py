@@ -8,10 +8,10 @@ import numpy as np
 from refloom.schemas.ranges import Number
 from refloom.training.data.buckets import Size
 from refloom.training.data.sample import Row, Sample
+from refloom.training.views.captions import Dropout, caption
 from refloom.training.views.example import Example
 from refloom.training.views.frame import framed
 from refloom.training.views.view import View, found
-from refloom.training.views.words import Dropout, caption
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

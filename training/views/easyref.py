@@ -9,12 +9,12 @@ from refloom.inference.adapters.reference import Reference
 from refloom.schemas.ranges import Number, Whole, Word, check_fields
 from refloom.training.data.buckets import Size
 from refloom.training.data.sample import Pixels, Row, Sample
+from refloom.training.views.captions import Dropout, caption
 from refloom.training.views.cutouts import face, whole
 from refloom.training.views.example import Example
 from refloom.training.views.frame import framed, shrunk
 from refloom.training.views.subjects import ALL_KINDS, Bounds, Seen, appearance_of, other_pictures, seen_on
 from refloom.training.views.view import View, found
-from refloom.training.views.words import Dropout, caption
 
 STAGES = ("alignment", "single", "multi")
 

@@ -9,12 +9,12 @@ from refloom.inference.adapters.reference import Reference
 from refloom.schemas.ranges import Number, Whole, check_fields
 from refloom.training.data.buckets import Size
 from refloom.training.data.sample import Row, Sample
+from refloom.training.views.captions import Dropout, caption, statement
 from refloom.training.views.cutouts import Cutout, largest_part, mask_share
 from refloom.training.views.example import Example
 from refloom.training.views.frame import Frame, framed
 from refloom.training.views.subjects import Bounds, Seen, appearance_of, hull, name_of, seen_on, sides
 from refloom.training.views.view import View, found
-from refloom.training.views.words import Dropout, caption, statement
 
 _MARGINS = (1.1, 1.2, 1.3, 1.4)
 """Of the square over the subject's longer side."""

@@ -11,12 +11,12 @@ from refloom.schemas.errors import Rejected
 from refloom.schemas.ranges import Number, Whole, check_fields
 from refloom.training.data.buckets import Size
 from refloom.training.data.sample import Row, Sample
+from refloom.training.views.captions import Dropout, caption
 from refloom.training.views.cutouts import Cutout
 from refloom.training.views.example import Example
 from refloom.training.views.frame import framed
 from refloom.training.views.subjects import Bounds, Seen, appearance_of, hull, name_of, seen_on, shared, sides
 from refloom.training.views.view import View, found
-from refloom.training.views.words import Dropout, caption
 
 _MOST_CANDIDATES = 8
 

@@ -9,12 +9,12 @@ from refloom.inference.adapters.reference import Reference
 from refloom.schemas.ranges import Number, Whole, check_fields
 from refloom.training.data.buckets import Size
 from refloom.training.data.sample import Row, Sample
+from refloom.training.views.captions import Dropout, caption
 from refloom.training.views.cutouts import Cutout
 from refloom.training.views.example import Example
 from refloom.training.views.frame import Frame, framed
 from refloom.training.views.subjects import Bounds, Seen, appearance_of, box_share, hull, name_of, seen_on
 from refloom.training.views.view import View, found
-from refloom.training.views.words import Dropout, caption
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

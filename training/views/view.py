@@ -9,8 +9,8 @@ import numpy as np
 
 from refloom.training.data.buckets import Size
 from refloom.training.data.sample import Row, Sample
+from refloom.training.views.captions import Dropout
 from refloom.training.views.example import Example
-from refloom.training.views.words import Dropout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

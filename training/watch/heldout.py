@@ -23,8 +23,8 @@ from refloom.training.ranges import SAMPLES
 from refloom.training.recipes.recipe import Recipe
 from refloom.training.run.frozen import DTYPES
 from refloom.training.run.step import TrainingStep
+from refloom.training.views.captions import Dropout
 from refloom.training.views.example import Example
-from refloom.training.views.words import Dropout
 
 TIMESTEPS = (500, 700, 850, 950)
 """Where references tell most: earlier there is little to guess, later little can be seen in the loss."""

@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from refloom.inference.adapters import layout, merge, phrases
-from refloom.inference.adapters.attention import Acting
 from refloom.inference.adapters.calls import UNGUIDED, Call, Half, bare, pipeline_halves, row_index
 from refloom.inference.adapters.counts import for_each
 from refloom.inference.adapters.ip_adapter.heads import strengths
+from refloom.inference.adapters.ms_diffusion.conditioning import Known, MSDiffusionConditioning, fine_masks
 from refloom.inference.adapters.ms_diffusion.grounding import GroundingResampler
+from refloom.inference.adapters.ms_diffusion.slot import LayoutActing, MaskedSlot
 from refloom.inference.adapters.reference import FULL_PICTURE, Box, Pixels, Reference
 from refloom.inference.adapters.tokens import TokenAdapter, TokenConditioning, TokenSlot, layers_of, rows_of, stack
 from refloom.inference.adapters.vision import ClipVision, clip_pixels
@@ -22,9 +23,6 @@ from refloom.schemas.errors import Refused
 
 _SQUASH = 512
 """Side that references are resized to before CLIP sees them, whatever their aspect."""
-
-_MASK_SIDE = 256
-"""Side of the masks that conditions hold; finer than any grid of tokens."""
 
 _CONTEXT = 77
 
@@ -54,88 +52,6 @@ class MSDiffusionConfig:
     head_width: int = 64
     expansion: int = 4
     dummy_tokens: int = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MSDiffusionConditioning(TokenConditioning):
-    """As `TokenConditioning`.
-
-    Attributes:
-        boxes: (Q, K, M, 4), the place of each reference; boxes of zeros are padding.
-        masks: (Q, K, 256, 256) boolean, more of its place.
-        spans: (Q, K, 77), weights of each phrase's tokens in the prompt; None without auto layout.
-    """
-
-    boxes: Tensor
-    masks: Tensor
-    spans: Tensor | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Known:
-    """What frozen models make of K references, computed before.
-
-    Attributes:
-        features: of the pictures of each reference, (pictures, 1 + patches, image width).
-        blank: of zero pixels, (1, 1 + patches, image width).
-        pooled: of the phrases, as of `pooled_texts`, (K, phrase width).
-    """
-
-    features: Sequence[Tensor]
-    blank: Tensor
-    pooled: Tensor
-
-
-class LayoutActing(Acting):
-    """What the slots of one generation share besides.
-
-    Attributes:
-        allowances: by number of tokens, what `merge.allowance` makes of boxes and masks.
-        spans: (R, K, 77), or None without auto layout.
-        threshold: of pseudo-masks.
-        follows: whether pseudo-masks have replaced boxes and masks.
-        maps: number of maps that each layer has added up, a tensor so that compiled code does not depend on it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.allowances: dict[int, tuple[Tensor, Tensor]] = {}
-        self.spans: Tensor | None = None
-        self.threshold = 0.0
-        self.follows = False
-        self.maps = torch.zeros(())
-
-
-class MaskedSlot(TokenSlot):
-    """Positions look at the references whose place they are in.
-
-    Attributes:
-        tokens: number of positions there are in this layer; None if that is not known.
-    """
-
-    acting: LayoutActing
-
-    def __init__(self, acting: LayoutActing, layer: Any, heads: int) -> None:
-        super().__init__(acting, layer, heads)
-        self.maps: Tensor | None = None
-        self.tokens: int | None = None
-
-    def add(self, attn: Any, query: Tensor, text_key: Tensor, text: Tensor) -> Tensor:
-        """See `Slot.add`."""
-        key, value = self.bound(query)
-        if query.shape[2] not in self.acting.allowances or self.tokens not in (None, query.shape[2]):
-            raise Refused(
-                f"a cross-attention was given {query.shape[2]} tokens that have lost their places: let token merging "
-                "leave cross-attention alone, as tomesd.apply_patch(pipe, merge_crossattn=False) does"
-            )
-        allowed, covered = self.acting.allowances[query.shape[2]]
-        if self.acting.spans is not None:
-            maps = merge.phrase_maps(query, text_key, self.acting.spans)
-            self.maps = maps if self.maps is None or self.maps.shape != maps.shape else self.maps + maps
-            if self.acting.follows:
-                masks = layout.pseudo_masks(self.maps / self.acting.maps, self.acting.threshold)
-                allowed, covered = merge.allowance(masks, key.shape[3])
-        return merge.masked(query, key, value, allowed, covered)
 
 
 class MSDiffusion(TokenAdapter):
@@ -251,7 +167,7 @@ class MSDiffusion(TokenAdapter):
             strengths=scales,
             present=present,
             boxes=self._rounded(self._places(references))[None],
-            masks=_fine_masks(references)[None],
+            masks=fine_masks(references)[None],
             spans=None if prompt is None else self.spans(prompt, references)[None],
         )
 
@@ -448,15 +364,6 @@ def config_values(unet: Any) -> dict[str, Any]:
 def _flags(given: bool | Sequence[bool], count: int, name: str) -> Tensor:
     """(count,) boolean; one for all is one for each."""
     return torch.tensor(for_each(given, count, f"{name} flag", "reference"))
-
-
-def _fine_masks(references: Sequence[Reference]) -> Tensor:
-    """(K, 256, 256) boolean; empty where a reference has no mask."""
-    masks = torch.zeros(len(references), _MASK_SIDE, _MASK_SIDE, dtype=torch.bool)
-    for row, reference in zip(masks, references, strict=True):
-        if reference.mask is not None:
-            row[:] = layout.picture_masks(torch.from_numpy(reference.mask), (_MASK_SIDE, _MASK_SIDE)).reshape(row.shape)
-    return masks
 
 
 def _phrases_of(references: Sequence[Reference]) -> list[str]:

@@ -11,7 +11,7 @@ from refloom.inference.adapters.attention import Acting, CrossAttention
 from refloom.inference.adapters.calls import Call
 from refloom.inference.adapters.ip_adapter.adapter import JointSlot, SummedSlot
 from refloom.inference.adapters.mip.adapter import GatedImageKeyValue, WeightedSlot
-from refloom.inference.adapters.ms_diffusion.adapter import LayoutActing, MaskedSlot
+from refloom.inference.adapters.ms_diffusion.slot import LayoutActing, MaskedSlot
 from refloom.inference.adapters.tokens import ImageKeyValue
 
 HEADS, WIDTH, CONTEXT, TEXT = 2, 8, 12, 7

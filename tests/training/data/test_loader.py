@@ -19,7 +19,7 @@ from refloom.training.data.catalogue import catalogue
 from refloom.training.data.index import Index
 from refloom.training.data.loader import Batch, Loader, Loading, Source
 from refloom.training.views.base import Base
-from refloom.training.views.words import Dropout
+from refloom.training.views.captions import Dropout
 
 UNITS, ROWS = 6, 10
 VIEW = Base(flip=0.5, random_crop=True, dropout=Dropout(text=0.3, image=0.0, both=0.0))

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from loading import appearance, picture, sample_row, subject
 
 from refloom.schemas import masks
+from refloom.training.views.captions import Dropout, statement
 from refloom.training.views.cutouts import face_rect, filled, largest_part
 from refloom.training.views.frame import Frame, framed
 from refloom.training.views.subjects import Bounds, Seen, other_pictures, shared, similarity
-from refloom.training.views.words import Dropout, statement
 
 
 @given(

@@ -12,6 +12,7 @@ from refloom.training.data.draws import Purpose, generator
 from refloom.training.data.sample import Sample
 from refloom.training.recipes import book
 from refloom.training.views.base import Base
+from refloom.training.views.captions import Dropout
 from refloom.training.views.cutouts import Cutout
 from refloom.training.views.easyref import EasyRef
 from refloom.training.views.example import Example
@@ -21,7 +22,6 @@ from refloom.training.views.mip import MIP
 from refloom.training.views.ms_diffusion import MSDiffusion
 from refloom.training.views.subjects import Bounds
 from refloom.training.views.view import View
-from refloom.training.views.words import Dropout
 
 SIZE = (192, 256)
 NO_DROPS = Dropout(text=0, image=0, both=0)

@@ -11,7 +11,7 @@ from torch import nn
 from refloom.training.recipes.recipe import Recipe
 
 
-class Task(ABC):
+class Trainable(ABC):
     """A kind of training, without weights or state.
 
     Attributes:
