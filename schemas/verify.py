@@ -6,7 +6,8 @@ close to their masks; masks sound, with the stored area; a sample of pictures de
 whole: manifests that can be read, nothing of units that ingest no longer holds, no Parquet that no manifest names, and
 derived files that say what the manifests say.
 
-A unit whose inputs have changed since is out of date and no damage: what it holds is checked, and not against them.
+A unit whose inputs have changed since is out of date, which is counted; where it contradicts them, that is a problem
+until `refloom curate` has done it again.
 
 What is damaged is noted in the dataset, where it can be written to, so that the next run does those units again.
 """
@@ -140,10 +141,9 @@ def _check_unit(dataset: Dataset, manifest: Manifest, findings: Findings) -> Non
     _recount(dataset, manifest, findings)
 
 
-def _is_current(dataset: Dataset, stage: str, unit: str) -> bool:
-    """Whether a stage has been done for a unit as its inputs are now."""
-    manifest = dataset.manifest(stage, unit)
-    return manifest is not None and not dataset.is_stale(manifest)
+def _is_done(dataset: Dataset, stage: str, unit: str) -> bool:
+    """Whether a stage has been done for a unit, be it out of date since: what it says is checked all the same."""
+    return dataset.manifest(stage, unit) is not None
 
 
 def _as_written(schema: pa.Schema, stored: pa.Schema) -> pa.Schema:
@@ -189,8 +189,6 @@ def kept_items(dataset: Dataset, manifest: Manifest, kind: str) -> int | None:
         return column("samples", "kind").count(kind)
     if stage == "face":
         return len(set(column("faces", "image_id")))
-    if stage == "dedup" and dataset.is_stale(manifest):
-        return None
     if stage == "dedup":  # says of every picture and object whether it is a copy, and keeps them all
         return len(column(f"{kind}s", f"{kind}_id"))
     if stage == "mask":
@@ -211,7 +209,7 @@ def _check_pictures(dataset: Dataset, unit: str, findings: Findings, decode_per_
     every = 1 if decode_per_unit < 0 else max(1, total // decode_per_unit) if decode_per_unit else total + 1
     decodes = (
         set(dataset.read("image_scores", ["image_id"], unit=unit)["image_id"].to_pylist())
-        if _is_current(dataset, "measure", unit)
+        if _is_done(dataset, "measure", unit)
         else None
     )
     position = 0
@@ -253,7 +251,7 @@ def _check_objects(dataset: Dataset, unit: str, findings: Findings) -> None:
         for row in dataset.read("images", ["image_id", "width", "height"], unit=unit).to_pylist()
     }
     for table in ("objects", "masks"):
-        if not _is_current(dataset, tables.TABLES[table].stage, unit):
+        if not _is_done(dataset, tables.TABLES[table].stage, unit):
             continue
         for batch in dataset.batches(table, ["object_id", "image_id", "box", "area", "mask"], unit=unit):
             rows = batch.to_pylist()
@@ -308,7 +306,7 @@ _REFERENCES = (
 
 def _check_references(dataset: Dataset, unit: str, findings: Findings) -> None:
     for table, column, target in _REFERENCES:
-        if not _is_current(dataset, tables.TABLES[table].stage, unit):
+        if not _is_done(dataset, tables.TABLES[table].stage, unit):
             continue
         values = pc.drop_null(dataset.read(table, [column], unit=unit)[column])
         known = dataset.read(target, [tables.TABLES[target].key], unit=unit)[tables.TABLES[target].key]
@@ -325,7 +323,7 @@ def _check_keys(dataset: Dataset, name: str, findings: Findings) -> None:
     key = tables.TABLES[name].key
     stage = tables.TABLES[name].stage
     parts = [
-        dataset.read(name, [key], unit=unit) for unit in dataset.manifests(stage) if _is_current(dataset, stage, unit)
+        dataset.read(name, [key], unit=unit) for unit in dataset.manifests(stage) if _is_done(dataset, stage, unit)
     ]
     counts = pc.value_counts(pa.concat_tables(parts or [dataset.read(name, [key]).slice(0, 0)])[key])
     findings.checked["keys"] += len(counts)

@@ -126,7 +126,7 @@ def test_a_line_without_an_end_costs_itself_and_its_bytes_are_not_gathered(tmp_p
     lines = [b'{"file": "sa_1.jpg"}', b'{"file": "' + b"x" * 100_000 + b'"}', b'{"file": "sa_2.jpg"}', b"y" * 5000]
     (tmp_path / "x.jsonl").write_bytes(b"\n".join(lines))
     with open(tmp_path / "x.jsonl", "rb") as file:
-        assert [len(line) for line in jsons.lines(file)] == [22, 1002, 22, 1001]
+        assert [len(line) for line in jsons.lines(file)] == [21, 1002, 21, 1001]
     dataset = ingest(PlainPictures(path=str(tmp_path / "x.jsonl")), tmp_path / "out")
     assert image_ids(dataset) == ["folder/sa_1.jpg", "folder/sa_2.jpg"]
     assert ledger(dataset) == {("record", "x.jsonl#2", 0): "bad_record", ("record", "x.jsonl#4", 0): "bad_record"}
