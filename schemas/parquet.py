@@ -245,7 +245,14 @@ def options(schema: pa.Schema) -> dict[str, Any]:
     }
 
 
-def read(folder: Folder, files: Sequence[File], schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+def read(
+    folder: Folder,
+    files: Sequence[File],
+    schema: pa.Schema,
+    columns: Sequence[str] | None = None,
+    *,
+    check_pages: bool = True,
+) -> pa.Table:
     """Read whole files of one table; a column that came into the schema after a file was written is null in its rows.
 
     Args:
@@ -253,13 +260,15 @@ def read(folder: Folder, files: Sequence[File], schema: pa.Schema, columns: Sequ
         files: in row order.
         schema: of the table; an empty list of files gives an empty table of it.
         columns: top-level or dotted columns; all by default.
+        check_pages: compare every page with its checksum; not where rows have checksums of their own, so that a
+            damaged one costs itself.
 
     Raises:
         Refused: a file lacks a column that must be there.
     """
     parts = []
     for file in files:
-        with opened(folder, file.path) as reader:
+        with opened(folder, file.path, check_pages=check_pages) as reader:
             present, absent = _columns(file, reader.schema_arrow, schema, columns)
             parts.append(_filled(reader.read(columns=present, use_threads=False), schema, columns, absent))
     if not parts:
@@ -286,14 +295,14 @@ def batches(
 
 
 @contextmanager
-def opened(folder: Folder, path: str) -> Iterator[pq.ParquetFile]:
-    """A file of rows to read, every page of which is checked against its checksum.
+def opened(folder: Folder, path: str, *, check_pages: bool = True) -> Iterator[pq.ParquetFile]:
+    """A file of rows to read, every page of which is checked against its checksum, unless that is not wanted.
 
     Raises:
         DamagedFile: it is gone, or cut, or holds other bytes than were written; also while it is read in the block.
     """
     try:
-        with folder.open(path) as source, pq.ParquetFile(source, page_checksum_verification=True) as reader:
+        with folder.open(path) as source, pq.ParquetFile(source, page_checksum_verification=check_pages) as reader:
             yield reader
     except RefloomError:
         raise

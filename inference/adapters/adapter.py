@@ -372,7 +372,11 @@ class Adapter(nn.Module, ABC):
             raise Refused(f"{folder} holds an adapter of kind {kind!r}, not {cls.kind!r}")
         if version != FORMAT:
             raise Refused(f"{folder} is of format {version!r}; this refloom reads format {FORMAT}")
-        adapter = cls.on_meta(settings.build(cls.Config, values))
+        config: Any = settings.build(cls.Config, values)
+        try:
+            adapter = cls.on_meta(config)
+        except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:  # torch's, of sizes that are none
+            raise Refused(f"the sizes in {folder / weights.CONFIG_FILE} make no adapter: get it again") from error
         weights.load_strict(adapter, weights.read_folder(folder), str(folder / weights.WEIGHTS_FILE))
         return adapter.to(dtype) if dtype is not None else adapter
 

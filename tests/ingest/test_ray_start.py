@@ -31,6 +31,12 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path, monkeypatch):
         engine.connect(Pool(workers=1))
 
 
+@pytest.fixture(autouse=True)
+def _no_ray_yet(monkeypatch):
+    """As in a process that has started none, whatever tests before have."""
+    monkeypatch.setattr(engine.ray, "is_initialized", lambda: False)
+
+
 @pytest.fixture
 def starts(monkeypatch):
     """Ray's starts, each of which raises what is left in the list."""

@@ -1,7 +1,8 @@
 """A dataset and a run that were made by refloom of November 2026, before its folders moved, open, go on and end alike.
 
 `tests/golden/november_2026` holds, as they were written then: `dataset.tar.gz`, six COCO pictures ingested in two units
-and curated until `quality`; `whole.tar.gz`, the same curated to the end; `run.tar.gz`, four steps of debug/ip_adapter.
+and curated until `quality`; `whole.tar.gz`, the same curated to the end; `run.tar.gz`, four steps of debug/ip_adapter on
+the samples of `data.tar.gz`.
 """
 
 import tarfile
@@ -58,7 +59,7 @@ def test_a_run_goes_on_to_the_losses_of_then(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run4").rename(tmp_path / "run")
     traindata.write_models(tmp_path / "models")
-    traindata.write_videos(tmp_path / "data")
+    unpacked("data", tmp_path)
     words = ["train", "--config", "debug/ip_adapter", "--out", "run", "--resume", "latest", "--set", "steps=6"]
     words += ["--set", "checkpoints.every=2", "--set", "checkpoints.keep_last=1", "--set", "log_every=1"]
     for setting in traindata.settings("ip_adapter", Path("models"), "data"):

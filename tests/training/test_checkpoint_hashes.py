@@ -128,7 +128,7 @@ TINY = """
 import sys
 from pathlib import Path
 import torch
-from refloom.inference.adapters import weights
+from refloom.inference.checkpoints import weights
 from refloom.schemas.errors import JobStopped
 from refloom.training.run import checkpoint
 from refloom.training.recipes.recipe import Checkpoints

@@ -85,12 +85,13 @@ def test_samples_are_read_once_for_all_timesteps(models: Path, url: str, monkeyp
         return conditions(self, adapter, examples, seed)
 
     with method.ready(one, torch.device("cpu")) as adapter, torch.no_grad():
+        monkeypatch.setattr(type(method), "conditions", counted)
         examples, step = held_out(one, 4), method.step(adapter, one)
         moved = [replace(example, position=example.position + 100) for example in examples]
         early, late = torch.full((4,), 500), torch.full((4,), 900)
         with ExitStack() as conditioned:
             alone = step.losses(examples, early, conditioned)
-        monkeypatch.setattr(type(method), "conditions", counted)
+        read.clear()
         with ExitStack() as conditioned:
             rounds = ((early, examples), (late, examples), (late, moved))
             first, second, third = step.rounds(examples, rounds, conditioned)

@@ -82,6 +82,8 @@ def read_summary(data: bytes) -> Summary:
     value = strict.loads(data)
     if wrong := misfit(value, _SUMMARY):
         raise ValueError(wrong)
+    if more := sorted(value.keys() - set(Summary.__slots__)):
+        raise ValueError(f"it says {more[0]!r}, which is nothing of its own")
     said = Summary(**{name: value[name] for name in Summary.__slots__ if name in value})
     if said.manifests not in MANIFESTS:
         raise ValueError("manifests are in no folder of theirs")
@@ -162,7 +164,8 @@ class Store:
         try:
             manifest = Manifest.from_json(self._folder.read(path), path)
             examples, tensors = (
-                parquet.read(self._folder, manifest.files_of(name), SCHEMAS[name]) for name in ("examples", "tensors")
+                parquet.read(self._folder, manifest.files_of(name), SCHEMAS[name], check_pages=False)
+                for name in ("examples", "tensors")
             )
         except (OSError, pa.ArrowException, Damaged) as error:
             raise Refused(

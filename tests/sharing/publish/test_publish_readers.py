@@ -11,10 +11,10 @@ import yaml
 from curatedata import curated
 from publishing import ALL, publishable, rows
 
-from refloom.schemas import tables
 from refloom.schemas.dataset import Dataset
 from refloom.sharing.publish.options import Publish
 from refloom.sharing.publish.publication import publish
+from refloom.sharing.publish.rows import schema_of
 
 
 @pytest.fixture
@@ -123,9 +123,7 @@ def test_croissant_is_complete_and_every_reference_in_it_leads_somewhere(dataset
             walk(inner)
 
     for record_set in document["recordSet"]:
-        assert [one["@id"].split("/")[1] for one in record_set["field"]] == tables.TABLES[
-            record_set["@id"]
-        ].schema.names
+        assert [one["@id"].split("/")[1] for one in record_set["field"]] == schema_of(record_set["@id"]).names
         for field in record_set["field"]:
             walk(field)
         assert record_set["key"]["@id"] in seen
