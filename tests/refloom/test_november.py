@@ -1,8 +1,8 @@
 """A dataset and a run that were made by refloom of November 2026, before its folders moved, open, go on and end alike.
 
 `tests/golden/november_2026` holds, as they were written then: `dataset.tar.gz`, six COCO pictures ingested in two units
-and curated until `quality`; `whole.tar.gz`, the same curated to the end; `run.tar.gz`, four steps of debug/ip_adapter on
-the samples of `data.tar.gz`.
+and curated until `quality`; `whole.tar.gz`, the same curated to the end; `run.tar.gz`, four steps of debug/ip_adapter
+on the samples of `data.tar.gz`.
 """
 
 import tarfile

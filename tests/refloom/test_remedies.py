@@ -115,6 +115,13 @@ def _damaged(pattern: str, words: Callable[[Place], Words], how: str = "flipped"
     return complain
 
 
+def _exchanged(place: Place) -> Words:
+    """A sound file of samples in the place of another one."""
+    one, other = sorted(place.composed.glob("samples/*/*.parquet"))[:2]
+    shutil.copyfile(one, other)
+    return ["publish", place.composed, place.out]
+
+
 def _half_done(place: Place) -> Words:
     unit = list(Dataset(str(place.composed)).manifests("compose"))[-1]
     Dataset(str(place.composed)).drop("compose", unit)
@@ -186,7 +193,7 @@ CASES = [
     Case("the dataset has no rows in {}:", lambda place: ["publish", place.ingested, place.out], add=CURATE),
     Case(
         "is not the file that was committed",
-        _damaged("samples/*/*.parquet", lambda place: ["publish", place.composed, place.out]),
+        _exchanged,
         add=["--workers", 0],
     ),
     Case(
@@ -222,7 +229,10 @@ CASES = [
 ELSEWHERE = {
     "with the `refloom ingest` that was used first": "curation/test_mend.py::test_a_unit_whose_command_is_not_known",
     "then `refloom mend {}` mends the rest": "curation/test_mend.py::test_a_damaged_unit_of_ingest_is_read_again",
-    "holds rows that `refloom publish` does not write": "curation/share/test_publication_damage.py::test_rows_that_no",
+    "holds rows that `refloom publish` does not write": "sharing/publish/test_publication_damage.py::test_rows_that_no",
+    "finish it with `refloom takedown {}`": "sharing/publish/test_dataset_takedown.py::test_a_removal_that_was_stopped",
+    "take them out with `refloom takedown {}`": "sharing/publish/test_dataset_takedown.py::test_rows_that_were_put",
+    "`refloom curate {} --retry-failed` does again": "ingest/test_moved_source.py::test_the_command_that_is_printed",
 }
 SHOWN = (
     # titles and cards
@@ -240,7 +250,18 @@ SHOWN = (
     *("refloom curate DATASET [--config FILE]", "refloom curate DATASET --print-config", "No pictures yet: take some"),
     *("refloom curate DATASET --dry-run", "refloom verify DATASET", "refloom report DATASET --json", "Out of date: {}"),
     *("made from inputs that have changed since: run `refloom curate DATASET`", "No score was computed yet: run"),
+    *("see `refloom models`", "`refloom models get NAME` fetches one", "(`refloom models get {}` fetches its files)"),
+    *("`refloom ingest --help` lists", "another face model may help", "another segmenter may help"),
+    *(
+        "or another captioner: `refloom models`",
+        "a quality component has no model",
+        "look at them with `refloom browse`",
+    ),
+    *("`refloom status` shows at which stage", "`refloom status` shows where it went"),
     # words about a command, of which nothing is to be run
+    *("are records of SA-1B: `refloom ingest sa1b` takes them", "as it was given to `refloom ingest`"),
+    *("is not what `refloom takedown` writes", "the `refloom cache` that made it does the rest"),
+    "`refloom publish` and `export` take it out unless told otherwise",
     *("`refloom browse` searches parts of ids", "with more pictures, or with a larger split.validation"),
 )
 TRAINING = (
