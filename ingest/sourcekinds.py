@@ -269,4 +269,5 @@ SOURCES: Registry[SourceKind] = Registry(
             ),
         ),
     },
+    of=SourceKind,
 )

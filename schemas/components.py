@@ -153,9 +153,10 @@ COMPONENTS: Registry[Component] = Registry(
             ramp=((0.7, 0.1), (0.88, 0.7), (0.95, 1.0)),
         ),
     },
+    of=Component,
 )
 
-SCORES: Registry[Score] = Registry("scores", "score of images", {})
+SCORES: Registry[Score] = Registry("scores", "score of images", {}, of=Score)
 
 ADDED: dict[str, Registry[Any]] = {"object_scores": COMPONENTS, "image_scores": SCORES}
 """Tables to which plugins add columns."""

@@ -149,13 +149,13 @@ class Registry(Mapping[str, T], Generic[T]):
         kind: one of `KINDS`.
         what: the kind in words, singular, for messages.
         own: name to thing, or to `module:attribute`.
-        texts: things are texts, and none of them is imported.
+        of: what a thing is an instance of; None for whatever can be called. Where it is `str`, none is imported.
     """
 
-    def __init__(self, kind: str, what: str, own: Mapping[str, T | str], *, texts: bool = False) -> None:
+    def __init__(self, kind: str, what: str, own: Mapping[str, T | str], *, of: type | None = None) -> None:
         if kind not in KINDS:
             raise ValueError(f"{kind} is no kind of thing that plugins add")
-        self._kind, self._what, self._texts = kind, what, texts
+        self._kind, self._what, self._of = kind, what, of
         self.own: dict[str, T | str] = dict(own)
 
     def __getitem__(self, name: str) -> T:
@@ -169,11 +169,18 @@ class Registry(Mapping[str, T], Generic[T]):
         _used.add(plugin.name)
         thing = getattr(plugin, self._kind)[name]
         try:
-            return thing if self._texts else imported(thing)  # type: ignore[no-any-return]
+            found = thing if self._of is str else imported(thing)
         except (ImportError, AttributeError) as error:
             raise Refused(
                 f"the plugin {plugin.name} declares the {self._what} {name}, which cannot be imported: {error}"
             ) from error
+        if not (callable(found) if self._of is None else isinstance(found, self._of)):
+            wanted = "something to call" if self._of is None else f"a {self._of.__name__}"
+            raise Refused(
+                f"the plugin {plugin.name} declares the {self._what} {name} as a {type(found).__name__}: it must be "
+                f"{wanted}"
+            )
+        return found  # type: ignore[no-any-return]
 
     def __iter__(self) -> Iterator[str]:
         self.check()
@@ -267,7 +274,7 @@ def _installed() -> tuple[Plugin, ...]:
     for entry in sorted(metadata.entry_points(group=GROUP), key=lambda entry: entry.name):
         try:
             loaded = entry.load()
-        except Exception as error:  # whatever somebody's module does when it is imported
+        except (Exception, SystemExit) as error:  # whatever somebody's module does when it is imported
             raise Refused(
                 f"the installed plugin {entry.name} ({entry.value}) cannot be imported "
                 f"({type(error).__name__}: {error}): mend or uninstall it"
@@ -281,7 +288,7 @@ def _module(place: str) -> ModuleType:
         if not place.endswith(".py"):
             return importlib.import_module(place)
         return _of_file(Path(place))
-    except Exception as error:  # whatever somebody's module does when it is imported
+    except (Exception, SystemExit) as error:  # whatever somebody's module does when it is imported
         if isinstance(error, Refused):
             raise
         raise Refused(f"the plugin {place} cannot be imported ({type(error).__name__}: {error})") from error
@@ -316,8 +323,9 @@ def _plugin(found: Any, place: str) -> Plugin:
     plugin = getattr(found, ATTRIBUTE, found)
     if not isinstance(plugin, Plugin):
         raise Refused(f"{place} is no plugin: it needs {ATTRIBUTE} = refloom.schemas.plugins.Plugin(...)")
-    if not plugin.name or not plugin.version:
-        raise Refused(f"the plugin of {place} needs a name and a version")
+    for what, said in (("name", plugin.name), ("version", plugin.version)):
+        if not isinstance(said, str) or not said:
+            raise Refused(f"the plugin of {place} needs a {what}, a text: not {said!r}")
     for kind in KINDS:
         for name in getattr(plugin, kind):
             if not isinstance(name, str) or not name:

@@ -72,6 +72,7 @@ METHODS: Registry[MethodKind] = Registry(
             recipe="refloom.training.recipes.kinds:MSDiffusionRecipe",
         ),
     },
+    of=MethodKind,
 )
 
 

@@ -30,7 +30,7 @@ from which a name out of the vocabulary is taken for a cut-out: the softmax, ove
 captioner: none.
 """
 
-ADDED: Registry[Entry] = Registry("models", "model", {})
+ADDED: Registry[Entry] = Registry("models", "model", {}, of=Entry)
 """Those of plugins; `auto` takes one where none of refloom's own is there."""
 
 

@@ -19,7 +19,11 @@ from refloom.schemas.plugins import VARIABLE
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the examples as they are written and names the defaults."""
+    """Keeps the examples as they are written and names the defaults, once, where there are any."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help or ""
+        return text if action.default is None or "(default" in text else super()._get_help_string(action)
 
 
 def _command(commands: Any, name: str, handler: str, summary: str, examples: str) -> argparse.ArgumentParser:

@@ -52,4 +52,5 @@ FORMATS: Registry[Format] = Registry(
         ),
         "webdataset": Format("refloom.sharing.export.webdataset:write_webdataset", ("samples", "images")),
     },
+    of=Format,
 )

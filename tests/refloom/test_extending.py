@@ -198,6 +198,11 @@ def test_a_plugin_that_is_absent_on_workers_is_one_line(garden, tmp_path, monkey
         ("import nothing_of_that_name", "cannot be imported (ModuleNotFoundError"),
         ("x = 1", "is no plugin: it needs PLUGIN"),
         ("from refloom.schemas.plugins import Plugin\nPLUGIN = Plugin(name='', version='1')", "needs a name"),
+        (
+            "from refloom.schemas.plugins import Plugin\nPLUGIN = Plugin(name='odd', version=1)",
+            "needs a version, a text",
+        ),
+        ("import sys\nsys.exit(0)", "cannot be imported (SystemExit"),
     ],
 )
 def test_what_is_no_plugin_is_one_line(tmp_path, capsys, text, said):
@@ -208,6 +213,21 @@ def test_what_is_no_plugin_is_one_line(tmp_path, capsys, text, said):
     assert said in capsys.readouterr().err
     forget()
     sys.modules.pop("odd_one", None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "command"), [("sources", "ingest --help"), ("exports", "export a b --format mine"), ("models", "models")]
+)
+def test_a_thing_of_another_kind_is_one_line(tmp_path, capsys, kind, command):
+    file = tmp_path / "other_kind.py"
+    file.write_text(
+        f"from refloom.schemas.plugins import Plugin\nPLUGIN = Plugin(name='o', version='1', {kind}={{'mine': 3}})"
+    )
+    forget()
+    assert cli.main(["--plugin", str(file), *command.split()]) == 2
+    assert "mine as a int: it must be a" in capsys.readouterr().err
+    forget()
+    sys.modules.pop("other_kind", None)
 
 
 def test_names_that_are_taken_are_refused(tmp_path):

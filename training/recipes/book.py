@@ -16,7 +16,7 @@ from refloom.training.recipes.kinds import KINDS
 from refloom.training.recipes.recipe import Recipe
 
 FOLDER = Path(__file__).parent
-RECIPES: Registry[str] = Registry("recipes", "recipe", {}, texts=True)
+RECIPES: Registry[str] = Registry("recipes", "recipe", {}, of=str)
 """Those of plugins: the path of a YAML file, or its text."""
 _SUFFIX = ".yaml"
 _MOST_LIKE = 8
