@@ -76,13 +76,17 @@ def test_a_replacement_that_fails_leaves_the_old_units(curated, tmp_path, monkey
     assert curatedata.contents(out) == before
 
 
-def test_what_is_of_units_before_is_out_of_date_and_no_damage(tmp_path):
-    """Rows of a stage may name pictures that a later ingest has taken out: its manifest says of what units they are."""
+def test_what_is_of_units_before_is_told_until_curate_has_done_it_again(tmp_path):
+    """Rows of a stage may name pictures that a later ingest has taken out; their unit is out of date, and is counted."""
     source = small(tmp_path, 4)
     out = Path(ingest(source, tmp_path / "data").url)
     curate(str(out), SMALL, HERE, until="select")
     ingest(Coco(images=source.images, instances=source.instances, captions=source.captions, unit_size=3, limit=3),
            out, replace=True)  # fmt: skip
     findings = verify(Dataset(str(out)))
-    assert findings.sound, findings.problems
     assert findings.checked["units out of date"]
+    assert any("is not in" in problem for problem in findings.problems)
+    curate(str(out), SMALL, HERE, until="select")
+    findings = verify(Dataset(str(out)))
+    assert findings.sound, findings.problems
+    assert not findings.checked["units out of date"]
