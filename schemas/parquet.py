@@ -245,7 +245,14 @@ def options(schema: pa.Schema) -> dict[str, Any]:
     }
 
 
-def read(folder: Folder, files: Sequence[File], schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+def read(
+    folder: Folder,
+    files: Sequence[File],
+    schema: pa.Schema,
+    columns: Sequence[str] | None = None,
+    *,
+    checksums: bool = True,
+) -> pa.Table:
     """Read whole files of one table; a column that came into the schema after a file was written is null in its rows.
 
     Args:
@@ -253,13 +260,14 @@ def read(folder: Folder, files: Sequence[File], schema: pa.Schema, columns: Sequ
         files: in row order.
         schema: of the table; an empty list of files gives an empty table of it.
         columns: top-level or dotted columns; all by default.
+        checksums: compare every page with its own; not where rows hold theirs, so that damage costs one row.
 
     Raises:
         Refused: a file lacks a column that must be there.
     """
     parts = []
     for file in files:
-        with opened(folder, file.path) as reader:
+        with opened(folder, file.path, checksums=checksums) as reader:
             present, absent = _columns(file, reader.schema_arrow, schema, columns)
             parts.append(_filled(reader.read(columns=present, use_threads=False), schema, columns, absent))
     if not parts:
@@ -286,14 +294,14 @@ def batches(
 
 
 @contextmanager
-def opened(folder: Folder, path: str) -> Iterator[pq.ParquetFile]:
-    """A file of rows to read, every page of which is checked against its checksum.
+def opened(folder: Folder, path: str, *, checksums: bool = True) -> Iterator[pq.ParquetFile]:
+    """A file of rows to read, every page of which is checked against its checksum, if `checksums`.
 
     Raises:
         DamagedFile: it is gone, or cut, or holds other bytes than were written; also while it is read in the block.
     """
     try:
-        with folder.open(path) as source, pq.ParquetFile(source, page_checksum_verification=True) as reader:
+        with folder.open(path) as source, pq.ParquetFile(source, page_checksum_verification=checksums) as reader:
             yield reader
     except RefloomError:
         raise

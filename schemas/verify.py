@@ -6,7 +6,8 @@ close to their masks; masks sound, with the stored area; a sample of pictures de
 whole: manifests that can be read, nothing of units that ingest no longer holds, no Parquet that no manifest names, and
 derived files that say what the manifests say.
 
-A unit whose inputs have changed since is out of date and no damage: what it holds is checked, and not against them.
+A unit whose inputs have changed since is out of date and no damage: what it holds is checked, and, where its pictures
+are others now, not against them.
 
 What is damaged is noted in the dataset, where it can be written to, so that the next run does those units again.
 """
@@ -120,9 +121,17 @@ def _check_unit(dataset: Dataset, manifest: Manifest, findings: Findings) -> Non
 
 
 def _is_current(dataset: Dataset, stage: str, unit: str) -> bool:
-    """Whether a stage has been done for a unit as its inputs are now."""
+    """Whether a stage has been done for a unit with the pictures that it has now.
+
+    Of a unit that was cut otherwise since, rows name pictures and objects that are elsewhere or gone. One whose
+    pictures are the same is compared with them, out of date or not.
+    """
     manifest = dataset.manifest(stage, unit)
-    return manifest is not None and not dataset.is_stale(manifest)
+    if manifest is None:
+        return False
+    pictures_then = {name: then for name, then in manifest.inputs.items() if name in (f"images/{unit}", "images/*")}
+    same = bool(pictures_then) and all(dataset.fingerprint_of(name) == then for name, then in pictures_then.items())
+    return same or not dataset.is_stale(manifest)
 
 
 def _as_written(schema: pa.Schema, stored: pa.Schema) -> pa.Schema:
