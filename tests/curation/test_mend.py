@@ -130,7 +130,7 @@ def test_curate_does_a_unit_again_whose_file_is_gone_or_cut_in_every_spelling(ca
     before = contents(place)
     hurt(place, "object_scores/*.parquet", how)
     sets = [f"--set={one}" for one in SETTINGS]
-    assert no_trace(run(capsys, "curate", place, "--workers", 0, *sets, *spelling.split())).code == 0
+    assert no_trace(run(capsys, "curate", place, "--workers", 0, *sets, *spelling)).code == 0
     assert contents(place) == before
 
 
