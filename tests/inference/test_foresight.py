@@ -11,7 +11,7 @@ from PIL import Image
 
 from refloom.inference import assembly
 from refloom.inference.adapters import phrases
-from refloom.inference.adapters.kinds import KINDS, adapter_class
+from refloom.inference.adapters.kinds import METHODS, adapter_class
 from refloom.inference.adapters.reference import Reference
 from refloom.inference.checkpoints import hub
 from refloom.schemas.errors import Refused
@@ -40,7 +40,7 @@ def shop(tmp_path_factory):
     """A base and adapters of configs alone, in folders and in the cache of a Hub that cannot be reached."""
     root = tmp_path_factory.mktemp("shop")
     write(root / "base", BASE)
-    for kind in KINDS:
+    for kind in METHODS:
         config = {"config.json": {"kind": kind, "format": 1}}
         write(root / kind, config)
         (root / kind / "adapter.safetensors").touch()
@@ -118,7 +118,7 @@ def test_every_prompt_is_looked_through(call, shop, tmp_path):
     judged(call(*line), "the prompt 'a dog'")
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(METHODS))
 def test_a_reference_with_a_phrase_of_the_prompt_is_fine_with_every_method(kind):
     fine = [Reference(np.zeros((8, 8, 3), np.uint8), "cat")]
     adapter_class(kind).judge(fine, ["a cat"], {})
