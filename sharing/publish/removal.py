@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from refloom.schemas import card, copies, tables
+from refloom.schemas import card, copies, exchange, tables
 from refloom.schemas.dataset import STAGES, Dataset
 from refloom.schemas.errors import Refused
 from refloom.schemas.lease import Lease
@@ -91,6 +91,8 @@ def remove(
         listed = TakedownList.load(dataset.folder)
         taken = _resolved(dataset, entries, listed, ignore=ignore_unknown)
         dataset.collect_garbage()
+        # units that wait to take the place of others hold the pictures too: the ingest that made them makes them again
+        exchange.forget(dataset.folder, "ingest", exchange.waiting(dataset.folder, "ingest"))
         done = Removed(taken)
         listed = _extended(dataset, listed, taken)
         listed.save(dataset.folder)
@@ -235,15 +237,16 @@ def _drop_features(place: str, current: dict[str, str]) -> bool:
     """Remove the units of a feature cache whose samples are no longer those of the dataset."""
     folder = Folder(place)
     lost = []
-    for name in folder.names(f"manifests/{_FEATURES}"):
-        if name.endswith(".json"):
-            path = f"manifests/{_FEATURES}/{name}"
-            inputs = Manifest.from_json(folder.read(path), path).inputs
-            if any(current.get(file) != sha256 for file, sha256 in inputs.items()):
-                lost.append(name.removesuffix(".json"))
+    for stage in (_FEATURES, f"{_FEATURES}.next"):  # the second while features take the place of others
+        for name in folder.names(f"manifests/{stage}"):
+            if name.endswith(".json"):
+                path = f"manifests/{stage}/{name}"
+                inputs = Manifest.from_json(folder.read(path), path).inputs
+                if any(current.get(file) != sha256 for file, sha256 in inputs.items()):
+                    lost.append((stage, name.removesuffix(".json")))
     if not lost:
         return False
     folder.remove(_FINISHED)
-    for unit in lost:
-        drop_unit(folder, _FEATURES, unit)
+    for stage, unit in lost:
+        drop_unit(folder, stage, unit)
     return True

@@ -15,7 +15,7 @@ from refloom.schemas.errors import Damaged, Refused, Rejected
 from refloom.schemas.manifest import Manifest, differing, flatten
 from refloom.schemas.shapes import misfit
 from refloom.schemas.storage import Folder
-from refloom.schemas.wording import quoted, some
+from refloom.schemas.wording import quoted, shown, some
 from refloom.training.data.index import Index, RowGroupKey
 from refloom.training.features.stored import Stored
 from refloom.training.features.tables import SCHEMAS, STAGE, unpack
@@ -83,7 +83,7 @@ def read_summary(data: bytes) -> Summary:
     if wrong := misfit(value, _SUMMARY):
         raise ValueError(wrong)
     if more := sorted(value.keys() - set(Summary.__slots__)):
-        raise ValueError(f"it says {more[0]!r}, which is nothing of its own")
+        raise ValueError(f"it says {shown(more[0])}, which is nothing of its own")
     said = Summary(**{name: value[name] for name in Summary.__slots__ if name in value})
     if said.manifests not in MANIFESTS:
         raise ValueError("manifests are in no folder of theirs")
@@ -164,8 +164,8 @@ class Store:
         try:
             manifest = Manifest.from_json(self._folder.read(path), path)
             examples, tensors = (
-                parquet.read(self._folder, manifest.files_of(name), SCHEMAS[name], check_pages=False)
-                for name in ("examples", "tensors")
+                parquet.read(self._folder, manifest.files_of(name), SCHEMAS[name], check_pages=name != "tensors")
+                for name in ("examples", "tensors")  # every tensor has a checksum of its own
             )
         except (OSError, pa.ArrowException, Damaged) as error:
             raise Refused(
