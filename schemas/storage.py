@@ -19,6 +19,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 import fsspec
+from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from refloom.schemas.errors import JobStopped, RefloomError, Refused, StoreDenied, StoreUnavailable
@@ -226,7 +227,7 @@ class Folder:
         with full_disk_stops(self.url):
             temporary = f"{target}.{os.getpid()}{TEMPORARY}"
             if not self.is_local:
-                hidden = not _UPLOADS.isdisjoint(_protocols(self._fs))
+                hidden = not _UPLOADS.isdisjoint(_protocols(self._fs)) or not _moves(self._fs)
                 with _uploaded(self._fs, target) if hidden else _moved(self._fs, temporary, target) as raw:
                     yield HashingFile(raw)
                 return
@@ -291,6 +292,12 @@ def _uploaded(fs: Any, target: str) -> Iterator[Any]:
     except BaseException:
         _abandon(upload)
         raise
+
+
+def _moves(fs: Any) -> bool:
+    """Whether a store can give a file another name, which fsspec leaves to it."""
+    kind = type(fs)
+    return kind.mv is not AbstractFileSystem.mv or kind.cp_file is not AbstractFileSystem.cp_file
 
 
 @contextmanager
