@@ -35,7 +35,7 @@ _HEADERS = {
     **guard.HEADERS,
 }
 _FILES = {
-    "/theme.css": ("schemas", "theme.css", "text/css"),
+    "/theme.css": ("refloom.schemas.pages", "theme.css", "text/css"),
     "/report.css": ("refloom.viewing.report", "page.css", "text/css"),
     "/browse.css": ("refloom.viewing.browse", "browse.css", "text/css"),
     "/browse.js": ("refloom.viewing.browse", "browse.js", "text/javascript"),

@@ -7,6 +7,7 @@ import math
 import re
 import threading
 from collections.abc import Iterator
+from importlib.resources import files
 from urllib.parse import quote, urlencode
 
 import numpy as np
@@ -31,7 +32,7 @@ from refloom.viewing.browse.index import build
 from refloom.viewing.browse.library import Kept
 from refloom.viewing.browse.query import Query
 from refloom.viewing.browse.search import search
-from refloom.viewing.browse.server import Browser
+from refloom.viewing.browse.server import _FILES, Browser
 
 CONFIG = Curation(
     models=Models(face="none", image_embedding="none"),
@@ -415,3 +416,9 @@ def test_filters_are_kept_in_the_address_and_narrow_pages_fit(page, server):
         assert page.value("document.documentElement.scrollWidth <= innerWidth")
     page.resize(1280, 900)
     assert page.errors == []
+
+
+@pytest.mark.parametrize("path", _FILES)
+def test_what_pages_load_is_there(path: str):
+    package, name, _ = _FILES[path]
+    assert files(package).joinpath(name).is_file()
