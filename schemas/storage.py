@@ -209,8 +209,15 @@ class Folder:
 
     def open(self, path: str) -> IO[bytes]:
         """Open a file to read; seekable."""
+        file: IO[bytes]
         with _credentials_needed():
-            file: IO[bytes] = self._fs.open(self.at(path), "rb")
+            try:
+                file = self._fs.open(self.at(path), "rb")
+            except FileNotFoundError:
+                if self.is_local:
+                    raise
+                self._fs.invalidate_cache()  # it may be known to be absent from before another process wrote it
+                file = self._fs.open(self.at(path), "rb")
         return file
 
     def write(self, path: str, data: bytes) -> None:
