@@ -13,7 +13,7 @@ from refloom.schemas.dataset import Dataset, Place, opened, url_of
 from refloom.schemas.errors import Refused
 from refloom.schemas.manifest import Counts
 from refloom.schemas.settings import Overrides
-from refloom.schemas.storage import store_errors_stop
+from refloom.schemas.storeerrors import store_errors_stop
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from refloom.ingest.engine.retries import Account
 from refloom.ingest.engine.tasks import Job, Status, Task
 from refloom.ingest.engine.watch import Tally, Watch, last_words
 from refloom.schemas.errors import JobStopped, RefloomError
-from refloom.schemas.storage import Folder, store_errors_stop
+from refloom.schemas.storage import Folder
+from refloom.schemas.storeerrors import store_errors_stop
 from refloom.schemas.wording import some
 
 _POLL_S = 0.25

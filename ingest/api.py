@@ -12,7 +12,8 @@ from refloom.schemas.dataset import Dataset, Place, opened, refuse_foreign, url_
 from refloom.schemas.errors import Refused
 from refloom.schemas.index import is_dataset
 from refloom.schemas.manifest import Counts
-from refloom.schemas.storage import Folder, store_errors_stop
+from refloom.schemas.storage import Folder
+from refloom.schemas.storeerrors import store_errors_stop
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from typing import Any
 
 from refloom.schemas import strict
 from refloom.schemas.errors import JobStopped, Refused
-from refloom.schemas.storage import Folder, is_denied, is_unavailable
+from refloom.schemas.storage import Folder
+from refloom.schemas.storeerrors import is_denied, is_unavailable
 
 _FOLDER = "runs/copies"
 

@@ -16,7 +16,8 @@ import psutil
 from refloom.schemas import strict
 from refloom.schemas.errors import JobStopped, Refused, StoreDenied
 from refloom.schemas.shapes import misfit
-from refloom.schemas.storage import Folder, is_denied, is_unavailable, make_folder, share_with_group
+from refloom.schemas.storage import Folder, make_folder, share_with_group
+from refloom.schemas.storeerrors import is_denied, is_unavailable
 
 _PATH = "runs/lease.json"
 _HEARTBEAT_S = 10.0

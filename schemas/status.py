@@ -3,7 +3,7 @@
 from typing import Any, TypedDict
 
 from refloom.schemas.dataset import STAGES, Dataset, Place, opened
-from refloom.schemas.storage import store_errors_stop
+from refloom.schemas.storeerrors import store_errors_stop
 
 
 class TableStatus(TypedDict):

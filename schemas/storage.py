@@ -5,7 +5,6 @@ upload becomes visible only when it is complete. Temporary names never end in `.
 file.
 """
 
-import errno
 import hashlib
 import os
 import posixpath
@@ -22,27 +21,15 @@ import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from refloom.schemas.errors import JobStopped, RefloomError, Refused, StoreDenied, StoreUnavailable
+from refloom.schemas.errors import Refused, StoreDenied
+from refloom.schemas.storeerrors import credentials_needed, full_disk_stops, is_denied, is_unavailable
 
 TEMPORARY = ".partial"
 _READ_ONLY = {"hf", "http", "https"}
 _UPLOADS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss"}
 """Protocols of stores that show a file when its upload is complete, and the old one until then."""
-_STORE_LIBRARIES = {"aiohttp", "botocore", "aiobotocore", "s3fs", "gcsfs", "adlfs"}
-"""Packages behind fsspec whose own errors say that a store is not there or not open to this user."""
-_NO_CREDENTIALS = {
-    *("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "ConfigParseError"),
-    *("NoAuthTokenError", "SSOTokenLoadError", "UnauthorizedSSOTokenError"),
-}
-"""What botocore raises, before it asks the store, where there are no credentials, half of them, or expired ones."""
 STORE_VARIABLES = ("AWS_", "AZURE_", "GOOGLE_", *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"))
 """How the names of the environment variables begin from which they take addresses and credentials."""
-_PASSING = {errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.EREMOTEIO, errno.ENETUNREACH, errno.EHOSTUNREACH}
-"""What fsspec's stores make of "slow down", "service unavailable" and "internal error"."""
-_UNREACHABLE = (ConnectionRefusedError, ConnectionResetError, ConnectionAbortedError, TimeoutError)
-
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?:/|:)")
 """How a URL begins, also one whose slashes a `Path` has drawn together."""
 
@@ -128,7 +115,7 @@ class Folder:
 
     def exists(self, path: str = "") -> bool:
         """Whether a file or folder is there."""
-        with _credentials_needed():
+        with credentials_needed():
             return bool(self._fs.exists(self.at(path)))
 
     def names(self, path: str = "") -> list[str]:
@@ -144,9 +131,7 @@ class Folder:
             if self.is_local:
                 with os.scandir(self.at(path)) as entries:
                     return sorted(entry.name for entry in entries if _is_folder(entry) == folders)
-            self._fs.invalidate_cache(self.at(path))
-            with _credentials_needed():
-                found = self._fs.ls(self.at(path), detail=True)
+            found = self._listed(path)
         except (FileNotFoundError, NotADirectoryError):
             return []
         except PermissionError as error:
@@ -155,15 +140,20 @@ class Folder:
         wanted = "directory" if folders else "file"
         return sorted(posixpath.basename(entry["name"].rstrip("/")) for entry in found if entry["type"] == wanted)
 
+    def _listed(self, path: str) -> list[dict[str, Any]]:
+        """What a store says now of what lies directly in a folder."""
+        self._fs.invalidate_cache(self.at(path))
+        with credentials_needed():
+            found: list[dict[str, Any]] = self._fs.ls(self.at(path), detail=True)
+        return found
+
     def sizes(self, path: str) -> dict[str, int]:
         """Name to bytes of the files directly in a folder; none if there is no such folder."""
         try:
             if self.is_local:
                 with os.scandir(self.at(path)) as entries:
                     return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
-            self._fs.invalidate_cache(self.at(path))
-            with _credentials_needed():
-                found = self._fs.ls(self.at(path), detail=True)
+            found = self._listed(path)
         except (FileNotFoundError, NotADirectoryError):
             return {}
         return {posixpath.basename(one["name"]): int(one["size"] or 0) for one in found if one["type"] == "file"}
@@ -172,7 +162,7 @@ class Folder:
         """Bytes of a file; FileNotFoundError if there is none."""
         if self.is_local:
             return os.stat(self.at(path)).st_size
-        with _credentials_needed():
+        with credentials_needed():
             return int(self._fs.size(self.at(path)))
 
     def read(self, path: str) -> bytes:
@@ -180,7 +170,7 @@ class Folder:
         if self.is_local:  # a tenth of the time that fsspec takes for a small file
             with open(self.at(path), "rb", buffering=0) as file:
                 return file.read()
-        with _credentials_needed():
+        with credentials_needed():
             data: bytes = self._fs.cat_file(self.at(path))
         return data
 
@@ -210,7 +200,7 @@ class Folder:
     def open(self, path: str) -> IO[bytes]:
         """Open a file to read; seekable."""
         file: IO[bytes]
-        with _credentials_needed():
+        with credentials_needed():
             try:
                 file = self._fs.open(self.at(path), "rb")
             except FileNotFoundError:
@@ -424,100 +414,6 @@ class HashingFile:
     def sha256(self) -> str:
         """Of everything written so far, hexadecimal."""
         return self._hash.hexdigest()
-
-
-RESUMES = "free some and run the same command again, it resumes"
-
-
-@contextmanager
-def full_disk_stops(where: str, remedy: str = RESUMES) -> Iterator[None]:
-    """Turn "no space left" and "over quota" into a stop that names the place and the remedy.
-
-    Args:
-        where: is written to.
-        remedy: what to do.
-    """
-    try:
-        yield
-    except Exception as error:
-        if is_full_disk(error):
-            raise JobStopped(f"no space left for {where}: {remedy}") from error
-        raise
-
-
-def is_full_disk(error: BaseException) -> bool:
-    """Whether an error says that a disk or a quota is full; libraries in Rust say it in their text alone."""
-    if isinstance(error, RefloomError):
-        return False
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in _FULL
-    return any(f"(os error {number})" in str(error) for number in _FULL)
-
-
-@contextmanager
-def _credentials_needed() -> Iterator[None]:
-    """Missing credentials are no property of the file that was asked for, and must not cost an item."""
-    try:
-        yield
-    except Exception as error:
-        if type(error).__name__ in _NO_CREDENTIALS and _is_of_store(error):
-            raise _denied(error) from error
-        raise
-
-
-def _denied(error: BaseException) -> StoreDenied:
-    return StoreDenied(
-        f"the store does not let this user in ({error}): check the credentials (for S3 AWS_ACCESS_KEY_ID and "
-        "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE), AWS_ENDPOINT_URL for a store that is not Amazon's, the bucket's name, "
-        "and your rights to it; on a cluster every node needs them in the environment that Ray was started in"
-    )
-
-
-@contextmanager
-def store_errors_stop() -> Iterator[None]:
-    """Turn what a store raises into StoreDenied where it is shut, and StoreUnavailable where it is out of reach.
-
-    A disk that is full stops as well, wherever that was not foreseen.
-    """
-    try:
-        yield
-    except Exception as error:
-        if is_full_disk(error):
-            where = getattr(error, "filename", None) or "what is written"
-            raise JobStopped(f"no space left for {where}: {RESUMES}") from error
-        if is_denied(error):
-            raise _denied(error) from error
-        if is_unavailable(error):
-            raise StoreUnavailable(
-                f"the store cannot be reached ({error}): run the same command again to resume"
-            ) from error
-        if isinstance(error, PermissionError):
-            raise Refused(
-                f"{error.filename or 'a file'} is closed to this user ({error.strerror or error}): ask its owner for "
-                "the right (`chmod -R g+rwX` on a folder that a group shares), or give another place"
-            ) from error
-        raise
-
-
-def is_denied(error: BaseException) -> bool:
-    """Whether an error says that a store will go on refusing this user: credentials, rights, no such bucket."""
-    if isinstance(error, OSError):
-        answer = getattr(error.__cause__ or error.__context__, "response", None)  # as S3 gave it
-        if not isinstance(answer, dict):
-            return False
-        return isinstance(error, PermissionError) or answer.get("Error", {}).get("Code") == "NoSuchBucket"
-    return type(error).__name__ in _NO_CREDENTIALS and _is_of_store(error)
-
-
-def is_unavailable(error: BaseException) -> bool:
-    """Whether an error says that a store throttles or does not answer just now, whatever was asked of it."""
-    if isinstance(error, OSError):
-        return error.errno in _PASSING or isinstance(error, _UNREACHABLE)
-    return _is_of_store(error) and not is_denied(error)
-
-
-def _is_of_store(error: BaseException) -> bool:
-    return type(error).__module__.partition(".")[0] in _STORE_LIBRARIES
 
 
 def sync(path: str | os.PathLike[str]) -> None:

@@ -28,7 +28,8 @@ from refloom.schemas.fields import VERSION
 from refloom.schemas.findings import Findings
 from refloom.schemas.ids import is_found
 from refloom.schemas.manifest import Manifest
-from refloom.schemas.storage import Folder, absolute_url, store_errors_stop
+from refloom.schemas.storage import Folder, absolute_url
+from refloom.schemas.storeerrors import store_errors_stop
 from refloom.schemas.wholeness import check_whole, note_damage
 
 COUNTED_BY: dict[str, dict[str, tuple[str, str]]] = {

@@ -8,7 +8,8 @@ from pathlib import Path
 from refloom.schemas import copies
 from refloom.schemas.errors import Refused
 from refloom.schemas.settings import Overrides
-from refloom.schemas.storage import Folder, absolute_url, local_path, store_errors_stop
+from refloom.schemas.storage import Folder, absolute_url, local_path
+from refloom.schemas.storeerrors import store_errors_stop
 from refloom.training.recipes import book
 from refloom.training.recipes.recipe import Recipe
 from refloom.training.run import loop

@@ -15,7 +15,8 @@ from refloom.inference.checkpoints.keyreport import compare
 from refloom.inference.checkpoints.tensors import check_values, read_safetensors
 from refloom.schemas import strict
 from refloom.schemas.errors import Refused
-from refloom.schemas.storage import full_disk_stops, link
+from refloom.schemas.storage import link
+from refloom.schemas.storeerrors import full_disk_stops
 
 WEIGHTS_FILE = "adapter.safetensors"
 FROZEN_FILE = "frozen.safetensors"

@@ -13,7 +13,8 @@ from refloom.inference.evaluation.outcome import Outcome
 from refloom.ingest.engine.pool import Pool
 from refloom.ingest.engine.showing import Show, showing
 from refloom.schemas.errors import Refused
-from refloom.schemas.storage import absolute_url, store_errors_stop
+from refloom.schemas.storage import absolute_url
+from refloom.schemas.storeerrors import store_errors_stop
 
 CASE_TIMEOUT_S = 3600.0
 

@@ -23,7 +23,8 @@ from refloom.inference.models.entry import WEIGHTS_VARIABLE, Entry, weights_fold
 from refloom.inference.models.remote import Remote
 from refloom.schemas import strict
 from refloom.schemas.errors import Refused
-from refloom.schemas.storage import full_disk_stops, make_folder, sync
+from refloom.schemas.storage import make_folder, sync
+from refloom.schemas.storeerrors import full_disk_stops
 
 PINS = "fetched.json"
 """In a model's folder: file to its sha256 and the place it was fetched from, at its first fetch."""

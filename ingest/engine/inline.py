@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 
 from refloom.ingest.engine.tasks import Status, Task, Worker
 from refloom.ingest.engine.watch import Tally, Watch
-from refloom.schemas.storage import Folder, store_errors_stop
+from refloom.schemas.storage import Folder
+from refloom.schemas.storeerrors import store_errors_stop
 
 
 def run_inline(

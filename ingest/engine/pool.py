@@ -34,7 +34,8 @@ from refloom.ingest.engine.watch import Tally, Watch, last_words
 from refloom.schemas.errors import JobStopped, RefloomError, Refused, StoreUnavailable
 from refloom.schemas.foreseen import foreseen
 from refloom.schemas.plugins import Needed, needed, require
-from refloom.schemas.storage import STORE_VARIABLES, Folder, store_errors_stop
+from refloom.schemas.storage import STORE_VARIABLES, Folder
+from refloom.schemas.storeerrors import store_errors_stop
 from refloom.schemas.wording import some
 
 __all__ = ["ATTEMPTS", "Job", "Pool", "Status", "Task", "Worker", "WorkerPool", "connect", "run"]

@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             use(named)
         options = build_parser(words).parse_args(words)
         options.arguments = list(sys.argv[1:] if arguments is None else arguments)
-        from refloom.schemas.storage import store_errors_stop  # `--help` imports nothing of ours
+        from refloom.schemas.storeerrors import store_errors_stop  # `--help` imports nothing of ours
 
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job manager's stop is a Ctrl-C
         with store_errors_stop():

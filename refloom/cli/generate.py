@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from refloom.inference.assembly import Assembly, memory_suffices, torch_dtype
 from refloom.schemas.errors import Refused
-from refloom.schemas.storage import Folder, absolute_url, full_disk_stops, local_path, make_folder
+from refloom.schemas.storage import Folder, absolute_url, local_path, make_folder
+from refloom.schemas.storeerrors import full_disk_stops
 from refloom.schemas.swap import replacing
 
 if TYPE_CHECKING:

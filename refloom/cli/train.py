@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 from refloom.schemas.errors import Refused
-from refloom.schemas.storage import Folder, absolute_url, full_disk_stops, local_path
+from refloom.schemas.storage import Folder, absolute_url, local_path
+from refloom.schemas.storeerrors import full_disk_stops
 from refloom.training.recipes import book
 
 

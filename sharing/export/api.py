@@ -10,7 +10,8 @@ from refloom.schemas.dataset import Dataset, Place, opened
 from refloom.schemas.errors import Refused
 from refloom.schemas.metadata.stripping import VERSION
 from refloom.schemas.ranges import COUNT
-from refloom.schemas.storage import Folder, absolute_url, store_errors_stop
+from refloom.schemas.storage import Folder, absolute_url
+from refloom.schemas.storeerrors import store_errors_stop
 from refloom.schemas.takedownlist import refuse_listed
 from refloom.schemas.wording import quoted
 from refloom.sharing.export.folder import Place as OutFolder

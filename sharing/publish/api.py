@@ -8,7 +8,8 @@ from typing import Any
 from refloom.ingest.engine.showing import OnStatus, Show, showing
 from refloom.schemas import copies
 from refloom.schemas.dataset import Place, opened
-from refloom.schemas.storage import absolute_url, store_errors_stop
+from refloom.schemas.storage import absolute_url
+from refloom.schemas.storeerrors import store_errors_stop
 from refloom.sharing.publish import hub, publication
 from refloom.sharing.publish import takedown as takedowns
 from refloom.sharing.publish.assembly import silent

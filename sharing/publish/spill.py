@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from refloom.schemas import strict
-from refloom.schemas.storage import full_disk_stops
+from refloom.schemas.storeerrors import full_disk_stops
 from refloom.sharing.publish.addresses import PICTURES_FIELD
 from refloom.sharing.publish.rows import key_of, spill_schema
 from refloom.sharing.publish.sizes import row_sizes

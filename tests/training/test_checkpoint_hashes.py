@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 
 from refloom.inference.checkpoints import weights
 from refloom.schemas.errors import JobStopped, Refused
-from refloom.schemas.storage import full_disk_stops
+from refloom.schemas.storeerrors import full_disk_stops
 from refloom.training.recipes.recipe import Checkpoints
 from refloom.training.run import checkpoint
 

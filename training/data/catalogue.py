@@ -20,7 +20,8 @@ import numpy.typing as npt
 from refloom.schemas import strict, tables
 from refloom.schemas.errors import Refused
 from refloom.schemas.fingerprint import of_json
-from refloom.schemas.storage import full_disk_stops, local_path
+from refloom.schemas.storage import local_path
+from refloom.schemas.storeerrors import full_disk_stops
 from refloom.training.data.index import Index
 from refloom.training.views.view import View
 

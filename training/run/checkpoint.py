@@ -28,7 +28,8 @@ from typing import Any
 
 from refloom.schemas import strict
 from refloom.schemas.errors import Refused
-from refloom.schemas.storage import full_disk_stops, sync
+from refloom.schemas.storage import sync
+from refloom.schemas.storeerrors import full_disk_stops
 from refloom.training.recipes.recipe import Checkpoints
 
 VERSION = 1

@@ -7,7 +7,7 @@ from shutil import rmtree
 from typing import Any, TypeVar
 
 from refloom.schemas.lease import Lease
-from refloom.schemas.storage import full_disk_stops
+from refloom.schemas.storeerrors import full_disk_stops
 from refloom.training.recipes.recipe import Recipe
 from refloom.training.run import checkpoint
 from refloom.training.run.log import RunLog

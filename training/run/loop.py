@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from refloom.schemas.errors import JobStopped
-from refloom.schemas.storage import full_disk_stops, local_path
+from refloom.schemas.storage import local_path
+from refloom.schemas.storeerrors import full_disk_stops
 from refloom.training.recipes.recipe import Recipe
 from refloom.training.run import checkpoint
 from refloom.training.run.opening import Note

@@ -6,7 +6,8 @@ from typing import Any
 
 from refloom.schemas import copies
 from refloom.schemas.dataset import Dataset, Place, opened
-from refloom.schemas.storage import Folder, absolute_url, store_errors_stop
+from refloom.schemas.storage import Folder, absolute_url
+from refloom.schemas.storeerrors import store_errors_stop
 from refloom.viewing.report.album import fill
 from refloom.viewing.report.figures import collect
 from refloom.viewing.report.page import render
