@@ -12,53 +12,14 @@ from typing import Any
 
 from refloom import __version__
 from refloom.cli import dataarguments, lookarguments, picturearguments, sharearguments, trainarguments
+from refloom.cli.command import Help, add_command, add_pool
 from refloom.cli.groups import GroupedParser
-from refloom.cli.trainarguments import add_ranged
 from refloom.ingest.sourcekinds import SOURCES
 from refloom.schemas.plugins import VARIABLE
 
 
-class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the examples as they are written and names the defaults, once, where there are any."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        text = action.help or ""
-        return text if action.default is None or "(default" in text else super()._get_help_string(action)
-
-
-def _command(commands: Any, name: str, handler: str, summary: str, examples: str) -> argparse.ArgumentParser:
-    """A subcommand; `handler` is `module:function`, called with the arguments, and returns the exit code."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=summary, description=summary, epilog=f"examples:\n{examples}", formatter_class=_Help
-    )
-    parser.set_defaults(handler=handler)
-    return parser
-
-
-def _add_pool(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("workers")
-    add_ranged(
-        group,
-        "--workers",
-        "refloom.schemas.ranges:WORKERS",
-        metavar="N",
-        help="processes; 0 does without Ray, in one process (default: all cores)",
-    )
-    group.add_argument(
-        "--address", metavar="ADDR", help="of a Ray cluster, e.g. auto or ray://head:10001 (default: this machine)"
-    )
-    add_ranged(
-        group,
-        "--item-timeout",
-        "refloom.schemas.ranges:ITEM_TIMEOUT",
-        default=300.0,
-        metavar="S",
-        help="longest time for one item, seconds",
-    )
-
-
 def _add_demo_commands(commands: Any) -> None:
-    sample = _command(
+    sample = add_command(
         commands,
         "sample-data",
         "refloom.cli.ingest:sample_data",
@@ -71,7 +32,7 @@ def _add_demo_commands(commands: Any) -> None:
     )
     sample.add_argument("--videos", type=int, default=6, metavar="N", help="videos")
     sample.add_argument("--seed", type=int, default=0)
-    demo = _command(
+    demo = add_command(
         commands,
         "demo",
         "refloom.demo.dataset:demo refloom.demo.demo:demo",
@@ -90,7 +51,7 @@ def _add_demo_commands(commands: Any) -> None:
         default="mip",
         help="what is trained on the dataset; none ends with the dataset",
     )
-    _add_pool(demo)
+    add_pool(demo)
 
 
 def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
@@ -100,7 +61,7 @@ def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
         description="Grouped reference data from public image and video sets, and reference adapters trained on it.",
         epilog="exit codes: 0 done, 1 done and some rows failed or nothing was kept, 2 usage or refused, "
         "3 the job could not finish (run it again to resume), 4 an error that was not foreseen",
-        formatter_class=_Help,
+        formatter_class=Help,
     )
     parser.add_argument("--version", action="version", version=f"refloom {__version__}")
     parser.add_argument(
@@ -111,13 +72,13 @@ def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser)
     sources = SOURCES if "ingest" in words or VARIABLE in os.environ else SOURCES.own
-    dataarguments.add_ingest(commands, sources, _command, _add_pool)
-    dataarguments.add_commands(commands, _command, _add_pool)
-    sharearguments.add_export(commands, _command)
-    lookarguments.add_commands(commands, _command)
-    sharearguments.add_commands(commands, _command)
-    picturearguments.add_commands(commands, _command, _add_pool)
-    trainarguments.add_commands(commands, _command, _add_pool)
+    dataarguments.add_ingest(commands, sources)
+    dataarguments.add_commands(commands)
+    sharearguments.add_export(commands)
+    lookarguments.add_commands(commands)
+    sharearguments.add_commands(commands)
+    picturearguments.add_commands(commands)
+    trainarguments.add_commands(commands)
     _add_demo_commands(commands)
     return parser
 

@@ -4,20 +4,18 @@ import argparse
 from collections.abc import Iterable
 from typing import Any
 
-from refloom.cli.picturearguments import AddPool, Command
+from refloom.cli.command import add_command, add_pool
 from refloom.ingest.sourcekinds import SOURCES, SourceKind
 
 
-def add_ingest(commands: Any, names: Iterable[str], command: Command, add_pool: AddPool) -> None:
+def add_ingest(commands: Any, names: Iterable[str]) -> None:
     """Add ingest.
 
     Args:
         commands: where subcommands go.
         names: of the kinds of sources.
-        command: makes one: `(commands, name, handler, summary, examples)`.
-        add_pool: adds the arguments of workers.
     """
-    parser = command(
+    parser = add_command(
         commands,
         "ingest",
         "",
@@ -28,14 +26,12 @@ def add_ingest(commands: Any, names: Iterable[str], command: Command, add_pool: 
     sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
 
     for name in names:
-        _add_own(_add_source(sources, name, SOURCES[name], command, add_pool), SOURCES[name])
+        _add_own(_add_source(sources, name, SOURCES[name]), SOURCES[name])
 
 
-def _add_source(
-    sources: Any, name: str, kind: SourceKind, command: Command, add_pool: AddPool
-) -> argparse.ArgumentParser:
+def _add_source(sources: Any, name: str, kind: SourceKind) -> argparse.ArgumentParser:
     """The command of one kind of source, with the options that every source has."""
-    one = command(
+    one = add_command(
         sources,
         name,
         "refloom.cli.ingest:ingest",
@@ -75,21 +71,19 @@ def _add_own(one: argparse.ArgumentParser, kind: SourceKind) -> None:
             one.add_argument(f"--{option.name}", required=option.required, **more)
 
 
-def add_commands(commands: Any, command: Command, add_pool: AddPool) -> None:
+def add_commands(commands: Any) -> None:
     """Add curate, status, verify, report, mend and relink.
 
     Args:
         commands: where subcommands go.
-        command: makes one: `(commands, name, handler, summary, examples)`.
-        add_pool: adds the arguments of workers.
     """
-    _add_curate(commands, command, add_pool)
-    _add_accounts(commands, command)
-    _add_mend(commands, command, add_pool)
+    _add_curate(commands)
+    _add_accounts(commands)
+    _add_mend(commands)
 
 
-def _add_curate(commands: Any, command: Command, add_pool: AddPool) -> None:
-    curate = command(
+def _add_curate(commands: Any) -> None:
+    curate = add_command(
         commands,
         "curate",
         "refloom.cli.curate:curate",
@@ -121,7 +115,7 @@ def _add_curate(commands: Any, command: Command, add_pool: AddPool) -> None:
     add_pool(curate)
 
 
-def _add_accounts(commands: Any, command: Command) -> None:
+def _add_accounts(commands: Any) -> None:
     """What a dataset holds, and whether it is whole."""
     for name, summary in (
         (
@@ -136,7 +130,7 @@ def _add_accounts(commands: Any, command: Command) -> None:
         ("report", "Write one HTML page: funnel, histograms with thresholds, contact sheets of kept and rejected."),
     ):
         module = {"status": "ingest", "verify": "ingest", "report": "curate"}[name]
-        one = command(
+        one = add_command(
             commands,
             name,
             f"refloom.cli.{module}:{name}",
@@ -153,8 +147,8 @@ def _add_accounts(commands: Any, command: Command) -> None:
             one.add_argument("--out", metavar="HTML", help="where to write the page (default: DATASET/report.html)")
 
 
-def _add_mend(commands: Any, command: Command, add_pool: AddPool) -> None:
-    mend = command(
+def _add_mend(commands: Any) -> None:
+    mend = add_command(
         commands,
         "mend",
         "refloom.cli.curate:mend",
@@ -163,7 +157,7 @@ def _add_mend(commands: Any, command: Command, add_pool: AddPool) -> None:
     )
     mend.add_argument("dataset", metavar="DATASET")
     add_pool(mend)
-    relink = command(
+    relink = add_command(
         commands,
         "relink",
         "refloom.cli.ingest:relink",

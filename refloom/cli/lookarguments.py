@@ -2,18 +2,16 @@
 
 from typing import Any
 
-from refloom.cli.picturearguments import Command
-from refloom.cli.trainarguments import add_ranged
+from refloom.cli.command import add_command, add_ranged
 
 
-def add_commands(commands: Any, command: Command) -> None:
+def add_commands(commands: Any) -> None:
     """Add inspect, browse and models.
 
     Args:
         commands: where subcommands go.
-        command: makes one: `(commands, name, handler, summary, examples)`.
     """
-    inspect = command(
+    inspect = add_command(
         commands,
         "inspect",
         "refloom.cli.browse:inspect",
@@ -26,7 +24,7 @@ def add_commands(commands: Any, command: Command) -> None:
     inspect.add_argument("--draw", metavar="PNG", help="draw the row to this file")
     inspect.add_argument("--json", action="store_true", help="print json")
 
-    browse = command(
+    browse = add_command(
         commands,
         "browse",
         "refloom.cli.browse:browse",
@@ -36,11 +34,11 @@ def add_commands(commands: Any, command: Command) -> None:
     browse.add_argument("dataset", metavar="DATASET")
     browse.add_argument("--host", default="127.0.0.1", help="to listen on; anything else shows the dataset to others")
     add_ranged(browse, "--port", "refloom.schemas.ranges:PORT", default=0, help="0 takes a free one")
-    _add_models(commands, command)
+    _add_models(commands)
 
 
-def _add_models(commands: Any, command: Command) -> None:
-    models = command(
+def _add_models(commands: Any) -> None:
+    models = add_command(
         commands,
         "models",
         "refloom.cli.models:models",
@@ -49,7 +47,7 @@ def _add_models(commands: Any, command: Command) -> None:
     )
     models.add_argument("--json", action="store_true", help="print json")
     models.add_argument("--verbose", action="store_true", help="also what identifies each, or how to get it")
-    get = command(
+    get = add_command(
         models.add_subparsers(metavar="get"),
         "get",
         "refloom.cli.models:get",

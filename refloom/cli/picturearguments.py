@@ -1,29 +1,23 @@
 """The arguments of the commands that make pictures. Imports nothing that takes time."""
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
-from refloom.cli.trainarguments import add_ranged
+from refloom.cli.command import add_command, add_pool, add_ranged
 
 KINDS = "ip_adapter, mip, ms_diffusion, easyref, ezigen"
 _MODELS = "--base sdxl --adapter ms_diffusion --image-encoder vit-bigg"
 
-Command = Callable[[Any, str, str, str, str], argparse.ArgumentParser]
-AddPool = Callable[[argparse.ArgumentParser], None]
-
 _CASE_TIMEOUT_S = 3600.0
 
 
-def add_commands(commands: Any, command: Command, add_pool: AddPool) -> None:
+def add_commands(commands: Any) -> None:
     """Add generate, edit, convert, ui and evaluate.
 
     Args:
         commands: where subcommands go.
-        command: makes one: `(commands, name, handler, summary, examples)`.
-        add_pool: adds the arguments about workers.
     """
-    generate = command(
+    generate = add_command(
         commands,
         "generate",
         "refloom.cli.generate:generate",
@@ -34,7 +28,7 @@ def add_commands(commands: Any, command: Command, add_pool: AddPool) -> None:
     _add_models(generate)
     _add_request(generate)
 
-    edit = command(
+    edit = add_command(
         commands,
         "edit",
         "refloom.cli.generate:edit",
@@ -47,7 +41,7 @@ def add_commands(commands: Any, command: Command, add_pool: AddPool) -> None:
     _add_models(edit)
     _add_request(edit)
 
-    convert = command(
+    convert = add_command(
         commands,
         "convert",
         "refloom.cli.generate:convert",
@@ -70,7 +64,7 @@ def add_commands(commands: Any, command: Command, add_pool: AddPool) -> None:
     convert.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), help="of the weights (default: as they are)")
     convert.add_argument("--replace", action="store_true", help="overwrite OUT")
 
-    page = command(
+    page = add_command(
         commands,
         "ui",
         "refloom.cli.generate:ui",
@@ -80,11 +74,11 @@ def add_commands(commands: Any, command: Command, add_pool: AddPool) -> None:
     _add_models(page)
     page.add_argument("--host", default="127.0.0.1", help="to listen on; anything else lets others use this machine")
     add_ranged(page, "--port", "refloom.schemas.ranges:PORT", default=0, help="0 takes a free one")
-    _add_evaluate(commands, command, add_pool)
+    _add_evaluate(commands)
 
 
-def _add_evaluate(commands: Any, command: Command, add_pool: AddPool) -> None:
-    evaluate = command(
+def _add_evaluate(commands: Any) -> None:
+    evaluate = add_command(
         commands,
         "evaluate",
         "refloom.cli.evaluate:run",

@@ -2,17 +2,16 @@
 
 from typing import Any
 
-from refloom.cli.picturearguments import Command
+from refloom.cli.command import add_command
 
 
-def add_export(commands: Any, command: Command) -> None:
+def add_export(commands: Any) -> None:
     """Add export.
 
     Args:
         commands: where subcommands go.
-        command: makes one: `(commands, name, handler, summary, examples)`.
     """
-    export = command(
+    export = add_command(
         commands,
         "export",
         "refloom.cli.export:export",
@@ -36,20 +35,19 @@ def add_export(commands: Any, command: Command) -> None:
     export.add_argument("--per-shard", type=int, default=1000, metavar="N", help="webdataset: samples in a tar")
 
 
-def add_commands(commands: Any, command: Command) -> None:
+def add_commands(commands: Any) -> None:
     """Add publish, takedown and rehydrate.
 
     Args:
         commands: where subcommands go.
-        command: makes one: `(commands, name, handler, summary, examples)`.
     """
-    _add_publish(commands, command)
-    _add_takedown(commands, command)
-    _add_rehydrate(commands, command)
+    _add_publish(commands)
+    _add_takedown(commands)
+    _add_rehydrate(commands)
 
 
-def _add_publish(commands: Any, command: Command) -> None:
-    publish = command(
+def _add_publish(commands: Any) -> None:
+    publish = add_command(
         commands,
         "publish",
         "refloom.cli.publish:publish",
@@ -103,8 +101,8 @@ def _add_publish(commands: Any, command: Command) -> None:
     )
 
 
-def _add_takedown(commands: Any, command: Command) -> None:
-    takedown = command(
+def _add_takedown(commands: Any) -> None:
+    takedown = add_command(
         commands,
         "takedown",
         "refloom.cli.publish:takedown",
@@ -130,8 +128,8 @@ def _add_takedown(commands: Any, command: Command) -> None:
     takedown.add_argument("--json", action="store_true", help="print json")
 
 
-def _add_rehydrate(commands: Any, command: Command) -> None:
-    rehydrate = command(
+def _add_rehydrate(commands: Any) -> None:
+    rehydrate = add_command(
         commands,
         "rehydrate",
         "refloom.cli.publish:rehydrate",

@@ -1,12 +1,8 @@
 """The arguments of `refloom train` and `refloom cache`. Imports nothing that takes time."""
 
-import argparse
-import importlib
-from collections.abc import Callable
 from typing import Any
 
-Command = Callable[[Any, str, str, str, str], argparse.ArgumentParser]
-
+from refloom.cli.command import add_command, add_pool, add_ranged
 
 _RECIPES = (
     "a recipe: easyref/1-alignment, easyref/2-single, easyref/3-multi, ezigen, mip/sdxl, mip/sdxl_plus, "
@@ -15,33 +11,13 @@ _RECIPES = (
 )
 
 
-def add_ranged(parser: Any, name: str, where: str, **more: Any) -> None:
-    """Add an option whose value must be in a range.
-
-    Args:
-        parser: of argparse, or a group of one.
-        name: of the option, such as `--steps`.
-        where: the range is declared, as `module:NAME`; imported when a value is given, so that `--help` stays light.
-        more: as `add_argument` takes it.
-    """
-
-    def read(text: str) -> Any:
-        module, _, constant = where.partition(":")
-        of = getattr(importlib.import_module(module), constant)
-        return importlib.import_module("refloom.schemas.ranges").given(name, text, of)
-
-    parser.add_argument(name, type=read, **more)
-
-
-def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.ArgumentParser], None]) -> None:
+def add_commands(commands: Any) -> None:
     """Add cache, train and heldout.
 
     Args:
         commands: where subcommands go.
-        command: makes one: `(commands, name, handler, summary, examples)`.
-        add_pool: adds the arguments of workers.
     """
-    cache = command(
+    cache = add_command(
         commands,
         "cache",
         "refloom.cli.train:cache",
@@ -80,7 +56,7 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
     )
     cache.add_argument("--dry-run", action="store_true", help="say what would be done")
     add_pool(cache)
-    train = command(
+    train = add_command(
         commands,
         "train",
         "refloom.cli.train:train",
@@ -112,7 +88,7 @@ def add_commands(commands: Any, command: Command, add_pool: Callable[[argparse.A
     )
     train.add_argument("--print-config", action="store_true", help="print the whole recipe and stop")
     train.add_argument("--preview", metavar="FILE", help="write a page of the first batches and stop")
-    heldout = command(
+    heldout = add_command(
         commands,
         "heldout",
         "refloom.cli.train:heldout",

@@ -46,7 +46,7 @@ ALLOWED = {
     "__init__.py": {"importlib.import_module"},
     "entry.py": {"importlib.import_module"},
     "optimizer.py": {"importlib.import_module"},
-    "trainarguments.py": {"importlib.import_module"},
+    "command.py": {"importlib.import_module"},
     "plugins.py": {"importlib.import_module", "spec.loader.exec_module"},  # of what the user named or installed
     "fetching.py": {"refloom.download"},  # of files, by this code's own function of that name
 }
