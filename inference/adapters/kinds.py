@@ -4,10 +4,10 @@ A method is declared here once: its adapter, what reads its published checkpoint
 last two are names of another floor, which looks them up here and imports them itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from refloom.schemas import strict
 from refloom.schemas.errors import Refused
@@ -15,6 +15,8 @@ from refloom.schemas.plugins import Registry, imported
 
 if TYPE_CHECKING:
     from refloom.inference.adapters.adapter import Adapter
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,33 @@ METHODS: Registry[MethodKind] = Registry(
     },
     of=MethodKind,
 )
+
+
+class Parts(Mapping[str, T]):
+    """One part of every method that has it, by kind; and more beside methods. Each is imported when it is asked for."""
+
+    def __init__(self, part: str, more: Mapping[str, str | T]) -> None:
+        """Look a part up.
+
+        Args:
+            part: a field of `MethodKind`, such as trainer.
+            more: kind to the same of what is no method, or to its `module:attribute`.
+        """
+        self._part = part
+        self._more = more
+
+    def __getitem__(self, kind: str) -> T:
+        found: T = imported(self._more[kind] if kind in self._more else getattr(METHODS[kind], self._part))
+        if found is None:
+            raise KeyError(kind)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (kind for kind in METHODS if getattr(METHODS[kind], self._part) is not None)
+        yield from self._more
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def adapter_class(kind: str) -> Any:

@@ -1,11 +1,10 @@
 """The recipe of each method: its view, and the sizes of its adapter that the base does not decide."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from refloom.inference.adapters.kinds import METHODS
-from refloom.schemas.plugins import imported
+from refloom.inference.adapters.kinds import Parts
 from refloom.schemas.ranges import Whole, Word
 from refloom.training.recipes.recipe import SIDE_PX, Recipe
 from refloom.training.recipes.sizes import SIZE, ClipSizes, PipelineSizes, QwenSizes
@@ -163,22 +162,4 @@ class QwenRecipe(Recipe):
 
 BASES: dict[str, type[Recipe]] = {"clip": ClipRecipe, "pipeline": PipelineRecipe, "qwen2vl": QwenRecipe}
 
-
-class _Kinds(Mapping[str, type[Recipe]]):
-    """What is trained to the class of its recipes: methods as `inference.adapters.kinds` declares them, and bases."""
-
-    def __getitem__(self, kind: str) -> type[Recipe]:
-        found: type[Recipe] | None = BASES.get(kind) or imported(METHODS[kind].recipe)
-        if found is None:
-            raise KeyError(kind)
-        return found
-
-    def __iter__(self) -> Iterator[str]:
-        yield from (kind for kind in METHODS if METHODS[kind].recipe is not None)
-        yield from BASES
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-
-KINDS: Mapping[str, type[Recipe]] = _Kinds()
+KINDS: Mapping[str, type[Recipe]] = Parts("recipe", BASES)
