@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from refloom.ingest.source import Source
-from refloom.ingest.sourcekinds import SOURCES, SourceKind
+from refloom.ingest.sourcekinds import SOURCES
 from refloom.schemas import settings
 from refloom.schemas.errors import Refused
 from refloom.schemas.storage import absolute_url
@@ -84,10 +84,4 @@ def from_options(options: argparse.Namespace) -> Source:
     return make(options.source, **given)
 
 
-def of(source: Source) -> tuple[str, SourceKind] | None:
-    """The name and the declaration of the kind that a source is of; None for one that nobody has declared."""
-    found = ((name, SOURCES[name]) for name in SOURCES)
-    return next(((name, kind) for name, kind in found if kind.reader_class is type(source)), None)
-
-
-__all__ = ["SOURCES", "from_options", "make", "of"]
+__all__ = ["SOURCES", "from_options", "make"]
