@@ -11,7 +11,7 @@ is no member.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -207,17 +207,13 @@ def _group(faces: Portraits, nodes: list[list[int]], config: Identities) -> Row 
     if len(chosen) < config.min_members or len(origins) < 2:
         return None
     members = [faces.members[face] for face in chosen]
-    measured = spread(faces.vectors[chosen], faces.areas[chosen])
     return {
         "group_id": f"identity/{members[0]}",
         "kind": "identity",
         "members": members,
         "video_id": None,
         "frame_gap": None,
-        "min_similarity": measured.min_similarity,
-        "mean_similarity": measured.mean_similarity,
-        "max_similarity": measured.max_similarity,
-        "area_ratio": measured.area_ratio,
+        **asdict(spread(faces.vectors[chosen], faces.areas[chosen])),
     }
 
 

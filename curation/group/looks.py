@@ -8,7 +8,7 @@ limited in size. Whether it says more than the source does is asked in `matching
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -147,7 +147,6 @@ def _group(objects: Sights, found: list[int], config: Looks, upper: float) -> Ro
     chosen = sorted((left[place] for place in stay), key=objects.ids.__getitem__)
     if len(chosen) < config.min_members:
         return None
-    measured = spread(objects.vectors[chosen], objects.areas[chosen])
     members = [objects.ids[row] for row in chosen]
     return {
         "group_id": f"look/{members[0]}",
@@ -155,10 +154,7 @@ def _group(objects: Sights, found: list[int], config: Looks, upper: float) -> Ro
         "members": members,
         "video_id": None,
         "frame_gap": None,
-        "min_similarity": measured.min_similarity,
-        "mean_similarity": measured.mean_similarity,
-        "max_similarity": measured.max_similarity,
-        "area_ratio": measured.area_ratio,
+        **asdict(spread(objects.vectors[chosen], objects.areas[chosen])),
     }
 
 
