@@ -164,13 +164,10 @@ ADDED: dict[str, Registry[Any]] = {"object_scores": COMPONENTS, "image_scores": 
 
 def own_columns() -> list[pa.Field]:
     """The columns of refloom's own components."""
-    return [column(name, COMPONENTS[name]) for name in COMPONENTS.own]
-
-
-def column(name: str, of: Component | Score, plugin: str | None = None) -> pa.Field:
-    """The column of a component or score; `plugin` is `name version` of whose it is."""
-    made = field(name, pa.float32(), of.doc, unit=of.unit, span=of.span)
-    return made if plugin is None else made.with_metadata({**made.metadata, "plugin": plugin})
+    return [
+        field(name, pa.float32(), own.doc, unit=own.unit, span=own.span)
+        for name, own in ((name, COMPONENTS[name]) for name in COMPONENTS.own)
+    ]
 
 
 def added_columns(table: str) -> list[str]:
@@ -181,7 +178,9 @@ def added_columns(table: str) -> list[str]:
 
 def added_settings(table: str) -> dict[str, dict[str, str]]:
     """What manifests keep of the columns that plugins add: whose each is, and what it means."""
-    registry = ADDED[table]
+    registry = ADDED.get(table)
+    if registry is None:
+        return {}
     found = registry.record(added_columns(table))
     for name, one in found.items():
         of = registry[name]

@@ -6,7 +6,7 @@ ids does not skip over pictures.
 
 import pyarrow as pa
 
-from refloom.schemas.components import ADDED, added_columns, column, own_columns
+from refloom.schemas.components import added_settings, column_of, own_columns
 from refloom.schemas.fields import (
     BOX,
     BOX_DOC,
@@ -333,11 +333,8 @@ TABLES: dict[str, Table] = {
 def written(name: str) -> pa.Schema:
     """The columns of a table as this process writes them: with those that its plugins add."""
     schema = TABLES[name].schema
-    for column_name in sorted(added_columns(name)):
-        registry = ADDED[name]
-        plugin = registry.plugin_of(column_name)
-        whose = f"{plugin.name} {plugin.version}" if plugin else None
-        schema = schema.append(column(column_name, registry[column_name], whose))
+    for column, kept in sorted(added_settings(name).items()):
+        schema = schema.append(column_of(column, kept))
     return schema
 
 
