@@ -197,15 +197,7 @@ class Dataset:
 
     def schema(self, table: str, unit: str | None = None) -> pa.Schema:
         """The columns of a table here, or in one unit: those of the contract, then those that plugins have added."""
-        schema, stage = tables.TABLES[table].schema, tables.TABLES[table].stage
-        added: dict[str, dict[str, str]] = {}
-        if table in ADDED:
-            one = None if unit is None else self.manifest(stage, unit)
-            for manifest in self.manifests(stage).values() if unit is None else filter(None, [one]):
-                added |= manifest.config.get(ADDED_KEY, {})
-        for name in sorted(added):
-            schema = schema.append(column_of(name, added[name]))
-        return schema
+        return _schema(table, self._held(table, unit) if table in ADDED else [])
 
     def read(self, table: str, columns: Sequence[str] | None = None, *, unit: str | None = None) -> pa.Table:
         """Rows of a table, in order of unit and row.
@@ -215,23 +207,26 @@ class Dataset:
             columns: all by default; leave out picture columns of more than one unit.
             unit: only this one.
         """
-        schema = self.schema(table, unit)
+        held = self._held(table, unit)
+        schema = _schema(table, held)
         if table in ADDED and not {name.split(".")[0] for name in columns or ()} <= set(schema.names):
             schema = self.schema(table)  # a plugin's column, which other units have
         with self._mendable(table):
-            return parquet.read(self.folder, self._files(table, table, unit), schema, columns)
+            return parquet.read(self.folder, _files(held, table), schema, columns)
 
     def batches(
         self, table: str, columns: Sequence[str] | None = None, *, unit: str | None = None
     ) -> Iterator[pa.RecordBatch]:
         """As `read`, one row group at a time: memory does not grow with the unit."""
         with self._mendable(table):
-            yield from parquet.batches(self.folder, self._files(table, table, unit), columns, self.schema(table, unit))
+            held = self._held(table, unit)
+            yield from parquet.batches(self.folder, _files(held, table), columns, _schema(table, held))
 
     def ledger(self, stage: str, *, unit: str | None = None) -> pa.Table:
         """Rejected and failed items of a stage; rejected objects of `select` are rows of its table instead."""
         with self._mendable(stage):
-            return parquet.read(self.folder, self._files(stage, f"ledger/{stage}", unit), tables.LEDGER)
+            held = self._held(stage, unit)
+            return parquet.read(self.folder, _files(held, f"ledger/{stage}"), tables.LEDGER)
 
     @contextmanager
     def opened(self, table: str, path: str) -> Iterator[pq.ParquetFile]:
@@ -249,17 +244,15 @@ class Dataset:
         try:
             yield
         except DamagedFile as error:
-            stage = tables.TABLES[table_or_stage].stage if table_or_stage in tables.TABLES else table_or_stage
-            raise DamagedFile(f"{error}: {self.remedy(stage)}") from error
+            raise DamagedFile(f"{error}: {self.remedy(_stage(table_or_stage))}") from error
 
-    def _files(self, table_or_stage: str, directory: str, unit: str | None) -> list[parquet.File]:
-        stage = tables.TABLES[table_or_stage].stage if table_or_stage in tables.TABLES else table_or_stage
+    def _held(self, table_or_stage: str, unit: str | None) -> list[Manifest]:
+        """The manifests of all units, or that of one if it is there; each is read once, for its files and columns."""
+        stage = _stage(table_or_stage)
         if unit is None:
-            found = list(self.manifests(stage).values())
-        else:
-            one = self.manifest(stage, unit)
-            found = [one] if one else []
-        return [file for manifest in found for file in manifest.files_of(directory)]
+            return list(self.manifests(stage).values())
+        one = self.manifest(stage, unit)
+        return [one] if one else []
 
     def fingerprint(self, table: str) -> str:
         """Of a whole table, from those of its units."""
@@ -463,6 +456,25 @@ class Dataset:
         except (FileNotFoundError, ValueError):
             return False
         return all((self.fingerprint_of(name) or "absent") == then for name, then in inputs.items())
+
+
+def _stage(table_or_stage: str) -> str:
+    return tables.TABLES[table_or_stage].stage if table_or_stage in tables.TABLES else table_or_stage
+
+
+def _files(held: list[Manifest], directory: str) -> list[parquet.File]:
+    return [file for manifest in held for file in manifest.files_of(directory)]
+
+
+def _schema(table: str, held: list[Manifest]) -> pa.Schema:
+    """The columns of the contract, then those that plugins added to these units."""
+    schema = tables.TABLES[table].schema
+    added: dict[str, dict[str, str]] = {}
+    for manifest in held if table in ADDED else ():
+        added |= manifest.config.get(ADDED_KEY, {})
+    for name in sorted(added):
+        schema = schema.append(column_of(name, added[name]))
+    return schema
 
 
 def _check_place(manifest: Manifest, stage: str, unit: str, path: str) -> None:
