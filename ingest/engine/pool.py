@@ -397,10 +397,11 @@ class _Driver:
         self._posted: dict[str, dict[str, int]] = {}
 
     def run(self) -> None:
-        self._handles.fill(self.workers)
         last_status = roomy = time.monotonic()
         while self._account or self._running:
-            self._hand_out()
+            if not self._account.is_paused(time.monotonic()):
+                self._handles.fill(self.workers)
+                self._hand_out()
             for reference in self._next_events():
                 if reference in self._handles.coming:
                     self._welcome(reference)
@@ -434,9 +435,13 @@ class _Driver:
         return ended
 
     def _welcome(self, reference: Any) -> None:
-        if not self._handles.welcome(reference):
-            self._status.restarts += 1
-            self._handles.fill(self.workers)
+        try:
+            if not self._handles.welcome(reference):
+                self._status.restarts += 1
+        except StoreUnavailable as error:  # as where a unit meets it: another worker starts when the pause is over
+            self._status.refused = str(error)
+            if not self._account.wait(time.monotonic()):
+                raise
 
     def _hand_out(self) -> None:
         for handle in sorted(self._handles.there, key=lambda handle: len(handle.runs)):
@@ -477,7 +482,6 @@ class _Driver:
             item, timed_out = last_words(self._notes, unit)
             self._account.crashed(unit, item, timed_out)
             self._status.restarts += 1
-            self._handles.fill(self.workers)
         else:
             self._account.done()
             self._finished.update(tally)

@@ -63,7 +63,7 @@ class Account:
 
     def take(self, now: float) -> str | None:
         """The unit to do next; None if none waits, or while a store that has refused is left alone."""
-        return self._waiting.popleft() if self._waiting and now >= self._pause_until else None
+        return self._waiting.popleft() if self._waiting and not self.is_paused(now) else None
 
     def back(self, unit: str) -> None:
         """A unit was handed out and not begun."""
@@ -85,16 +85,24 @@ class Account:
         self._attempts[unit].errors.append(why)
         self._again(unit, len(self._attempts[unit].errors) < ATTEMPTS, why)
 
+    def is_paused(self, now: float) -> bool:
+        """Whether a store that has refused is left alone just now."""
+        return now < self._pause_until
+
     def refused(self, unit: str, now: float) -> bool:
-        """The store has refused: no attempt is counted, and nothing is handed out for a while, longer each time.
+        """The store has refused a unit: no attempt is counted, and all wait; see `wait`."""
+        self.back(unit)
+        return self.wait(now)
+
+    def wait(self, now: float) -> bool:
+        """The store has refused: nothing is handed out for a while, longer each time.
 
         Returns:
             False if the store has refused for so long that the job had better stop.
         """
-        self.back(unit)
         if self._refused_since is None:
             self._refused_since = now
-        if now >= self._pause_until:  # several workers meet the same refusal
+        if not self.is_paused(now):  # several workers meet the same refusal
             self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
             self._pause_until = now + self._pause_s
         return now - self._refused_since < PATIENCE_S

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from curatedata import wait_for
-from enginejobs import Broken, Odd
+from enginejobs import Broken, Odd, Unreached
 from helpers import image_ids, ledger, write_coco
 from places import REFLOOM
 
@@ -19,7 +19,7 @@ from refloom.ingest import job
 from refloom.ingest.engine import pool as engine
 from refloom.ingest.engine.pool import Pool, Task
 from refloom.schemas.dataset import Dataset
-from refloom.schemas.errors import JobStopped, Refused
+from refloom.schemas.errors import JobStopped, Refused, StoreUnavailable
 from refloom.schemas.storage import Folder
 from refloom.schemas.verify import verify
 
@@ -130,6 +130,32 @@ def test_a_unit_that_cannot_be_done_stops_the_job_at_its_end_and_the_others_are_
 def test_a_worker_that_cannot_start_stops_the_job_at_once(ray_session, tmp_path):
     with pytest.raises(JobStopped, match=r"could not start.*no such model"):
         engine.run("test", Broken("start"), [Task("one")], pool=Pool(workers=1), notes=Folder(str(tmp_path)))
+
+
+def test_a_store_out_of_reach_while_workers_start_is_waited_for(ray_session, trace, tmp_path):
+    work, seen = Unreached(trace, refusals=3), []
+    status = engine.run(
+        "test",
+        work,
+        [Task("one"), Task("two")],
+        pool=Pool(workers=2),
+        notes=Folder(str(tmp_path / "notes")),
+        on_status=lambda status: seen.append(status.refused),
+    )
+    assert status.done == 2
+    assert status.tally == {"image.kept": 2}
+    assert status.refused is None
+    assert "the store cannot be reached" in seen
+    assert work.starts() > 3
+    assert not list((tmp_path / "notes").glob("*attempt*"))
+
+
+def test_a_store_out_of_reach_for_long_while_workers_start_stops_the_job(ray_session, trace, tmp_path, monkeypatch):
+    monkeypatch.setattr("refloom.ingest.engine.retries.PATIENCE_S", 1.5)
+    work = Unreached(trace, refusals=1_000)
+    with pytest.raises(StoreUnavailable, match="the store cannot be reached"):
+        engine.run("test", work, [Task("one")], pool=Pool(workers=1), notes=Folder(str(tmp_path / "notes")))
+    assert 1 < work.starts() < 10
 
 
 def test_workers_that_this_machine_has_no_room_for_are_refused(ray_session, tmp_path):

@@ -13,7 +13,7 @@ from refloom.ingest.engine.pool import Task
 from refloom.ingest.engine.watch import Watch
 from refloom.ingest.source import Picture, Plan, Record, UnitPlan
 from refloom.schemas import pictures
-from refloom.schemas.errors import JobStopped
+from refloom.schemas.errors import JobStopped, StoreUnavailable
 
 
 @dataclass(frozen=True)
@@ -114,3 +114,29 @@ class Broken:
                 act("segfault")
             raise RuntimeError("a bug")
         watch.verdict("image", "kept")
+
+
+@dataclass(frozen=True)
+class Unreached:
+    """A job whose workers cannot start while a store is out of reach.
+
+    Attributes:
+        trace: folder where every try to start is noted.
+        refusals: how many tries meet a store that does not answer.
+    """
+
+    trace: str
+    refusals: int
+
+    def start(self) -> "Unreached":
+        with open(Path(self.trace) / "starts", "a") as file:
+            file.write(f"{os.getpid()}\n")
+        if self.starts() <= self.refusals:
+            raise StoreUnavailable("the store cannot be reached")
+        return self
+
+    def run(self, task: Task, watch: Watch) -> None:
+        watch.verdict("image", "kept")
+
+    def starts(self) -> int:
+        return len((Path(self.trace) / "starts").read_text().splitlines())
