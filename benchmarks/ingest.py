@@ -17,11 +17,11 @@ from benchmarks.data import coco_like, folder, sample
 from benchmarks.table import Result, paired
 from refloom.ingest.engine.pool import Task
 from refloom.ingest.engine.watch import Watch
-from refloom.ingest.job import IngestJob, IngestWorker
 from refloom.ingest.source import Source
 from refloom.ingest.sources.coco import Coco
 from refloom.ingest.sources.sa1b import Sa1b
 from refloom.ingest.sources.ytvis import YouTubeVis
+from refloom.ingest.worker import IngestJob, IngestWorker
 from refloom.schemas import tables
 from refloom.schemas.features import with_features
 from refloom.schemas.lease import Lease

@@ -8,6 +8,7 @@ from refloom.ingest.engine.pool import Pool
 from refloom.ingest.engine.showing import Show, showing
 from refloom.ingest.engine.watch import ITEM_TIMEOUT_S
 from refloom.ingest.source import Source
+from refloom.ingest.worker import STAGE
 from refloom.schemas.dataset import Dataset, Place, opened, refuse_foreign, url_of
 from refloom.schemas.errors import Refused
 from refloom.schemas.index import is_dataset
@@ -108,4 +109,4 @@ def ingest(
         plan = job.ingest(source, url, settings, pool, on_status)
     dataset = opened(out) if isinstance(out, Dataset) else Dataset(url, lenient=True)
     units = {unit.name for unit in plan.todo} | set(plan.done)
-    return Ingested(url, plan, dataset.counts(job.STAGE, units))
+    return Ingested(url, plan, dataset.counts(STAGE, units))

@@ -88,3 +88,8 @@ def shown(name: str, longest: int = _LONGEST) -> str:
     """A name that comes from a file, on one line of any terminal and of bounded length."""
     text = name if len(name) <= longest else f"{name[: longest - 3]}..."
     return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def last_line(text: str) -> str:
+    """The last line of a text that holds anything, without the spaces around it; the text itself where none does."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), text)

@@ -3,7 +3,7 @@
 import pytest
 
 from refloom.ingest import raystart
-from refloom.ingest.engine import pool as engine
+from refloom.ingest.engine import cluster
 from refloom.ingest.engine.pool import Pool
 from refloom.schemas.errors import JobStopped, Refused
 
@@ -11,7 +11,7 @@ from refloom.schemas.errors import JobStopped, Refused
 def test_a_folder_too_long_for_sockets_is_refused_with_the_way_out(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("deep" * 20)))
     with pytest.raises(Refused, match=r"RAY_TMPDIR.*too long.*set RAY_TMPDIR to a short path"):
-        engine.connect(Pool(workers=1))
+        cluster.connect(Pool(workers=1))
 
 
 def test_the_folder_of_ray_is_the_one_that_the_environment_names(monkeypatch):
@@ -28,13 +28,13 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(raystart, "_LONGEST_SOCKET", 1000)
     monkeypatch.setenv("RAY_TMPDIR", str(short / "below"))
     with pytest.raises(Refused, match="cannot be written to"):
-        engine.connect(Pool(workers=1))
+        cluster.connect(Pool(workers=1))
 
 
 @pytest.fixture(autouse=True)
 def _no_ray_yet(monkeypatch):
     """As in a process that has started none, whatever tests before have."""
-    monkeypatch.setattr(engine.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
 
 
 @pytest.fixture
@@ -48,9 +48,9 @@ def starts(monkeypatch):
         if errors:
             raise errors.pop(0)
 
-    monkeypatch.setattr(engine.ray, "init", init)
-    monkeypatch.setattr(engine.ray, "shutdown", lambda: None)
-    monkeypatch.setattr(engine.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster.ray, "init", init)
+    monkeypatch.setattr(cluster.ray, "shutdown", lambda: None)
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
     monkeypatch.setattr(raystart, "check_folder", lambda: None)
     return errors, begun
 
@@ -61,7 +61,7 @@ TIMED_OUT = "The current node timed out during startup. This could happen becaus
 def test_a_start_that_times_out_is_tried_once_more(starts):
     errors, begun = starts
     errors.append(Exception(TIMED_OUT))
-    assert engine.connect(Pool(workers=1))
+    assert cluster.connect(Pool(workers=1))
     assert len(begun) == 2
 
 
@@ -70,7 +70,7 @@ def test_a_second_timeout_stops_the_job_with_exit_code_3(starts, error):
     errors, begun = starts
     errors += [error, error]
     with pytest.raises(JobStopped, match=r"Ray does not start .*--workers 0") as stopped:
-        engine.connect(Pool(workers=1))
+        cluster.connect(Pool(workers=1))
     assert len(begun) == 2
     assert stopped.value.exit_code == 3
 
@@ -84,10 +84,10 @@ def test_the_second_start_waits_longer_for_the_node(monkeypatch):
             raise RuntimeError("not there yet")
         return "node"
 
-    monkeypatch.setattr(engine.services, "get_node", find)
-    monkeypatch.setattr(engine, "_POLL_S", 0.0)
-    with engine._patient(60.0):
-        assert engine.services.get_node("address", "id") == "node"
-    assert engine.services.get_node is find
-    with engine._patient(0.0):
-        assert engine.services.get_node is find
+    monkeypatch.setattr(cluster.services, "get_node", find)
+    monkeypatch.setattr(cluster, "_POLL_S", 0.0)
+    with cluster._patient(60.0):
+        assert cluster.services.get_node("address", "id") == "node"
+    assert cluster.services.get_node is find
+    with cluster._patient(0.0):
+        assert cluster.services.get_node is find

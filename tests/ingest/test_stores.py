@@ -25,10 +25,10 @@ from refloom.inference.checkpoints import weights
 from refloom.ingest import job
 from refloom.ingest.engine.pool import Pool, Status, Task
 from refloom.ingest.engine.watch import Watch
-from refloom.ingest.job import IngestJob
 from refloom.ingest.source import Source
 from refloom.ingest.sources.coco import Coco
 from refloom.ingest.sources.sa1b import Sa1b
+from refloom.ingest.worker import IngestJob
 from refloom.schemas import headers
 from refloom.schemas.dataset import STAGES, Dataset
 from refloom.schemas.errors import JobStopped, Refused, StoreDenied
@@ -192,7 +192,9 @@ def test_units_that_are_replaced_on_a_store_are_those_of_a_new_dataset(tree, sto
     build(coco(tree), url)
     before = state(Dataset(url))
     with monkeypatch.context() as patched:
-        patched.setattr("refloom.ingest.job._fill", lambda *_, **__: (_ for _ in ()).throw(JobStopped("no space left")))
+        patched.setattr(
+            "refloom.ingest.worker._fill", lambda *_, **__: (_ for _ in ()).throw(JobStopped("no space left"))
+        )
         with pytest.raises(JobStopped):
             ingest(replace(coco(tree), unit_size=2), url, replace=True)
     assert state(Dataset(url)) == before

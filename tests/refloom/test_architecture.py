@@ -84,7 +84,10 @@ def test_no_circles():
 
 @pytest.mark.parametrize(
     ("library", "homes"),
-    [("ray", {"refloom.ingest.engine.pool"}), ("gradio", {"refloom.inference.page"})],
+    [
+        ("ray", {f"refloom.ingest.engine.{name}" for name in ("pool", "cluster", "driver", "workers")}),
+        ("gradio", {"refloom.inference.page"}),
+    ],
 )
 def test_a_library_has_one_home(library: str, homes: set[str]):
     found = set()
