@@ -43,7 +43,7 @@ def is_absent_mask(segmentation: Any) -> bool:
 def plain_mask(segmentation: Any) -> Any:
     """A segmentation with the size of a run-length encoding in whole numbers, where it is plain; otherwise as it is."""
     size = segmentation.get("size") if type(segmentation) is dict else None
-    if type(size) is not list or len(size) != 2 or all(type(side) is int for side in size):
+    if type(size) is not list or len(size) != 2 or (type(size[0]) is int and type(size[1]) is int):
         return segmentation
     sides = [whole(side) for side in size]
     return segmentation if None in sides else {**segmentation, "size": sides}

@@ -9,6 +9,7 @@ from typing import Any
 
 MOST_LEVELS = 100
 """Of lists and mappings in each other, in a file that describes something. No sound one has more than a dozen."""
+_NESTING = (dict, list)
 
 
 def finite(value: Any) -> Any:
@@ -51,11 +52,14 @@ def object_in(data: bytes | str) -> dict[str, Any]:
 
 def check_levels(value: Any) -> None:
     """Raise ValueError where lists and mappings nest more than `MOST_LEVELS` deep, or hold themselves."""
-    level = [value]
+    level = [value] if isinstance(value, _NESTING) else []
     for _ in range(MOST_LEVELS + 1):
-        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
-        # what several places share, as aliases of YAML do, is looked at once a level
-        level = list({id(item): item for items in inner for item in items}.values())
         if not level:
             return
+        inner: dict[int, Any] = {}  # what several places share, as aliases of YAML do, is looked at once a level
+        for item in level:
+            for one in item.values() if isinstance(item, dict) else item:
+                if isinstance(one, _NESTING):
+                    inner[id(one)] = one
+        level = list(inner.values())
     raise ValueError(f"nested more than {MOST_LEVELS} levels deep")

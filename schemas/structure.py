@@ -93,7 +93,8 @@ def _jpeg(data: bytes) -> None:
         marker, body = data[found.start() + 1], found.end() + 2
         if marker == 0xD9 or body > len(data):
             break
-        _check_filling(data, position, found.start(), scans)
+        if found.start() > position:
+            _check_filling(data, position, found.start(), scans)
         segments += 1
         if segments > MAX_SEGMENTS:
             raise _too_many("segments", MAX_SEGMENTS)

@@ -3,6 +3,8 @@
 import re
 import struct
 
+import numpy as np
+
 from refloom.schemas import headers
 from refloom.schemas.errors import Rejected
 from refloom.schemas.metadata.pieces import CannotStrip, Piece, without_mark
@@ -20,6 +22,8 @@ _IPTC_PLACES = (26, 27, 90, 92, 95, 100, 101)
 """Datasets of record 2: content location, city, sublocation, state, country."""
 _IN_IPTC = re.compile(b"\x1c\x02[" + re.escape(bytes(_IPTC_PLACES)) + b"]..", re.DOTALL)
 _MARKS = (b"Exif\x00", b"http://ns.adobe.com/", b"8BIM", b"GPSL", b"geo:l")
+_NO_SCAN = np.isin(np.arange(256), [0xD8, 0xD9, *range(0xE0, 0xF0), 0xFE])
+"""Second bytes of markers of what is no part of a picture's scans: another picture, its end, segments, comments."""
 _DEEPEST = 3
 
 
@@ -33,8 +37,8 @@ def has_location(data: bytes) -> bool | None:
 
 
 def _has_location(data: bytes, depth: int) -> bool | None:
-    if data[:3] == b"\xff\xd8\xff" and not any(mark in data for mark in _MARKS):
-        return False  # most pictures of data sets, in a tenth of the time
+    if data[:3] == b"\xff\xd8\xff" and not _may_say(data):
+        return False  # most pictures of data sets, in a hundredth of the time
     try:
         pieces = take_apart(data, headers.read(data)).dropped
     except (CannotStrip, Rejected):
@@ -44,6 +48,21 @@ def _has_location(data: bytes, depth: int) -> bool | None:
     blocks = [piece.data for piece in pieces if piece.kind == "exif"]
     joined = [b"".join(blocks)] if len(blocks) > 1 else []  # one block in two segments
     return any(_is_located(block) for block in (*blocks, *joined)) or any(_says(piece, depth) for piece in pieces)
+
+
+def _may_say(data: bytes) -> bool:
+    """Whether a JPEG holds anything that could speak of a place. Where only scans follow its tables these are searched.
+
+    In the data of a scan a 0xFF is followed by 0 or by the mark of a restart, so any other pair is a segment.
+    """
+    start = data.find(b"\xff\xda")
+    tables = data[: start if start >= 0 else len(data)]
+    if any(mark in tables for mark in _MARKS):
+        return True
+    rest = np.frombuffer(data, np.uint8)[len(tables) :]  # a quarter of the time of a search for each mark
+    others = int(np.count_nonzero(_NO_SCAN[rest[np.flatnonzero(rest[:-1] == 0xFF) + 1]]))
+    is_plain = others == 1 and data.endswith(b"\xff\xd9")
+    return not is_plain and any(mark in data for mark in _MARKS)
 
 
 def _says(piece: Piece, depth: int) -> bool:

@@ -163,6 +163,23 @@ def test_damaged_files_are_stripped_or_refused_and_never_more(case, data):
 MADE = {case: make() for case, make in CASES.items()}
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("thumbnail", [False, True])
+def test_a_place_is_seen_before_and_between_scans_and_behind_the_end(progressive, thumbnail):
+    """With what looks like a scan inside a segment before it, too."""
+    data = encoded("JPEG", progressive=progressive)
+    if thumbnail:
+        data = jpeg_with(data, segment(0xE5, encoded("JPEG")))
+    said = app1(exif())
+    scans = [at for at in range(len(data) - 1) if data[at] == 0xFF and data[at + 1] in (0xDA, 0xC4)]
+    assert len(scans) > (6 if progressive else 1)
+    own = [at for at in scans if not thumbnail or at > 4 + len(encoded("JPEG"))]
+    assert has_location(data) is False
+    for at in own:
+        assert has_location(data[:at] + said + data[at:]) is True, at
+    assert has_location(data + jpeg(said)) is True
+
+
 def test_a_location_that_is_not_there_is_not_seen():
     assert has_location(jpeg(app1(exif(6, gps=False)))) is False
     assert has_location(encoded("PNG")) is False
