@@ -10,6 +10,11 @@ from refloom.ingest import sampledata
 from refloom.schemas.storage import local_path
 
 
+LOOKS = ("--set", "looks.strictness=0.6", "--set", "looks.cut_out_margin=0.0")
+"""The toys of sample data share shapes and differ in paint, and each is a cut-out: 96 % of the pairs in groups are of
+one toy, 44 % at strictness 0. The defaults are those of photographs."""
+
+
 def commands(options: argparse.Namespace) -> list[list[str]]:
     """The arguments of `refloom`, command by command.
 
@@ -25,7 +30,7 @@ def commands(options: argparse.Namespace) -> list[list[str]]:
     return [
         ["sample-data", sample, *size],
         *([*command, *pool] for command in ingests),
-        ["curate", dataset, *pool],
+        ["curate", dataset, *LOOKS, *pool],
         ["report", dataset],
         ["verify", dataset],
     ]

@@ -68,6 +68,7 @@ def things(dataset: Dataset, config: Looks, lower: float, upper: float) -> list[
                     "member": name,
                     "word": word,
                     "place": images[row["image_id"]]["video_id"] or row["image_id"],
+                    "cut_out": row["kind"] != "whole",
                     "quality": -1.0 if quality is None else quality,
                     "vector": np.array(vectors[name]["embedding"], np.float64),
                 }
@@ -77,8 +78,10 @@ def things(dataset: Dataset, config: Looks, lower: float, upper: float) -> list[
     stacked = np.array([row["vector"] for row in own])
     cosine = stacked @ stacked.T
     barred = np.array([[_apart(one, other) for other in own] for one in own])
+    cut_out = np.array([[one["cut_out"] or other["cut_out"] for other in own] for one in own])
+    linked = (cosine >= lower + config.cut_out_margin * cut_out) & (cosine < upper)
     made = []
-    for cluster in _linked(cosine, (cosine >= lower) & (cosine < upper), barred, lower):
+    for cluster in _linked(cosine, linked, barred, lower):
         found = [own[row] for row in cluster]
         found = [row for row, stays in zip(found, _within(found, config.max_sigma), strict=True) if stays]
         found.sort(key=lambda row: (-row["quality"], row["member"]))
