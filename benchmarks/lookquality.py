@@ -89,7 +89,9 @@ def _sights(dataset: Dataset, config: Looks) -> tuple[Sights, Pairs]:
     found = {}
     for names, vectors in vectors_of(dataset, "embeddings", "object_id", dataset.units(), order):
         found |= dict(zip(names, vectors, strict=True))
-    sights = sights.take(sorted((row for row, name in enumerate(sights.ids) if name in found), key=lambda row: sights.ids[row]))
+    sights = sights.take(
+        sorted((row for row, name in enumerate(sights.ids) if name in found), key=lambda row: sights.ids[row])
+    )
     stacked = np.stack([found[name] for name in sights.ids])
     sights = replace(sights, vectors=stacked)
     places, kinds = sights.places(), sights.kinds()

@@ -1,4 +1,4 @@
-"""The shared photographs as datasets: made once, kept in the benchmarks' folder, made anew when their folder is gone."""
+"""The shared photographs as datasets, made once and kept in the benchmarks' folder."""
 
 import os
 from pathlib import Path
@@ -26,10 +26,16 @@ def sources() -> dict[str, Source]:
     root = shared()
     return {
         "subjects": PlainPictures(path=str(root / "subjects"), name="subjects"),
-        "coco_train": Coco(images=str(root / "coco/train2017"), instances=str(root / "coco/annotations/instances_train2017.json")),
-        "coco_val": Coco(images=str(root / "coco/val2017"), instances=str(root / "coco/annotations/instances_val2017.json")),
+        "coco_train": Coco(
+            images=str(root / "coco/train2017"), instances=str(root / "coco/annotations/instances_train2017.json")
+        ),
+        "coco_val": Coco(
+            images=str(root / "coco/val2017"), instances=str(root / "coco/annotations/instances_val2017.json")
+        ),
         "sa1b": Sa1b(tars=tuple(str(root / "sa1b" / f"sa_00000{n}.tar") for n in (0, 1))),
-        "ytvis": YouTubeVis(frames=str(root / "ytvis/JPEGImages"), annotations=str(root / "ytvis/instances.json"), frame_rate=0),
+        "ytvis": YouTubeVis(
+            frames=str(root / "ytvis/JPEGImages"), annotations=str(root / "ytvis/instances.json"), frame_rate=0
+        ),
         "faces": PlainPictures(path=str(root / "faces"), name="faces"),
     }
 

@@ -42,7 +42,6 @@ _SAME_LIGHT = 3.0
 """Grey levels of 255 by which pixels of a copy differ at most, where nothing is written over them."""
 _LEAST_COVERED = 0.98
 """Of one of the two by the other; rounding at work size costs a copy up to a hundredth."""
-_LEAST_AGREEMENT = 0.8
 _UNWRITTEN = 0.5
 """Share of a block that letters leave free."""
 
@@ -83,7 +82,7 @@ def view(pixels: Pixels) -> View:
     scale = _WORK_PX / max(height, width)
     size = max(_BLOCK_PX, round(width * scale)), max(_BLOCK_PX, round(height * scale))
     grey = cv2.cvtColor(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
-    found, descriptors = cv2.SIFT_create(_KEYPOINTS).detectAndCompute(grey, None)
+    found, descriptors = cv2.SIFT.create(_KEYPOINTS).detectAndCompute(grey, None)
     points = np.array([point.pt for point in found], np.float32).reshape(-1, 2)
     return View(cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 0.8), points, descriptors)
 
@@ -94,9 +93,14 @@ def overlay(one: View, other: View) -> Overlay:
     return max(laid, key=lambda found: found.agreement, default=NOTHING)
 
 
-def is_copy(found: Overlay) -> bool:
-    """Whether one of the two lies wholly in the other, which two photographs never do, and agrees with it."""
-    return found.covered[1] >= _LEAST_COVERED and found.agreement >= _LEAST_AGREEMENT
+def is_copy(found: Overlay, least: float) -> bool:
+    """Whether one of the two lies wholly in the other, as two photographs hardly do, and agrees with it.
+
+    Args:
+        found: how they lie.
+        least: agreement, 0 to 1.
+    """
+    return found.covered[1] >= _LEAST_COVERED and found.agreement >= least
 
 
 def mirrored(pixels: Pixels) -> Pixels:

@@ -55,6 +55,12 @@ def _same_identity(context: StageContext) -> float | None:
     return None if threshold is None else context.config.identities.lower(threshold)
 
 
+def _score_bounds(context: StageContext) -> tuple[float, float] | None:
+    """Scores of the detector from which a face counts for nothing, and fully; None where its model does not say."""
+    low, high = context.threshold("face", "min_det_score"), context.option("face", "sure_det_score")
+    return None if low is None or high is None else (low, high)
+
+
 def _alike(context: StageContext) -> tuple[float, float] | None:
     """The bounds of the cosine of one thing; None without an embedding model."""
     similar, near_copy = (context.threshold("image_embedding", name) for name in ("similar", "near_copy"))
@@ -83,7 +89,7 @@ def _gather_faces(
     context: StageContext, part: int, units: list[str], unit_of: dict[str, str], lower: float
 ) -> TaskResult:
     scratch = context.scratch
-    faces = read_portraits(context.dataset, units)
+    faces = read_portraits(context.dataset, units, _score_bounds(context))
     nodes = nodes_of(faces, context.config.identities, lower)
     scratch.write_table(
         f"{_FACES}/rows/{part_name(part)}.arrow",
@@ -106,6 +112,7 @@ def _gather_faces(
                 "track": pa.array(faces.tracks, pa.string()),
                 "side": pa.array(faces.sides, pa.float64()),
                 "quality": pa.array(faces.quality, pa.float64()),
+                "trust": pa.array(faces.trust, pa.float64()),
                 "area": pa.array(faces.areas, pa.float64()),
                 "unit": pa.array([unit_of[name] for name in faces.images], pa.string()),
             }
@@ -227,6 +234,7 @@ def _join_faces(context: StageContext, rows: Indices, table: pa.Table, vectors: 
         held["track"].to_pylist(),
         held["side"].to_numpy(),
         held["quality"].to_numpy(),
+        held["trust"].to_numpy(),
         held["area"].to_numpy(),
         _face_vectors(context, every),
         {},

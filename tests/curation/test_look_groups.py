@@ -54,7 +54,9 @@ def tables(rows: list[dict[str, Any]], source_groups: dict[str, list[str]] | Non
     return {
         "images": [image | {"sha256": digest(image["image_id"])} for image in (*images.values(), {"image_id": "bare"})],
         "source_groups": [{"group_id": name, "members": members} for name, members in (source_groups or {}).items()],
-        "objects": [ids | {"category": row["category"], "kind": row["kind"], "area": row["area"]} for ids, row in known],
+        "objects": [
+            ids | {"category": row["category"], "kind": row["kind"], "area": row["area"]} for ids, row in known
+        ],
         "object_scores": [ids | {"quality": row["quality"]} for ids, row in known],
         "embeddings": [ids | {"embedding": row["vector"]} for ids, row in known],
         "selection": [{"object_id": ids["object_id"]} for ids in own],

@@ -37,8 +37,10 @@ def people(dataset: Dataset, config: Identities, lower: float) -> list[Row]:
     ]
     barred = np.array([[bool(one & other) for other in places] for one in places])
     cosine = vectors @ vectors.T
+    poor = [1 - max(face["trust"] for face in kept) for kept in own]
+    asked = [[lower + config.poor_margin * max(one, other) * (1 - lower) for other in poor] for one in poor]
     made = []
-    for cluster in _linked(cosine, cosine >= lower, barred, lower):
+    for cluster in _linked(cosine, cosine >= np.array(asked), barred, lower, config.min_agreeing):
         found = [face for node in cluster for face in own[node]]
         found = [face for face, stays in zip(found, _within(found, config.max_sigma), strict=True) if stays]
         taken: Counter[Any] = Counter()
@@ -115,10 +117,16 @@ def _usable_faces(dataset: Dataset, config: Identities) -> list[Row]:
                 "track": objects[name]["track_id"] if name in objects else None,
                 "video": images[row["image_id"]]["video_id"],
                 "quality": -1.0 if quality is None else quality,
+                "trust": _trust(row),
                 "vector": np.array(row["embedding"], np.float64),
             }
         )
     return usable
+
+
+def _trust(row: Row) -> float:
+    """Of a made face, of which no more than the detector's score is known, with dlib's bounds."""
+    return 1.0 if row["det_score"] is None else float(np.clip((row["det_score"] - 0.3) / 0.6, 0, 1))
 
 
 def _agreeing(faces: list[Row], config: Identities, lower: float) -> list[Row]:
@@ -130,19 +138,25 @@ def _agreeing(faces: list[Row], config: Identities, lower: float) -> list[Row]:
     return best if len(faces) == 1 or len(best) >= config.min_agreement * len(faces) else []
 
 
-def _linked(cosine: np.ndarray, linked: np.ndarray, barred: np.ndarray, lower: float) -> list[list[int]]:
-    """Average linkage: the two clusters with the largest mean cosine are joined, again and again, down to `lower`."""
+def _linked(
+    cosine: np.ndarray, linked: np.ndarray, barred: np.ndarray, lower: float, agreeing: int = 1
+) -> list[list[int]]:
+    """Average linkage: the two clusters with the largest mean cosine are joined, again and again, down to `lower`.
+
+    Where one has more than `agreeing` rows, they need so many pairs between them.
+    """
     clusters = [[row] for row in range(len(cosine))]
-    total, linked = cosine.copy(), linked & ~barred
+    total, links = cosine.copy(), (linked & ~barred).astype(int)
     while len(clusters) > 1:
         sizes = np.array([len(cluster) for cluster in clusters])
-        mean = np.where(linked & ~barred, total / np.outer(sizes, sizes), -2.0)
+        needed = np.where(np.maximum.outer(sizes, sizes) > agreeing, agreeing, 1)
+        mean = np.where((links >= needed) & ~barred, total / np.outer(sizes, sizes), -2.0)
         np.fill_diagonal(mean, -2.0)
         a, b = sorted(int(place) for place in np.unravel_index(mean.argmax(), mean.shape))
         if mean[a, b] < lower - 1e-7:  # vectors are rounded to single precision
             break
         clusters[a] += clusters.pop(b)
-        total, linked, barred = (_joined(each, a, b) for each in (total, linked, barred))
+        total, links, barred = (_joined(each, a, b) for each in (total, links, barred))
     return [sorted(cluster) for cluster in clusters if len(cluster) > 1]
 
 
