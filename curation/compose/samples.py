@@ -18,7 +18,10 @@ from refloom.curation.group.spread import pair_similarities
 from refloom.schemas.errors import Rejected
 from refloom.schemas.ids import image_of
 
-VERSION = 4
+VERSION = 5
+
+_SEVERAL = 2
+"""Subjects that a frame of a video must show to be an image sample."""
 
 Row = dict[str, Any]
 Seen = dict[str, list[tuple[int, Row]]]
@@ -114,6 +117,33 @@ def video_frames(frames: list[str], inputs: ComposeInputs, config: Compose) -> l
         picks = np.unique(np.round(np.linspace(0, len(own) - 1, min(config.frames_per_sample, len(own)))).astype(int))
         samples.append([own[pick] for pick in picks])
     return samples
+
+
+def image_frames(frames: list[str], inputs: ComposeInputs, config: Compose) -> list[str]:
+    """The frames of a video that are image samples: those with the most subjects, evenly spaced among equals.
+
+    Args:
+        frames: image ids of the video in order of time.
+        inputs: with the kept objects of the frames.
+        config: settings.
+
+    Returns:
+        At most `images_per_video` image ids in order of time, each with two kept objects or more.
+    """
+    counts = {frame: len(inputs.objects.get(frame, [])) for frame in frames}
+    left = [frame for frame in frames if counts[frame] >= _SEVERAL]
+    picked: list[str] = []
+    for count in sorted({counts[frame] for frame in left}, reverse=True):
+        alike = [frame for frame in left if counts[frame] == count]
+        room = config.images_per_video - len(picked)
+        # the middles of as many equal stretches as there is room for
+        places = (
+            [(2 * place + 1) * len(alike) // (2 * room) for place in range(room)]
+            if room < len(alike)
+            else range(len(alike))
+        )
+        picked += [alike[place] for place in places]
+    return sorted(picked, key=frames.index)
 
 
 def video_sample(video_id: str, number: int, frames: list[str], inputs: ComposeInputs, config: Compose) -> Draft:

@@ -42,7 +42,7 @@ from refloom.curation.passes.scratch import Scratch, TaskResult, part_name, part
 from refloom.ingest.engine.watch import Watch
 
 _SEARCH, _WHOLES = "objects", "wholes"
-_MOST_PROPOSED = 16
+_MOST_PROPOSED = 8
 """Pairs of one whole picture that are kept, the strongest: each is decoded."""
 _COPIES = pa.schema(
     {

@@ -60,6 +60,7 @@ class Overlay:
 
 
 NOTHING = Overlay(0.0, (0.0, 0.0))
+"""Of pictures that have too little texture on each other to be compared."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,7 +19,7 @@ import pyarrow as pa
 from refloom.curation.compose.imagestore import PictureStore
 from refloom.curation.dedup.columns import source_groups
 from refloom.curation.dedup.objects import Candidates, candidates_from, unlike
-from refloom.curation.dedup.pixels import View, is_copy, mirrored, overlay, view
+from refloom.curation.dedup.pixels import NOTHING, View, is_copy, mirrored, overlay, view
 from refloom.curation.neighbours.pairs import Indices, Pairs, union
 from refloom.curation.neighbours.passes import Search, found
 from refloom.curation.passes.passes import PlannedTask, StageContext
@@ -29,25 +29,12 @@ from refloom.schemas import boxes, pictures
 from refloom.schemas.errors import Failed, Rejected
 
 COPY, OTHER, UNSEEN = 1, 0, -1
-"""What the second look says of a pair; `UNSEEN` where a picture cannot be read."""
+"""What the second look says of a pair; `UNSEEN` where a picture cannot be read, or has no texture to compare."""
 
 _VIEWS = 64
 _PAIRS_SHARE = 100
 """Pairs that are joined in one task, over pairs that are looked at in one: these take so much longer."""
 _LOOKED = pa.schema({"one": pa.string(), "other": pa.string(), "says": pa.int8()})
-_PROPOSED = pa.schema(
-    {
-        f"{which}_{name}": kind
-        for which in ("one", "other")
-        for name, kind in {
-            "id": pa.string(),
-            "image": pa.string(),
-            "unit": pa.string(),
-            "box": pa.list_(pa.float64(), 4),
-        }.items()
-    }
-)
-
 Searches = Callable[[StageContext], list[Search]]
 
 
@@ -105,27 +92,27 @@ def propose(context: StageContext, searches: Searches, watch: Watch) -> TaskResu
     _, candidates, pairs = proposals(context, searches(context))
     whole = candidates.whole
     pairs = pairs.where(unlike(candidates, pairs) & (whole[pairs.i] == whole[pairs.j]))
-    rows = []
-    for i, j in zip(pairs.i.tolist(), pairs.j.tolist(), strict=True):
-        one, other = (i, j) if candidates.ids[i] < candidates.ids[j] else (j, i)
-        rows.append(_columns("one", candidates, one) | _columns("other", candidates, other))
-    # pairs with one picture follow each other
-    rows.sort(key=lambda row: (row["one_id"], row["other_id"]))
-    size = max(1, context.config.grain.batch_pairs // _PAIRS_SHARE)
-    batches = [rows[start : start + size] for start in range(0, len(rows), size)]
-    for number, batch in enumerate(batches):
-        context.scratch.write_table(f"proposed/{number:06d}.arrow", pa.Table.from_pylist(batch, _PROPOSED))
-    watch.advance(len(rows))
-    return {"batches": [len(batch) for batch in batches]}
-
-
-def _columns(which: str, candidates: Candidates, row: int) -> dict[str, Any]:
-    return {
-        f"{which}_id": candidates.ids[row],
-        f"{which}_image": candidates.images[row],
-        f"{which}_unit": candidates.units[row],
-        f"{which}_box": candidates.boxes[row].tolist(),
+    rank = np.empty(len(candidates.ids), np.int64)
+    rank[np.argsort(np.array(candidates.ids, object), kind="stable")] = np.arange(len(rank))
+    turned = rank[pairs.i] > rank[pairs.j]
+    one, other = np.where(turned, pairs.j, pairs.i), np.where(turned, pairs.i, pairs.j)
+    order = np.lexsort((rank[other], rank[one]))  # pairs with one picture follow each other
+    columns = {
+        "id": pa.array(candidates.ids, pa.string()),
+        "image": pa.array(candidates.images, pa.string()),
+        "unit": pa.array(candidates.units, pa.string()),
+        "box": pa.array(list(candidates.boxes), pa.list_(pa.float64(), 4)),
     }
+    size = max(1, context.config.grain.batch_pairs // _PAIRS_SHARE)
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    for number, batch in enumerate(batches):
+        sides = {"one": pa.array(one[batch]), "other": pa.array(other[batch])}
+        table = {
+            f"{side}_{name}": column.take(rows) for side, rows in sides.items() for name, column in columns.items()
+        }
+        context.scratch.write_table(f"proposed/{number:06d}.arrow", pa.table(table))
+    watch.advance(len(order))
+    return {"batches": [len(batch) for batch in batches]}
 
 
 def plan_look(context: StageContext) -> list[PlannedTask]:
@@ -158,14 +145,17 @@ class _Looker:
 
     def says(self, row: dict[str, Any], least: float) -> int:
         """What the pixels say of a row of `proposed`."""
-        one = self._view(row, "one", mirror=False)
+        one, answer = self._view(row, "one", mirror=False), UNSEEN
         for mirror in (False, True):
             other = self._view(row, "other", mirror=mirror)
             if one is None or other is None:
                 return UNSEEN
-            if is_copy(overlay(one, other), least):
+            found = overlay(one, other)
+            if is_copy(found, least):
                 return COPY
-        return OTHER
+            if found != NOTHING:
+                answer = OTHER
+        return answer
 
     def _view(self, row: dict[str, Any], which: str, *, mirror: bool) -> View | None:
         key = row[f"{which}_id"], mirror

@@ -31,7 +31,7 @@ class Dedup:
             all of the above and 95 % of the inner 95 %.
         min_agreement: of the blocks of two pictures laid over each other, for copies by embedding, see `pixels`; null
             trusts hash and embedding, which take two photographs of one sitting for copies. Where a picture cannot be
-            read, they are trusted too.
+            read or has no texture, they are trusted too.
         min_proposed_cosine: of whole pictures that are laid over each other; pairs above `min_cosine` always are.
         min_contrast: pictures with less (standard deviation of grey) have hashes that mean nothing.
         max_aspect_change: relative difference of width / height of copies by hash; the inner 95 % keeps it.
@@ -47,7 +47,7 @@ class Dedup:
     max_hamming: int | None = 4
     max_whole_hamming: int = 10
     min_agreement: float | None = 0.8
-    min_proposed_cosine: float = 0.8
+    min_proposed_cosine: float = 0.65
     min_contrast: float = 0.02
     max_aspect_change: float = 0.1
     max_light_change: float = 0.1

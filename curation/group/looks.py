@@ -1,6 +1,6 @@
 """Look groups: objects of different pictures that show one thing, found by their image embeddings.
 
-Cosines lie between the model's `similar` and `near_copy`: less is another thing, more is the same picture again and
+Cosines lie between the model's `similar` and `max_cosine`: less is another thing, more is the same picture again and
 teaches copy-paste. Objects are joined by average linkage; two of one picture or one video are never in one group (a
 track is a group of its own), nor two of different classes where both are named. The group is checked for outliers and
 limited in size. Whether it says more than the source does is asked in `matching`.
@@ -42,7 +42,9 @@ class Looks:
         cut_out_margin: what a cut-out needs more than that, two whole photographs do not. Things of one class are
             common on pictures that show many, and two of them are as near to each other as two photographs of one
             subject: with 0.1 three pairs out of 265 objects are wrong, with 0.2 two stop signs are one.
-        max_cosine: from here on two are near-copies and the lesser goes; null takes the model's own `near_copy`.
+        max_cosine: from here on two are near-copies and the lesser goes; null takes the model's own `near_copy`. Higher
+            by default, because copies are dedup's work: what it has left by its look at pixels are two photographs,
+            and those of one sitting are the pairs that one wants.
         max_sigma: members this much less like the others than is usual in the group go; PhotoMaker 8.
         min_members: fewer make no group.
         max_members: the best by quality stay.
@@ -55,7 +57,7 @@ class Looks:
     strictness: float = 0.0
     min_cosine: float | None = None
     cut_out_margin: float = 0.2
-    max_cosine: float | None = None
+    max_cosine: float | None = 0.99
     max_sigma: float = 8.0
     min_members: int = 2
     max_members: int = 30

@@ -9,7 +9,11 @@ from pathlib import Path
 from refloom.ingest import sampledata
 from refloom.schemas.storage import local_path
 
-LOOKS = ("--set", "looks.strictness=0.6", "--set", "looks.cut_out_margin=0.0")
+LOOKS = tuple(
+    word
+    for setting in ("strictness=0.6", "cut_out_margin=0.0", "max_cosine=null")
+    for word in ("--set", f"looks.{setting}")
+)
 """The toys of sample data share shapes and differ in paint, and each is a cut-out: 96 % of the pairs in groups are of
 one toy, 44 % at strictness 0. The defaults are those of photographs."""
 

@@ -77,8 +77,8 @@ SOURCES: dict[str, Callable[[Path], list[Any]]] = {
 SETS = tuple(SOURCES)
 KINDS = {
     "coco": {"image"},
-    "ytvis": {"video"},
-    "sa1b": {"image", "group"},
+    "ytvis": {"video", "image"},
+    "sa1b": {"image"},
     "subjects": {"group"},
     "faces": {"group"},
     "nasty": {"image"},
@@ -198,8 +198,12 @@ def test_youtube_vis(curated, shared):
     assert groups == {track: sorted(members) for track, members in tracks.items() if len(members) >= 2}
     assert {"track/ytvis/camel#2", "track/ytvis/car-shadow#3"} <= groups.keys()
 
-    for row in dataset.read("samples", ["pictures", "subjects"]).to_pylist():
+    for row in dataset.read("samples", ["kind", "pictures", "subjects"]).to_pylist():
         assert len({picture["video_id"] for picture in row["pictures"]}) == 1
+        if row["kind"] == "image":  # a still with several subjects
+            assert len(row["pictures"]) == 1
+            assert len(row["subjects"]) >= 2
+            continue
         frames = [picture["frame_index"] for picture in row["pictures"]]
         assert frames == sorted(set(frames))
         assert 2 <= len(frames) <= 8
@@ -371,5 +375,5 @@ def test_what_is_left_of_a_defective_set_becomes_samples(shared, tmp_path, file)
     for stage in ("ingest", "measure", "quality", "select", "group", "split", "compose"):
         for kind, counts in dataset.counts(stage).items():
             assert counts.balanced, (stage, kind)
-    check_samples(dataset, {"video"} if file.startswith("ytvis/") else {"image"})
+    check_samples(dataset, {"video", "image"} if file.startswith("ytvis/") else {"image"})
     check_split(dataset)

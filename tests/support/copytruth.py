@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from refloom.curation.dedup.evaluationsets import Evaluation
-from refloom.curation.dedup.pixels import is_copy, overlay, view
+from refloom.curation.dedup.pixels import NOTHING, is_copy, overlay, view
 from refloom.curation.dedup.settings import Dedup
 from refloom.curation.neighbours.phash import mirrored
 from refloom.schemas import pictures as pictures_of
@@ -134,7 +134,9 @@ def _alike(row: Row, other: Row, on: Row, there: Row, config: Dedup, lower: floa
         one, copy = (_shown(*thing) for thing in pair)
         if one is not None and copy is not None:
             ways = (copy, np.ascontiguousarray(copy[:, ::-1]))
-            return any(is_copy(overlay(view(one), view(way)), config.min_agreement) for way in ways)
+            found = [overlay(view(one), view(way)) for way in ways]
+            if any(way != NOTHING for way in found):
+                return any(is_copy(way, config.min_agreement) for way in found)
     return bool(cosine >= lower and (not both or _bits(on, there, config, unknown=0) <= config.max_whole_hamming))
 
 

@@ -124,7 +124,7 @@ _EFFICIENTNET_LITE0 = Entry(
         # Cosines of raw features; taking a mean off them separates no better, nor do their neighbours' cosines. Of 83
         # pairs of photographs of one subject, by the middle square of 0.8 of the shorter side, 78 % reach 0.62; of
         # 6,901 pairs with other subjects and COCO's objects none (highest 0.59), of 10,000 pairs of photographs of
-        # COCO, SA-1B, DAVIS and these 3. By the whole picture 73 % reach 0.65, and 4 of those 10,000.
+        # COCO, SA-1B, DAVIS and these 3. By the whole picture 73 % reach 0.65, and 3 of those 10,000.
         # Of COCO's cut-outs of one class in two photographs 8 of 148 pairs reach 0.62, 1 reaches 0.7; of frames of one
         # YouTube-VIS track 98 %. Tracks of one class in one scene (four girls in one uniform) it cannot tell apart.
         "similar": 0.62,
