@@ -57,13 +57,13 @@ def _light(gain: float, lift: float) -> Callable[[Pixels], Pixels]:
 def _saturated(much: float) -> Callable[[Pixels], Pixels]:
     def edit(pixels: Pixels) -> Pixels:
         grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
-        return np.clip(grey + much * (pixels - grey), 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(grey + much * (pixels - grey), 0, 255), np.uint8)
 
     return edit
 
 
 def _tinted(pixels: Pixels) -> Pixels:
-    return np.clip(pixels * np.array([1.15, 1.0, 0.85]), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(pixels * np.array([1.15, 1.0, 0.85]), 0, 255), np.uint8)
 
 
 def _written(height: float, size: float, lines: int = 1, *, bar: bool = False) -> Callable[[Pixels], Pixels]:

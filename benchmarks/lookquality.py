@@ -86,7 +86,7 @@ def _sights(dataset: Dataset, config: Looks) -> tuple[Sights, Pairs]:
     sights = read_columns(dataset, dataset.units())
     sights = sights.take(usable(sights, config))
     order = {name: place for place, name in enumerate(sorted(sights.ids))}
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for names, vectors in vectors_of(dataset, "embeddings", "object_id", dataset.units(), order):
         found |= dict(zip(names, vectors, strict=True))
     sights = sights.take(

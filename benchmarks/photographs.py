@@ -52,5 +52,5 @@ def curated(name: str, *sets: str, config: Curation, until: str) -> Dataset:
     url, here = str(folder() / f"photographs-{name}"), Pool(workers=0)
     for one in sets:
         job.ingest(sources()[one], url, job.Options(), here)
-    curate(url, config, here, until=until)
+    curate(url, config, here, until=until, replace=True)  # what other settings or versions have left is done again
     return Dataset(url)

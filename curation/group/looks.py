@@ -19,6 +19,7 @@ from refloom.curation.neighbours.clusters import mean_link, thinned, within_sigm
 from refloom.curation.neighbours.pairs import Floats, Pairs
 from refloom.curation.neighbours.plan import EXACT_BELOW, NEAR_CELLS
 from refloom.curation.neighbours.search import codes_of
+from refloom.curation.neighbours.vectors import matrix
 from refloom.curation.objects import float_array, read_objects
 from refloom.schemas.dataset import Dataset
 
@@ -39,9 +40,11 @@ class Looks:
             was measured on photographs. Drawn toys that share shapes and differ in paint, as those of `refloom
             sample-data`, need 0.55.
         min_cosine: of one thing, instead.
+        min_side_px: shorter side of the box; what the embedder sees enlarged to its 224 px twice and more looks like
+            much else.
         cut_out_margin: what a cut-out needs more than that, two whole photographs do not. Things of one class are
             common on pictures that show many, and two of them are as near to each other as two photographs of one
-            subject: with 0.1 three pairs out of 265 objects are wrong, with 0.2 two stop signs are one.
+            subject: of 265 objects that show 8 subjects and 217 other things no pair is wrong with 0.1 or more.
         max_cosine: from here on two are near-copies and the lesser goes; null takes the model's own `near_copy`. Higher
             by default, because copies are dedup's work: what it has left by its look at pixels are two photographs,
             and those of one sitting are the pairs that one wants.
@@ -56,7 +59,8 @@ class Looks:
     without: tuple[str, ...] = ("person",)
     strictness: float = 0.0
     min_cosine: float | None = None
-    cut_out_margin: float = 0.2
+    min_side_px: float = 128.0
+    cut_out_margin: float = 0.15
     max_cosine: float | None = 0.99
     max_sigma: float = 8.0
     min_members: int = 2
@@ -91,6 +95,7 @@ class Sights:
         videos: of frames, else None.
         categories: the source's class, or None.
         cut_outs: (N,) whether it is a part of its picture, not the whole.
+        sides: (N,) shorter side of the box, pixels.
         quality: (N,) NaN where there is none.
         areas: (N,) pixels of the mask, NaN where there is none.
         vectors: (N, D) float32, unit length.
@@ -101,6 +106,7 @@ class Sights:
     videos: list[str | None]
     categories: list[str | None]
     cut_outs: npt.NDArray[np.bool_]
+    sides: npt.NDArray[np.float64]
     quality: npt.NDArray[np.float64]
     areas: npt.NDArray[np.float64]
     vectors: Floats
@@ -123,9 +129,10 @@ class Sights:
 
 
 def usable(objects: Sights, config: Looks) -> list[int]:
-    """Those of a class that a look can tell apart."""
+    """Those of a class that a look can tell apart, and large enough."""
     without = {_word(name) for name in config.without}
-    return [row for row, kind in enumerate(objects.kinds()) if kind is None or kind not in without]
+    large = objects.sides >= config.min_side_px
+    return [row for row, kind in enumerate(objects.kinds()) if large[row] and (kind is None or kind not in without)]
 
 
 def joined(objects: Sights, pairs: Pairs, config: Looks, lower: float, upper: float) -> list[Row]:
@@ -182,13 +189,15 @@ def read_columns(dataset: Dataset, units: Sequence[str]) -> Sights:
         videos = {row["image_id"]: row["video_id"] for row in images}
         scores = dataset.read("object_scores", ["object_id", "quality"], unit=unit)
         quality = dict(zip(scores["object_id"].to_pylist(), float_array(scores["quality"]), strict=True))
-        objects = read_objects(dataset, unit, ["object_id", "image_id", "category", "area", "kind"])
+        objects = read_objects(dataset, unit, ["object_id", "image_id", "category", "area", "kind", "box"])
         objects = objects.filter(np.array([name in kept for name in objects["object_id"].to_pylist()], bool))
         names, on = objects["object_id"].to_pylist(), objects["image_id"].to_pylist()
         columns["ids"] += names
         columns["images"] += on
         columns["videos"] += [videos[image] for image in on]
         columns["categories"] += objects["category"].to_pylist()
+        edges = matrix(objects["box"]).reshape(-1, 4)
+        columns["sides"] += np.minimum(edges[:, 2] - edges[:, 0], edges[:, 3] - edges[:, 1]).tolist()
         columns["cut_outs"] += [kind != "whole" for kind in objects["kind"].to_pylist()]
         columns["quality"] += [quality.get(name, np.nan) for name in names]
         made = dataset.read("masks", ["object_id", "area"], unit=unit)
@@ -202,6 +211,7 @@ def read_columns(dataset: Dataset, units: Sequence[str]) -> Sights:
         columns["videos"],
         columns["categories"],
         np.array(columns["cut_outs"], bool),
+        np.array(columns["sides"], np.float64),
         np.array(columns["quality"], np.float64),
         np.array(columns["areas"], np.float64),
         np.zeros((count, 0), np.float32),

@@ -115,7 +115,7 @@ def _gain(one: _Run, other: _Run, step: int) -> float:
     after = slice(step + 1, step + 1 + _MOTION_FRAMES)
     if len(one.times[before]) < 2 and len(one.times[after]) < 2:
         return -np.inf
-    size = np.sqrt(np.mean([run.areas[place] for run in (one, other) for place in (step, step + 1)]))
+    size = float(np.sqrt(np.mean([run.areas[place] for run in (one, other) for place in (step, step + 1)])))
 
     def cost(source: _Run, target: _Run) -> float:
         span = source.times[step + 1] - source.times[step]
@@ -125,7 +125,7 @@ def _gain(one: _Run, other: _Run, step: int) -> float:
         return apart + _AREA_WEIGHT * abs(float(np.log(target.areas[step + 1] / source.areas[step])))
 
     gain = cost(one, one) + cost(other, other) - cost(one, other) - cost(other, one)
-    return float(gain + _LOOK_WEIGHT * _look_gain(one, other, step))
+    return gain + _LOOK_WEIGHT * _look_gain(one, other, step)
 
 
 def _speed(run: _Run, where: slice) -> Floats | None:

@@ -11,7 +11,7 @@ from refloom.schemas.storage import local_path
 
 LOOKS = tuple(
     word
-    for setting in ("strictness=0.6", "cut_out_margin=0.0", "max_cosine=null")
+    for setting in ("strictness=0.6", "cut_out_margin=0.0", "max_cosine=null", "min_side_px=0.0")
     for word in ("--set", f"looks.{setting}")
 )
 """The toys of sample data share shapes and differ in paint, and each is a cut-out: 96 % of the pairs in groups are of

@@ -44,7 +44,7 @@ def view(of: np.ndarray, seed: int, away: float = 0.5) -> np.ndarray:
 
 def sight(name: str, vector: np.ndarray, **given: Any) -> dict[str, Any]:
     """An object on a picture, `<name>#1`; `at` numbers further ones."""
-    row = {"image": name, "at": 1, "video": None, "category": None, "kind": "object", "vector": vector}
+    row = {"image": name, "at": 1, "video": None, "category": None, "kind": "object", "side": 384, "vector": vector}
     return row | {"quality": 0.5, "area": 100} | given
 
 
@@ -57,7 +57,14 @@ def tables(rows: list[dict[str, Any]], source_groups: dict[str, list[str]] | Non
         "images": [image | {"sha256": digest(image["image_id"])} for image in (*images.values(), {"image_id": "bare"})],
         "source_groups": [{"group_id": name, "members": members} for name, members in (source_groups or {}).items()],
         "objects": [
-            ids | {"category": row["category"], "kind": row["kind"], "area": row["area"]} for ids, row in known
+            ids
+            | {
+                "category": row["category"],
+                "kind": row["kind"],
+                "area": row["area"],
+                "box": [64, 48, 576, 48 + row["side"]],
+            }
+            for ids, row in known
         ],
         "object_scores": [ids | {"quality": row["quality"]} for ids, row in known],
         "embeddings": [ids | {"embedding": row["vector"]} for ids, row in known],
@@ -116,6 +123,12 @@ def test_a_cut_out_must_be_nearer_than_two_whole_photographs_are_to_each_other()
     assert groups(cut_outs, cut_out_margin=cosine - SIMILAR - 0.01) == [["a#1", "b#1"]]
     with pytest.raises(ValueError, match="cut_out_margin"):
         Looks(cut_out_margin=-0.1)
+
+
+def test_what_is_small_is_no_member():
+    rows = [sight("a", thing(1), side=128), sight("b", view(thing(1), 1), side=127)]
+    assert groups(rows) == []
+    assert groups(rows, min_side_px=127.0) == [["a#1", "b#1"]]
 
 
 def test_persons_are_left_to_their_faces():

@@ -62,7 +62,9 @@ def things(dataset: Dataset, config: Looks, lower: float, upper: float) -> list[
     vectors, kept = _by(dataset, "embeddings", "object_id"), _kept(dataset)
     own = []
     for name, row in sorted(_by(dataset, "objects", "object_id").items()):
-        word = _word(row["category"])
+        word, (x0, y0, x1, y1) = _word(row["category"]), row["box"]
+        if min(x1 - x0, y1 - y0) < config.min_side_px:
+            continue
         if name in kept and name in vectors and name not in faces and word not in map(_word, config.without):
             quality = scores.get(name, {}).get("quality")
             own.append(
