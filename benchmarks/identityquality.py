@@ -58,7 +58,7 @@ def measure(config: Identities | None = None) -> IdentityScores:
     config = config or Identities()
     dataset = curated("faces", *SETS, config=Curation(models=Models(image_embedding="none")), until="select")
     entry = registry.by_name("face", "dlib")
-    bounds = entry.thresholds["min_det_score"], entry.options["sure_det_score"]
+    bounds = entry.thresholds["min_det_score"], entry.marks["sure_det_score"]
     faces = read_portraits(dataset, dataset.units(), bounds)
     person = persons(faces, _edges(dataset))
     expected: dict[str, set[Pair]] = defaultdict(set)

@@ -16,7 +16,7 @@ _SHARPNESS = (1.0, 1.8)
 """log10(1 + variance of the Laplacian) at 128 px: portraits have 2.1 and more, faces blurred by motion 1.5 and less."""
 _ASIDE = (0.4, 0.2)
 """Distance of the nose from the middle of the eyes along their line, over the distance of the eyes: 0 is frontal."""
-_DOWN = (1.1, 0.9)
+_DOWN = (1.0, 0.9)
 """Distance of the nose from the line of the eyes, over the distance of the eyes: frontal faces have 0.55 to 0.86."""
 _UP = (0.25, 0.45)
 _TURNED = (55.0, 30.0)

@@ -50,7 +50,8 @@ class Identities:
     """Groups of one person's faces.
 
     Attributes:
-        min_cosine: of one person; null takes the face model's own `same_identity`.
+        min_cosine: of one person; null takes the face model's own `same_identity` and `strictness`.
+        strictness: share of the way from `same_identity` to 1 at which two faces are one person; siblings lie between.
         max_cosine: of two faces of a group, from which the lesser goes: near-copies teach copy-paste. High, because
             two photographs of one session reach 0.995 with dlib; copies of whole pictures are dedup's work.
         min_side_px: shorter side of a face's box; embeddings of smaller faces say little.
@@ -66,6 +67,7 @@ class Identities:
     """
 
     min_cosine: float | None = None
+    strictness: float = 0.15
     max_cosine: float = 0.998
     min_side_px: float = 32.0
     poor_margin: float = 0.4
@@ -81,12 +83,12 @@ class Identities:
     def __post_init__(self) -> None:
         if self.min_members < 2 or self.max_members < self.min_members:
             raise ValueError("min_members is 2 or more, and max_members no less")
-        if not 0 <= self.poor_margin < 1 or self.min_agreeing < 1:
-            raise ValueError("poor_margin is a share from 0 and below 1, and min_agreeing 1 or more")
+        if not (0 <= self.poor_margin < 1 and 0 <= self.strictness < 1) or self.min_agreeing < 1:
+            raise ValueError("poor_margin and strictness are shares from 0 and below 1, and min_agreeing 1 or more")
 
     def lower(self, same_identity: float) -> float:
         """The cosine from which two faces are one person, given the model's threshold."""
-        return same_identity if self.min_cosine is None else self.min_cosine
+        return same_identity + self.strictness * (1 - same_identity) if self.min_cosine is None else self.min_cosine
 
 
 @dataclass(frozen=True, slots=True, eq=False)

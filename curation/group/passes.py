@@ -57,7 +57,7 @@ def _same_identity(context: StageContext) -> float | None:
 
 def _score_bounds(context: StageContext) -> tuple[float, float] | None:
     """Scores of the detector from which a face counts for nothing, and fully; None where its model does not say."""
-    low, high = context.threshold("face", "min_det_score"), context.option("face", "sure_det_score")
+    low, high = context.threshold("face", "min_det_score"), context.mark("face", "sure_det_score")
     return None if low is None or high is None else (low, high)
 
 

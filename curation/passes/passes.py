@@ -122,11 +122,11 @@ class StageContext:
             return None
         return registry.by_name(role, self.recipe.models[role].split("@")[0]).thresholds[name]
 
-    def option(self, role: str, name: str) -> float | None:
-        """An option of the model of a role; None without one, or where the model has no such option."""
+    def mark(self, role: str, name: str) -> float | None:
+        """A mark of the model of a role; None without one, or where the model has no such mark."""
         if role not in self.recipe.models:
             return None
-        return registry.by_name(role, self.recipe.models[role].split("@")[0]).options.get(name)
+        return registry.by_name(role, self.recipe.models[role].split("@")[0]).marks.get(name)
 
     def model(self, role: str) -> Any:
         """The model of a role; None without one."""

@@ -30,7 +30,7 @@ def test_a_frontal_sharp_large_face_is_trusted_however_the_head_is_tilted():
     [
         (points(beside=0.3), 0.5),
         (points(beside=-0.3), 0.5),
-        (points(below=1.0), 0.5),  # looks down
+        (points(below=0.95), 0.5),  # looks down
         (points(below=0.35), 0.5),  # looks up
         (points(eyes_px=15.0), 0.5),
         (points(beside=0.5), 0.0),

@@ -227,7 +227,7 @@ def test_stages_cut_finely_write_the_true_rows(fine):
     assert {row["kind"] for row in rows} == {"image", "object"}
     assert {row["by"] for row in rows} == {"bytes", "phash", "embedding"}
 
-    groups = people(dataset, SEEN.identities, FACES["same_identity"])
+    groups = people(dataset, SEEN.identities, SEEN.identities.lower(FACES["same_identity"]))
     groups += things(dataset, SEEN.looks, EMBEDDER["similar"], EMBEDDER["near_copy"])
     made = {row["group_id"]: row for row in dataset.read("matches").to_pylist()}
     assert {name: row["members"] for name, row in made.items()} == {row["group_id"]: row["members"] for row in groups}

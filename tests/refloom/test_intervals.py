@@ -1,6 +1,7 @@
 """Shares of the benchmarks: their intervals come from whole clusters, and do not vanish where nothing differs."""
 
 import pytest
+
 from benchmarks.intervals import share
 
 

@@ -29,15 +29,17 @@ _DLIB = Entry(
         # this detector does not see, are not among them.
         "min_det_score": 0.3,
         # 13 people in 32 photographs, 4 of them once more in a group: 41 pairs, all 0.947 or more. Of 1,444 pairs of
-        # two people 3 reach 0.93 (0.945, 0.943, 0.933), all of one pair of young siblings; the highest unrelated pair
-        # has 0.922. dlib's own limit, a distance of 0.6 between raw descriptors (their lengths are 1.37 to 1.56), is
-        # about 0.917 and lets two to three times as many through.
-        "same_identity": 0.94,
+        # two people 3 reach 0.93, all of one pair of young siblings; the highest unrelated pair has 0.922. dlib's own
+        # limit, a distance of 0.6 between raw descriptors (their lengths are 1.37 to 1.56), is about 0.917 and lets
+        # two to three times as many through.
+        "same_identity": 0.93,
     },
-    options={
+    marks={
         # A score from which a face is seen well: 30 of 32 portraits of ../shared/data reach it. A face that looked down
         # and was taken for another's had 0.75.
         "sure_det_score": 0.9,
+    },
+    options={
         # dlib's window is 80 px. Growing pictures to twice their size finds faces from about 36 px, so that of 40 to
         # 60 px 0.91 are found instead of 0.02, and takes 88 ms for 640x480 instead of 22. More than 1280 px find no
         # more of them.
@@ -81,9 +83,11 @@ def _insightface(name: str, files: dict[str, int], sha256: str) -> Entry:
             # of PersonAnalysis), of identity networks that are trained likewise. For antelopev2 nothing is published.
             "same_identity": 0.40,
         },
-        options={
+        marks={
             # not measured here: OpenS2V-Nexus keeps faces from this score on
             "sure_det_score": 0.65,
+        },
+        options={
             # the two sizes that insightface 2 looks at by default: 640 px, and 128 px for faces that fill the picture
             "work_side_px": 640,
             "small_side_px": 128,
