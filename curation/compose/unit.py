@@ -8,6 +8,7 @@ import numpy as np
 
 from refloom.curation.annotate.decoded import shrink
 from refloom.curation.compose import samples as compose
+from refloom.curation.compose.frames import image_frames, video_frames, videos
 from refloom.curation.compose.imagestore import PictureStore
 from refloom.curation.compose.samples import ComposeInputs, Draft
 from refloom.curation.compose.settings import Compose
@@ -90,9 +91,9 @@ def compose_unit(
         out.keep(kind)
 
     stills: list[str] = []
-    for video_id, frames in compose.videos([image_id for image_id in own if image_id not in copies], inputs).items():
-        stills += compose.image_frames(frames, inputs, config)
-        windows = compose.video_frames(frames, inputs, config)
+    for video_id, frames in videos([image_id for image_id in own if image_id not in copies], inputs).items():
+        stills += image_frames(frames, inputs, config)
+        windows = video_frames(frames, inputs, config)
         out.expect("video", max(1, len(windows)))
         if not windows:
             out.reject("video", video_id, "no_subject", "fewer than two frames hold a kept object")

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from refloom.curation.compose import samples as compose
+from refloom.curation.compose.frames import image_frames, video_frames, videos
 from refloom.curation.compose.samples import ComposeInputs, Seen
 from refloom.curation.compose.settings import Compose
 from refloom.curation.group import bounds as pairs
@@ -126,9 +127,9 @@ def _of_unit(dataset: Dataset, unit: str, config: Compose, context: _Context) ->
 
     found = []
     stills: list[str] = []
-    for video_id, frames in compose.videos(own, inputs).items():
-        stills += compose.image_frames(frames, inputs, config)
-        for number, window in enumerate(compose.video_frames(frames, inputs, config)):
+    for video_id, frames in videos(own, inputs).items():
+        stills += image_frames(frames, inputs, config)
+        for number, window in enumerate(video_frames(frames, inputs, config)):
             try:
                 subjects = compose.video_subjects(window, inputs)
             except Rejected:  # compose says why

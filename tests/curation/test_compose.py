@@ -14,7 +14,8 @@ from helpers import HERE, ledger
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refloom.curation.compose.samples import ComposeInputs, image_frames, video_frames
+from refloom.curation.compose.frames import image_frames, video_frames
+from refloom.curation.compose.samples import ComposeInputs
 from refloom.curation.compose.settings import Compose
 from refloom.curation.job import curate
 from refloom.curation.select.settings import Split
