@@ -151,7 +151,7 @@ _EMBEDDINGS = table(
     "embeddings",
     "embed",
     "object_id",
-    "Image embeddings of objects, cut out on white.",
+    "Image embeddings of objects, cut out on white, and of the middles of whole pictures.",
     [
         field("object_id", pa.string(), "the object", required=True),
         field("image_id", pa.string(), "the picture it lies on", required=True),

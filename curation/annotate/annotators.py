@@ -234,9 +234,12 @@ def holder(face: FoundFace, objects: Objects, width: int, height: int) -> str | 
 
 
 class Embeddings(CutOuts):
-    """Embeddings of objects, cut out on white; objects that the decode-free filter spares are rejected."""
+    """Embeddings of objects, cut out on white, and of the middles of whole pictures.
 
-    stage, table = "embed", "embeddings"
+    Objects that the decode-free filter spares are rejected.
+    """
+
+    stage, table, middles = "embed", "embeddings", True
 
     def __init__(self, model: ImageEmbedder, watch: Watch) -> None:
         super().__init__(model.input_px, model.batch_size, watch)

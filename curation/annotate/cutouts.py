@@ -52,6 +52,8 @@ class CutOuts(ABC):
     stage: str
     kind = "object"
     table: str
+    middles = False
+    """Whether the model sees of whole pictures only their middle."""
 
     def __init__(self, side_px: int, batch_size: int, watch: Watch) -> None:
         """Nothing waits.
@@ -78,7 +80,7 @@ class CutOuts(ABC):
 
     def look(self, image: Row, scene: Scene) -> list[CutOut]:
         """Cut-outs of the objects that pass the decode-free filter; the others are rejected for its reason."""
-        crops, image_id = scene.crops(self._side_px), image["image_id"]
+        crops, image_id = scene.crops(self._side_px, middles=self.middles), image["image_id"]
         return [
             CutOut(object_id, image_id, None, scene.filtered[index], crops.get(index))
             for index, object_id in enumerate(scene.objects.ids)

@@ -10,7 +10,7 @@ from refloom.curation.annotate import quality
 from refloom.curation.annotate.decoded import Decoded
 from refloom.curation.annotate.settings import Filter
 from refloom.curation.objects import Objects
-from refloom.inference.models.crops import cut_out
+from refloom.inference.models.crops import cut_middle, cut_out
 from refloom.schemas import boxes
 
 Pixels = npt.NDArray[np.uint8]
@@ -31,7 +31,7 @@ class Scene:
     objects: Objects
     bounds: Filter
     _shapes: dict[int, Pixels | None] = field(default_factory=dict)
-    _crops: dict[int, dict[int, Pixels]] = field(default_factory=dict)
+    _crops: dict[tuple[int, bool], dict[int, Pixels]] = field(default_factory=dict)
 
     @cached_property
     def filtered(self) -> list[str | None]:
@@ -46,15 +46,22 @@ class Scene:
         self._shapes.update(zip((wanted[place] for place in new), found, strict=True))
         return [self._shapes[index] for index in wanted]
 
-    def crops(self, side_px: int) -> dict[int, Pixels]:
-        """Cut-outs (side_px, side_px, 3) of the objects that pass the filter, by index. Not to be changed."""
-        if side_px not in self._crops:
+    def crops(self, side_px: int, *, middles: bool = False) -> dict[int, Pixels]:
+        """Cut-outs (side_px, side_px, 3) of the objects that pass the filter, by index. Not to be changed.
+
+        Args:
+            side_px: of the cut-outs.
+            middles: of whole pictures without an outline only the middle, see `crops.cut_middle`.
+        """
+        if (side_px, middles) not in self._crops:
             height, width = self.picture.size
             wanted = [index for index, reason in enumerate(self.filtered) if reason is None]
             inner = [boxes.pad(self.objects.boxes[index], width, height) for index in wanted]
             shapes = self.shapes(wanted, inner)
-            self._crops[side_px] = {
-                index: cut_out(self.picture.rgb, shape, box, side_px)
+            self._crops[side_px, middles] = {
+                index: cut_middle(self.picture.rgb, side_px)
+                if middles and shape is None and self.objects.kinds[index] == "whole"
+                else cut_out(self.picture.rgb, shape, box, side_px)
                 for index, box, shape in zip(wanted, inner, shapes, strict=True)
             }
-        return self._crops[side_px]
+        return self._crops[side_px, middles]

@@ -11,7 +11,7 @@ from refloom.inference.models.phrases import Vocabulary
 from refloom.schemas.settings import to_dict
 
 FACE_VERSION = 1
-EMBED_VERSION = 1
+EMBED_VERSION = 2
 _PIXELS = ("images", "objects", "masks")
 
 

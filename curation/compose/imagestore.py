@@ -65,6 +65,8 @@ class PictureStore:
                 self._groups.popitem(last=False)
         self._groups.move_to_end((path, group))
         row = self._groups[path, group][position]
+        if row["image"] is None and row["link"] is None:
+            raise Failed("missing_file", f"{image_id} has neither bytes nor a link")
         name = row["image"]["path"] if row["image"] is not None else row["link"]["file"]
         return self._dataset.checked_picture(row), name
 

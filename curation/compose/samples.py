@@ -4,7 +4,6 @@ A sample never fixes which picture is the target: that is the recipe's view. So 
 can draw other pairs.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +17,7 @@ from refloom.curation.group.spread import pair_similarities
 from refloom.schemas.errors import Rejected
 from refloom.schemas.ids import image_of
 
-VERSION = 4
+VERSION = 5
 
 Row = dict[str, Any]
 Seen = dict[str, list[tuple[int, Row]]]
@@ -80,40 +79,6 @@ def image_subjects(image_id: str, inputs: ComposeInputs, config: Compose) -> tup
     if not subjects and not loose:
         raise Rejected("no_subject", "no kept object and no face")
     return subjects, loose
-
-
-def videos(image_ids: list[str], inputs: ComposeInputs) -> dict[str, list[str]]:
-    """Video id to its frames among these pictures, by time."""
-    frames: dict[str, list[str]] = defaultdict(list)
-    for image_id in image_ids:
-        if inputs.images[image_id]["video_id"] is not None:
-            frames[inputs.images[image_id]["video_id"]].append(image_id)
-    for listed in frames.values():
-        listed.sort(key=lambda image_id: (inputs.images[image_id]["frame_index"] or 0, image_id))
-    return dict(frames)
-
-
-def video_frames(frames: list[str], inputs: ComposeInputs, config: Compose) -> list[list[str]]:
-    """The frames of each sample of a video: evenly spaced, interleaved, every sample spans the whole video.
-
-    Args:
-        frames: image ids of the video in order of time.
-        inputs: says which of them hold a kept object.
-        config: settings.
-
-    Returns:
-        One list of image ids per sample; empty if fewer than two frames hold an object.
-    """
-    useful = [frame for frame in frames if any(row["track_id"] for row in inputs.objects.get(frame, []))]
-    if len(useful) < 2:
-        return []
-    count = max(1, min(config.samples_per_video, len(useful) // config.frames_per_sample))
-    samples = []
-    for number in range(count):
-        own = useful[number::count]
-        picks = np.unique(np.round(np.linspace(0, len(own) - 1, min(config.frames_per_sample, len(own)))).astype(int))
-        samples.append([own[pick] for pick in picks])
-    return samples
 
 
 def video_sample(video_id: str, number: int, frames: list[str], inputs: ComposeInputs, config: Compose) -> Draft:

@@ -10,6 +10,8 @@ class Compose:
     Attributes:
         frames_per_sample: of a video sample, evenly spaced.
         samples_per_video: each takes other frames, interleaved, so that every sample spans the whole video.
+        images_per_video: frames of a video that are image samples besides, those with the most subjects, two at least;
+            tracks that are seen in one frame alone count there.
         max_pictures_per_group: of a group sample; more are thinned evenly.
         max_subjects: of a sample, by quality.
         min_face_px: shorter side of a face that is a subject of its own.
@@ -20,6 +22,7 @@ class Compose:
 
     frames_per_sample: int = 8
     samples_per_video: int = 4
+    images_per_video: int = 1
     max_pictures_per_group: int = 30
     max_subjects: int = 16
     min_face_px: float = 64.0
@@ -31,5 +34,7 @@ class Compose:
     def __post_init__(self) -> None:
         if self.frames_per_sample < 2:
             raise ValueError("frames_per_sample must be 2 or more: a pair needs two frames")
+        if self.images_per_video < 0:
+            raise ValueError(f"images_per_video is 0 or more, not {self.images_per_video}")
         if self.max_side_px is not None and self.max_side_px < 64:
             raise ValueError("max_side_px must be 64 or more, or null for the source's own pictures")

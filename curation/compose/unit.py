@@ -8,6 +8,7 @@ import numpy as np
 
 from refloom.curation.annotate.decoded import shrink
 from refloom.curation.compose import samples as compose
+from refloom.curation.compose.frames import image_frames, video_frames, videos
 from refloom.curation.compose.imagestore import PictureStore
 from refloom.curation.compose.samples import ComposeInputs, Draft
 from refloom.curation.compose.settings import Compose
@@ -39,7 +40,7 @@ _FACE_COLUMNS = ("face_id", "image_id", "object_id", "box", "landmarks", "det_sc
 def compose_unit(
     dataset: Dataset, unit: str, others: tuple[str, ...], config: Compose, out: UnitWriter, watch: Watch
 ) -> None:
-    """Every sample of a unit: of its groups, its videos, and the pictures that are in neither.
+    """Every sample of a unit: of its groups, its videos, the pictures that are in neither, and stills of its videos.
 
     Args:
         dataset, unit: where.
@@ -89,8 +90,10 @@ def compose_unit(
         out.add("samples", row, weight=weight, below=splits[made.image_ids[0]])
         out.keep(kind)
 
-    for video_id, frames in compose.videos([image_id for image_id in own if image_id not in copies], inputs).items():
-        windows = compose.video_frames(frames, inputs, config)
+    stills: list[str] = []
+    for video_id, frames in videos([image_id for image_id in own if image_id not in copies], inputs).items():
+        stills += image_frames(frames, inputs, config)
+        windows = video_frames(frames, inputs, config)
         out.expect("video", max(1, len(windows)))
         if not windows:
             out.reject("video", video_id, "no_subject", "fewer than two frames hold a kept object")
@@ -105,8 +108,8 @@ def compose_unit(
         sided = compose.on_one_side(group, splits)
         settle_sample("group", group["group_id"], lambda: compose.group_sample(sided, inputs, config))  # noqa: B023
     singles = [image_id for image_id in own if not inputs.images[image_id]["video_id"] and image_id not in grouped]
-    out.expect("image", len(singles))
-    for image_id in singles:
+    out.expect("image", len(singles) + len(stills))
+    for image_id in singles + stills:
         if image_id in copies:
             out.reject("image", image_id, "leak" if copies[image_id] == "leak" else "near_copy")
             continue

@@ -11,7 +11,7 @@ from refloom.curation.annotate.decoded import Decoded
 from refloom.curation.annotate.measure import image_scores
 from refloom.curation.dedup.columns import Pictures
 from refloom.curation.neighbours.pairs import Floats
-from refloom.inference.models.crops import cut_out
+from refloom.inference.models.crops import cut_middle
 from refloom.inference.models.embedders import ImageEmbedder
 from refloom.ingest import files
 from refloom.schemas import ids, pictures, roots
@@ -70,8 +70,7 @@ def read_evaluation(places: Sequence[str], embedder: ImageEmbedder | None = None
                 "vector": len(vectors),
             }
             if embedder is not None:
-                crop = cut_out(picture.rgb, None, (0, 0, width, height), embedder.input_px)
-                vectors.append(embedder.embed(crop[None])[0])
+                vectors.append(embedder.embed(cut_middle(picture.rgb, embedder.input_px)[None])[0])
         if len(rows) == before:
             raise Refused(f"there is no picture at {where}: give a folder of pictures or a refloom dataset")
     return Evaluation(

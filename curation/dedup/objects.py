@@ -37,6 +37,8 @@ class Candidates:
         phash: (N,) of the picture.
         contrast: (N,) of the picture, NaN where it was not measured.
         groups: source groups that the picture is in.
+        units: of the picture.
+        boxes: (N, 4) xyxy, as shares of the picture's sides.
     """
 
     ids: list[str]
@@ -48,6 +50,8 @@ class Candidates:
     phash: npt.NDArray[np.uint64]
     contrast: npt.NDArray[np.float64]
     groups: list[frozenset[str]]
+    units: list[str]
+    boxes: npt.NDArray[np.float64]
 
     def table(self) -> pa.Table:
         """As a table without groups, which may reach beyond the part that was read."""
@@ -61,12 +65,16 @@ class Candidates:
                 "size": pa.array(self.sizes, pa.float64()),
                 "phash": pa.array(self.phash, pa.uint64()),
                 "contrast": pa.array(self.contrast, pa.float64()),
+                "unit": pa.array(self.units, pa.string()),
+                "box": pa.array(list(self.boxes), pa.list_(pa.float64(), 4)),
             }
         )
 
 
-def candidates_from(table: pa.Table, groups: Mapping[str, frozenset[str]]) -> Candidates:
-    """The inverse of `Candidates.table`, with the source groups of pictures that are in any."""
+def candidates_from(table: pa.Table | None, groups: Mapping[str, frozenset[str]]) -> Candidates:
+    """The inverse of `Candidates.table`, with the source groups of pictures that are in any; None holds no rows."""
+    if table is None:
+        return judges([])
     images = table["image_id"].to_pylist()
     return Candidates(
         table["id"].to_pylist(),
@@ -78,10 +86,12 @@ def candidates_from(table: pa.Table, groups: Mapping[str, frozenset[str]]) -> Ca
         table["phash"].to_numpy(),
         table["contrast"].to_numpy(),
         [groups.get(name, frozenset()) for name in images],
+        table["unit"].to_pylist(),
+        np.array(table["box"].to_pylist(), np.float64).reshape(-1, 4),
     )
 
 
-def candidates_of(pictures: Pictures, things: Things, rows: Indices) -> Candidates:
+def candidates_of(pictures: Pictures, things: Things, rows: Indices, unit_of: Mapping[str, str]) -> Candidates:
     """Some objects, rows of `things`, with what is asked of their pictures."""
     on = things.images[rows]
     return Candidates(
@@ -94,6 +104,8 @@ def candidates_of(pictures: Pictures, things: Things, rows: Indices) -> Candidat
         pictures.phash[on],
         pictures.light[on, 1],
         [pictures.groups[image] for image in on],
+        [unit_of[pictures.ids[image]] for image in on],
+        things.boxes[rows].astype(np.float64),
     )
 
 
@@ -111,16 +123,22 @@ def judges(ids: list[str]) -> Candidates:
         np.zeros(count, np.uint64),
         unknown,
         [frozenset()] * count,
+        [""] * count,
+        np.zeros((count, 4)),
     )
 
 
-def object_copies(candidates: Candidates, pairs: Pairs, config: Dedup) -> tuple[dict[str, Copy], dict[str, Copy]]:
+def object_copies(
+    candidates: Candidates, pairs: Pairs, says: npt.NDArray[np.int8], config: Dedup, lower: float
+) -> tuple[dict[str, Copy], dict[str, Copy]]:
     """Leaks go first, then whole pictures, which take what is on them along, then objects.
 
     Args:
         candidates: none of them on a picture that is gone already.
         pairs: of near-copies among them, none of two evaluation pictures.
+        says: (P,) what the pixels say of each: 1 that they are copies, 0 that they are not, -1 nothing.
         config: settings.
+        lower: cosine of near-copies of which pixels say nothing, and of leaks.
 
     Returns:
         Object id to what it is a copy of, and the same for pictures that go with a whole.
@@ -128,13 +146,12 @@ def object_copies(candidates: Candidates, pairs: Pairs, config: Dedup) -> tuple[
     objects: dict[int, Copy] = {}
     images: dict[str, Copy] = {}
     judged = candidates.judged
-    _drop_leaks(candidates, pairs.where(judged[pairs.i] | judged[pairs.j]), objects, images)
-    pairs = pairs.where(~judged[pairs.i] & ~judged[pairs.j])
-    pairs = pairs.where(
-        np.array([candidates.groups[i].isdisjoint(candidates.groups[j]) for i, j in _both(pairs)], bool)
-    )
+    near = pairs.cosine >= np.float32(lower)
+    _drop_leaks(candidates, pairs.where(near & (judged[pairs.i] | judged[pairs.j])), objects, images)
+    apart = unlike(candidates, pairs)
+    pairs, says, near = pairs.where(apart), says[apart], near[apart]
     both_whole = candidates.whole[pairs.i] & candidates.whole[pairs.j]
-    allowed = ~both_whole | _same_layout(candidates, pairs, config)
+    allowed = (says > 0) | ((says < 0) & near & (~both_whole | _same_layout(candidates, pairs, config)))
     pairs, both_whole = pairs.where(allowed), both_whole[allowed]
     rank = _rank(candidates, config)
     for wholes in (True, False):
@@ -145,6 +162,14 @@ def object_copies(candidates: Candidates, pairs: Pairs, config: Dedup) -> tuple[
             if wholes:
                 images[candidates.images[row]] = Copy(candidates.images[of], "embedding", cosine)
     return {candidates.ids[row]: copy for row, copy in objects.items()}, images
+
+
+def unlike(candidates: Candidates, pairs: Pairs) -> npt.NDArray[np.bool_]:
+    """(P,) which pairs may be copies: neither is of an evaluation set, and no source group holds both."""
+    judged = candidates.judged[pairs.i] | candidates.judged[pairs.j]
+    apart = [candidates.groups[i].isdisjoint(candidates.groups[j]) for i, j in _both(pairs)]
+    may: npt.NDArray[np.bool_] = ~judged & np.array(apart, bool)
+    return may
 
 
 def _stays(candidates: Candidates, row: int, objects: dict[int, Copy], images: dict[str, Copy]) -> bool:

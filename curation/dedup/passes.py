@@ -2,9 +2,11 @@
 
 gather      per part: columns of its pictures; the evaluation sets, as one part more
 pictures    one task: which pictures are copies, by bytes and by hash
-embed       per part: vectors and columns of the objects on pictures that stay
-...         the neighbour search over them
-settle      one task: which objects are copies, and which pictures go with them, from the search's pairs alone
+embed       per part: vectors and columns of the objects on pictures that stay, and of whole pictures once more
+...         the neighbour search over each of the two
+propose     one task: which pairs their pixels are asked about
+look        per batch of these: what their pixels say
+settle      one task: which objects are copies, and which pictures go with them, from pairs alone
 meet        per part that is asked: the objects on pictures of which others are copies
 write       per unit: rows of its pictures, of its objects, and of what is on a picture that goes
 """
@@ -24,22 +26,24 @@ from refloom.curation.dedup.images import image_copies, meeting
 from refloom.curation.dedup.objects import (
     EVALUATION,
     MOST_COPIES,
-    candidates_from,
     candidates_of,
     judges,
     object_copies,
 )
 from refloom.curation.dedup.rows import Gone, Seen, seen, write_duplicates
+from refloom.curation.dedup.secondlook import look, plan_look, plan_propose, proposals, propose, says
 from refloom.curation.dedup.settings import Copy
 from refloom.curation.neighbours.pairs import Floats
-from refloom.curation.neighbours.passes import Search, begin, found, marks_of, search_passes
+from refloom.curation.neighbours.passes import Search, begin, marks_of, search_passes
 from refloom.curation.neighbours.search import Bounds
 from refloom.curation.neighbours.vectors import matrix, vectors_of
 from refloom.curation.passes.passes import Pass, PlannedTask, StageContext
 from refloom.curation.passes.scratch import Scratch, TaskResult, part_name, part_of
 from refloom.ingest.engine.watch import Watch
 
-_SEARCH = "objects"
+_SEARCH, _WHOLES = "objects", "wholes"
+_MOST_PROPOSED = 8
+"""Pairs of one whole picture that are kept, the strongest: each is decoded."""
 _COPIES = pa.schema(
     {
         "id": pa.string(),
@@ -62,8 +66,11 @@ def _searches(context: StageContext) -> list[Search]:
     config, near_copy = context.config.dedup, context.threshold("image_embedding", "near_copy")
     if near_copy is None or "embedding" not in config.by:
         return []
-    bounds = Bounds(lower=config.min_cosine or near_copy, most=MOST_COPIES)
-    return [Search(_SEARCH, bounds, config.near_cells, config.exact_below)]
+    lower = config.min_cosine or near_copy
+    bounds = {_SEARCH: Bounds(lower=lower, most=MOST_COPIES)}
+    if config.min_agreement is not None and config.min_proposed_cosine < lower:
+        bounds[_WHOLES] = Bounds(lower=config.min_proposed_cosine, most=_MOST_PROPOSED)
+    return [Search(name, one, config.near_cells, config.exact_below) for name, one in bounds.items()]
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------
@@ -140,20 +147,36 @@ def _embed(context: StageContext, args: dict[str, Any], watch: Watch) -> TaskRes
     stays = np.array([name not in gone for name in pictures.ids], bool)
     row = {things.ids[thing]: int(thing) for thing in np.flatnonzero(stays[things.images])}
     places = pictures.places()
-    rows: list[int] = []
+    unit_of = {
+        name: unit
+        for unit in args["units"]
+        for name in context.dataset.read("images", ["image_id"], unit=unit)["image_id"].to_pylist()
+    }
+    result: TaskResult = {}
+    for search in _searches(context):
+        wanted = (
+            row if search.name == _SEARCH else {name: at for name, at in row.items() if things.kinds[at] == "whole"}
+        )
+        rows: list[int] = []
 
-    def batches() -> Iterator[tuple[npt.NDArray[Any], Floats]]:
-        for names, vectors in vectors_of(context.dataset, "embeddings", "object_id", args["units"], row):
-            here = [row[name] for name in names]
-            yield marks_of(names, [places[things.images[thing]] for thing in here], part=part, first=len(rows)), vectors
-            rows.extend(here)
-            watch.advance(len(here))
+        def batches(
+            wanted: dict[str, int] = wanted, rows: list[int] = rows
+        ) -> Iterator[tuple[npt.NDArray[Any], Floats]]:
+            for names, vectors in vectors_of(context.dataset, "embeddings", "object_id", args["units"], wanted):
+                here = [wanted[name] for name in names]
+                apart = [places[things.images[thing]] for thing in here]
+                yield marks_of(names, apart, part=part, first=len(rows)), vectors
+                rows.extend(here)
 
-    result = begin(scratch, _SEARCH, part, batches())
-    scratch.write_table(
-        f"{_SEARCH}/rows/{part_name(part)}.arrow", candidates_of(pictures, things, np.array(rows, np.int64)).table()
-    )
-    return dict(result)
+        result |= begin(scratch, search.name, part, batches())
+        found_here = candidates_of(pictures, things, np.array(rows, np.int64), unit_of)
+        scratch.write_table(f"{search.name}/rows/{part_name(part)}.arrow", found_here.table())
+        watch.advance(len(rows))
+    return result
+
+
+def _propose(context: StageContext, args: dict[str, Any], watch: Watch) -> TaskResult:
+    return propose(context, _searches, watch)
 
 
 def _plan_settle(context: StageContext) -> list[PlannedTask]:
@@ -165,15 +188,12 @@ def _settle(context: StageContext, args: dict[str, Any], watch: Watch) -> TaskRe
     scratch, parts = context.scratch, range(args["parts"])
     images: dict[int, Copies] = {part: _read_copies(scratch, "copies", part) for part in parts}
     objects: dict[int, Copies] = defaultdict(dict)
-    for search in _searches(context):
-        rows, pairs, _ = found(context, search)
-        if not len(rows):
-            continue
-        table = scratch.take(f"{_SEARCH}/rows", rows)
-        candidates = candidates_from(table, source_groups(context.dataset, set(table["image_id"].to_pylist())))
+    if searches := _searches(context):
+        rows, candidates, pairs = proposals(context, searches)
         part_of_id = dict(zip(candidates.ids, part_of(rows).tolist(), strict=True))
         part_of_image = dict(zip(candidates.images, part_of(rows).tolist(), strict=True))
-        copied, with_wholes = object_copies(candidates, pairs, context.config.dedup)
+        told = says(context, candidates, pairs)
+        copied, with_wholes = object_copies(candidates, pairs, told, context.config.dedup, searches[0].bounds.lower)
         for name, copy in copied.items():
             objects[part_of_id[name]][name] = copy, -1
         for name, copy in with_wholes.items():
@@ -294,6 +314,8 @@ PASSES = (
     Pass("pictures", "picture", _plan_pictures, _pictures),
     Pass("embed", "object", _plan_embed, _embed),
     *search_passes(_searches, ("gather", "embed")),
+    Pass("propose", "pair", lambda context: plan_propose(context, _searches), _propose),
+    Pass("look", "pair", plan_look, look),
     Pass("settle", "pair", _plan_settle, _settle),
     Pass("meet", "picture", _plan_meet, _meet),
     Pass("write", "picture", StageContext.planned_tasks_of_units, _write),

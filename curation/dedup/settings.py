@@ -1,9 +1,10 @@
 """Near-duplicates of pictures and objects: which go, of whom they are copies, and by what that is known.
 
-Pictures are copies by their bytes or their perceptual hash (`imagecopies`), objects by their embedding
-(`objectcopies`); what goes with a picture is on it (`duplicates`). The best copy stays: by quality, then size, then id.
-Nothing is compared inside one video, source group or picture: those are meant to be alike. Copies of evaluation
-pictures (`leaks`) go whatever their quality. What is compared is read in `candidates`.
+Pictures are copies by their bytes or their perceptual hash (`images`), objects by their embedding (`objects`) and then
+by their pixels (`pixels`); what goes with a picture is on it (`rows`). The best copy stays: by quality, then size, then
+id. Nothing is compared inside one video, source group or picture: those are meant to be alike. Copies of evaluation
+pictures (`leaks`) go whatever their quality, and without a look at their pixels: one too many is better than one too
+few. What is compared is read in `columns`.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from refloom.curation.neighbours.plan import EXACT_BELOW, NEAR_CELLS
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +27,12 @@ class Dedup:
             differ at most; null compares no hashes. Of 123 photographs 98 % stay within 4 as JPEG of quality 40 and
             at a quarter of the size, 84 % mirrored, 45 % as the inner 95 % of the sides; of 7,373 pairs of different
             photographs the nearest differ in 12.
-        max_whole_hamming: the same for whole pictures that are copies by embedding, which alone takes two photographs
-            of one sitting for copies; 10 holds all of the above and 95 % of the inner 95 %.
+        max_whole_hamming: the same for whole pictures that are copies by embedding, where no pixels are asked; 10 holds
+            all of the above and 95 % of the inner 95 %.
+        min_agreement: of the blocks of two pictures laid over each other, for copies by embedding, see `pixels`; null
+            trusts hash and embedding, which take two photographs of one sitting for copies. Where a picture cannot be
+            read or has no texture, they are trusted too.
+        min_proposed_cosine: of whole pictures that are laid over each other; pairs above `min_cosine` always are.
         min_contrast: pictures with less (standard deviation of grey) have hashes that mean nothing.
         max_aspect_change: relative difference of width / height of copies by hash; the inner 95 % keeps it.
         max_light_change: difference of brightness and of contrast of copies by hash, of 1.
@@ -41,6 +46,8 @@ class Dedup:
     by: tuple[str, ...] = ("bytes", "phash", "embedding")
     max_hamming: int | None = 4
     max_whole_hamming: int = 10
+    min_agreement: float | None = 0.8
+    min_proposed_cosine: float = 0.65
     min_contrast: float = 0.02
     max_aspect_change: float = 0.1
     max_light_change: float = 0.1
@@ -55,6 +62,8 @@ class Dedup:
             raise ValueError(f"by names bytes, phash and embedding, not {sorted(unknown)[0]!r}")
         if self.max_hamming is not None and not 0 <= self.max_hamming <= 16:
             raise ValueError(f"max_hamming is 0 to 16 bits of 64, not {self.max_hamming}")
+        if self.min_agreement is not None and not 0 < self.min_agreement <= 1:
+            raise ValueError(f"min_agreement is a share above 0 and at most 1, not {self.min_agreement}")
         if self.quality_step <= 0:
             raise ValueError(f"quality_step is more than 0, not {self.quality_step}")
 

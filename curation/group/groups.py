@@ -10,52 +10,12 @@ from refloom.curation.group.members import Member, Members
 from refloom.curation.group.pose import head_turn, pose_change
 from refloom.curation.group.settings import Group
 from refloom.curation.group.spread import sharpness_ratio, spread
-from refloom.schemas import ids, masks
+from refloom.curation.group.switches import Path, switched
+from refloom.schemas import ids
 from refloom.schemas.dataset import Dataset
-from refloom.schemas.masks import Mask
 from refloom.schemas.unit import UnitWriter
 
-VERSION = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Path:
-    """One track: rising frame numbers and the masks there, F of each."""
-
-    track_id: str
-    frames: list[int]
-    masks: list[Mask]
-
-
-def switched(paths: list[Path], config: Group) -> dict[str, str]:
-    """Tracks of one video that exchange their masks between two neighbouring frames: an annotation error.
-
-    Two tracks a and b have switched between frames s and t if a(s) overlaps b(t) and b(s) overlaps a(t) by at least
-    `switch_iou`, while neither overlaps itself by more than `switch_own_iou`. Crossing objects pass through each
-    other's places over many frames and do not look like that.
-
-    Returns:
-        Track id to the id of the track that it exchanges with.
-    """
-    found: dict[str, str] = {}
-    for position, first in enumerate(paths):
-        for second in paths[position + 1 :]:
-            if _exchange(first, second, config):
-                found.setdefault(first.track_id, second.track_id)
-                found.setdefault(second.track_id, first.track_id)
-    return found
-
-
-def _exchange(first: Path, second: Path, config: Group) -> bool:
-    common = sorted(set(first.frames) & set(second.frames))
-    a = [first.masks[first.frames.index(frame)] for frame in common]
-    b = [second.masks[second.frames.index(frame)] for frame in common]
-    for step in range(len(common) - 1):
-        overlap = masks.iou([a[step], b[step]], [a[step + 1], b[step + 1]])
-        crossed, own = min(overlap[0, 1], overlap[1, 0]), max(overlap[0, 0], overlap[1, 1])
-        if crossed >= config.switch_iou and own <= config.switch_own_iou:
-            return True
-    return False
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +122,16 @@ def _exchanged(tracks: list[str], kept: Members, config: Group) -> dict[str, str
     by_video: dict[str | None, list[Path]] = defaultdict(list)
     for track in tracks:
         members = sorted(kept.by_track[track], key=lambda member: member.frame_index or 0)
-        seen = [(member.frame_index or 0, member.mask) for member in members if member.mask is not None]
+        seen = [(member, member.mask) for member in members if member.mask is not None]
         if seen:
-            path = Path(track, [frame for frame, _ in seen], [mask for _, mask in seen])
+            vectors = [kept.embeddings.get(member.object_id) for member, _ in seen]
+            known = [vector for vector in vectors if vector is not None]
+            path = Path(
+                track,
+                [member.frame_index or 0 for member, _ in seen],
+                [mask for _, mask in seen],
+                np.stack(known) if len(known) == len(seen) else None,
+            )
             by_video[kept.videos[members[0].image_id]].append(path)
     found: dict[str, str] = {}
     for paths in by_video.values():

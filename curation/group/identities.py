@@ -1,7 +1,8 @@
 """Identity groups: pictures of one person, found by the embeddings of faces, over pictures, videos and sources.
 
 Faces of one track are first made one: they must agree with each other, and stand for the track with their mean. Then
-tracks and single faces are joined by average linkage; two that stand on one picture are two persons. What comes out is
+tracks and single faces are joined by average linkage; two that stand on one picture are two persons, a face of little
+quality must be nearer, and a group of several agrees with what joins it by more than one pair. What comes out is
 checked for outliers (PhotoMaker's 8 sigma), freed of near-copies and limited in size.
 
 A member is the object that holds the face. Where none does, or where a whole picture holds several, it is the face
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from refloom.curation.group.facequality import face_quality
 from refloom.curation.group.spread import spread
 from refloom.curation.neighbours.clusters import mean_link, thinned, within_sigma
 from refloom.curation.neighbours.pairs import Floats, Pairs
@@ -30,16 +32,32 @@ MOST_NEIGHBOURS = 64
 
 Row = dict[str, Any]
 
+_FACE_COLUMNS = (
+    "face_id",
+    "image_id",
+    "object_id",
+    "box",
+    "det_score",
+    "landmarks",
+    "pose",
+    "sharpness",
+    "embedding",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identities:
     """Groups of one person's faces.
 
     Attributes:
-        min_cosine: of one person; null takes the face model's own `same_identity`.
+        min_cosine: of one person; null takes the face model's own `same_identity` and `strictness`.
+        strictness: share of the way from `same_identity` to 1 at which two faces are one person; siblings lie between.
         max_cosine: of two faces of a group, from which the lesser goes: near-copies teach copy-paste. High, because
             two photographs of one session reach 0.995 with dlib; copies of whole pictures are dedup's work.
         min_side_px: shorter side of a face's box; embeddings of smaller faces say little.
+        poor_margin: share of the way from `min_cosine` to 1 that a face of no quality must be nearer, and half of it
+            one of half; see `facequality`. Faces that look down or are hardly seen resemble many.
+        min_agreeing: pairs of faces that are one person, between two groups of which one holds more than so many.
         min_agreement: share of a track's faces that must agree with the one most agree with, or none of them counts.
         max_sigma: members this much less like the others than is usual in the group go; PhotoMaker 8.
         min_members: fewer make no group; they stand on different pictures, and not all in one track.
@@ -49,8 +67,11 @@ class Identities:
     """
 
     min_cosine: float | None = None
+    strictness: float = 0.15
     max_cosine: float = 0.998
     min_side_px: float = 32.0
+    poor_margin: float = 0.4
+    min_agreeing: int = 2
     min_agreement: float = 0.6
     max_sigma: float = 8.0
     min_members: int = 2
@@ -62,10 +83,12 @@ class Identities:
     def __post_init__(self) -> None:
         if self.min_members < 2 or self.max_members < self.min_members:
             raise ValueError("min_members is 2 or more, and max_members no less")
+        if not (0 <= self.poor_margin < 1 and 0 <= self.strictness < 1) or self.min_agreeing < 1:
+            raise ValueError("poor_margin and strictness are shares from 0 and below 1, and min_agreeing 1 or more")
 
     def lower(self, same_identity: float) -> float:
         """The cosine from which two faces are one person, given the model's threshold."""
-        return same_identity if self.min_cosine is None else self.min_cosine
+        return same_identity + self.strictness * (1 - same_identity) if self.min_cosine is None else self.min_cosine
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +102,7 @@ class Portraits:
         videos, tracks: of the face's object, or None.
         sides: (N,) shorter side of the box, pixels.
         quality: (N,) of the member, NaN where there is none.
+        trust: (N,) how far the embedding can be trusted, 0 to 1.
         areas: (N,) pixels of the member's mask, NaN where there is none.
         vectors: (N, D) float32, unit length.
         track_images: track to the pictures that it is seen on, with or without a face.
@@ -91,6 +115,7 @@ class Portraits:
     tracks: list[str | None]
     sides: npt.NDArray[np.float64]
     quality: npt.NDArray[np.float64]
+    trust: npt.NDArray[np.float64]
     areas: npt.NDArray[np.float64]
     vectors: Floats
     track_images: dict[str, set[str]]
@@ -125,7 +150,11 @@ def joined(faces: Portraits, nodes: Nodes, pairs: Pairs, config: Identities, low
     """
     numbers: dict[str, int] = {}
     places = [frozenset(numbers.setdefault(name, len(numbers)) for name in images) for images in nodes.places]
-    clusters = mean_link(nodes.vectors, pairs, lower, places)
+    # a track is trusted as far as the best of its faces: the others agree with it
+    trust = np.array([faces.trust[own].max() for own in nodes.faces])
+    poor = 1 - np.minimum(trust[pairs.i], trust[pairs.j])
+    pairs = pairs.where(pairs.cosine >= lower + config.poor_margin * poor * (1 - lower))
+    clusters = mean_link(nodes.vectors, pairs, lower, places, agreeing=config.min_agreeing)
     rows = [_group(faces, [nodes.faces[node] for node in cluster], config) for cluster in clusters]
     return sorted((row for row in rows if row is not None), key=lambda row: str(row["group_id"]))
 
@@ -220,13 +249,18 @@ def _group(faces: Portraits, nodes: list[list[int]], config: Identities) -> Row 
 # -- reading -----------------------------------------------------------------------------------------------------
 
 
-def read_portraits(dataset: Dataset, units: Sequence[str]) -> Portraits:
-    """The faces of some units of a dataset that was selected from, without crops; unit by unit."""
+def read_portraits(dataset: Dataset, units: Sequence[str], score_bounds: tuple[float, float] | None) -> Portraits:
+    """The faces of some units of a dataset that was selected from, without crops; unit by unit.
+
+    Args:
+        dataset, units: where.
+        score_bounds: of the detector: scores from which a face counts for nothing, and fully; None asks no score.
+    """
     columns: dict[str, list[Any]] = defaultdict(list)
     parts: list[Floats] = []
     track_images: dict[str, set[str]] = defaultdict(set)
     for unit in units:
-        faces = dataset.read("faces", ["face_id", "image_id", "object_id", "box", "embedding"], unit=unit)
+        faces = dataset.read("faces", _FACE_COLUMNS, unit=unit)
         faces = faces.filter(faces["embedding"].is_valid())
         if not len(faces):
             continue
@@ -246,6 +280,14 @@ def read_portraits(dataset: Dataset, units: Sequence[str]) -> Portraits:
         scores = dataset.read("object_scores", ["object_id", "quality"], unit=unit)
         quality = dict(zip(scores["object_id"].to_pylist(), float_array(scores["quality"]), strict=True))
         edges = matrix(faces["box"])
+        trust = face_quality(
+            float_array(faces["det_score"]),
+            faces["landmarks"].to_pylist(),
+            faces["pose"].to_pylist(),
+            float_array(faces["sharpness"]),
+            score_bounds,
+        )
+        columns["trust"] += trust.tolist()
         columns["ids"] += faces["face_id"].to_pylist()
         columns["members"] += members
         columns["images"] += faces["image_id"].to_pylist()
@@ -263,6 +305,7 @@ def read_portraits(dataset: Dataset, units: Sequence[str]) -> Portraits:
         columns["tracks"],
         np.array(columns["sides"], np.float64),
         np.array(columns["quality"], np.float64),
+        np.array(columns["trust"], np.float64),
         np.array(columns["areas"], np.float64),
         np.concatenate(parts) if parts else np.zeros((0, 0), np.float32),
         dict(track_images),

@@ -6,7 +6,7 @@ from typing import Any
 from refloom.schemas.ids import image_of
 from refloom.schemas.unit import UnitWriter
 
-VERSION = 2
+VERSION = 3
 
 Row = dict[str, Any]
 

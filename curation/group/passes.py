@@ -55,6 +55,12 @@ def _same_identity(context: StageContext) -> float | None:
     return None if threshold is None else context.config.identities.lower(threshold)
 
 
+def _score_bounds(context: StageContext) -> tuple[float, float] | None:
+    """Scores of the detector from which a face counts for nothing, and fully; None where its model does not say."""
+    low, high = context.threshold("face", "min_det_score"), context.mark("face", "sure_det_score")
+    return None if low is None or high is None else (low, high)
+
+
 def _alike(context: StageContext) -> tuple[float, float] | None:
     """The bounds of the cosine of one thing; None without an embedding model."""
     similar, near_copy = (context.threshold("image_embedding", name) for name in ("similar", "near_copy"))
@@ -83,7 +89,7 @@ def _gather_faces(
     context: StageContext, part: int, units: list[str], unit_of: dict[str, str], lower: float
 ) -> TaskResult:
     scratch = context.scratch
-    faces = read_portraits(context.dataset, units)
+    faces = read_portraits(context.dataset, units, _score_bounds(context))
     nodes = nodes_of(faces, context.config.identities, lower)
     scratch.write_table(
         f"{_FACES}/rows/{part_name(part)}.arrow",
@@ -106,6 +112,7 @@ def _gather_faces(
                 "track": pa.array(faces.tracks, pa.string()),
                 "side": pa.array(faces.sides, pa.float64()),
                 "quality": pa.array(faces.quality, pa.float64()),
+                "trust": pa.array(faces.trust, pa.float64()),
                 "area": pa.array(faces.areas, pa.float64()),
                 "unit": pa.array([unit_of[name] for name in faces.images], pa.string()),
             }
@@ -139,6 +146,8 @@ def _gather_looks(context: StageContext, part: int, units: list[str], unit_of: d
                 "image": pa.array(sights.images, pa.string()),
                 "video": pa.array(sights.videos, pa.string()),
                 "category": pa.array(sights.categories, pa.string()),
+                "cut_out": pa.array(sights.cut_outs, pa.bool_()),
+                "side": pa.array(sights.sides, pa.float64()),
                 "quality": pa.array(sights.quality, pa.float64()),
                 "area": pa.array(sights.areas, pa.float64()),
                 "unit": pa.array([unit_of[name] for name in sights.images], pa.string()),
@@ -226,6 +235,7 @@ def _join_faces(context: StageContext, rows: Indices, table: pa.Table, vectors: 
         held["track"].to_pylist(),
         held["side"].to_numpy(),
         held["quality"].to_numpy(),
+        held["trust"].to_numpy(),
         held["area"].to_numpy(),
         _face_vectors(context, every),
         {},
@@ -256,6 +266,8 @@ def _join_looks(context: StageContext, rows: Indices, table: pa.Table, vectors: 
         table["image"].to_pylist(),
         table["video"].to_pylist(),
         table["category"].to_pylist(),
+        table["cut_out"].to_numpy(),
+        table["side"].to_numpy(),
         table["quality"].to_numpy(),
         table["area"].to_numpy(),
         vectors,

@@ -65,7 +65,8 @@ class _Cluster:
     total: npt.NDArray[np.float64]
     places: frozenset[int]
     kind: int
-    near: set[int]
+    near: dict[int, int]
+    """Clusters with links to this one, and how many of the pairs these are."""
     version: int = 0
 
     def link(self, other: "_Cluster") -> float:
@@ -77,7 +78,12 @@ class _Cluster:
 
 
 def mean_link(
-    vectors: Floats, pairs: Pairs, lower: float, places: Sequence[frozenset[int]], kinds: Indices | None = None
+    vectors: Floats,
+    pairs: Pairs,
+    lower: float,
+    places: Sequence[frozenset[int]],
+    kinds: Indices | None = None,
+    agreeing: int = 1,
 ) -> list[list[int]]:
     """Clusters by average linkage: the two nearest are joined as long as their mean cosine is at least `lower`.
 
@@ -90,6 +96,7 @@ def mean_link(
         lower: smallest mean cosine between two clusters that are joined.
         places: for each row, what it stands on, as numbers: rows that share one are never in one cluster.
         kinds: (N,) codes; rows with different codes from 0 up are never in one cluster.
+        agreeing: pairs between two clusters of which one has more rows than this; smaller ones need one.
 
     Returns:
         Clusters of two or more rows, rising, by their first.
@@ -97,21 +104,24 @@ def mean_link(
     alive: dict[int, _Cluster] = {}
     for row in np.unique(np.concatenate([pairs.i, pairs.j])).tolist():
         kind = -1 if kinds is None else int(kinds[row])
-        alive[row] = _Cluster([row], vectors[row].astype(np.float64), places[row], kind, set())
+        alive[row] = _Cluster([row], vectors[row].astype(np.float64), places[row], kind, {})
     heap: list[tuple[float, int, int, int, int]] = []
     for i, j in zip(pairs.i.tolist(), pairs.j.tolist(), strict=True):
-        alive[i].near.add(j)
-        alive[j].near.add(i)
-        _push(heap, alive, i, j, lower)
+        alive[i].near[j] = alive[j].near[i] = 1
+        _push(heap, alive, i, j, lower, agreeing)
     while heap:
         _, a, b, version_a, version_b = heapq.heappop(heap)
         if a not in alive or b not in alive or (alive[a].version, alive[b].version) != (version_a, version_b):
             continue
         one, other = alive[a], alive.pop(b)
-        for name in other.near - {a}:
-            alive[name].near.discard(b)
-            alive[name].near.add(a)
-        near = (one.near | other.near) - {a, b}
+        near = {
+            name: one.near.get(name, 0) + other.near.get(name, 0)
+            for name in (one.near | other.near)
+            if name not in (a, b)
+        }
+        for name, links in near.items():
+            alive[name].near.pop(b, None)
+            alive[name].near[a] = links
         kind = max(one.kind, other.kind)
         alive[a] = _Cluster(
             one.members + other.members,
@@ -122,16 +132,22 @@ def mean_link(
             max(version_a, version_b) + 1,
         )
         for name in near:
-            _push(heap, alive, min(a, name), max(a, name), lower)
+            _push(heap, alive, min(a, name), max(a, name), lower, agreeing)
     found = [sorted(cluster.members) for cluster in alive.values() if len(cluster.members) > 1]
     return sorted(found)
 
 
 def _push(
-    heap: list[tuple[float, int, int, int, int]], alive: dict[int, _Cluster], a: int, b: int, lower: float
+    heap: list[tuple[float, int, int, int, int]],
+    alive: dict[int, _Cluster],
+    a: int,
+    b: int,
+    lower: float,
+    agreeing: int,
 ) -> None:
     one, other = alive[a], alive[b]
-    if one.may_join(other):
+    needed = agreeing if max(len(one.members), len(other.members)) > agreeing else 1
+    if one.near[b] >= needed and one.may_join(other):
         link = one.link(other)
         if link >= lower - 1e-7:  # a pair at the bound itself, whose cosine is rounded to single precision
             heapq.heappush(heap, (-link, a, b, one.version, other.version))

@@ -16,7 +16,7 @@ from refloom.schemas.fingerprint import of_json
 from refloom.schemas.settings import to_dict
 from refloom.schemas.unit import UnitWriter
 
-_LAYOUT = 2
+_LAYOUT = 3
 """Hand-bumped when passes leave other files for each other, so that none reads those of an older refloom."""
 
 
@@ -121,6 +121,12 @@ class StageContext:
         if role not in self.recipe.models:
             return None
         return registry.by_name(role, self.recipe.models[role].split("@")[0]).thresholds[name]
+
+    def mark(self, role: str, name: str) -> float | None:
+        """A mark of the model of a role; None without one, or where the model has no such mark."""
+        if role not in self.recipe.models:
+            return None
+        return registry.by_name(role, self.recipe.models[role].split("@")[0]).marks.get(name)
 
     def model(self, role: str) -> Any:
         """The model of a role; None without one."""

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from refloom.curation.compose import samples as compose
+from refloom.curation.compose.frames import image_frames, video_frames, videos
 from refloom.curation.compose.samples import ComposeInputs, Seen
 from refloom.curation.compose.settings import Compose
 from refloom.curation.group import bounds as pairs
@@ -125,20 +126,22 @@ def _of_unit(dataset: Dataset, unit: str, config: Compose, context: _Context) ->
         )
 
     found = []
-    for video_id, frames in compose.videos(own, inputs).items():
-        for number, window in enumerate(compose.video_frames(frames, inputs, config)):
+    stills: list[str] = []
+    for video_id, frames in videos(own, inputs).items():
+        stills += image_frames(frames, inputs, config)
+        for number, window in enumerate(video_frames(frames, inputs, config)):
             try:
                 subjects = compose.video_subjects(window, inputs)
             except Rejected:  # compose says why
                 continue
             found.append(candidate("video", f"{video_id}/{number}", window[0], subjects))
-    for image_id in own:
-        if inputs.images[image_id]["video_id"] is None and image_id not in context.grouped:
-            try:
-                subjects, _ = compose.image_subjects(image_id, inputs, config)
-            except Rejected:
-                continue
-            found.append(candidate("image", image_id, image_id, subjects))
+    singles = [name for name in own if inputs.images[name]["video_id"] is None and name not in context.grouped]
+    for image_id in singles + stills:
+        try:
+            subjects, _ = compose.image_subjects(image_id, inputs, config)
+        except Rejected:
+            continue
+        found.append(candidate("image", image_id, image_id, subjects))
     return found
 
 

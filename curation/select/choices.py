@@ -11,7 +11,7 @@ from refloom.curation.select.candidates import Candidate, list_candidates
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.unit import UnitWriter
 
-VERSION = 1
+VERSION = 2
 
 Row = dict[str, Any]
 

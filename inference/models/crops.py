@@ -11,6 +11,8 @@ Pixels = npt.NDArray[np.uint8]
 _WHITE = 255
 _THIN = 16
 """Longer over shorter side from which a picture's ends are cut off before its middle is made larger."""
+WHOLE_SHARE = 0.8
+"""Of a picture's shorter side: the square in its middle by which embedders know a whole picture."""
 _LARGE_PX = 8192
 """Side from which a padded square is not made before it is shrunk."""
 
@@ -140,6 +142,26 @@ def cut_out(
     # shrunk before it is padded: a whole square around a panorama would take gigabytes
     fitted = _resize(part, max(1, round(width * size / longer)), max(1, round(height * size / longer)))
     return _centre(fitted, size, background)
+
+
+def cut_middle(pixels: Pixels, size: int, share: float = WHOLE_SHARE) -> Pixels:
+    """The middle of a whole picture as a square: what an image encoder sees of a picture whose subject is not outlined.
+
+    Subjects stand in the middle, and what surrounds them differs from photograph to photograph: without it photographs
+    of one subject are nearer to each other, and those of two are no nearer (see `similar` in the registry).
+
+    Args:
+        pixels: (H, W, 3) uint8 sRGB.
+        size: side of the result, pixels.
+        share: side of the square over the picture's shorter side, above 0 and at most 1.
+
+    Returns:
+        (size, size, 3).
+    """
+    height, width = pixels.shape[:2]
+    side = max(1, round(share * min(height, width)))
+    left, top = (width - side) // 2, (height - side) // 2
+    return _resize(pixels[top : top + side, left : left + side], size, size)
 
 
 def _centre(pixels: Pixels, side: int, background: int) -> Pixels:

@@ -123,6 +123,8 @@ class Entry:
         weights: the files of weights.
         loader: `module:function` of the function (entry, device, precision) -> model.
         thresholds: name to value; which names there are depends on the role, see `ENTRIES`.
+        marks: what its numbers mean to stages after it, name to value; they decide nothing of what it gives, and so are
+            no part of its identity.
         options: what else the loader needs; part of what the model computes.
         precisions: that it can compute in, the first one if it does not know what it is asked for.
         plugin: `<name>-<version>` of the plugin that brings it; set by the registry, empty for refloom's own.
@@ -139,6 +141,7 @@ class Entry:
     weights: tuple[Weights | Stored, ...]
     loader: str
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    marks: Mapping[str, float] = field(default_factory=dict)
     options: Mapping[str, float] = field(default_factory=dict)
     precisions: tuple[str, ...] = PRECISIONS
     plugin: str = ""

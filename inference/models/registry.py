@@ -22,7 +22,8 @@ ENTRIES: Entries = {
 """Refloom's own models. Thresholds by role:
 
 segmenter: none; a model's own bounds for automatic masks are `options`.
-face: `min_det_score` of a detection that is kept; `same_identity`, the cosine from which two faces are one person.
+face: `min_det_score` of a detection that is kept; `same_identity`, the cosine from which two faces are one person. Its
+marks may say `sure_det_score`, from which a face is seen well enough to join; without it no score is asked.
 image_embedding: `similar`, the cosine from which two cut-outs can show one subject; `near_copy`, the cosine from which
 they are copies of one picture.
 text_embedding: `min_phrase_cosine`, the cosine from which a cut-out may show what a phrase says; `min_probability`,

@@ -21,7 +21,9 @@ from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Refused
 from refloom.schemas.verify import verify
 
-CONFIG = replace(composing(frames_per_sample=2, samples_per_video=2), split=Split(validation_share=0.4))
+CONFIG = replace(
+    composing(frames_per_sample=2, samples_per_video=2, images_per_video=0), split=Split(validation_share=0.4)
+)
 STILL = [(10, 10, 50, 50)] * 4
 MOVING = [(10, 10, 50, 50), (20, 10, 40, 60), (0, 30, 90, 50), (30, 0, 40, 70)]
 SCENES = [{"cat": (10, 10, 50, 50)}, {"dog": (40, 20, 90, 70)}, {}] * 4
@@ -74,6 +76,17 @@ def test_the_candidates_are_what_samples_are_made_of(made):
         assert one.category == sample["subjects"][0]["category"], name
         if one.kind != "group":
             assert one.score == sample["scores"]["min_quality"]
+
+
+def test_stills_of_videos_are_candidates_as_they_are_samples(out):
+    config = replace(CONFIG, compose=replace(CONFIG.compose, images_per_video=2))
+    curate(str(out), config, HERE, replace=True)
+    dataset = Dataset(str(out))
+    found = {one.sample_id: one for rows in list_candidates(dataset, config.compose, Pairs()).values() for one in rows}
+    assert found.keys() == samples(dataset).keys()
+    stills = {name for name, one in found.items() if one.kind == "image" and one.source == "ytvis"}
+    assert len(stills) == 2
+    assert all(name.startswith("image/ytvis/both/") for name in stills)
 
 
 def test_a_picture_with_a_face_and_no_kept_object_is_a_candidate(tmp_path):

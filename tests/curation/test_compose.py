@@ -14,7 +14,8 @@ from helpers import HERE, ledger
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refloom.curation.compose.samples import ComposeInputs, video_frames
+from refloom.curation.compose.frames import image_frames, video_frames
+from refloom.curation.compose.samples import ComposeInputs
 from refloom.curation.compose.settings import Compose
 from refloom.curation.job import curate
 from refloom.curation.select.settings import Split
@@ -35,7 +36,7 @@ VIDEOS = {
     "once": {"cat": [None, (10, 10, 50, 50), None]},
     "apart": {"cat": [(10, 10, 50, 50)], "dog": [None, None, (40, 20, 90, 70)]},
 }
-CONFIG = composing(frames_per_sample=4, samples_per_video=2)
+CONFIG = composing(frames_per_sample=4, samples_per_video=2, images_per_video=0)
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +193,34 @@ def test_frames_of_samples_are_even_interleaved_and_hold_an_object(useful, frame
 
 
 # -- similarity ------------------------------------------------------------------------------------------------------
+
+
+def test_frames_with_several_subjects_are_image_samples_too_and_tracks_of_one_frame_count(tmp_path):
+    videos = {"apart": {"cat": [(10, 10, 50, 50)], "dog": [(40, 20, 90, 70)]}, "alone": {"cat": STEADY}}
+    sources = ytvis(tmp_path / "ytvis", videos | {"long": VIDEOS["long"]})
+    rows = samples(curated(tmp_path, sources, config=composing(frames_per_sample=4, samples_per_video=2)))
+    stills = {name: row for name, row in rows.items() if row["kind"] == "image"}
+    assert set(stills) == {"image/ytvis/apart/00000", "image/ytvis/long/00040"}
+    assert all(len(row["subjects"]) == 2 for row in stills.values())
+    assert {name for name in rows if name.startswith("video/")} == {
+        "video/ytvis/long/0",
+        "video/ytvis/long/1",
+        "video/ytvis/alone/0",
+        "video/ytvis/alone/1",
+    }
+    with pytest.raises(ValueError, match="images_per_video"):
+        Compose(images_per_video=-1)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 4), max_size=12), st.integers(0, 5))
+def test_stills_are_the_frames_with_the_most_subjects(counts, wanted):
+    frames = [f"v/{number:02d}" for number in range(len(counts))]
+    inputs = ComposeInputs(objects={frame: [{}] * count for frame, count in zip(frames, counts, strict=True)})
+    picked = image_frames(frames, inputs, Compose(images_per_video=wanted))
+    assert picked == sorted(set(picked))
+    several = sorted((count for count in counts if count >= 2), reverse=True)
+    assert sorted((counts[frames.index(frame)] for frame in picked), reverse=True) == several[:wanted]
 
 
 def test_similarity_is_the_cosines_of_pairs_of_appearances_in_order(tmp_path):

@@ -183,7 +183,7 @@ def without_columns(out: Path, table: str, columns: set[str], stage_version: int
 def test_a_dataset_written_before_a_column_existed_says_so_and_is_mended_by_replace(curated, tmp_path):
     out = curatedata.copy(curated, tmp_path)
     without_columns(out, "groups", {"units", "pose_change", "sharpness_ratio"}, 1)
-    with pytest.raises(Refused, match=r"group was done with other settings \(stage_version: 1 -> 2\).*--replace"):
+    with pytest.raises(Refused, match=r"group was done with other settings \(stage_version: 1 -> 3\).*--replace"):
         curate(str(out), SMALL, HERE)
     groups = Dataset(str(out)).read("groups").to_pylist()
     assert {row["pose_change"] for row in groups} == {None}

@@ -121,6 +121,29 @@ def test_objects_apart_whose_names_are_exchanged_once_are_always_found(x, u, ste
     assert switched([path("a", inside[0]), path("b", inside[1])], CONFIG) == {"a": "b", "b": "a"}
 
 
+def test_an_exchange_of_near_neighbours_is_found_by_their_motion():
+    """Overlaps say nothing of what moves by half its size from frame to frame: where it was going does."""
+    one = [square(9 * step, 18) for step in range(8)]
+    two = [square(70 - 9 * step, 30) for step in range(8)]
+    first, second = one[:3] + two[3:], two[:3] + one[3:]
+    overlaps_alone = replace(CONFIG, switch_gain=None)
+    assert switched([path("a", one), path("b", two)], CONFIG) == {}
+    assert switched([path("a", first), path("b", second)], overlaps_alone) == {}
+    assert switched([path("a", first), path("b", second)], CONFIG) == {"a": "b", "b": "a"}
+
+
+def test_an_exchange_of_like_places_is_found_by_size_and_by_look():
+    large, small = [square(20, 10, 40)] * 6, [square(25, 15, 20)] * 6
+    assert switched([path("a", large), path("b", small)], CONFIG) == {}
+    assert switched([path("a", large[:3] + small[3:]), path("b", small[:3] + large[3:])], CONFIG)
+    axes = np.eye(8, dtype=np.float32)
+    plain = path("a", [LEFT] * 4), path("b", [LEFT] * 4)
+    looks = axes[[0, 0, 0, 0]], axes[[1, 1, 1, 1]]
+    mixed = axes[[0, 0, 1, 1]], axes[[1, 1, 0, 0]]
+    assert switched([replace(one, vectors=look) for one, look in zip(plain, looks, strict=True)], CONFIG) == {}
+    assert switched([replace(one, vectors=look) for one, look in zip(plain, mixed, strict=True)], CONFIG)
+
+
 # -- tracks of videos ------------------------------------------------------------------------------------------------
 
 

@@ -39,7 +39,7 @@ def shot(who: np.ndarray, seed: int, away: float = 0.25) -> np.ndarray:
 
 def face(name: str, vector: np.ndarray, **given: Any) -> dict[str, Any]:
     """A face on a picture, and the object that holds it: `<name>@0` on `<name>#1`; `at` numbers further ones."""
-    row = {"image": name, "at": 0, "video": None, "track": None, "verdict": "keep", "vector": vector}
+    row = {"image": name, "at": 0, "video": None, "track": None, "verdict": "keep", "vector": vector, "score": None}
     return row | {"side": 100.0, "quality": 0.5, "area": 100} | given
 
 
@@ -60,7 +60,7 @@ def tables(rows: list[dict[str, Any]], tracks: dict[str, set[str]] | None = None
         "selection": [{"object_id": own["object_id"], "verdict": row["verdict"]} for row, own in held],
         "faces": [
             own
-            | {"face_id": f"{row['image']}@{row['at']}", "embedding": row["vector"]}
+            | {"face_id": f"{row['image']}@{row['at']}", "embedding": row["vector"], "det_score": row["score"]}
             | {"box": [10, 10, 10 + row["side"], 10 + 1.5 * row["side"]]}
             for row, own in held
         ],
@@ -103,6 +103,27 @@ def test_a_member_beyond_eight_sigma_goes():
     rows.append(face("odd", unit(0.8 * person(1) + 0.6 * unit(beside))))  # above the bound, far from their spread
     assert groups(rows, min_cosine=0.7) == [[f"a{n}#1" for n in range(9)]]
     assert "odd#1" in groups(rows, min_cosine=0.7, max_sigma=1e6)[0]
+
+
+def test_a_face_that_is_hardly_seen_must_be_nearer():
+    one, other = person(1), unit(person(1) + 0.35 * unit(person(2) - (person(2) @ person(1)) * person(1)))
+    assert 0.94 < one @ other < 0.95
+    rows = [face("a", one), face("b", other)]
+    assert groups(rows) == groups([rows[0] | {"score": 0.9}, rows[1] | {"score": 1.5}]) == [["a#1", "b#1"]]
+    assert groups([rows[0], rows[1] | {"score": 0.3}], poor_margin=0.6) == []  # 0.96 is asked
+    assert groups([rows[0], rows[1] | {"score": 0.3}], poor_margin=0.4) == [["a#1", "b#1"]]
+    assert groups([rows[0], rows[1] | {"score": 0.6}], poor_margin=0.6) == [["a#1", "b#1"]]  # half of it, 0.93
+
+
+def test_a_group_of_several_agrees_by_more_than_one_pair():
+    axes = np.eye(WIDTH)
+    rows = [face(f"a{n}", unit(axes[0] + 0.1 * axes[n + 1])) for n in range(3)]
+    beside = face("b", unit(axes[0] + 0.5 * axes[1]))  # near to a0, which leans the same way, and to no other
+    cosines = [float(row["vector"] @ beside["vector"]) for row in rows]
+    assert [cosine >= SAME for cosine in cosines] == [True, False, False]
+    assert np.mean(cosines) >= SAME
+    assert groups([*rows, beside], min_agreeing=1, min_cosine=SAME) == [["a0#1", "a1#1", "a2#1", "b#1"]]
+    assert "b#1" not in groups([*rows, beside])[0]
 
 
 def test_two_faces_of_one_picture_are_two_persons():
@@ -175,7 +196,8 @@ def test_groups_are_the_true_ones_disjoint_and_pure_and_order_and_units_do_not_m
         who, video = int(rng.integers(0, 5)), int(rng.integers(0, 4))
         vector = shot(person(who), int(rng.integers(0, 10_000)), 0.3)
         inside = {"video": f"v{video}", "track": f"v{video}#{who}"} if rng.random() < 0.5 else {}
-        rows.append(face(f"p{who}/{number:02d}", vector, quality=float(rng.random()), **inside))
+        seen = {"quality": float(rng.random()), "score": float(rng.uniform(0.2, 1.5))}
+        rows.append(face(f"p{who}/{number:02d}", vector, **seen, **inside))
     with made(tables(rows)) as dataset:
         expected = rows_after(dataset, "match", config_of())
         truth = people(dataset, Identities(), SAME)
@@ -198,6 +220,8 @@ def test_groups_are_the_true_ones_disjoint_and_pure_and_order_and_units_do_not_m
 def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="min_members"):
         Identities(min_members=1)
+    with pytest.raises(ValueError, match="poor_margin"):
+        Identities(poor_margin=1.0)
 
 
 def test_members_are_objects_else_faces_and_only_what_was_kept():

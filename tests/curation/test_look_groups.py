@@ -25,6 +25,8 @@ from refloom.ingest.sources.subjects import Subjects
 MARKS = registry.by_name("image_embedding", "efficientnet-lite0").thresholds
 SIMILAR, NEAR_COPY = MARKS["similar"], MARKS["near_copy"]
 WIDTH = 32
+AS_MADE = {"strictness": 0.0, "cut_out_margin": 0.0, "max_cosine": None}
+"""Made vectors lie between the model's own marks, whatever they stand for."""
 
 
 def unit(vector: np.ndarray) -> np.ndarray:
@@ -42,7 +44,7 @@ def view(of: np.ndarray, seed: int, away: float = 0.5) -> np.ndarray:
 
 def sight(name: str, vector: np.ndarray, **given: Any) -> dict[str, Any]:
     """An object on a picture, `<name>#1`; `at` numbers further ones."""
-    row = {"image": name, "at": 1, "video": None, "category": None, "vector": vector}
+    row = {"image": name, "at": 1, "video": None, "category": None, "kind": "object", "side": 384, "vector": vector}
     return row | {"quality": 0.5, "area": 100} | given
 
 
@@ -54,7 +56,16 @@ def tables(rows: list[dict[str, Any]], source_groups: dict[str, list[str]] | Non
     return {
         "images": [image | {"sha256": digest(image["image_id"])} for image in (*images.values(), {"image_id": "bare"})],
         "source_groups": [{"group_id": name, "members": members} for name, members in (source_groups or {}).items()],
-        "objects": [ids | {"category": row["category"], "area": row["area"]} for ids, row in known],
+        "objects": [
+            ids
+            | {
+                "category": row["category"],
+                "kind": row["kind"],
+                "area": row["area"],
+                "box": [64, 48, 576, 48 + row["side"]],
+            }
+            for ids, row in known
+        ],
         "object_scores": [ids | {"quality": row["quality"]} for ids, row in known],
         "embeddings": [ids | {"embedding": row["vector"]} for ids, row in known],
         "selection": [{"object_id": ids["object_id"]} for ids in own],
@@ -62,7 +73,7 @@ def tables(rows: list[dict[str, Any]], source_groups: dict[str, list[str]] | Non
 
 
 def config_of(**options: Any) -> Curation:
-    return Curation(models=Models(face="none"), looks=Looks(**({"strictness": 0.0} | options)))
+    return Curation(models=Models(face="none"), looks=Looks(**(AS_MADE | options)))
 
 
 def groups(rows: list[dict[str, Any]], **options: Any) -> list[list[str]]:
@@ -84,6 +95,14 @@ def test_near_copies_are_never_in_one_group():
     assert groups(rows) == [["b#1", "c#1"]]
 
 
+def test_what_dedup_has_left_may_be_nearer_than_copies_are():
+    rows = [sight("a", thing(1)), sight("b", view(thing(1), 1, 0.25))]
+    assert NEAR_COPY < rows[0]["vector"] @ rows[1]["vector"] < 0.99
+    assert groups(rows) == []
+    assert groups(rows, max_cosine=Looks().max_cosine) == [["a#1", "b#1"]]
+    assert groups([rows[0], rows[0] | {"image": "c"}], max_cosine=Looks().max_cosine) == []
+
+
 def test_classes_agree_where_both_are_known():
     rows = [sight("a", thing(1), category="giant_panda"), sight("b", view(thing(1), 1), category="dog")]
     assert groups(rows) == []
@@ -91,6 +110,25 @@ def test_classes_agree_where_both_are_known():
     unnamed = sight("c", view(thing(1), 2))
     for members in groups([*rows, unnamed]):
         assert not {"a#1", "b#1"} <= set(members)
+
+
+def test_a_cut_out_must_be_nearer_than_two_whole_photographs_are_to_each_other():
+    near = [thing(1), unit(thing(1) + 1.02 * unit(thing(2) - (thing(2) @ thing(1)) * thing(1)))]
+    cosine = float(near[0] @ near[1])
+    assert SIMILAR < cosine < SIMILAR + 0.1 < NEAR_COPY
+    wholes = [sight(name, vector, kind="whole") for name, vector in zip("ab", near, strict=True)]
+    cut_outs = [sight(name, vector) for name, vector in zip("ab", near, strict=True)]
+    assert groups(wholes, cut_out_margin=0.1) == [["a#1", "b#1"]]
+    assert groups(cut_outs, cut_out_margin=0.1) == groups([wholes[0], cut_outs[1]], cut_out_margin=0.1) == []
+    assert groups(cut_outs, cut_out_margin=cosine - SIMILAR - 0.01) == [["a#1", "b#1"]]
+    with pytest.raises(ValueError, match="cut_out_margin"):
+        Looks(cut_out_margin=-0.1)
+
+
+def test_what_is_small_is_no_member():
+    rows = [sight("a", thing(1), side=128), sight("b", view(thing(1), 1), side=127)]
+    assert groups(rows) == []
+    assert groups(rows, min_side_px=127.0) == [["a#1", "b#1"]]
 
 
 def test_persons_are_left_to_their_faces():
@@ -158,10 +196,12 @@ def test_groups_are_the_true_ones_keep_their_bounds_and_order_and_units_do_not_m
         vector = view(thing(int(rng.integers(0, 4))), int(rng.integers(0, 10_000)), float(rng.uniform(0.05, 0.9)))
         category = rng.choice(["cat", "dog", ""]) or None
         row = {"quality": float(rng.random()), "category": category and str(category)}
+        row["kind"] = str(rng.choice(["object", "whole"]))
         rows.append(sight(f"p{number:02d}", vector, video=f"v{number % 7}" if rng.random() < 0.3 else None, **row))
     with made(tables(rows)) as dataset:
-        expected = rows_after(dataset, "match", config_of())
-        truth = things(dataset, Looks(), SIMILAR, NEAR_COPY)
+        config = config_of(cut_out_margin=0.1)
+        expected = rows_after(dataset, "match", config)
+        truth = things(dataset, config.looks, SIMILAR, NEAR_COPY)
     assert [row["group_id"] for row in expected] == [row["group_id"] for row in truth]
     for row, true in zip(expected, truth, strict=True):
         assert row["members"] == true["members"]
@@ -177,15 +217,15 @@ def test_groups_are_the_true_ones_keep_their_bounds_and_order_and_units_do_not_m
         assert len(places) == len(set(places))
         assert len({row["category"] for row in members} - {None}) <= 1
     shuffled = tables([rows[place] for place in rng.permutation(len(rows))])
-    assert rows_of("match", shuffled, config_of()) == expected
-    cut = rows_of("match", shuffled, replace(config_of(), grain=FINE), scattered)
+    assert rows_of("match", shuffled, config) == expected
+    cut = rows_of("match", shuffled, replace(config, grain=FINE), scattered)
     assert [row | {"units": None} for row in cut] == expected
 
 
 @pytest.mark.shared
 def test_real_subjects_are_grouped_without_a_wrong_pair(shared: Path, tmp_path: Path):
     dataset = ingest(PlainPictures(path=str(shared / "subjects")), tmp_path / "data")
-    curate(dataset.url, config_of(), HERE, until="match")
+    curate(dataset.url, Curation(models=Models(face="none")), HERE, until="match")
     dataset.refresh()
     made = dataset.read("matches").to_pylist()
     truth = json.loads((shared / "groups.json").read_text())
@@ -198,7 +238,7 @@ def test_real_subjects_are_grouped_without_a_wrong_pair(shared: Path, tmp_path: 
 
     pairs = [pair for row in made for pair in combinations(row["members"], 2)]
     assert all(what(one) == what(other) for one, other in pairs)
-    assert len(pairs) >= 40  # of 83, of which the embedder puts 60 above its threshold and 3 are near-copies
+    assert len(pairs) >= 55  # of 83, of which 3 are near-copies
 
 
 @pytest.mark.shared

@@ -149,7 +149,7 @@ FACES = registry.by_name("face", "dlib").thresholds
 SEEN = Curation(
     dedup=Dedup(exact_below=2, near_cells=16),
     identities=Identities(exact_below=2, near_cells=16),
-    looks=Looks(exact_below=2, near_cells=24, strictness=0.0, without=()),
+    looks=Looks(exact_below=2, near_cells=24, strictness=0.0, max_cosine=None, without=()),
 )
 NAMES = ("cat", "dog", "man")
 HASH = 0x5A3C96E10F2DB487 & ~(1 << 63)
@@ -227,7 +227,7 @@ def test_stages_cut_finely_write_the_true_rows(fine):
     assert {row["kind"] for row in rows} == {"image", "object"}
     assert {row["by"] for row in rows} == {"bytes", "phash", "embedding"}
 
-    groups = people(dataset, SEEN.identities, FACES["same_identity"])
+    groups = people(dataset, SEEN.identities, SEEN.identities.lower(FACES["same_identity"]))
     groups += things(dataset, SEEN.looks, EMBEDDER["similar"], EMBEDDER["near_copy"])
     made = {row["group_id"]: row for row in dataset.read("matches").to_pylist()}
     assert {name: row["members"] for name, row in made.items()} == {row["group_id"]: row["members"] for row in groups}
@@ -295,12 +295,15 @@ def test_leaks_and_what_goes_with_them_are_the_true_ones(planted, tmp_path, jpeg
 def settings_of(config: Curation) -> list[str]:
     """`--set` for what the tests change."""
     said = [f"dedup.exact_below={config.dedup.exact_below}", f"dedup.near_cells={config.dedup.near_cells}"]
+    agreement = config.dedup.min_agreement
+    said.append(f"dedup.min_agreement={'null' if agreement is None else agreement}")
     said += [f"grain.{field.name}={getattr(config.grain, field.name)}" for field in fields(config.grain)]
     return [word for each in said for word in ("--set", each)]
 
 
 def test_a_kill_among_the_chunks_costs_the_chunks_that_were_not_done(planted, tmp_path):
-    config = replace(Curation(), grain=replace(FINE, chunk_gflop=1e-6), dedup=SEEN.dedup)
+    hashed = replace(SEEN.dedup, min_agreement=None)  # one search
+    config = replace(Curation(), grain=replace(FINE, chunk_gflop=1e-6), dedup=hashed)
     killed, whole = (Path(shutil.copytree(planted, tmp_path / name)) for name in ("killed", "whole"))
     command = [*REFLOOM, "curate", str(killed), "--only", "dedup", "--workers", "0", *settings_of(config)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)

@@ -7,6 +7,7 @@ import pytest
 from helpers import HERE
 
 from refloom.curation.config import Curation
+from refloom.curation.group.looks import Looks
 from refloom.curation.job import curate
 from refloom.curation.select.balance import Balance
 from refloom.curation.stages import ALL
@@ -29,7 +30,9 @@ def reads(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     What the driver reads to plan a run, such as which units share a source group, decides who works on what, not what
     comes out.
     """
-    limited = replace(Curation(), balance=Balance(max_samples=9))
+    # small toys look alike here, so that there are groups over the whole dataset to read faces for
+    looks = Looks(strictness=0.6, cut_out_margin=0.0, max_cosine=None, min_side_px=0.0)
+    limited = replace(Curation(), balance=Balance(max_samples=9), looks=looks)
     place = curatedata.copy(curatedata.ingested(tmp_path_factory), tmp_path_factory.mktemp("reads"))
     found: dict[str, set[str]] = {}
     with pytest.MonkeyPatch.context() as patch:

@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 
 from refloom.curation.dedup.evaluationsets import Evaluation
+from refloom.curation.dedup.pixels import NOTHING, is_copy, overlay, view
 from refloom.curation.dedup.settings import Dedup
 from refloom.curation.neighbours.phash import mirrored
+from refloom.schemas import pictures as pictures_of
+from refloom.schemas.boxes import pad
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.ids import image_of
 
@@ -111,9 +114,7 @@ def _copied_objects(
             for other in left[place + 1 :] if row["object_id"] not in gone else ():
                 on, there = pictures[row["image_id"]], pictures[other["image_id"]]
                 both = row["kind"] == other["kind"] == "whole"
-                if both != wholes or not _apart(on, there) or row["vector"] @ other["vector"] < lower:
-                    continue
-                if not both or _bits(on, there, config, unknown=0) <= config.max_whole_hamming:
+                if both == wholes and _apart(on, there) and _alike(row, other, on, there, config, lower):
                     gone.setdefault(other["object_id"], row)
         for row in left:
             if of := gone.get(row["object_id"]):
@@ -121,6 +122,32 @@ def _copied_objects(
                 things[row["object_id"]] = of["object_id"], "embedding", cosine
                 if wholes:
                     images[row["image_id"]] = of["image_id"], "embedding", cosine
+
+
+def _alike(row: Row, other: Row, on: Row, there: Row, config: Dedup, lower: float) -> bool:
+    """By their pixels, where these can be read; else by embedding, and of whole pictures by hash."""
+    cosine, both = row["vector"] @ other["vector"], row["kind"] == other["kind"] == "whole"
+    if cosine < (min(lower, config.min_proposed_cosine) if both and config.min_agreement is not None else lower):
+        return False
+    if config.min_agreement is not None and row["kind"] == other["kind"]:
+        pair = sorted(((row, on), (other, there)), key=lambda one: str(one[0]["object_id"]))
+        one, copy = (_shown(*thing) for thing in pair)
+        if one is not None and copy is not None:
+            ways = (copy, np.ascontiguousarray(copy[:, ::-1]))
+            found = [overlay(view(one), view(way)) for way in ways]
+            if any(way != NOTHING for way in found):
+                return any(is_copy(way, config.min_agreement) for way in found)
+    return bool(cosine >= lower and (not both or _bits(on, there, config, unknown=0) <= config.max_whole_hamming))
+
+
+def _shown(row: Row, picture: Row) -> np.ndarray | None:
+    """What the box of an object shows, None where the picture has no bytes."""
+    if picture["image"] is None:
+        return None
+    pixels = pictures_of.decode(picture["image"]["bytes"])
+    height, width = pixels.shape[:2]
+    x0, y0, x1, y1 = pad(np.array(row["share"]) * (width, height, width, height), width, height)
+    return np.ascontiguousarray(pixels[y0:y1, x0:x1])
 
 
 def _apart(one: Row, other: Row) -> bool:
@@ -158,7 +185,8 @@ def _pictures(dataset: Dataset) -> dict[str, Row]:
     unknown = {"phash": 0, "brightness": float("nan"), "contrast": float("nan")}
     scores = {row["image_id"]: row for row in dataset.read("image_scores").to_pylist()}
     found = {}
-    for row in dataset.read("images", ["image_id", "sha256", "width", "height", "video_id"]).to_pylist():
+    columns = ["image_id", "sha256", "width", "height", "video_id", "image"]
+    for row in dataset.read("images", columns).to_pylist():
         name = row["image_id"]
         row |= {key: scores.get(name, unknown)[key] for key in unknown}
         row |= {"quality": max(qualities[name], default=None), "groups": groups[name], "judged": False}

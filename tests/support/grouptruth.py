@@ -37,8 +37,10 @@ def people(dataset: Dataset, config: Identities, lower: float) -> list[Row]:
     ]
     barred = np.array([[bool(one & other) for other in places] for one in places])
     cosine = vectors @ vectors.T
+    poor = [1 - max(face["trust"] for face in kept) for kept in own]
+    asked = [[lower + config.poor_margin * max(one, other) * (1 - lower) for other in poor] for one in poor]
     made = []
-    for cluster in _linked(cosine, cosine >= lower, barred, lower):
+    for cluster in _linked(cosine, cosine >= np.array(asked), barred, lower, config.min_agreeing):
         found = [face for node in cluster for face in own[node]]
         found = [face for face, stays in zip(found, _within(found, config.max_sigma), strict=True) if stays]
         taken: Counter[Any] = Counter()
@@ -60,7 +62,9 @@ def things(dataset: Dataset, config: Looks, lower: float, upper: float) -> list[
     vectors, kept = _by(dataset, "embeddings", "object_id"), _kept(dataset)
     own = []
     for name, row in sorted(_by(dataset, "objects", "object_id").items()):
-        word = _word(row["category"])
+        word, (x0, y0, x1, y1) = _word(row["category"]), row["box"]
+        if min(x1 - x0, y1 - y0) < config.min_side_px:
+            continue
         if name in kept and name in vectors and name not in faces and word not in map(_word, config.without):
             quality = scores.get(name, {}).get("quality")
             own.append(
@@ -68,6 +72,7 @@ def things(dataset: Dataset, config: Looks, lower: float, upper: float) -> list[
                     "member": name,
                     "word": word,
                     "place": images[row["image_id"]]["video_id"] or row["image_id"],
+                    "cut_out": row["kind"] != "whole",
                     "quality": -1.0 if quality is None else quality,
                     "vector": np.array(vectors[name]["embedding"], np.float64),
                 }
@@ -77,8 +82,10 @@ def things(dataset: Dataset, config: Looks, lower: float, upper: float) -> list[
     stacked = np.array([row["vector"] for row in own])
     cosine = stacked @ stacked.T
     barred = np.array([[_apart(one, other) for other in own] for one in own])
+    cut_out = np.array([[one["cut_out"] or other["cut_out"] for other in own] for one in own])
+    linked = (cosine >= lower + config.cut_out_margin * cut_out) & (cosine < upper)
     made = []
-    for cluster in _linked(cosine, (cosine >= lower) & (cosine < upper), barred, lower):
+    for cluster in _linked(cosine, linked, barred, lower):
         found = [own[row] for row in cluster]
         found = [row for row, stays in zip(found, _within(found, config.max_sigma), strict=True) if stays]
         found.sort(key=lambda row: (-row["quality"], row["member"]))
@@ -112,10 +119,16 @@ def _usable_faces(dataset: Dataset, config: Identities) -> list[Row]:
                 "track": objects[name]["track_id"] if name in objects else None,
                 "video": images[row["image_id"]]["video_id"],
                 "quality": -1.0 if quality is None else quality,
+                "trust": _trust(row),
                 "vector": np.array(row["embedding"], np.float64),
             }
         )
     return usable
+
+
+def _trust(row: Row) -> float:
+    """Of a made face, of which no more than the detector's score is known, with dlib's bounds."""
+    return 1.0 if row["det_score"] is None else float(np.clip((row["det_score"] - 0.3) / 0.6, 0, 1))
 
 
 def _agreeing(faces: list[Row], config: Identities, lower: float) -> list[Row]:
@@ -127,19 +140,25 @@ def _agreeing(faces: list[Row], config: Identities, lower: float) -> list[Row]:
     return best if len(faces) == 1 or len(best) >= config.min_agreement * len(faces) else []
 
 
-def _linked(cosine: np.ndarray, linked: np.ndarray, barred: np.ndarray, lower: float) -> list[list[int]]:
-    """Average linkage: the two clusters with the largest mean cosine are joined, again and again, down to `lower`."""
+def _linked(
+    cosine: np.ndarray, linked: np.ndarray, barred: np.ndarray, lower: float, agreeing: int = 1
+) -> list[list[int]]:
+    """Average linkage: the two clusters with the largest mean cosine are joined, again and again, down to `lower`.
+
+    Where one has more than `agreeing` rows, they need so many pairs between them.
+    """
     clusters = [[row] for row in range(len(cosine))]
-    total, linked = cosine.copy(), linked & ~barred
+    total, links = cosine.copy(), (linked & ~barred).astype(int)
     while len(clusters) > 1:
         sizes = np.array([len(cluster) for cluster in clusters])
-        mean = np.where(linked & ~barred, total / np.outer(sizes, sizes), -2.0)
+        needed = np.where(np.maximum.outer(sizes, sizes) > agreeing, agreeing, 1)
+        mean = np.where((links >= needed) & ~barred, total / np.outer(sizes, sizes), -2.0)
         np.fill_diagonal(mean, -2.0)
         a, b = sorted(int(place) for place in np.unravel_index(mean.argmax(), mean.shape))
         if mean[a, b] < lower - 1e-7:  # vectors are rounded to single precision
             break
         clusters[a] += clusters.pop(b)
-        total, linked, barred = (_joined(each, a, b) for each in (total, linked, barred))
+        total, links, barred = (_joined(each, a, b) for each in (total, links, barred))
     return [sorted(cluster) for cluster in clusters if len(cluster) > 1]
 
 

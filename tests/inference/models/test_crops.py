@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refloom.inference.models.crops import cut_out, cut_square, square_face_box
+from refloom.inference.models.crops import cut_middle, cut_out, cut_square, square_face_box
 
 
 def disc(width: int, height: int, radius: float, centre: tuple[float, float]) -> np.ndarray:
@@ -154,3 +154,14 @@ def test_shrinking_averages_the_area():
     checker = np.indices((448, 448)).sum(axis=0) % 2 * 255
     out = cut_out(np.repeat(checker.astype(np.uint8)[..., None], 3, axis=2), None, (0, 0, 448, 448), 224)
     assert set(np.unique(out)) <= {127, 128}
+
+
+def test_of_a_whole_picture_the_middle_square_is_seen():
+    pixels = np.zeros((100, 300, 3), np.uint8)
+    pixels[10:90, 110:190] = 200
+    assert (cut_middle(pixels, 40) == 200).all()
+    assert (cut_middle(np.ascontiguousarray(pixels.swapaxes(0, 1)), 40) == 200).all()
+    wider = cut_middle(pixels, 50, share=1.0)
+    assert (wider[5:45, 5:45] == 200).all()
+    assert (wider[:5] == 0).all()
+    assert cut_middle(np.zeros((1, 900, 3), np.uint8), 8).shape == (8, 8, 3)

@@ -180,7 +180,7 @@ def test_the_gpu_agrees_with_the_cpu(model: "EfficientNetLite0", crops: np.ndarr
 
 @pytest.mark.shared
 def test_subjects_are_told_apart(model: "EfficientNetLite0", shared: Path):
-    """Measured on all 78 same and 625 other pairs: 72 % and none at `similar`; here two photographs of each subject."""
+    """Of all 78 same pairs 80 % reach `similar`, of 625 others none; here two photographs of each subject."""
     folders = sorted((shared / "subjects" / "dreambooth").glob("*/"))
     files = [folder / f"0{n}.jpg" for folder in folders for n in (0, 1)]
     vectors = model.embed(np.stack([crop(pictures.decode(file.read_bytes())) for file in files]))
