@@ -103,7 +103,7 @@ def test_the_same_pixels_give_the_same_bytes(model: "YuNetFaces", astronaut: np.
 
 def test_left_is_left_as_the_viewer_sees_it(model: "YuNetFaces", astronaut: np.ndarray, face: Face):
     (mirrored,) = model.find(astronaut[:, ::-1])
-    assert 512 - mirrored.landmarks[[1, 0, 2, 4, 3], 0] == pytest.approx(face.landmarks[:, 0], abs=5)
+    assert 512 - mirrored.landmarks[[1, 0, 2, 4, 3], 0] == pytest.approx(face.landmarks[:, 0], abs=8)
     assert float(face.embedding @ mirrored.embedding) > 0.95
 
 
@@ -119,10 +119,10 @@ def test_boxes_and_points_are_in_pixels_of_the_picture(
 
 
 def test_a_face_cut_by_the_edge_keeps_its_box_in_the_picture(model: "YuNetFaces", astronaut: np.ndarray):
-    cut = astronaut[85:300, 150:300]
+    cut = astronaut[95:300, 150:300]
     (found,) = model.find(cut, min_det_score=0.3)
     assert found.box[1] == 0
-    assert (found.box[2:] <= (150, 215)).all()
+    assert (found.box[2:] <= (150, 205)).all()
 
 
 def test_faces_come_by_descending_score_and_bounds_drop_the_rest(model: "YuNetFaces", astronaut: np.ndarray):
