@@ -226,12 +226,14 @@ def rows(shared: Path) -> tuple[list[list[str]], list[tuple[str, bool]], str]:
     ]
     kinds = [label.visibility for of in labels.values() for label in of]
     picked = sorted(set(now.least.values()))
+    taken = [s >= now.least[n] for n, seen in now.pictures.items() for s in (*seen.false, *(s for _, s in seen.found))]
     notes = (
         f"{sum(kind in COUNTED for kind in kinds)} labelled faces on {len(now.pictures)} photographs "
         f"({', '.join(f'{kinds.count(kind)} {kind}' for kind in COUNTED)}); 95 % by drawing photographs again. The "
         f"threshold of each photograph was chosen on the other {_FOLDS - 1} of {_FOLDS} folds "
         f"({', '.join(f'{least:.2f}' for least in picked)}); the default is "
-        f"{registry.by_name('face', 'yunet').thresholds['min_det_score']}. 2026-11 is {name}, {side:.0f} px and more."
+        f"{registry.by_name('face', 'yunet').thresholds['min_det_score']}. Precision is of {sum(taken)} detections. "
+        f"2026-11 is {name}, {side:.0f} px and more."
     )
     return lines, checks, notes
 

@@ -115,8 +115,7 @@ def run(quick: bool, device: str = "cpu", tiny: bool = False) -> Result:
         rows,
         f"{clock}, median of paired runs in one process, milliseconds a picture. Floor: {held}, on exactly the inputs "
         "that the stage gave it. Ours: from Parquet to committed Parquet. SAM, CLIP, DINOv2 and BLIP have random "
-        f"weights and the numbers of `{size}` in benchmarks/randommodels.py; YuNet, dlib, EfficientNet-Lite0 and GrabCut "
-        "are the packaged ones.",
+        f"weights and the numbers of `{size}` in benchmarks/randommodels.py; the others are the packaged models.",
         checks,
     )
 

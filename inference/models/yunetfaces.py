@@ -203,8 +203,8 @@ class YuNetFaces:
     def _best(self, view: "_View") -> tuple[float, Floats]:
         """Score and five points (5, 2) of the face in a crop, in pixels of the crop; 0 where there is none."""
         rows = self._detect(view.crop, _LEAST_LOOK_SCORE)
-        outlines = np.array([_box(row) for row in rows], np.float64).reshape(-1, 4)
-        rows = rows[boxes.iou(np.array([view.expected]), outlines)[0] >= _SAME_FACE]
+        outlines = np.array([_box(row) for row in rows], np.float32).reshape(-1, 4)
+        rows = rows[boxes.iou(view.expected[None], outlines)[0] >= _SAME_FACE]
         if not len(rows):
             return 0.0, np.full((5, 2), np.nan, np.float32)
         best = rows[int(np.argmax(rows[:, 14]))]
@@ -234,7 +234,7 @@ class _View:
     """
 
     crop: Pixels
-    expected: npt.NDArray[np.float64]
+    expected: Floats
     matrix: Matrix
     quarters: int = 0
 
@@ -260,7 +260,7 @@ def _view(pixels: Pixels, outline: Floats, width: float) -> _View:
     scale = _LOOK_PX / (width * float(sides.max()))
     matrix = np.column_stack([np.eye(2) * scale, _LOOK_PX / 2 - scale * middle])
     expected = np.concatenate([_LOOK_PX / 2 - scale * sides / 2, _LOOK_PX / 2 + scale * sides / 2])
-    return _View(warp(pixels, matrix, _LOOK_PX), expected.astype(np.float64), matrix)
+    return _View(warp(pixels, matrix, _LOOK_PX), expected.astype(np.float32), matrix)
 
 
 def _box(row: Floats) -> Floats:

@@ -141,7 +141,7 @@ def test_a_face_that_fills_the_picture_is_found_at_the_small_size(model: "Insigh
 def test_a_face_that_is_found_nowhere_is_looked_for_within_a_border(
     model: "InsightFaces", monkeypatch: pytest.MonkeyPatch
 ):
-    picture, detect, asked = scene(640, 640, (215, 220, 200)), model._detect, []
+    picture, detect, asked = scene(640, 640, (120, 120, 400)), model._detect, []
 
     def shy(pixels: np.ndarray, least: float) -> list:
         asked.append((pixels.shape[0], least))
@@ -150,7 +150,7 @@ def test_a_face_that_is_found_nowhere_is_looked_for_within_a_border(
     monkeypatch.setattr(model, "_detect", shy)
     (face, *_) = sorted(model.find(picture), key=lambda face: -float(face.box[2] - face.box[0]))
     assert asked == [(640, 0.5), (1280, ENTRY.options["border_det_score"])]
-    assert boxes.iou(face.box[None], np.array([[215, 220, 415, 420]], np.float32))[0, 0] > 0.7
+    assert boxes.iou(face.box[None], np.array([[120, 120, 520, 520]], np.float32))[0, 0] > 0.7
     assert np.linalg.norm(face.embedding) == pytest.approx(1, abs=1e-5)
 
 
