@@ -66,8 +66,8 @@ _YUNET = Entry(
         # changes. `python -m benchmarks.facequality` prints this.
         "min_det_score": 0.7,
         # dlib's network, whose threshold holds: of faces that were brought upright by YuNet's points 41 pairs of one
-        # person reach 0.948 or more (0.947 from dlib's own boxes). Of 3,257 pairs of two people, small, turned and tilted
-        # faces among them, 5 reach 0.93, 3 of them of the siblings.
+        # person reach 0.948 or more (0.947 from dlib's own boxes). Of 3,257 pairs of two people, small, turned and
+        # tilted faces among them, 5 reach 0.93, 3 of them of the siblings.
         "same_identity": 0.93,
     },
     options={
