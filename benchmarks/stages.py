@@ -115,14 +115,14 @@ def run(quick: bool, device: str = "cpu", tiny: bool = False) -> Result:
         rows,
         f"{clock}, median of paired runs in one process, milliseconds a picture. Floor: {held}, on exactly the inputs "
         "that the stage gave it. Ours: from Parquet to committed Parquet. SAM, CLIP, DINOv2 and BLIP have random "
-        f"weights and the numbers of `{size}` in benchmarks/randommodels.py; dlib, EfficientNet-Lite0 and GrabCut are "
-        "the packaged ones.",
+        f"weights and the numbers of `{size}` in benchmarks/randommodels.py; the others are the packaged models.",
         checks,
     )
 
 
 def _cases(device: str, size: str) -> list[Case]:
     own = [
+        Case("YuNet", "face", True, (registry.by_name("face", "yunet"),)),
         Case("dlib", "face", True, (registry.by_name("face", "dlib"),)),
         Case("GrabCut", "mask", True, (registry.by_name("segmenter", "grabcut"),)),
         Case("EfficientNet-Lite0", "embed", False, (registry.by_name("image_embedding", "efficientnet-lite0"),)),

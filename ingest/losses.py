@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.hints import HINTS
 from refloom.schemas.manifest import Counts
+from refloom.schemas.reasons import NOTHING_TO_FIND
 from refloom.schemas.wording import share, shown
 
 NEARLY_ALL = 0.9
@@ -17,6 +18,8 @@ _FOLLOWS = ("image_rejected", "image_failed", "track_rejected")
 def lines(dataset: Dataset, stage: str, counts: Mapping[str, Counts], units: Iterable[str] | None) -> list[str]:
     """A line for each kind of which at least `NEARLY_ALL` went for one reason; what follows from others comes last.
 
+    Items where there was nothing to find hide no loss among the others: a reason of those is measured on them alone.
+
     Args:
         dataset: holds the ledger.
         stage: of the items.
@@ -25,11 +28,15 @@ def lines(dataset: Dataset, stage: str, counts: Mapping[str, Counts], units: Ite
     """
     found = []
     for kind, counted in sorted(counts.items()):
-        for reason, number in (counted.rejected + counted.failed).most_common(1):
-            if number < NEARLY_ALL * counted.input:
+        lost = counted.rejected + counted.failed
+        idle = sum(lost[reason] for reason in NOTHING_TO_FIND)
+        for reason, number in lost.most_common():
+            total = counted.input - (0 if reason in NOTHING_TO_FIND else idle)
+            if number < NEARLY_ALL * total:
                 continue
             verdict = "failed" if reason in counted.failed else "were rejected"
-            told = f"{share(number, counted.input)} of the items `{kind}` ({number:,}) {verdict}: {reason}"
+            where = " where there was something to find" if total < counted.input else ""
+            told = f"{share(number, total)} of the items `{kind}`{where} ({number:,}) {verdict}: {reason}"
             first = "" if reason in _FOLLOWS else _first(dataset, stage, kind, reason, units)
             line = f"{told}{f', first {first}' if first else ''}. {HINTS[reason][:1].upper()}{HINTS[reason][1:]}"
             found.append((reason in _FOLLOWS, line))

@@ -28,6 +28,7 @@ HINTS: dict[str, str] = {
     # models
     "faces_blurred": "that is so in this source, and no fault",
     "no_face": "where people should be seen, another face model may help: `refloom models`",
+    "no_face_of_person": "people turned away are among them; for others another face model may help: `refloom models`",
     "no_mask": "another segmenter may help: `refloom models`",
     "no_words": "give phrases or categories with the source, or another vocabulary",
     "no_caption": "give captions with the source, or another captioner: `refloom models`",

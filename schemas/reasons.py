@@ -33,6 +33,7 @@ REJECTED: dict[str, str] = {
     # models
     "faces_blurred": "the source blurs faces, so there is nothing to detect",
     "no_face": "no face was found",
+    "no_face_of_person": "no face was found, though the source says that a person is there, large enough to have one",
     "no_mask": "the segmenter found nothing in its box, or nothing on the picture",
     "no_words": "without a phrase, and none of the vocabulary was looked for",
     "no_caption": "the captioner had nothing to say",
@@ -67,3 +68,6 @@ FAILED: dict[str, str] = {
     "internal_error": "refloom itself raised an unexpected error; the traceback is in runs/",
     "image_failed": "the picture it lies on failed",
 }
+
+NOTHING_TO_FIND = frozenset({"no_face", "faces_blurred"})
+"""Rejections by which a dataset loses nothing: as far as is known, there was nothing to find."""

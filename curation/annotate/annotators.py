@@ -33,6 +33,9 @@ Row = dict[str, Any]
 _FACE_SHARPNESS_SIDE_PX = 128
 _SCORED_TOGETHER = 2048
 """Objects whose components wait for their quality at most."""
+_PERSON = "person"
+_LEAST_HEADS = 8
+"""Longer side of a person's box over the face's, from which the face of somebody who stands is large enough."""
 _FACE_INSIDE = 0.7
 """Share of a face's box that must lie in the box of the object that holds it."""
 
@@ -164,7 +167,7 @@ class Faces:
         return 1
 
     def look(self, image: Row, scene: Scene) -> list[Row]:
-        """Rows of the faces; Rejected if there are none."""
+        """Rows of the faces; Rejected if there are none, with another word where a person should have one."""
         if image["faces_blurred"]:
             raise Rejected("faces_blurred")
         config = self._config
@@ -175,7 +178,8 @@ class Faces:
             max_faces=config.max_faces,
         )
         if not found:
-            raise Rejected("no_face")
+            person = largest_person(scene.objects, _LEAST_HEADS * config.min_side_px)
+            raise Rejected("no_face_of_person", person) if person else Rejected("no_face")
         return [self._row(face, image["image_id"], index, scene) for index, face in enumerate(found)]
 
     def _row(self, face: FoundFace, image_id: str, index: int, scene: Scene) -> Row:
@@ -208,6 +212,17 @@ class Faces:
 
     def finish(self, out: UnitWriter) -> None:
         """Nothing waits."""
+
+
+def largest_person(objects: Objects, min_side_px: float) -> str | None:
+    """The largest object of the class person whose box is as long as that, or None."""
+    sides = (objects.boxes[:, 2:] - objects.boxes[:, :2]).max(axis=1, initial=0)
+    found = [
+        (-float(sides[index]), object_id)
+        for index, (object_id, category) in enumerate(zip(objects.ids, objects.categories, strict=True))
+        if category is not None and category.strip().lower() == _PERSON and sides[index] >= min_side_px
+    ]
+    return min(found)[1] if found else None
 
 
 def holder(face: FoundFace, objects: Objects, width: int, height: int) -> str | None:

@@ -10,7 +10,7 @@ from refloom.curation.stage import Stage, section, with_added
 from refloom.inference.models.phrases import Vocabulary
 from refloom.schemas.settings import to_dict
 
-FACE_VERSION = 1
+FACE_VERSION = 2
 EMBED_VERSION = 2
 _PIXELS = ("images", "objects", "masks")
 

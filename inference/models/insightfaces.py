@@ -19,7 +19,7 @@ from insightface.app.common import Face as Found
 from insightface.utils.face_align import norm_crop
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
-from refloom.inference.models import facepack
+from refloom.inference.models import faceborder, facepack
 from refloom.inference.models.batching import MicroBatches, is_out_of_memory
 from refloom.inference.models.entry import Entry
 from refloom.inference.models.faces import Face, Floats, Pixels
@@ -83,7 +83,13 @@ def load(entry: Entry, device: str, precision: str) -> "InsightFaces":
     sides = (int(entry.options["small_side_px"]), int(entry.options["work_side_px"]))
     batch_size = int(entry.options["cpu_batch_size" if device == "cpu" else "cuda_batch_size"])
     least = entry.thresholds["min_det_score"]
-    return InsightFaces(app, min_det_score=least, work_sides_px=sides, batch_size=batch_size)
+    return InsightFaces(
+        app,
+        min_det_score=least,
+        border_det_score=entry.options["border_det_score"],
+        work_sides_px=sides,
+        batch_size=batch_size,
+    )
 
 
 def _providers(entry: Entry, device: str) -> list[Any]:
@@ -106,17 +112,24 @@ class InsightFaces:
     Args:
         app: prepared, with a detector of five points, an identity network and, for poses, the 68 points in space.
         min_det_score: of the detector's score, 0 to 1.
+        border_det_score: the same for faces that are found only with a border around the picture.
         work_sides_px: faces are looked for with the picture's longer side at each of these, multiples of 32; what is
             found at several counts once. The largest is made from the picture, the others from that.
         batch_size: faces of a picture that the identity network sees at once; the detector takes one picture at a time.
     """
 
     def __init__(
-        self, app: FaceAnalysis, *, min_det_score: float, work_sides_px: tuple[int, ...], batch_size: int
+        self,
+        app: FaceAnalysis,
+        *,
+        min_det_score: float,
+        border_det_score: float,
+        work_sides_px: tuple[int, ...],
+        batch_size: int,
     ) -> None:
         self._detector, self._identity = app.det_model, app.models["recognition"]
         self._points = app.models.get("landmark_3d_68")
-        self._min_det_score, self._sides = min_det_score, work_sides_px
+        self._min_det_score, self._border_det_score, self._sides = min_det_score, border_det_score, work_sides_px
         self._batches = MicroBatches(batch_size)
 
     def find(
@@ -129,18 +142,28 @@ class InsightFaces:
     ) -> list[Face]:
         """See `faces.FaceModel.find`. Pose and embedding come from the pixels at full size.
 
-        A face whose five points lie on one another cannot be aligned and is no face.
+        A face whose five points lie on one another cannot be aligned and is no face. SCRFD misses faces that fill the
+        picture: where it finds none, the picture is shown to it once more within a border.
 
         Raises:
             Failed: `out_of_memory`.
         """
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or pixels.size == 0:
             raise ValueError(f"a picture is (H, W, 3) uint8, not {pixels.shape} {pixels.dtype}")
+        return faceborder.find(
+            self._search,
+            pixels,
+            min_det_score=self._min_det_score if min_det_score is None else min_det_score,
+            border_det_score=self._border_det_score,
+            min_side_px=min_side_px,
+            max_faces=max_faces,
+        )
+
+    def _search(self, pixels: Pixels, min_det_score: float, min_side_px: float, max_faces: int | None) -> list[Face]:
         height, width = pixels.shape[:2]
-        least = self._min_det_score if min_det_score is None else min_det_score
         found = []
         try:
-            for score, outline, points in self._detect(pixels, least):
+            for score, outline, points in self._detect(pixels, min_det_score):
                 box = np.clip(outline, 0, (width, height, width, height)).astype(np.float32)
                 shorter = float((box[2:] - box[:2]).min())
                 if shorter > 0 and shorter >= min_side_px and _alignable(points):

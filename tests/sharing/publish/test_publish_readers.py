@@ -81,7 +81,7 @@ def test_the_card_names_models_faces_and_blurring(tmp_path_factory, tmp_path):
     accepted = tuple({row["license"] or "none" for row in dataset.read("images", ["license"]).to_pylist()})
     publish(dataset, str(tmp_path / "out"), Publish(tables=("all",), accept_licenses=accepted))
     text = (tmp_path / "out/README.md").read_text()
-    assert "| face | `dlib" in text
+    assert "| face | `yunet" in text
     assert "## Personal data" in text
     assert "Identity embeddings are left out" in text
     assert {row["embedding"] is None for row in rows(tmp_path / "out", "faces")} == {True}

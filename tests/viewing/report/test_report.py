@@ -154,6 +154,13 @@ def test_what_is_no_loss_is_not_drawn_as_one():
     assert "no loss" not in page.text
 
 
+def test_a_missed_person_is_drawn_as_a_loss():
+    counts = {"input": 9, "kept": 2, "rejected": {"no_face": 4, "no_face_of_person": 3}, "failed": {}}
+    page = Page(funnel({"funnel": {"face": {"image": counts}}, "examples": {}}))
+    drawn = [(one["class"] or "").split()[0] for name, one in page.elements if name == "rect"]
+    assert drawn == ["kept", "rejected", "neutral"]
+
+
 def test_whole_pictures_are_not_counted_as_annotated_objects(tmp_path):
     images, instances, _ = write_coco(tmp_path / "coco", 2, objects=3, size=(96, 80))
     ingest(Coco(images=str(images), instances=str(instances)), tmp_path / "data")

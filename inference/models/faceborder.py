@@ -1,0 +1,67 @@
+"""A second look for faces that fill the picture: detectors trained on faces with something around them miss those."""
+
+from dataclasses import replace
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from refloom.inference.models.faces import Face, Pixels
+
+_BORDER = 0.5
+"""Width of the border as a share of the picture's longer side."""
+_LEAST_SHARE = 0.25
+"""Longer side of a face that is taken, as a share of the picture's: smaller ones are seen as they are."""
+_MOST_PX = 1280
+"""Longer side of the picture within the border: a face that fills it is large enough for all uses."""
+
+
+class Find(Protocol):
+    """A model's own search, with the bounds of `faces.FaceModel.find` settled."""
+
+    def __call__(self, pixels: Pixels, min_det_score: float, min_side_px: float, max_faces: int | None) -> list[Face]:
+        """Faces by descending score."""
+        ...
+
+
+def find(
+    search: Find,
+    pixels: Pixels,
+    *,
+    min_det_score: float,
+    border_det_score: float,
+    min_side_px: float,
+    max_faces: int | None,
+) -> list[Face]:
+    """Faces of the picture; where there is none, those of the picture within a black border.
+
+    Args:
+        search: of the model.
+        pixels: (H, W, 3) uint8.
+        min_det_score: of the picture as it is.
+        border_det_score: of the picture within a border, where it is the higher one of both.
+        min_side_px: faces whose shorter side is smaller are dropped.
+        max_faces: only the best ones.
+
+    Returns:
+        Faces in pixels of the picture; boxes are cut to it.
+    """
+    found = search(pixels, min_det_score, min_side_px, max_faces)
+    if found or max_faces == 0:
+        return found
+    height, width = pixels.shape[:2]
+    scale = min(1.0, _MOST_PX / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    inner = pixels if scale == 1 else np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    border = round(_BORDER * max(size))
+    canvas = cv2.copyMakeBorder(inner, border, border, border, border, cv2.BORDER_CONSTANT)
+    seen = search(np.asarray(canvas, np.uint8), max(min_det_score, border_det_score), min_side_px * scale, None)
+    back = np.array([width / size[0], height / size[1]], np.float32)
+    kept = []
+    for face in seen:
+        box = np.clip((face.box - border) * np.tile(back, 2), 0, (width, height, width, height)).astype(np.float32)
+        sides = box[2:] - box[:2]
+        if sides.min() > 0 and sides.min() >= min_side_px and sides.max() >= _LEAST_SHARE * max(height, width):
+            landmarks = ((face.landmarks - border) * back).astype(np.float32)
+            kept.append(replace(face, box=box, landmarks=landmarks))
+    return kept[:max_faces]
