@@ -26,6 +26,9 @@ from refloom.schemas.samples import SAMPLES
 
 _TEXT = "text encoder"
 
+FLAGS = ("occluded", "truncated", "fragment", "blurred", "dark", "tiny", "bad_mask", "group", "other")
+"""What may speak against an object as a reference, in `labels`."""
+
 _IMAGES = table(
     "images",
     "ingest",
@@ -306,6 +309,29 @@ _SPLITS = table(
     ],
 )
 
+_LABELS = table(
+    "labels",
+    "label",
+    "object_id",
+    "What people say of objects as references, in `refloom browse --label`; nothing else can make it again.",
+    [
+        field("object_id", pa.string(), "the object; a label outlives one that is no longer there", required=True),
+        field("image_id", pa.string(), "the picture it lies on", required=True),
+        field(
+            "score",
+            pa.int8(),
+            "as the one reference of its subject: 3 whole, recognisable and clear; 2 a part hidden or cut off, or "
+            "somewhat blurred or dark; 1 mostly hidden, a fragment, very blurred, dark or tiny; 0 cannot be told, or a "
+            "wrong mask",
+            span="0..3",
+            required=True,
+        ),
+        field("flags", STRINGS, f"what speaks against it: {', '.join(FLAGS)}", required=True),
+        field("labeller", pa.string(), "who judged, where it was given; never published"),
+        field("time", pa.string(), "when, UTC, as ISO 8601 writes it"),
+    ],
+)
+
 TABLES: dict[str, Table] = {
     one.name: one
     for one in (
@@ -326,6 +352,7 @@ TABLES: dict[str, Table] = {
         _SPLITS,
         _CHOICES,
         SAMPLES,
+        _LABELS,
     )
 }
 
