@@ -251,7 +251,9 @@ def contained(shapes: list[masks.Mask | None], areas: Floats) -> Floats:
 
 
 def quality(kinds: list[str], components: dict[str, Floats], config: Quality) -> Floats:
-    """Geometric mean of the ramps of the listed components, (N,); NaN where one of them is missing.
+    """Weighted geometric mean of the ramps of components, (N,); NaN where a listed one is missing.
+
+    Optional components count where they are known; elsewhere the others make the mean.
 
     Args:
         kinds: (N,) object, whole or face.
@@ -260,12 +262,28 @@ def quality(kinds: list[str], components: dict[str, Floats], config: Quality) ->
     """
     is_object = np.array([kind == "object" for kind in kinds], bool)
     result = np.full(len(kinds), np.nan)
-    for rows, names in ((is_object, config.object_components), (~is_object, config.whole_components)):
+    for rows, listed, optional in (
+        (is_object, config.object_components, config.optional_components),
+        (~is_object, config.whole_components, ()),
+    ):
         if rows.any():
-            with np.errstate(divide="ignore"):  # the log of a score of zero makes a mean of zero
-                logs = [np.log(ramp(components[name][rows], config.ramp_of(name))) for name in names]
-                result[rows] = np.exp(np.mean(logs, axis=0))
+            result[rows] = _mean({name: components[name][rows] for name in (*listed, *optional)}, listed, config)
     return result
+
+
+def _mean(components: dict[str, Floats], listed: tuple[str, ...], config: Quality) -> Floats:
+    total, weights = 0.0, 0.0
+    with np.errstate(divide="ignore"):  # the log of a score of zero makes a mean of zero
+        for name, values in components.items():
+            weight = config.weight_of(name)
+            logs = (
+                weight * np.log(ramp(values, config.ramp_of(name))) if weight else np.where(np.isnan(values), np.nan, 0)
+            )
+            known = ~np.isnan(values) if name not in listed else True
+            total = total + np.where(known, logs, 0.0)
+            weights = weights + np.where(known, weight, 0.0)
+        mean: Floats = np.exp(total / weights)
+    return mean
 
 
 def ramp(values: Floats, points: Points) -> Floats:

@@ -135,22 +135,26 @@ class Quality:
 
     Attributes:
         object_components: what the quality of an object is the geometric mean of; fixed per dataset.
-        whole_components: the same for whole pictures and faces, which have no mask.
+        optional_components: those that count in it where they are known, and leave it as it is where they are not.
+        whole_components: what that of whole pictures and faces is the mean of, which have no mask.
         ramps: component to the ramp that turns it into a score.
+        weights: component to its weight in the mean; 1 unless said.
         shape_side_px: shapes are judged on the box at this size.
         sharpness_side_px: sharpness is judged on the box at this size.
         all_components: also for objects that the decode-free filter spared.
     """
 
     object_components: tuple[str, ...] = _OBJECT_COMPONENTS
+    optional_components: tuple[str, ...] = ()
     whole_components: tuple[str, ...] = _WHOLE_COMPONENTS
     ramps: dict[str, Points] = field(default_factory=_ramps)
+    weights: dict[str, float] = field(default_factory=dict)
     shape_side_px: int = 256
     sharpness_side_px: int = 1024
     all_components: bool = False
 
     def __post_init__(self) -> None:
-        for name in (*self.object_components, *self.whole_components):
+        for name in (*self.object_components, *self.optional_components, *self.whole_components):
             if not self.ramp_of(name):
                 raise ValueError(f"no ramp for the component {name}; give quality.ramps.{name}")
         for name, ramp in self.ramps.items():
@@ -159,6 +163,13 @@ class Quality:
                 raise ValueError(f"the ramp of {name} needs two or more points with rising values")
             if not all(0 <= score <= 1 for _, score in ramp):
                 raise ValueError(f"the scores of the ramp of {name} must lie in 0 to 1")
+        for name, weight in self.weights.items():
+            if not 0 <= weight < float("inf"):
+                raise ValueError(f"the weight of {name} must be 0 or more, not {weight}")
+        if twice := set(self.object_components) & set(self.optional_components):
+            raise ValueError(f"{sorted(twice)[0]} is both among object_components and among optional_components")
+        if not any(self.weight_of(name) for name in self.object_components):
+            raise ValueError("every component of objects has the weight 0")
         if not self.object_components or not self.whole_components:
             raise ValueError("quality needs at least one component of objects and one of whole pictures")
 
@@ -167,3 +178,7 @@ class Quality:
         if name in self.ramps:
             return self.ramps[name]
         return COMPONENTS[name].ramp if name in COMPONENTS else ()
+
+    def weight_of(self, name: str) -> float:
+        """The weight of a component in the mean."""
+        return self.weights.get(name, 1.0)
