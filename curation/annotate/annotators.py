@@ -135,8 +135,12 @@ class Quality:
             return
         kinds = [kind for _, objects, _ in self._waiting for kind in objects.kinds]
         names = tuple(COMPONENTS)
+        # as the table holds them, so that a quality made of stored components is the same
         components = {
-            name: np.concatenate([scores.components[name] for _, _, scores in self._waiting]) for name in names
+            name: np.concatenate([scores.components[name] for _, _, scores in self._waiting])
+            .astype(np.float32)
+            .astype(np.float64)
+            for name in names
         }
         scores = components | {"quality": quality.quality(kinds, components, self._config.quality)}
         object_ids = [object_id for _, objects, _ in self._waiting for object_id in objects.ids]
