@@ -11,14 +11,22 @@ from refloom.viewing.report.survey import KEPT
 from refloom.viewing.tile import sheet, tile
 
 
-def object_tile(row: Row, album: Album, *, kind: str = "", badge: str | None = None) -> Html:
-    """An object: what it is called below it, with its quality or another value; everything known when pointed at."""
+def object_tile(row: Row, album: Album, *, kind: str = "", badge: str | None = None, also: str = "") -> Html:
+    """An object: what it is called below it, with its quality or another value; everything known when pointed at.
+
+    Args:
+        row: of the family `objects`.
+        album: with its drawing.
+        kind: kept or rejected, for the colour of outlines.
+        badge: shown instead of its quality.
+        also: a line more of what is shown when pointed at.
+    """
     known = album.object_rows.get(row["id"], {})
     name = known.get("phrase") or known.get("category") or row["phrase"] or row["category"]
     caption: Child = foreign(name) if name else tag("i", {}, "whole" if row["kind"] == "whole" else "no class")
     value = wording.value(row["quality"]) if badge is None else badge
     verdicts = {KEPT: "kept", None: "undecided"}
-    lines = [row["id"], verdicts.get(row["reason"], f"rejected: {row['reason']}")]
+    lines = [row["id"], verdicts.get(row["reason"], f"rejected: {row['reason']}"), *([also] if also else [])]
     lines += [f"{name}: {wording.value(row[name])}" for name in FAMILY["objects"].columns if row[name] == row[name]]
     return tile(album.objects.get(row["id"]), caption, "\n".join(lines), kind=kind, badge=value)
 
