@@ -58,8 +58,8 @@ def faint_outline(rgb: Pixels, mask: Pixels, box: Corners) -> float:
     """
     x0, y0, x1, y1 = box
     height, width = rgb.shape[:2]
-    around = [min(side, room) for side, room in zip((1, 1, 1, 1), (y0, height - y1, x0, width - x1), strict=True)]
-    top, bottom, left, right = around
+    beside = -(-max(x1 - x0, y1 - y0) // _SIDE_PX)  # a pixel of what the box is shrunk to
+    top, bottom, left, right = (min(beside, room) for room in (y0, height - y1, x0, width - x1))
     pixels = shrink(rgb[y0 - top : y1 + bottom, x0 - left : x1 + right], _SIDE_PX)
     shape = cv2.copyMakeBorder(mask, top, bottom, left, right, cv2.BORDER_CONSTANT, value=0)
     if shape.shape != pixels.shape[:2]:

@@ -297,7 +297,7 @@ def quality(kinds: list[str], components: dict[str, Floats], config: Quality) ->
 
     Args:
         kinds: (N,) object, whole or face.
-        components: component to (N,) values.
+        components: component to (N,) values; optional ones may be absent.
         config: settings.
     """
     is_object = np.array([kind == "object" for kind in kinds], bool)
@@ -307,9 +307,8 @@ def quality(kinds: list[str], components: dict[str, Floats], config: Quality) ->
         (~is_object, config.whole_components, (), lambda name: 1.0),
     ):
         if rows.any():
-            scores = {
-                name: (ramp(components[name][rows], config.ramp_of(name)), weigh(name)) for name in (*listed, *optional)
-            }
+            names = (*listed, *(name for name in optional if name in components))
+            scores = {name: (ramp(components[name][rows], config.ramp_of(name)), weigh(name)) for name in names}
             result[rows] = _mean(scores, listed)
     return result
 
