@@ -17,6 +17,7 @@ from refloom.curation.annotate.isolate import unforeseen
 from refloom.curation.annotate.masks import mask_unit, rows_of
 from refloom.curation.annotate.phrases import Captions, Phrases
 from refloom.curation.annotate.prefetch import prefetched
+from refloom.curation.annotate.recognition import Recognition
 from refloom.curation.annotate.scene import Scene
 from refloom.curation.annotate.stages import QUALITY, vocabulary
 from refloom.curation.compose.unit import compose_unit
@@ -213,8 +214,13 @@ class CurateWorker:
                 return [phrases.cosines.pop(object_id, None) for object_id in object_ids]
 
             known = self._known_cosines(dataset, unit) if phrases is None else {}
-            made["quality"] = [Quality(config, cosines)]
+            made["quality"] = [Quality(config, cosines, self._recognition(watch))]
         return [(annotator, outs[stage.name]) for stage in due for annotator in made[stage.name]]
+
+    def _recognition(self, watch: Watch) -> Recognition | None:
+        """What asks a classifier; None where there is none."""
+        present = "classifier" in self._recipe.models
+        return Recognition(self._model("classifier"), watch) if present else None
 
     def _known_cosines(self, dataset: Dataset, unit: str) -> dict[str, float]:
         """Cosines of phrases that an earlier run has found."""

@@ -200,9 +200,10 @@ _OBJECT_SCORES = table(
         field("object_id", pa.string(), "the object", required=True),
         field("image_id", pa.string(), "the picture it lies on", required=True),
         field("filtered", pa.string(), "the decode-free filter that spared its pixel components; null if none"),
-        *own_columns(),
+        *own_columns(late=False),
         field("phrase_cosine", pa.float32(), "cosine of phrase and cut-out", span="-1..1", model="text encoder"),
-        field("quality", pa.float32(), "geometric mean of the configured ramps; null if one is missing", span="0..1"),
+        field("quality", pa.float32(), "weighted mean of the listed ramps; null if one is missing", span="0..1"),
+        *own_columns(late=True),
     ],
 )
 

@@ -63,7 +63,7 @@ def fit(
     settings: Quality,
     *,
     kept_share: float = 0.85,
-    strength: float = 3.0,
+    strength: float = 10.0,
     folds: int = 10,
     rounds: int = 10,
     draws: int = 1000,

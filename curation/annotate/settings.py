@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 
 from refloom.schemas.components import COMPONENTS, Points
 
-BATCHED = ("segmenter", "face", "image_embedding", "text_embedding", "captioner")
+BATCHED = ("segmenter", "face", "image_embedding", "text_embedding", "captioner", "classifier")
 """Roles whose models take several things at once: prompts, faces, crops, texts, pictures."""
 
-_OBJECT_COMPONENTS = tuple(name for name in COMPONENTS.own if COMPONENTS[name].objects)
+_OBJECT_COMPONENTS = tuple(
+    name for name in COMPONENTS.own if COMPONENTS[name].objects and not COMPONENTS[name].optional
+)
+_OPTIONAL_COMPONENTS = tuple(name for name in COMPONENTS.own if COMPONENTS[name].optional)
 _WHOLE_COMPONENTS = tuple(name for name in COMPONENTS.own if COMPONENTS[name].wholes)
 
 
@@ -19,12 +22,16 @@ def _ramps() -> dict[str, Points]:
     return {name: COMPONENTS[name].ramp for name in COMPONENTS.own if COMPONENTS[name].ramp}
 
 
+def _weights() -> dict[str, float]:
+    return {name: COMPONENTS[name].weight for name in COMPONENTS.own if COMPONENTS[name].weight != 1}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
     """Which models look at the pictures; `auto` takes the best one that is present, `none` none.
 
     Attributes:
-        segmenter, face, image_embedding, text_embedding, captioner: names of `refloom models`.
+        segmenter, face, image_embedding, text_embedding, captioner, classifier: names of `refloom models`.
         device: cpu or cuda.
         precision: fp32, bf16 or fp16, of the models that know others than fp32.
         batch_size: role to what its model takes at once, where that is not the model's own size on that device; as
@@ -39,6 +46,7 @@ class Models:
     image_embedding: str = "auto"
     text_embedding: str = "auto"
     captioner: str = "auto"
+    classifier: str = "auto"
     device: str = "cpu"
     precision: str = "fp32"
     batch_size: dict[str, int] = field(default_factory=dict)
@@ -65,7 +73,7 @@ class Filter:
 
     Attributes:
         min_area_px: mask (else box) area; EZIGen's 1,000 px^2 of COCO, loosened.
-        min_area_share: of the picture; EZIGen and MS-Diffusion 0.01.
+        min_area_share: of the picture; smaller ones were no good references, see `docs/log.md`.
         max_area_share: of the picture.
         min_short_side_px: of the box.
         max_aspect: longer over shorter side of the box.
@@ -73,7 +81,7 @@ class Filter:
     """
 
     min_area_px: int = 500
-    min_area_share: float = 0.004
+    min_area_share: float = 0.001
     max_area_share: float = 0.95
     min_short_side_px: float = 16.0
     max_aspect: float = 12.0
@@ -134,21 +142,21 @@ class Quality:
     """Components and quality.
 
     Attributes:
-        object_components: what the quality of an object is the geometric mean of; fixed per dataset.
+        object_components: what the quality of an object is the weighted geometric mean of; fixed per dataset.
         optional_components: those that count in it where they are known, and leave it as it is where they are not.
-        whole_components: what that of whole pictures and faces is the mean of, which have no mask.
+        whole_components: what that of whole pictures and faces is the plain mean of, which have no mask.
         ramps: component to the ramp that turns it into a score.
-        weights: component to its weight in the mean; 1 unless said.
+        weights: component to its weight in the mean of objects; 1 unless said.
         shape_side_px: shapes are judged on the box at this size.
         sharpness_side_px: sharpness is judged on the box at this size.
         all_components: also for objects that the decode-free filter spared.
     """
 
     object_components: tuple[str, ...] = _OBJECT_COMPONENTS
-    optional_components: tuple[str, ...] = ()
+    optional_components: tuple[str, ...] = _OPTIONAL_COMPONENTS
     whole_components: tuple[str, ...] = _WHOLE_COMPONENTS
     ramps: dict[str, Points] = field(default_factory=_ramps)
-    weights: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=_weights)
     shape_side_px: int = 256
     sharpness_side_px: int = 1024
     all_components: bool = False
@@ -180,5 +188,5 @@ class Quality:
         return COMPONENTS[name].ramp if name in COMPONENTS else ()
 
     def weight_of(self, name: str) -> float:
-        """The weight of a component in the mean."""
+        """The weight of a component in the mean of objects."""
         return self.weights.get(name, 1.0)
