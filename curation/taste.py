@@ -118,7 +118,7 @@ def fit_quality(
         )
     settings = present_settings(found)
     listed = np.stack([judged.components[name] for name in settings.quality.object_components])
-    known: Bools = ~np.isnan(listed).any(axis=0)
+    known: Bools = np.asarray(~np.isnan(listed).any(axis=0), bool)
     _refuse_few(judged, known, found.url)
     images = [image_of(name) for name in judged.ids]
     fitted = fit(judged.components, judged.good, images, settings.quality)

@@ -78,7 +78,7 @@ def collect(dataset: Dataset, found: Survey) -> Figures:
         "examples": _examples(dataset, funnel),
         "scores": {name: _scores(dataset, tally, limits) for name, tally in found.tallies.items()},
         "thresholds": _effects(
-            dataset, *(found.tallies[name].sample() for name in ("objects", "wholes", "groups")), found.judged
+            dataset, *(found.tallies[name].sample() for name in ("objects", "wholes", "groups")), said=found.judged
         ),
         "content": found.content.to_json(),
         "labels": judged.summary(found.judged, found.tallies["objects"].family.columns, KEPT, found.absent_labels),
@@ -249,6 +249,7 @@ def _effects(
     objects: pa.Table | None,
     wholes: pa.Table | None,
     groups: pa.Table | None,
+    *,
     said: pa.Table | None,
 ) -> list[dict[str, Any]]:
     """What each threshold of `select` and each bound of `pairs` does, over the sampled rows of the families.
