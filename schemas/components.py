@@ -197,15 +197,6 @@ COMPONENTS: Registry[Component] = Registry(
             objects=True,
             late=True,
         ),
-        "chroma": Component(
-            doc="mean CIELAB chroma inside the mask: 0 grey, 25 plainly coloured",
-            span="0..180",
-            fault="colourless",
-            ramp=((0.0, 0.3), (5.0, 0.5), (25.0, 1.0)),
-            objects=True,
-            weight=0.5,
-            late=True,
-        ),
         "covered_share": Component(
             doc="share of the box that masks of other objects cover; null where no other object has one",
             span="0..1",

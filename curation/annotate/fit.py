@@ -37,7 +37,7 @@ class Fit:
     """What `fit` found.
 
     Attributes:
-        settings: the section `quality` with the fitted weights.
+        settings: the section `quality` with the fitted weights, and on what they were fitted.
         min_quality: the bound for `select.min_quality` that keeps `kept_share` of the good objects.
         kept_share: of the good objects, as asked for.
         auc: cross-validated: how often a good object comes before one that is not.
@@ -77,7 +77,7 @@ def fit(
     objects that lack a listed component are left out.
 
     Args:
-        components: component to (N,) values of `object_scores`, NaN where it is null; those that `settings` list.
+        components: component to (N,) values of `object_scores`, NaN where it is null; those that `settings` name.
         good: (N,) whether an object is a good reference; the usual labels are 0 to 3, good from 2 on.
         images: (N,) the image of each object.
         settings: the section `quality`, whose listed and optional components are weighed.
@@ -111,8 +111,9 @@ def fit(
     first, fitted = scores(before, every), _weights(logs, judged, before, strength)
     spread = np.full(len(good), np.nan)
     spread[known] = held_out
+    source = f"{len(judged)} judged objects of {len(np.unique(of))} images, weights alone; before: {settings.fitted_on}"
     return Fit(
-        settings=_weighted(settings, names, fitted),
+        settings=replace(_weighted(settings, names, fitted), fitted_on=source),
         min_quality=bound_keeping(scores(fitted, every)[judged], kept_share),
         kept_share=kept_share,
         auc=over_images(lambda rows: auc(held_out[rows], judged[rows]), of, draws, rng),

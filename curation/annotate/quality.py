@@ -24,9 +24,6 @@ VERSION = 2
 
 _BLACK, _WHITE = 8, 247
 _MIN_PIXELS = 16
-_COLOUR_SIDE_PX = 64
-_GREY = np.float32(128)
-"""Of both colour axes of CIELAB in 8 bits."""
 
 Floats = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
@@ -237,7 +234,6 @@ def _border_share(mask: Pixels, box: tuple[int, int, int, int], width: int, heig
 def _light(picture: Decoded, box: tuple[int, int, int, int], mask: Pixels | None, max_side_px: int) -> dict[str, float]:
     """Sharpness, contrast and exposure of grey values inside a mask (or of the whole box)."""
     x0, y0, x1, y1 = box
-    inside = mask
     if max(x1 - x0, y1 - y0) <= max_side_px:
         crop, edges = picture.gray[y0:y1, x0:x1], picture.edges[y0:y1, x0:x1]
     else:
@@ -253,21 +249,10 @@ def _light(picture: Decoded, box: tuple[int, int, int, int], mask: Pixels | None
     mean = float(histogram @ values) / count
     variance = float(histogram @ (values - mean) ** 2) / count
     return {
-        "chroma": _chroma(picture.rgb[y0:y1, x0:x1], inside),
         "sharpness": float(np.log10(1 + sharpness(edges, mask))),
         "contrast": float(np.sqrt(max(variance, 0.0))) / 255,
         "exposure": float(histogram[_BLACK : _WHITE + 1].sum()) / count,
     }
-
-
-def _chroma(rgb: Pixels, mask: Pixels | None) -> float:
-    """Mean CIELAB chroma of every k-th pixel inside a mask (or of the box): an average needs no resolution."""
-    step = -(-max(rgb.shape[:2]) // _COLOUR_SIDE_PX)
-    picked = np.ascontiguousarray(rgb[::step, ::step])
-    _, red, blue = cv2.split(cv2.cvtColor(picked, cv2.COLOR_RGB2LAB))
-    chroma = cv2.magnitude(red.astype(np.float32) - _GREY, blue.astype(np.float32) - _GREY)
-    mean: float = cv2.mean(chroma, None if mask is None else np.ascontiguousarray(mask[::step, ::step]))[0]
-    return mean
 
 
 def contained(shapes: list[masks.Mask | None], areas: Floats) -> Floats:

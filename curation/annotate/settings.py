@@ -17,6 +17,11 @@ _OBJECT_COMPONENTS = tuple(
 _OPTIONAL_COMPONENTS = tuple(name for name in COMPONENTS.own if COMPONENTS[name].optional)
 _WHOLE_COMPONENTS = tuple(name for name in COMPONENTS.own if COMPONENTS[name].wholes)
 
+_FITTED_ON = (
+    "217 objects of 44 COCO 2017 photographs, each judged twice by eye as a reference: components, ramps and weights "
+    "were chosen on them by hand"
+)
+
 
 def _ramps() -> dict[str, Points]:
     return {name: COMPONENTS[name].ramp for name in COMPONENTS.own if COMPONENTS[name].ramp}
@@ -147,6 +152,7 @@ class Quality:
         whole_components: what that of whole pictures and faces is the plain mean of, which have no mask.
         ramps: component to the ramp that turns it into a score.
         weights: component to its weight in the mean of objects; 1 unless said.
+        fitted_on: the judgements that ramps and weights were chosen by, in words, for the card.
         shape_side_px: shapes are judged on the box at this size.
         sharpness_side_px: sharpness is judged on the box at this size.
         all_components: also for objects that the decode-free filter spared.
@@ -157,6 +163,7 @@ class Quality:
     whole_components: tuple[str, ...] = _WHOLE_COMPONENTS
     ramps: dict[str, Points] = field(default_factory=_ramps)
     weights: dict[str, float] = field(default_factory=_weights)
+    fitted_on: str = _FITTED_ON
     shape_side_px: int = 256
     sharpness_side_px: int = 1024
     all_components: bool = False

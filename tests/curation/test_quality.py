@@ -19,7 +19,7 @@ CONFIG = Quality()
 OPEN = Filter(min_area_px=0, min_area_share=0, max_area_share=1, min_short_side_px=0, max_aspect=1e6, min_box_fill=0)
 PIXEL_COMPONENTS = (
     *("border_share", "largest_part", "hole_share", "contained", "sharpness", "contrast", "exposure"),
-    *("cut_share", "faint_outline", "chroma", "covered_share"),
+    *("cut_share", "faint_outline", "covered_share"),
 )
 UNSEEN = ("mask_confidence", "alone_cosine", "class_entropy")
 """Components that neither masks nor pixels say: those of the source and of a classifier."""
@@ -324,13 +324,6 @@ def test_sharpness_of_large_objects_is_judged_at_the_working_size():
 def test_contrast_is_the_standard_deviation_of_grey_inside_the_mask():
     assert one(SQUARE, grey(np.where(X < 40, 50, 150)))["contrast"] == pytest.approx(50 / 255)
     assert one(SQUARE, grey(np.where(SQUARE == 1, 128, 255)))["contrast"] == 0
-
-
-def test_chroma_is_the_mean_distance_from_grey_inside_the_mask():
-    rgb = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
-    assert one(SQUARE, Decoded(rgb))["chroma"] == 0
-    rgb[20:60, 20:40] = (255, 0, 0)  # CIELAB of pure red: a 80, b 67
-    assert one(SQUARE, Decoded(rgb))["chroma"] == pytest.approx(104.6 / 2, abs=1)
 
 
 def test_exposure_is_the_share_of_pixels_that_are_neither_black_nor_white():

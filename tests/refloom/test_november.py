@@ -2,7 +2,7 @@
 
 `tests/golden/november_2026` holds, as they were written then: `dataset.tar.gz`, six COCO pictures ingested in two units
 and curated until `quality`; `whole.tar.gz`, the same curated to the end; `run.tar.gz`, four steps of debug/ip_adapter
-on the samples of `data.tar.gz`.
+on the samples of `data.tar.gz`. `settings.yaml` is what was the default then.
 """
 
 import tarfile
@@ -48,7 +48,8 @@ def test_a_half_curated_dataset_goes_on_to_the_rows_of_then(tmp_path):
     unpacked("whole", tmp_path)
     now, then = Dataset(str(tmp_path / "dataset")), Dataset(str(tmp_path / "whole"))
     before = {unit: manifest.fingerprint for unit, manifest in now.manifests("measure").items()}
-    assert cli.main(["curate", now.url, "--workers", "0"]) == 0
+    then_settings = ["--replace", "--config", str(NOVEMBER / "settings.yaml")]
+    assert cli.main(["curate", now.url, "--workers", "0", *then_settings]) == 0
     now = Dataset(now.url)
     assert {unit: manifest.fingerprint for unit, manifest in now.manifests("measure").items()} == before
     assert now.table_summary()["samples"]["fingerprint"] == then.table_summary()["samples"]["fingerprint"]
