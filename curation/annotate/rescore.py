@@ -8,7 +8,7 @@ from refloom.schemas.dataset import Dataset
 from refloom.schemas.manifest import Manifest
 from refloom.schemas.unit import UnitWriter
 
-_OF_THE_MEAN = ("object_components", "optional_components", "whole_components", "ramps", "weights")
+_OF_THE_MEAN = ("object_components", "optional_components", "whole_components", "ramps", "weights", "fitted_on")
 """Settings of `quality` that the stored components do not depend on."""
 
 

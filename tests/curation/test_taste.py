@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,20 @@ from commands import run
 from curating import LOOSE, coco, curated
 from helpers import HERE
 
+from refloom.curation import taste
+from refloom.curation.annotate.fit import fit
 from refloom.curation.annotate.quality import quality
 from refloom.curation.annotate.rescore import is_enough
 from refloom.curation.config import Curation
 from refloom.curation.job import curate
 from refloom.curation.objects import float_array
-from refloom.curation.taste import fit_quality, read
-from refloom.schemas import labels, pictures, settings
+from refloom.curation.taste import _UNSAID, fit_quality, present_settings, read
+from refloom.schemas import commands, labels, pictures, settings
 from refloom.schemas.components import COMPONENTS
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Refused
 from refloom.schemas.labels import Label
+from refloom.schemas.manifest import Manifest
 from refloom.schemas.verify import verify
 
 SIZE = (96, 80)
@@ -42,6 +46,12 @@ def scenes() -> list[dict[str, tuple[int, int, int, int]]]:
             scene[f"thing {number}"] = (int(x), int(y), int(x + width), int(y + height))
         found.append(scene)
     return found
+
+
+@pytest.fixture(autouse=True)
+def _few_rounds(monkeypatch):
+    """Intervals of fewer draws: how good they are is for tests of the fit."""
+    monkeypatch.setattr(taste, "fit", partial(fit, folds=4, rounds=2, draws=100))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +98,8 @@ def test_weights_follow_what_was_judged_and_the_config_changes_nothing_else(data
     assert done.images == 12
     assert fit.auc.value > fit.auc_before.value
     assert fit.auc.low <= fit.auc.value <= fit.auc.high
-    assert fit.settings.weight_of("sharpness") > 1.5 * fit.settings.weight_of("area_share")
+    gained = {name: fit.settings.weight_of(name) / LOOSE.quality.weight_of(name) for name in ("sharpness", "area_px")}
+    assert gained["sharpness"] > max(1.0, gained["area_px"])
     config = settings.load(Curation, tmp_path / "mine.yaml")
     assert config.quality == fit.settings
     assert config.select == replace(LOOSE.select, min_quality=round(fit.min_quality, 4))
@@ -139,6 +150,7 @@ def test_selecting_by_it_decodes_no_picture_and_is_what_a_new_curation_makes(dat
     [
         (["quality.weights.sharpness: None -> 2.0"], True),
         (["quality.ramps.sharpness: [] -> []", "quality.object_components: [] -> []"], True),
+        (["quality.fitted_on: 'a' -> 'b'"], True),
         (["quality.weights.sharpness: None -> 2.0", "quality.shape_side_px: 256 -> 128"], False),
         (["filter.min_area_px: 500 -> 100"], False),
         (["stage_version: 1 -> 2"], False),
@@ -164,6 +176,19 @@ def test_lost_objects_stay_on_record_when_quality_is_made_of_stored_components(t
     assert now.counts("quality")["object"].to_json() == before["object"].to_json()
     assert now.ledger("quality").equals(ledger)
     assert len(ledger) > 0
+
+
+def test_settings_of_before_there_were_weights_are_compared_as_what_they_meant(dataset):
+    (manifest,) = dataset.manifests("quality").values()
+    own = {name: value for name, value in manifest.config["quality"].items() if name not in _UNSAID}
+    path = Manifest.path("quality", manifest.unit)
+    old = replace(manifest, config=manifest.config | {"quality": own})
+    dataset.folder.write(path, old.to_json())
+    dataset.folder.remove(commands.SETTINGS)
+    found = present_settings(Dataset(dataset.url)).quality
+    assert (found.optional_components, found.weights) == ((), {})
+    assert found.object_components == LOOSE.quality.object_components
+    assert LOOSE.quality.optional_components
 
 
 # -- what is refused -----------------------------------------------------------------------------------------------
@@ -261,4 +286,4 @@ def test_the_command_says_how_well_it_ranks_and_how_to_use_it(dataset, tmp_path,
     found = json.loads(again.out)
     assert found["good"] + found["poor"] == 48
     assert 0 <= found["auc"]["low"] <= found["auc"]["value"] <= found["auc"]["high"] <= 1
-    assert set(found["weights"]) == set(LOOSE.quality.object_components)
+    assert set(found["weights"]) == {*LOOSE.quality.object_components, *LOOSE.quality.optional_components}
