@@ -53,7 +53,8 @@ def run(quick: bool) -> Result:
         ("source", "pictures", "masks a picture", "floor ms", "ours ms", "pictures/s", "share of floor"),
         rows,
         "CPU time of one worker, median of paired runs. Floor: decode each picture once and, with pycocotools, each "
-        "mask that passes the decode-free filter, and find the edges of its box at 128 px. Ours: measure and quality from Parquet to committed Parquet.",
+        "mask that passes the decode-free filter, and find the edges in its box at 128 px. Ours: measure and quality "
+        "from Parquet to committed Parquet.",
         checks,
     )
 
