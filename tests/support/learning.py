@@ -35,7 +35,9 @@ SEEN, UNSEEN = range(8), range(8, 14)
 """Seeds. One has about 45 toys, of which pictures show the same ones again and again; what an adapter learns of a few
 is worth little for others."""
 
-CONFIG = Curation(models=Models(face="none", image_embedding="none"), compose=Compose(max_side_px=160))
+CONFIG = Curation(
+    models=Models(face="none", image_embedding="none", classifier="none"), compose=Compose(max_side_px=160)
+)
 """Pictures are trained on at 64 px, so large ones would only take longer to decode; videos are groups enough."""
 
 QUIET = ("log_every=1000", "checkpoints.every=1000")
