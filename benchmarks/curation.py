@@ -14,6 +14,7 @@ from refloom.curation.worker import CurateJob, CurateWorker, Visit
 from refloom.ingest import job
 from refloom.ingest.engine.pool import Pool, Task
 from refloom.ingest.engine.watch import Watch
+from refloom.ingest.source import Source
 from refloom.ingest.sources.coco import Coco
 from refloom.ingest.sources.sa1b import Sa1b
 from refloom.schemas import boxes, pictures
@@ -32,7 +33,7 @@ def run(quick: bool) -> Result:
     cv2.setNumThreads(1)
     images, videos = (60, 4) if quick else (600, 30)
     tree = sample(images, videos)
-    cases = {
+    cases: dict[str, Source] = {
         "COCO": Coco(
             images=str(tree / "coco/train2017"), instances=str(tree / "coco/annotations/instances_train2017.json")
         ),

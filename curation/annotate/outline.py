@@ -37,7 +37,8 @@ def cut_share(mask: Pixels, box: Corners, width: int, height: int) -> float:
         (mask[:, max(0, width - margin - x0) :], 1),
         (mask[max(0, height - margin - y0) :], 0),
     )
-    return sum(np.count_nonzero(band.any(axis=axis)) / mask.shape[1 - axis] for band, axis in bands if band.size)
+    cuts = [np.count_nonzero(band.any(axis=axis)) / mask.shape[1 - axis] for band, axis in bands if band.size]
+    return float(sum(cuts))
 
 
 def faint_outline(rgb: Pixels, mask: Pixels, box: Corners) -> float:
@@ -76,4 +77,4 @@ def faint_outline(rgb: Pixels, mask: Pixels, box: Corners) -> float:
     red, green, blue = cv2.split(cv2.max(across, down))
     strongest = cv2.dilate(cv2.max(cv2.max(red, green), blue), _CROSS)
     _, plain = cv2.threshold(strongest, _FAINT - 1, 1, cv2.THRESH_BINARY)
-    return 1 - cv2.countNonZero(cv2.bitwise_and(outline, plain)) / length
+    return float(1 - cv2.countNonZero(cv2.bitwise_and(outline, plain)) / length)
