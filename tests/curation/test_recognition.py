@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from curating import LOOSE, coco, curated
+from drawing import gradient
 
 from refloom.curation.annotate.decoded import Decoded
 from refloom.curation.annotate.recognition import Recognition, entropy
@@ -12,6 +14,7 @@ from refloom.curation.annotate.scene import Scene
 from refloom.curation.annotate.settings import Models
 from refloom.curation.objects import Objects
 from refloom.inference.models import registry
+from refloom.inference.models.entry import Entry, Package
 from refloom.ingest.engine.watch import Watch
 from refloom.schemas import masks
 from refloom.schemas.components import COMPONENTS
@@ -120,3 +123,40 @@ def test_quality_has_a_value_with_and_without_a_classifier(tmp_path, classifier)
         assert (row["alone_cosine"] is None) == (row["class_entropy"] is None) == (classifier == "none")
     (manifest,) = dataset.manifests("quality").values()
     assert set(manifest.models) == ({"classifier"} if registry.resolve("classifier", classifier) else set())
+
+
+def load(entry: Entry, device: str, precision: str) -> Colours:
+    """The loader of the classifier below."""
+    return Colours()
+
+
+def test_an_object_that_is_lost_has_a_row_in_the_ledger_and_all_others_have_scores(tmp_path, monkeypatch):
+    package = Package("json", ("json",))
+    classifier = Entry(
+        name="colours",
+        role="classifier",
+        license="none",
+        size_bytes=0,
+        source="here",
+        get="pip install nothing",
+        packages=(package,),
+        weights=(),
+        loader=f"{__name__}:load",
+    )
+    monkeypatch.setitem(registry.ENTRIES, "classifier", (classifier,))
+    source = coco(tmp_path, [{"cat": (10, 10, 60, 60), "dog": (62, 30, 92, 60)}])
+    (picture,) = (tmp_path / "val2017").glob("*.jpg")
+    pixels = gradient(96, 80, 1)
+    pixels[:, :61] = 0
+    picture.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    config = replace(LOOSE, models=Models(face="none", image_embedding="none", classifier="colours"))
+    dataset = curated(tmp_path, source, config=config)
+    (row,) = dataset.read("object_scores").to_pylist()
+    (lost,) = dataset.ledger("quality").to_pylist()
+    assert {row["object_id"], lost["item_id"]} == set(dataset.read("objects")["object_id"].to_pylist())
+    assert row["class_entropy"] is not None
+    assert (lost["verdict"], lost["kind"]) == ("failed", "object")
+    counts = dataset.counts("quality")["object"]
+    assert (counts.input, counts.kept, sum(counts.failed.values())) == (2, 1, 1)
+    verdicts = {entry["object_id"]: entry["reason"] for entry in dataset.read("selection").to_pylist()}
+    assert verdicts[lost["item_id"]] == lost["reason"]
