@@ -51,7 +51,7 @@ class Component:
         objects, wholes: whether it is part of the mean of objects, of whole images and faces, unless the settings say
             otherwise.
         optional: whether the mean of objects is made without it where it is not known.
-        weight: in the mean of objects, unless the settings say otherwise.
+        weight: of refloom's own in the mean of objects, unless the settings say otherwise; a plugin's counts as 1.
         fault: what is wrong with an object of a low score, for people: one or two words.
         model: the role of the model that makes it.
         late: its column follows `quality`, because the first units were written without it.

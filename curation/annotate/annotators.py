@@ -162,15 +162,20 @@ class Quality:
             "image_id": [image_id for image_id, objects, _ in self._waiting for _ in range(len(objects))],
             "filtered": [reason for _, _, scores in self._waiting for reason in scores.filtered],
         }
-        kept = [place for place, object_id in enumerate(object_ids) if object_id not in lost]
-        everything = {
-            name: [values[place] for place in kept] if lost else values for name, values in (columns | scores).items()
-        }
-        out.add_columns("object_scores", everything)
-        out.keep("object", len(kept))
+        out.add_columns("object_scores", _without(columns | scores, [name in lost for name in object_ids]))
+        out.keep("object", len(object_ids) - len(lost))
         for object_id, problem in lost.items():
             settle(out, "object", object_id, problem)
         self._waiting, self._rows = [], 0
+
+
+def _without(columns: dict[str, Any], lost: list[bool]) -> dict[str, Any]:
+    """Columns without the rows of objects that were lost."""
+    if not any(lost):
+        return columns
+    return {
+        name: [value for value, gone in zip(values, lost, strict=True) if not gone] for name, values in columns.items()
+    }
 
 
 class Faces:

@@ -1,9 +1,8 @@
 """How much of an object's box other objects take: what hides an object lies in its box. Pure functions of masks."""
 
+import cv2
 import numpy as np
 import numpy.typing as npt
-
-from refloom.schemas.boxes import Boxes
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
@@ -28,40 +27,40 @@ def covered(wanted: list[int], inner: list[Corners], shapes: list[Pixels | None]
     Returns:
         (W,) 0 to 1; NaN for an object without a mask, and where no other object of the picture has one.
     """
-    masked = [index for index, shape in enumerate(shapes) if shape is not None]
-    edges = np.array(inner, np.int64).reshape(-1, 4)
+    masked = np.array([index for index, shape in enumerate(shapes) if shape is not None], np.int64)
     out = np.full(len(wanted), np.nan)
     if len(masked) < 2:
         return out
+    edges = np.array(inner, np.int64)
+    ends, starts = edges[masked, 2:], edges[masked, :2]
     for place, index in enumerate(wanted):
         own = shapes[index]
         if own is not None:
-            near = [other for other in masked if other != index and _meet(edges[index], edges[other])]
+            meets = (np.minimum(ends, edges[index, 2:]) > np.maximum(starts, edges[index, :2])).all(axis=1)
+            near = [other for other in masked[meets].tolist() if other != index]
             out[place] = _cover(own, inner[index], [(shapes[other], inner[other]) for other in near])
     return out
-
-
-def _meet(one: Boxes, other: Boxes) -> bool:
-    return bool((np.minimum(one[2:], other[2:]) > np.maximum(one[:2], other[:2])).all())
 
 
 def _cover(own: Pixels, box: Corners, others: list[tuple[Pixels | None, Corners]]) -> float:
     x0, y0, x1, y1 = box
     step = -(-max(x1 - x0, y1 - y0) // _SIDE_PX)
-    seen = own[::step, ::step]
+    seen = np.ascontiguousarray(own[::step, ::step])
     taken = np.zeros_like(seen)
-    size = np.count_nonzero(seen)
+    size = cv2.countNonZero(seen) if others else 0
     for shape, (left, top, right, bottom) in others:
         assert shape is not None
         # the part of the other's mask on the grid of this box, and where on that grid it lies
         rows, columns = _grid(y0, y1, top, bottom, step), _grid(x0, x1, left, right, step)
-        part = shape[
-            y0 + rows.start * step - top : bottom - top : step, x0 + columns.start * step - left : right - left : step
-        ][: rows.stop - rows.start, : columns.stop - columns.start]
-        shared = np.count_nonzero(part & seen[rows, columns])
-        if shared <= _NESTED * min(size, np.count_nonzero(shape) / step**2):
+        first_row, first_column = y0 + rows.start * step - top, x0 + columns.start * step - left
+        part = shape[first_row::step, first_column::step][: rows.stop - rows.start, : columns.stop - columns.start]
+        if not part.size:
+            continue
+        part = np.ascontiguousarray(part)
+        shared = cv2.countNonZero(cv2.bitwise_and(part, np.ascontiguousarray(seen[rows, columns])))
+        if shared <= _NESTED * min(size, cv2.countNonZero(shape) / step**2):
             taken[rows, columns] |= part
-    return float(np.count_nonzero(taken & (1 - seen)) / taken.size)
+    return cv2.countNonZero(cv2.subtract(taken, seen)) / taken.size
 
 
 def _grid(start: int, stop: int, low: int, high: int, step: int) -> slice:

@@ -9,8 +9,8 @@ Corners = tuple[int, int, int, int]
 
 _SIDE_PX = 128
 """Outlines are compared with the pixels at this size of the box."""
-_FAINT = 40
-"""Sobel response, of CIELAB in 0 to 255, of a step by ten levels: less is no edge that one would see."""
+_FAINT = 60
+"""Sobel response, of any channel in 0 to 255, of a step by ten levels: less is no edge that one would see."""
 _EDGE = 0.01
 """Share of the picture's longer side that still counts as its edge."""
 _CROSS = np.ones((3, 3), np.uint8)
@@ -37,7 +37,8 @@ def cut_share(mask: Pixels, box: Corners, width: int, height: int) -> float:
         (mask[:, max(0, width - margin - x0) :], 1),
         (mask[max(0, height - margin - y0) :], 0),
     )
-    return sum(np.count_nonzero(band.any(axis=axis)) / mask.shape[1 - axis] for band, axis in bands if band.size)
+    cuts = [np.count_nonzero(band.any(axis=axis)) / mask.shape[1 - axis] for band, axis in bands if band.size]
+    return float(sum(cuts))
 
 
 def faint_outline(rgb: Pixels, mask: Pixels, box: Corners) -> float:
@@ -72,9 +73,8 @@ def faint_outline(rgb: Pixels, mask: Pixels, box: Corners) -> float:
     length = cv2.countNonZero(outline)
     if not length:
         return 0.0
-    lab = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2LAB)
-    across, down = (cv2.convertScaleAbs(cv2.Sobel(lab, cv2.CV_16S, *way)) for way in ((1, 0), (0, 1)))
-    light, red, blue = cv2.split(cv2.max(across, down))
-    strongest = cv2.dilate(cv2.max(cv2.max(light, red), blue), _CROSS)
+    across, down = (cv2.convertScaleAbs(cv2.Sobel(pixels, cv2.CV_16S, *way)) for way in ((1, 0), (0, 1)))
+    red, green, blue = cv2.split(cv2.max(across, down))
+    strongest = cv2.dilate(cv2.max(cv2.max(red, green), blue), _CROSS)
     _, plain = cv2.threshold(strongest, _FAINT - 1, 1, cv2.THRESH_BINARY)
-    return 1 - cv2.countNonZero(cv2.bitwise_and(outline, plain)) / length
+    return float(1 - cv2.countNonZero(cv2.bitwise_and(outline, plain)) / length)

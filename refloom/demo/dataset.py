@@ -9,6 +9,9 @@ from pathlib import Path
 from refloom.ingest import sampledata
 from refloom.schemas.storage import local_path
 
+_MIN_QUALITY = 0.35
+"""The bound by default was chosen on photographs; made pictures were never judged."""
+
 
 def commands(options: argparse.Namespace) -> list[list[str]]:
     """The arguments of `refloom`, command by command.
@@ -25,7 +28,7 @@ def commands(options: argparse.Namespace) -> list[list[str]]:
     return [
         ["sample-data", sample, *size],
         *([*command, *pool] for command in ingests),
-        ["curate", dataset, *pool],
+        ["curate", dataset, *pool, "--set", f"select.min_quality={_MIN_QUALITY}"],
         ["report", dataset],
         ["verify", dataset],
     ]
@@ -50,7 +53,7 @@ def demo(options: argparse.Namespace) -> int:
         f"  {dataset / 'report.html'}  what came in, what was kept and why not the rest: open it in a browser\n"
         f"  {dataset / 'README.md'}  the dataset's card\n"
         f"  refloom status {shlex.quote(str(dataset))}  rows, units and reasons, table by table\n"
-        f"  refloom curate {shlex.quote(str(dataset))} --set select.min_quality=0.6 --replace  other thresholds, "
+        f"  refloom curate {shlex.quote(str(dataset))} --set select.min_quality=0.8 --replace  other thresholds, "
         "in seconds\n"
         f"  python -c 'from datasets import load_dataset; print(load_dataset(\"{dataset}\"))'  the samples"
     )

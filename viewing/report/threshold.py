@@ -211,7 +211,7 @@ def quality_settings(dataset: Dataset) -> Quality | None:
     if config is None:
         return None
     # units of before December 2026 have neither: every listed component counted alike, and no other
-    values = {"optional_components": [], "weights": {}} | config
+    values = {"optional_components": [], "weights": {}, "fitted_on": ""} | config
     known = {field.name for field in fields(Quality)}
     try:
         return build(Quality, {key: value for key, value in values.items() if key in known})
