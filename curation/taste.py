@@ -5,7 +5,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,8 +29,6 @@ OUT = "quality.yaml"
 _LEAST_OF_EACH = 10
 _LEAST_IMAGES = 5
 _SCORE = "score"
-_UNSAID: dict[str, Any] = {"optional_components": [], "weights": {}, "fitted_on": "nothing"}
-"""What settings of quality that do not say it mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,13 +206,9 @@ def judged_objects(dataset: Dataset, said: Mapping[str, float]) -> Judged:
 
 def present_settings(dataset: Dataset) -> Curation:
     """The settings that a dataset was curated with; models as they were asked for, where that is on record."""
-    found = to_dict(settings_of(dataset))
-    for manifest in list(dataset.manifests("quality").values())[:1]:
-        # units of before December 2026 have neither: every listed component counted alike, and no other
-        old = {name: empty for name, empty in _UNSAID.items() if name not in manifest.config.get("quality", {})}
-        found["quality"] |= old
+    found = settings_of(dataset)
     asked = commands.settings(dataset.folder).get("models")
-    return build(Curation, found if asked is None else found | {"models": asked})
+    return found if asked is None else build(Curation, to_dict(found) | {"models": asked})
 
 
 def _refuse_few(judged: Judged, known: Bools, url: str) -> None:

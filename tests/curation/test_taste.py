@@ -22,7 +22,7 @@ from refloom.curation.annotate.rescore import is_enough
 from refloom.curation.config import Curation
 from refloom.curation.job import curate
 from refloom.curation.objects import float_array
-from refloom.curation.taste import _UNSAID, fit_quality, present_settings, read
+from refloom.curation.taste import fit_quality, present_settings, read
 from refloom.schemas import commands, labels, pictures, settings
 from refloom.schemas.components import COMPONENTS
 from refloom.schemas.dataset import Dataset
@@ -180,7 +180,8 @@ def test_lost_objects_stay_on_record_when_quality_is_made_of_stored_components(t
 
 def test_settings_of_before_there_were_weights_are_compared_as_what_they_meant(dataset):
     (manifest,) = dataset.manifests("quality").values()
-    own = {name: value for name, value in manifest.config["quality"].items() if name not in _UNSAID}
+    late = ("optional_components", "weights", "fitted_on")
+    own = {name: value for name, value in manifest.config["quality"].items() if name not in late}
     path = Manifest.path("quality", manifest.unit)
     old = replace(manifest, config=manifest.config | {"quality": own})
     dataset.folder.write(path, old.to_json())
