@@ -17,6 +17,7 @@ NAMES = (
     "rows",
     "neighbours",
     "passes",
+    "quality",
     "selection",
     "publish",
     "stages",

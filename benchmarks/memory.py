@@ -21,7 +21,8 @@ else:
     from refloom.curation.config import Curation
     from refloom.curation.job import curate
     from refloom.schemas.settings import load
-    curate(sys.argv[3], load(Curation, None, ["models.face=none", "models.image_embedding=none"]), Pool(workers=0))
+    config = load(Curation, None, ["models.face=none", "models.image_embedding=none", "models.classifier=none"])
+    curate(sys.argv[3], config, Pool(workers=0))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 _LIMIT = 2**30

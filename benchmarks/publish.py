@@ -42,7 +42,7 @@ def run(quick: bool) -> Result:
             images=str(tree / "coco" / split), instances=str(tree / f"coco/annotations/instances_{split}.json")
         )
         job.ingest(source, url, job.Options(), Pool(workers=0))
-    config = load(Curation, None, ["models.face=none", "models.image_embedding=none"])
+    config = load(Curation, None, ["models.face=none", "models.image_embedding=none", "models.classifier=none"])
     curate(url, config, Pool(workers=0))
     return Result(
         "Publishing",

@@ -24,7 +24,7 @@ def run(quick: bool) -> Result:
     url = str(folder() / f"rows-{images}")
     source = Coco(images=str(tree / "coco/train2017"), instances=str(annotations))
     job.ingest(source, url, job.Options(), Pool(workers=0))
-    config = load(Curation, None, ["models.face=none", "models.image_embedding=none"])
+    config = load(Curation, None, ["models.face=none", "models.image_embedding=none", "models.classifier=none"])
     curate(url, config, Pool(workers=0))
     dataset = Dataset(url)
     rows = []

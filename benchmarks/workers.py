@@ -93,7 +93,7 @@ def _seconds(command: str, tree: Path, workers: int) -> float:
     else:
         for stage in ("measure", "quality"):
             shutil.rmtree(out / "manifests" / stage, ignore_errors=True)
-        config = load(Curation, None, ["models.face=none", "models.image_embedding=none"])
+        config = load(Curation, None, ["models.face=none", "models.image_embedding=none", "models.classifier=none"])
         curate(str(out), config, Pool(workers=workers), until="quality", show=lambda title, item: watch)
     return spent[-1]
 

@@ -96,6 +96,8 @@ def _sections(stage: Stage, manifest: Manifest) -> dict[str, Any]:
     sections = {name: dict(section) for name, section in manifest.config.items() if isinstance(section, dict)}
     if stage.name == "balance":
         sections.pop("compose", None)  # a part of it; compose's own manifest has all
+    if "quality" in sections:  # before December 2026 every listed component counted alike, and no other
+        sections["quality"] = {"optional_components": [], "weights": {}, "fitted_on": "", **sections["quality"]}
     if "dedup" in sections:
         sections["dedup"].pop("evaluation_content", None)
     if "phrase" in sections and sections["phrase"].get("vocabulary") == vocabulary(None).fingerprint:

@@ -10,14 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from refloom.curation import datasetstages as passes
+from refloom.curation.annotate import rescore
 from refloom.curation.annotate.annotators import Annotator, Embeddings, Faces, Measure, Quality, Row, lose
 from refloom.curation.annotate.decoded import Decoded
 from refloom.curation.annotate.isolate import unforeseen
 from refloom.curation.annotate.masks import mask_unit, rows_of
 from refloom.curation.annotate.phrases import Captions, Phrases
 from refloom.curation.annotate.prefetch import prefetched
+from refloom.curation.annotate.recognition import Recognition
 from refloom.curation.annotate.scene import Scene
-from refloom.curation.annotate.stages import vocabulary
+from refloom.curation.annotate.stages import QUALITY, vocabulary
 from refloom.curation.compose.unit import compose_unit
 from refloom.curation.group.groups import Ties, group_unit
 from refloom.curation.group.members import matched_units
@@ -97,7 +99,7 @@ class CurateWorker:
             self._mask(BY_NAME["mask"], dataset, task.unit, watch)
         pixel = [stage for stage in stages if stage.name in PIXEL_STAGES]
         due = [stage for stage in pixel if self._recipe.is_due(stage, dataset, task.unit)]
-        if due:
+        if due and not self._rescored(due, dataset, task.unit, watch):
             self._look(due, dataset, task.unit, watch)
         for stage in stages:
             if stage.name != "mask" and stage not in pixel and self._recipe.is_due(stage, dataset, task.unit):
@@ -110,6 +112,18 @@ class CurateWorker:
         with self._writer(stage, dataset, unit, watch) as out:
             images = partial(self._pictures, dataset, watch)
             mask_unit(dataset, unit, self._recipe.config.mask, self._model("segmenter"), images, out, watch)
+
+    def _rescored(self, due: list[Stage], dataset: Dataset, unit: str, watch: Watch) -> bool:
+        """Whether the unit was due for another mean of its components alone, and has it now."""
+        manifest = dataset.manifest(QUALITY.name, unit)
+        if due != [QUALITY] or manifest is None or dataset.is_stale(manifest) or not dataset.is_whole(manifest):
+            return False
+        again = self._recipe.retry_failed and manifest.failed > 0
+        if again or not rescore.is_enough(self._recipe.differences(QUALITY, manifest)):
+            return False
+        with self._writer(QUALITY, dataset, unit, watch) as out:
+            rescore.rescore_unit(dataset, manifest, self._recipe.config.quality, out)
+        return True
 
     def _look(self, due: list[Stage], dataset: Dataset, unit: str, watch: Watch) -> None:
         """Decode every picture once and show it to every annotator."""
@@ -200,8 +214,13 @@ class CurateWorker:
                 return [phrases.cosines.pop(object_id, None) for object_id in object_ids]
 
             known = self._known_cosines(dataset, unit) if phrases is None else {}
-            made["quality"] = [Quality(config, cosines)]
+            made["quality"] = [Quality(config, cosines, self._recognition(watch))]
         return [(annotator, outs[stage.name]) for stage in due for annotator in made[stage.name]]
+
+    def _recognition(self, watch: Watch) -> Recognition | None:
+        """What asks a classifier; None where there is none."""
+        present = "classifier" in self._recipe.models
+        return Recognition(self._model("classifier"), watch) if present else None
 
     def _known_cosines(self, dataset: Dataset, unit: str) -> dict[str, float]:
         """Cosines of phrases that an earlier run has found."""

@@ -84,6 +84,7 @@ def readme(dataset: Dataset) -> str:
     lines += ["", "## Funnel", "", "| stage | items | in | kept | rejected | failed |", "|---|---|---|---|---|---|"]
     for stage in STAGES:
         lines += [_funnel_row(stage, kind, counts) for kind, counts in sorted(dataset.counts(stage).items())]
+    lines += _quality(dataset)
     lines += ["", "## Licenses", "", *_licenses(dataset), ""]
     return "\n".join(lines)
 
@@ -121,6 +122,25 @@ def _funnel_row(stage: str, kind: str, counts: Counts) -> str:
     return (
         f"| {stage} | {kind} | {counts.input:,} | {counts.kept:,} | {words(counts.rejected)} | {words(counts.failed)} |"
     )
+
+
+def _quality(dataset: Dataset) -> list[str]:
+    """What `quality` is made of and on what that was fitted, as most units were scored; nothing before that."""
+    made = Counter(strict.dumps(one.config.get("quality", {})) for one in dataset.manifests("quality").values())
+    if not made:
+        return []
+    settings = strict.loads(made.most_common(1)[0][0])
+    weights = settings.get("weights", {})
+    names = [
+        f"`{name}`" + (f" (weight {weights[name]:g})" if weights.get(name, 1) != 1 else "") + more
+        for key, more in (("object_components", ""), ("optional_components", " where it is known"))
+        for name in settings.get(key, ())
+    ]
+    lines = ["", "## Quality", "", "`quality` of objects is the weighted geometric mean of the ramps of: "]
+    lines[-1] += f"{', '.join(names)}."
+    if settings.get("fitted_on"):
+        lines.append(f"Chosen by judgements: {settings['fitted_on']}. It ranks references; it is no measure of truth.")
+    return lines
 
 
 def _licenses(dataset: Dataset) -> list[str]:

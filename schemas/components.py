@@ -50,6 +50,11 @@ class Component:
         unit, span: of its values.
         objects, wholes: whether it is part of the mean of objects, of whole images and faces, unless the settings say
             otherwise.
+        optional: whether the mean of objects is made without it where it is not known.
+        weight: of refloom's own in the mean of objects, unless the settings say otherwise; a plugin's counts as 1.
+        fault: what is wrong with an object of a low score, for people: one or two words.
+        model: the role of the model that makes it.
+        late: its column follows `quality`, because the first units were written without it.
         measure: of a plugin's component; NaN where it cannot be told.
     """
 
@@ -59,6 +64,11 @@ class Component:
     span: str | None = None
     objects: bool = False
     wholes: bool = False
+    optional: bool = False
+    weight: float = 1.0
+    fault: str = ""
+    model: str | None = None
+    late: bool = False
     measure: Callable[[Seen], float] | None = None
 
 
@@ -85,15 +95,15 @@ COMPONENTS: Registry[Component] = Registry(
             doc="mask (else box) area over picture area",
             span="0..1",
             # large enough to show detail, small enough to leave a scene around it
+            fault="odd size",
             ramp=((0.0, 0.0), (0.01, 0.3), (0.05, 1.0), (0.5, 1.0), (0.8, 0.5), (1.0, 0.1)),
-            objects=True,
         ),
         "short_side_px": Component(
             doc="shorter side of the box",
             unit="px",
             # encoders see 224 px; below a seventh of that there is nothing to see
+            fault="small",
             ramp=((16.0, 0.0), (32.0, 0.2), (128.0, 0.8), (224.0, 1.0)),
-            objects=True,
             wholes=True,
         ),
         "aspect": Component(doc="box width over height"),
@@ -101,56 +111,121 @@ COMPONENTS: Registry[Component] = Registry(
             doc="mask area over box area",
             span="0..1",
             # a disc fills 0.79 of its box; a thin or broken mask much less
+            fault="thin",
             ramp=((0.1, 0.0), (0.3, 0.5), (0.5, 1.0)),
-            objects=True,
         ),
         "border_share": Component(
             doc="share of the mask's outline on the picture's border",
             span="0..1",
             # cut off by the picture's edge
+            fault="cut off",
             ramp=((0.0, 1.0), (0.1, 0.8), (0.3, 0.3), (0.6, 0.05)),
-            objects=True,
         ),
         "largest_part": Component(
             doc="largest connected part over mask area",
             span="0..1",
-            ramp=((0.5, 0.1), (0.9, 0.8), (0.98, 1.0)),
+            fault="in pieces",
+            ramp=((0.5, 0.2), (0.95, 1.0)),
             objects=True,
+            weight=0.5,
         ),
         "hole_share": Component(
-            doc="enclosed holes over filled area", span="0..1", ramp=((0.0, 1.0), (0.2, 0.6), (0.5, 0.1))
+            doc="enclosed holes over filled area",
+            span="0..1",
+            fault="with holes",
+            ramp=((0.0, 1.0), (0.2, 0.6), (0.5, 0.1)),
         ),
         "contained": Component(
             doc="largest share of the mask inside one larger mask",
             span="0..1",
+            fault="a part",
             ramp=((0.5, 1.0), (0.9, 0.3), (1.0, 0.1)),
         ),
         "sharpness": Component(
             doc="log10(1 + variance of the Laplacian inside the mask)",
             span="0..5",
-            # below 1 is blur, above 2.5 is crisp
-            ramp=((0.5, 0.05), (1.5, 0.5), (2.5, 1.0)),
+            fault="blurred",  # photographs that are in focus have 2.5 to 4
+            ramp=((1.0, 0.05), (2.5, 0.7), (3.3, 1.0)),
             objects=True,
+            weight=0.5,
             wholes=True,
         ),
         "contrast": Component(
             doc="standard deviation of grey inside the mask",
             span="0..0.5",
-            ramp=((0.01, 0.1), (0.08, 0.7), (0.15, 1.0)),
+            fault="flat",
+            ramp=((0.02, 0.1), (0.1, 0.7), (0.15, 1.0)),
             objects=True,
+            weight=0.5,
             wholes=True,
         ),
         "exposure": Component(
             doc="share of mask pixels neither black (< 8) nor white (> 247)",
             span="0..1",
+            fault="black or white",
             ramp=((0.3, 0.1), (0.8, 0.8), (0.95, 1.0)),
-            objects=True,
             wholes=True,
         ),
         "mask_confidence": Component(
             doc="predicted IoU of the mask, from the source or the model",
             span="0..1",
+            fault="uncertain mask",
             ramp=((0.7, 0.1), (0.88, 0.7), (0.95, 1.0)),
+        ),
+        "area_px": Component(
+            doc="mask (else box) area",
+            unit="px",
+            fault="tiny",
+            # what a square of 100 px a side shows is enough; one of 30 leaves few details
+            ramp=((300.0, 0.1), (1000.0, 0.4), (3000.0, 0.7), (10000.0, 1.0)),
+            objects=True,
+            late=True,
+        ),
+        "cut_share": Component(
+            doc="set pixels on the picture's edge over the side of the box there, summed over its four sides",
+            span="0..4",
+            fault="cut off",
+            ramp=((0.0, 1.0), (1.0, 0.3), (2.0, 0.05)),
+            objects=True,
+            late=True,
+        ),
+        "faint_outline": Component(
+            doc="share of the outline along which the picture shows no edge",
+            span="0..1",
+            fault="faint outline",
+            ramp=((0.0, 1.0), (0.5, 0.4), (0.9, 0.1)),
+            objects=True,
+            late=True,
+        ),
+        "covered_share": Component(
+            doc="share of the box that masks of other objects cover; null where no other object has one",
+            span="0..1",
+            fault="occluded",
+            ramp=((0.0, 1.0), (0.5, 0.2)),
+            objects=True,
+            optional=True,
+            late=True,
+        ),
+        "alone_cosine": Component(
+            doc="cosine of the cut-out on white and of all that its box shows",
+            span="-1..1",
+            fault="incomplete",
+            # of an object that is all there, its box shows little else
+            ramp=((0.1, 0.1), (0.75, 1.0)),
+            objects=True,
+            optional=True,
+            model="classifier",
+            late=True,
+        ),
+        "class_entropy": Component(
+            doc="entropy of the classes that the cut-out is taken for, nats: 0 certain, 6.9 anything",
+            span="0..7",
+            fault="unrecognised",
+            ramp=((1.0, 1.0), (5.5, 0.2)),
+            objects=True,
+            optional=True,
+            model="classifier",
+            late=True,
         ),
     },
     of=Component,
@@ -162,11 +237,12 @@ ADDED: dict[str, Registry[Any]] = {"object_scores": COMPONENTS, "image_scores": 
 """Tables to which plugins add columns."""
 
 
-def own_columns() -> list[pa.Field]:
-    """The columns of refloom's own components."""
+def own_columns(*, late: bool) -> list[pa.Field]:
+    """The columns of refloom's own components: those before `quality`, or the `late` ones."""
     return [
-        field(name, pa.float32(), own.doc, unit=own.unit, span=own.span)
+        field(name, pa.float32(), own.doc, unit=own.unit, span=own.span, model=own.model)
         for name, own in ((name, COMPONENTS[name]) for name in COMPONENTS.own)
+        if own.late == late
     ]
 
 

@@ -50,7 +50,10 @@ STAGES = (
     "split",
     "balance",
     "compose",
+    "label",
 )
+LABEL = "label"
+"""The stage of what people say of objects: one unit over all of a dataset, which outlives those of ingest."""
 WORK = "work"
 """Folder of scratch: nothing in it is part of the dataset."""
 INPUTS = "inputs.json"
@@ -166,6 +169,11 @@ class Dataset:
         """The command that mends a damaged unit of a stage."""
         if stage == "ingest":
             return f"`refloom mend {quoted(self.url)}` says which source to ingest again"
+        if stage == LABEL:
+            return (
+                "people made it and nothing else can: put labels/ and manifests/label/ back from a copy, or remove "
+                "both to label anew"
+            )
         return f"`refloom mend {quoted(self.url)}` makes it again"
 
     def is_whole(self, manifest: Manifest) -> bool:
@@ -412,7 +420,8 @@ class Dataset:
     def orphans(self) -> list[tuple[str, str]]:
         """Stage and unit of what was made of a unit that ingest no longer holds."""
         held = set(self.units()) | {unit for stage, unit in self.damaged if stage == "ingest"}
-        return [(stage, unit) for stage in STAGES[1:] for unit in self.manifests(stage) if unit not in held]
+        made = [stage for stage in STAGES[1:] if stage != LABEL]
+        return [(stage, unit) for stage in made for unit in self.manifests(stage) if unit not in held]
 
     def drop_orphans(self) -> None:
         """Remove what was made of units that ingest no longer holds. Only for the holder of the lease."""

@@ -2,7 +2,7 @@
 
 from typing import Any, TypedDict
 
-from refloom.schemas.dataset import STAGES, Dataset, Place, opened
+from refloom.schemas.dataset import LABEL, STAGES, Dataset, Place, opened
 from refloom.schemas.storeerrors import store_errors_stop
 
 
@@ -59,10 +59,15 @@ def status(dataset: Place) -> Status:
 
 
 def stage_state(dataset: Dataset, stage: str) -> str:
-    """`absent`, `partial` (some units), `stale` (made from inputs that have changed since) or `done`."""
+    """`absent`, `partial` (some units), `stale` (made from inputs that have changed since) or `done`.
+
+    Labels are done as soon as there are any: how many are enough is for people to say.
+    """
     manifests = dataset.manifests(stage)
     if not manifests:
         return "absent"
+    if stage == LABEL:
+        return "done"
     if any(dataset.is_stale(manifest) for manifest in manifests.values()):
         return "stale"
     return "done" if set(dataset.units()) <= manifests.keys() else "partial"

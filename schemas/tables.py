@@ -26,6 +26,9 @@ from refloom.schemas.samples import SAMPLES
 
 _TEXT = "text encoder"
 
+FLAGS = ("occluded", "truncated", "fragment", "blurred", "dark", "tiny", "bad_mask", "group", "other")
+"""What may speak against an object as a reference, in `labels`."""
+
 _IMAGES = table(
     "images",
     "ingest",
@@ -197,9 +200,10 @@ _OBJECT_SCORES = table(
         field("object_id", pa.string(), "the object", required=True),
         field("image_id", pa.string(), "the picture it lies on", required=True),
         field("filtered", pa.string(), "the decode-free filter that spared its pixel components; null if none"),
-        *own_columns(),
+        *own_columns(late=False),
         field("phrase_cosine", pa.float32(), "cosine of phrase and cut-out", span="-1..1", model="text encoder"),
-        field("quality", pa.float32(), "geometric mean of the configured ramps; null if one is missing", span="0..1"),
+        field("quality", pa.float32(), "weighted mean of the listed ramps; null if one is missing", span="0..1"),
+        *own_columns(late=True),
     ],
 )
 
@@ -306,6 +310,29 @@ _SPLITS = table(
     ],
 )
 
+_LABELS = table(
+    "labels",
+    "label",
+    "object_id",
+    "What people say of objects as references, in `refloom browse --label`; nothing else can make it again.",
+    [
+        field("object_id", pa.string(), "the object; a label outlives one that is no longer there", required=True),
+        field("image_id", pa.string(), "the picture it lies on", required=True),
+        field(
+            "score",
+            pa.int8(),
+            "as the one reference of its subject: 3 whole, recognisable and clear; 2 a part hidden or cut off, or "
+            "somewhat blurred or dark; 1 mostly hidden, a fragment, very blurred, dark or tiny; 0 cannot be told, or a "
+            "wrong mask",
+            span="0..3",
+            required=True,
+        ),
+        field("flags", STRINGS, f"what speaks against it: {', '.join(FLAGS)}", required=True),
+        field("labeller", pa.string(), "who judged, where it was given; never published"),
+        field("time", pa.string(), "when, UTC, as ISO 8601 writes it"),
+    ],
+)
+
 TABLES: dict[str, Table] = {
     one.name: one
     for one in (
@@ -326,6 +353,7 @@ TABLES: dict[str, Table] = {
         _SPLITS,
         _CHOICES,
         SAMPLES,
+        _LABELS,
     )
 }
 

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refloom.schemas import boxes, masks, parquet, pictures, publication, ranges, roots, tables
+from refloom.schemas import boxes, labels, masks, parquet, pictures, publication, ranges, roots, tables
 from refloom.schemas.dataset import STAGES, Dataset, Place
 from refloom.schemas.errors import Failed, RefloomError, Rejected
 from refloom.schemas.fields import VERSION
@@ -41,6 +41,7 @@ COUNTED_BY: dict[str, dict[str, tuple[str, str]]] = {
     "split": {"image": ("splits", "rows")},
     "match": {"group": ("matches", "rows")},
     "group": {"group": ("groups", "rows")},
+    "label": {"object": ("labels", "rows")},
 }
 """Stage and item kind to the table, and what of it, whose number is the number of kept items."""
 
@@ -90,6 +91,7 @@ def _all_checks(dataset: Dataset, decode_per_unit: int, *, derived: bool) -> Fin
         _try(f"unit {unit}", findings, lambda: _check_pictures(dataset, unit, findings, decode_per_unit))  # noqa: B023
     for name in tables.TABLES:
         _try(name, findings, lambda: _check_keys(dataset, name, findings))  # noqa: B023  called at once
+    _try("labels", findings, lambda: _check_labels(dataset, findings))
     for unit in dataset.manifests("compose"):
         _try(f"compose/{unit}", findings, lambda: _check_samples(dataset, unit, findings))  # noqa: B023  called at once
     check_whole(dataset, findings, derived=derived)
@@ -330,6 +332,16 @@ def _check_keys(dataset: Dataset, name: str, findings: Findings) -> None:
     findings.checked["keys"] += len(counts)
     for entry in counts.filter(pc.greater(counts.field("counts"), 1)).to_pylist():
         findings.problems.append(f"{name}: {key} {entry['values']} stands {entry['counts']} times")
+
+
+def _check_labels(dataset: Dataset, findings: Findings) -> None:
+    """Labels say what can be said. Their objects need not be there: a picture may be taken in again."""
+    for row in dataset.read("labels").to_pylist():
+        findings.checked["labels"] += 1
+        try:
+            labels.of_row(row)
+        except ValueError as error:
+            findings.problems.append(f"labels: {row['object_id']}: {error}")
 
 
 def _check_samples(dataset: Dataset, unit: str, findings: Findings) -> None:

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from refloom.schemas import card, commands
 from refloom.schemas.damage import note
-from refloom.schemas.dataset import Dataset
+from refloom.schemas.dataset import LABEL, Dataset
 from refloom.schemas.errors import RefloomError
 from refloom.schemas.findings import Findings
 from refloom.schemas.index import INDEX, dumped
@@ -51,8 +51,10 @@ def _differing(dataset: Dataset) -> list[str]:
 def remedies(dataset: Dataset, findings: Findings) -> list[str]:
     """What to do about damaged units, as sentences: which source to ingest again, and the command for all others."""
     found = commands.again(dataset, [unit for stage, unit in sorted(findings.damaged) if stage == "ingest"])
-    if any(stage != "ingest" for stage, _ in findings.damaged):
+    if any(stage not in ("ingest", LABEL) for stage, _ in findings.damaged):
         found.append(f"mend it with `refloom mend {quoted(dataset.url)}`")
+    if any(stage == LABEL for stage, _ in findings.damaged):
+        found.append(f"labels: {dataset.remedy(LABEL)}")
     return found
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from refloom.curation.annotate import measure, quality
 from refloom.curation.annotate.cutouts import CutOut, CutOuts
 from refloom.curation.annotate.decoded import laplacian, sharpness, shrink
+from refloom.curation.annotate.recognition import Recognition, Shown
 from refloom.curation.annotate.scene import Scene
 from refloom.curation.annotate.settings import Face
 from refloom.curation.config import Curation
@@ -105,14 +106,17 @@ class Quality:
 
     stage, kind = "quality", "object"
 
-    def __init__(self, config: Curation, cosines: Callable[[list[str]], list[float | None]]) -> None:
+    def __init__(
+        self, config: Curation, cosines: Callable[[list[str]], list[float | None]], recognition: Recognition | None
+    ) -> None:
         """Make one.
 
         Args:
             config: settings.
             cosines: object ids to the cosine of phrase and cut-out, None where nobody has looked.
+            recognition: asks a classifier; None where there is none.
         """
-        self._config, self._cosines = config, cosines
+        self._config, self._cosines, self._recognition = config, cosines, recognition
         self._waiting: list[tuple[str, Objects, quality.Scores]] = []
         self._rows = 0
 
@@ -120,14 +124,18 @@ class Quality:
         """Every object is an item."""
         return len(objects)
 
-    def look(self, image: Row, scene: Scene) -> quality.Scores:
-        """Components of the objects."""
+    def look(self, image: Row, scene: Scene) -> tuple[quality.Scores, list[Shown]]:
+        """Components of the objects, and those objects that a classifier is still to see."""
         config = self._config
-        return quality.score(scene.objects, scene.picture, config.quality, config.filter, scene.shapes)
+        scores = quality.score(scene.objects, scene.picture, config.quality, config.filter, scene.shapes)
+        return scores, self._recognition.show(scene, scores.components) if self._recognition else []
 
-    def write(self, image: Row, objects: Objects, looked: quality.Scores, out: UnitWriter) -> None:
+    def write(self, image: Row, objects: Objects, looked: tuple[quality.Scores, list[Shown]], out: UnitWriter) -> None:
         """One row per object, many of them at once."""
-        self._waiting.append((image["image_id"], objects, looked))
+        scores, shown = looked
+        if self._recognition:
+            self._recognition.add(shown)
+        self._waiting.append((image["image_id"], objects, scores))
         self._rows += len(objects)
         if self._rows >= _SCORED_TOGETHER:
             self.finish(out)
@@ -136,10 +144,18 @@ class Quality:
         """Write the rows that wait."""
         if not self._waiting:
             return
+        lost = {}
+        if self._recognition:
+            self._recognition.finish()
+            lost, self._recognition.lost = self._recognition.lost, {}
         kinds = [kind for _, objects, _ in self._waiting for kind in objects.kinds]
         names = tuple(COMPONENTS)
+        # as the table holds them, so that a quality made of stored components is the same
         components = {
-            name: np.concatenate([scores.components[name] for _, _, scores in self._waiting]) for name in names
+            name: np.concatenate([scores.components[name] for _, _, scores in self._waiting])
+            .astype(np.float32)
+            .astype(np.float64)
+            for name in names
         }
         scores = components | {"quality": quality.quality(kinds, components, self._config.quality)}
         object_ids = [object_id for _, objects, _ in self._waiting for object_id in objects.ids]
@@ -149,9 +165,20 @@ class Quality:
             "image_id": [image_id for image_id, objects, _ in self._waiting for _ in range(len(objects))],
             "filtered": [reason for _, _, scores in self._waiting for reason in scores.filtered],
         }
-        out.add_columns("object_scores", columns | scores)
-        out.keep("object", len(kinds))
+        out.add_columns("object_scores", _without(columns | scores, [name in lost for name in object_ids]))
+        out.keep("object", len(object_ids) - len(lost))
+        for object_id, problem in lost.items():
+            settle(out, "object", object_id, problem)
         self._waiting, self._rows = [], 0
+
+
+def _without(columns: dict[str, Any], lost: list[bool]) -> dict[str, Any]:
+    """Columns without the rows of objects that were lost."""
+    if not any(lost):
+        return columns
+    return {
+        name: [value for value, gone in zip(values, lost, strict=True) if not gone] for name, values in columns.items()
+    }
 
 
 class Faces:

@@ -1,4 +1,4 @@
-"""Object quality: decode-free filter, components on the pixels of the box, and the geometric mean of their ramps.
+"""Object quality: decode-free filter, components on the pixels of the box, and the weighted mean of their ramps.
 
 Pure functions of one picture's objects and pixels. A component that cannot be computed is NaN, and so is a quality
 that needs it.
@@ -13,12 +13,14 @@ import numpy.typing as npt
 from pycocotools import mask as coco
 
 from refloom.curation.annotate.decoded import Decoded, laplacian, sharpness, shrink
+from refloom.curation.annotate.occlusion import covered
+from refloom.curation.annotate.outline import cut_share, faint_outline
 from refloom.curation.annotate.settings import Filter, Quality
 from refloom.curation.objects import Objects
 from refloom.schemas import boxes, masks
 from refloom.schemas.components import COMPONENTS, Component, Points, Seen, added_columns
 
-VERSION = 1
+VERSION = 2
 
 _BLACK, _WHITE = 8, 247
 _MIN_PIXELS = 16
@@ -69,6 +71,7 @@ def score(
                 components[name][index] = value
             for name, component in added.items():
                 components[name][index] = _added(component, picture, box, shape, objects.kinds[index])
+        components["covered_share"][wanted] = _covered(objects, wanted, width, height, decode)
         components["contained"][wanted] = contained([objects.masks[index] for index in wanted], objects.areas[wanted])
     return Scores(filtered, components)
 
@@ -85,6 +88,7 @@ def decode_free(objects: Objects, width: int, height: int) -> dict[str, Floats]:
     box_areas = sides[:, 0] * sides[:, 1]
     has_mask = ~np.isnan(objects.areas)
     covered = np.where(has_mask, objects.areas, box_areas)
+    components["area_px"] = covered
     components["area_share"] = covered / (width * height)
     components["short_side_px"] = sides.min(axis=1, initial=np.inf)
     components["aspect"] = sides[:, 0] / np.maximum(sides[:, 1], 1e-6)
@@ -148,7 +152,28 @@ def look(picture: Decoded, box: tuple[int, int, int, int], shape: Pixels | None,
     """
     height, width = picture.size
     found = {} if shape is None else _shape(_shrink_mask(shape, config.shape_side_px), box, width, height)
+    if found and shape is not None:
+        found["cut_share"] = cut_share(shape, box, width, height)
+        found["faint_outline"] = faint_outline(picture.rgb, shape, box)
     return found | _light(picture, box, shape, config.sharpness_side_px)
+
+
+def _covered(
+    objects: Objects,
+    wanted: list[int],
+    width: int,
+    height: int,
+    decode: Callable[[list[int], list[Corners]], list[Pixels | None]] | None,
+) -> Floats:
+    """`covered` of some objects by all others, those that the filter spares too."""
+    others = [index for index, kind in enumerate(objects.kinds) if kind == "object"]
+    inner = [boxes.pad(box, width, height) for box in objects.boxes]
+    if len(others) < 2:
+        return np.full(len(wanted), np.nan)
+    asked = [inner[index] for index in others]
+    found = iter(shapes(objects, others, asked) if decode is None else decode(others, asked))
+    every = [next(found) if kind == "object" else None for kind in objects.kinds]
+    return covered(wanted, inner, every)
 
 
 def _added(component: Component, picture: Decoded, box: Corners, shape: Pixels | None, kind: str) -> float:
@@ -251,21 +276,42 @@ def contained(shapes: list[masks.Mask | None], areas: Floats) -> Floats:
 
 
 def quality(kinds: list[str], components: dict[str, Floats], config: Quality) -> Floats:
-    """Geometric mean of the ramps of the listed components, (N,); NaN where one of them is missing.
+    """Weighted geometric mean of the ramps of components, (N,); NaN where a listed one is missing.
+
+    Optional components count where they are known; elsewhere the others make the mean.
 
     Args:
         kinds: (N,) object, whole or face.
-        components: component to (N,) values.
+        components: component to (N,) values; optional ones may be absent.
         config: settings.
     """
     is_object = np.array([kind == "object" for kind in kinds], bool)
     result = np.full(len(kinds), np.nan)
-    for rows, names in ((is_object, config.object_components), (~is_object, config.whole_components)):
+    for rows, listed, optional, weigh in (
+        (is_object, config.object_components, config.optional_components, config.weight_of),
+        (~is_object, config.whole_components, (), lambda name: 1.0),
+    ):
         if rows.any():
-            with np.errstate(divide="ignore"):  # the log of a score of zero makes a mean of zero
-                logs = [np.log(ramp(components[name][rows], config.ramp_of(name))) for name in names]
-                result[rows] = np.exp(np.mean(logs, axis=0))
+            names = (*listed, *(name for name in optional if name in components))
+            scores = {name: (ramp(components[name][rows], config.ramp_of(name)), weigh(name)) for name in names}
+            result[rows] = _mean(scores, listed)
     return result
+
+
+def _mean(scores: dict[str, tuple[Floats, float]], listed: tuple[str, ...]) -> Floats:
+    """Geometric mean of components, each with its (M,) scores and its weight; NaN where a listed one is NaN."""
+    count = len(next(iter(scores.values()))[0])
+    total, weights, missing = np.zeros(count), np.zeros(count), np.zeros(count, bool)
+    with np.errstate(divide="ignore"):  # the log of a score of zero makes a mean of zero
+        for name, (values, weight) in scores.items():
+            known = ~np.isnan(values)
+            if name in listed:
+                missing |= ~known
+            if weight:
+                total[known] += weight * np.log(values[known])
+                weights[known] += weight
+    mean: Floats = np.exp(total / np.where(weights > 0, weights, 1.0))
+    return np.where(missing, np.nan, mean)
 
 
 def ramp(values: Floats, points: Points) -> Floats:

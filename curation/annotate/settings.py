@@ -8,15 +8,27 @@ from dataclasses import dataclass, field
 
 from refloom.schemas.components import COMPONENTS, Points
 
-BATCHED = ("segmenter", "face", "image_embedding", "text_embedding", "captioner")
+BATCHED = ("segmenter", "face", "image_embedding", "text_embedding", "captioner", "classifier")
 """Roles whose models take several things at once: prompts, faces, crops, texts, pictures."""
 
-_OBJECT_COMPONENTS = tuple(name for name in COMPONENTS.own if COMPONENTS[name].objects)
+_OBJECT_COMPONENTS = tuple(
+    name for name in COMPONENTS.own if COMPONENTS[name].objects and not COMPONENTS[name].optional
+)
+_OPTIONAL_COMPONENTS = tuple(name for name in COMPONENTS.own if COMPONENTS[name].optional)
 _WHOLE_COMPONENTS = tuple(name for name in COMPONENTS.own if COMPONENTS[name].wholes)
+
+_FITTED_ON = (
+    "217 objects of 44 COCO 2017 photographs, each judged twice by eye as a reference: components, ramps and weights "
+    "were chosen on them by hand"
+)
 
 
 def _ramps() -> dict[str, Points]:
     return {name: COMPONENTS[name].ramp for name in COMPONENTS.own if COMPONENTS[name].ramp}
+
+
+def _weights() -> dict[str, float]:
+    return {name: COMPONENTS[name].weight for name in COMPONENTS.own if COMPONENTS[name].weight != 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +36,7 @@ class Models:
     """Which models look at the pictures; `auto` takes the best one that is present, `none` none.
 
     Attributes:
-        segmenter, face, image_embedding, text_embedding, captioner: names of `refloom models`.
+        segmenter, face, image_embedding, text_embedding, captioner, classifier: names of `refloom models`.
         device: cpu or cuda.
         precision: fp32, bf16 or fp16, of the models that know others than fp32.
         batch_size: role to what its model takes at once, where that is not the model's own size on that device; as
@@ -39,6 +51,7 @@ class Models:
     image_embedding: str = "auto"
     text_embedding: str = "auto"
     captioner: str = "auto"
+    classifier: str = "auto"
     device: str = "cpu"
     precision: str = "fp32"
     batch_size: dict[str, int] = field(default_factory=dict)
@@ -65,7 +78,7 @@ class Filter:
 
     Attributes:
         min_area_px: mask (else box) area; EZIGen's 1,000 px^2 of COCO, loosened.
-        min_area_share: of the picture; EZIGen and MS-Diffusion 0.01.
+        min_area_share: of the picture; smaller ones were no good references, see `docs/log.md`.
         max_area_share: of the picture.
         min_short_side_px: of the box.
         max_aspect: longer over shorter side of the box.
@@ -73,7 +86,7 @@ class Filter:
     """
 
     min_area_px: int = 500
-    min_area_share: float = 0.004
+    min_area_share: float = 0.001
     max_area_share: float = 0.95
     min_short_side_px: float = 16.0
     max_aspect: float = 12.0
@@ -135,23 +148,29 @@ class Quality:
     """Components and quality.
 
     Attributes:
-        object_components: what the quality of an object is the geometric mean of; fixed per dataset.
-        whole_components: the same for whole pictures and faces, which have no mask.
+        object_components: what the quality of an object is the weighted geometric mean of; fixed per dataset.
+        optional_components: those that count in it where they are known, and leave it as it is where they are not.
+        whole_components: what that of whole pictures and faces is the plain mean of, which have no mask.
         ramps: component to the ramp that turns it into a score.
+        weights: component to its weight in the mean of objects; 1 unless said.
+        fitted_on: the judgements that ramps and weights were chosen by, in words, for the card.
         shape_side_px: shapes are judged on the box at this size.
         sharpness_side_px: sharpness is judged on the box at this size.
         all_components: also for objects that the decode-free filter spared.
     """
 
     object_components: tuple[str, ...] = _OBJECT_COMPONENTS
+    optional_components: tuple[str, ...] = _OPTIONAL_COMPONENTS
     whole_components: tuple[str, ...] = _WHOLE_COMPONENTS
     ramps: dict[str, Points] = field(default_factory=_ramps)
+    weights: dict[str, float] = field(default_factory=_weights)
+    fitted_on: str = _FITTED_ON
     shape_side_px: int = 256
     sharpness_side_px: int = 1024
     all_components: bool = False
 
     def __post_init__(self) -> None:
-        for name in (*self.object_components, *self.whole_components):
+        for name in (*self.object_components, *self.optional_components, *self.whole_components):
             if not self.ramp_of(name):
                 raise ValueError(f"no ramp for the component {name}; give quality.ramps.{name}")
         for name, ramp in self.ramps.items():
@@ -160,6 +179,13 @@ class Quality:
                 raise ValueError(f"the ramp of {name} needs two or more points with rising values")
             if not all(0 <= score <= 1 for _, score in ramp):
                 raise ValueError(f"the scores of the ramp of {name} must lie in 0 to 1")
+        for name, weight in self.weights.items():
+            if not 0 <= weight < float("inf"):
+                raise ValueError(f"the weight of {name} must be 0 or more, not {weight}")
+        if twice := set(self.object_components) & set(self.optional_components):
+            raise ValueError(f"{sorted(twice)[0]} is both among object_components and among optional_components")
+        if not any(self.weight_of(name) for name in self.object_components):
+            raise ValueError("every component of objects has the weight 0")
         if not self.object_components or not self.whole_components:
             raise ValueError("quality needs at least one component of objects and one of whole pictures")
 
@@ -168,3 +194,7 @@ class Quality:
         if name in self.ramps:
             return self.ramps[name]
         return COMPONENTS[name].ramp if name in COMPONENTS else ()
+
+    def weight_of(self, name: str) -> float:
+        """The weight of a component in the mean of objects."""
+        return self.weights.get(name, 1.0)

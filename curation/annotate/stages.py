@@ -36,4 +36,6 @@ QUALITY = Stage(
     quality.VERSION,
     (*_PIXELS, "phrases"),
     with_added("object_scores", section("quality", "filter")),
+    roles=("classifier",),
+    runs_without=True,
 )

@@ -14,7 +14,8 @@ class Select:
 
     Attributes:
         min_area_share, max_area_share: of the picture, for objects; EZIGen 0.01-0.64, MIP 0.08-0.7,
-            MS-Diffusion to 0.8.
+            MS-Diffusion to 0.8. Small objects lose by their quality instead: of those of 0.004 to 0.01 that were judged
+            by eye 59 % are good references.
         max_unnamed_box_share: box over picture, for objects without a class, whose widest masks are backgrounds;
             MIP 0.7, MS-Diffusion 0.8.
         min_short_side_px: of the box.
@@ -24,11 +25,12 @@ class Select:
         min_largest_part: EZIGen asks for 0.9 of references only, so its view does.
         max_contained: share of the mask inside a larger one, for objects without a class (SA-1B's nested parts).
         min_mask_confidence: where the source or a model gives one; SAM's own default is 0.88.
-        min_quality: of objects.
+        min_quality: of objects. By 217 of COCO's that were judged by eye it keeps 89 % of the good references, and
+            13 % of what it keeps are no good ones.
         min_whole_quality: of whole pictures; below 0.3 lie black, blank and transparent ones.
     """
 
-    min_area_share: float = 0.01
+    min_area_share: float = 0.001
     max_area_share: float = 0.8
     max_unnamed_box_share: float = 0.8
     min_short_side_px: float = 32.0
@@ -38,7 +40,7 @@ class Select:
     min_largest_part: float = 0.5
     max_contained: float = 0.9
     min_mask_confidence: float = 0.7
-    min_quality: float = 0.35
+    min_quality: float = 0.72
     min_whole_quality: float = 0.3
 
 

@@ -16,7 +16,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from refloom.inference.checkpoints.tensors import check_values, read_pickled
 from refloom.inference.models.batching import MicroBatches
-from refloom.inference.models.embedders import Floats, Pixels, check_crops, fixed_batches, in_fixed_batches
+from refloom.inference.models.embedders import (
+    Floats,
+    Pixels,
+    check_crops,
+    fixed_batches,
+    in_fixed_batches,
+    unit_vectors,
+)
 from refloom.inference.models.entry import Entry
 from refloom.inference.models.threads import check_device, repeatable
 from refloom.schemas.errors import Refused
@@ -88,7 +95,7 @@ def fold_normalisations(net: nn.Module) -> int:
 
 
 class EfficientNetLite0:
-    """An `embedders.ImageEmbedder`.
+    """An `embedders.ImageClassifier`.
 
     Crops go through in batches of one fixed size, the last one filled up with black, because sums depend on it.
 
@@ -119,17 +126,23 @@ class EfficientNetLite0:
 
     def classify(self, batch: Pixels) -> Floats:
         """Probabilities (N, 1000) of the classes of ImageNet, in their usual order; arguments as for `embed`."""
+        return self.describe(batch)[1]
+
+    def describe(self, batch: Pixels) -> tuple[Floats, Floats]:
+        """See `embedders.ImageClassifier.describe`; the classes are the 1000 of ImageNet in their usual order."""
         check_crops(batch, self.input_px)
-        logits = fixed_batches(batch, _CLASSES, self._batches, partial(self._run, classify=True)).astype(np.float64)
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        share: Floats = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
-        return share
+        both = fixed_batches(batch, self.dim + _CLASSES, self._batches, partial(self._run, classify=True))
+        logits = both[:, self.dim :].astype(np.float64)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+        return unit_vectors(both[:, : self.dim]), (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
 
     @repeatable()
     def _run(self, batch: Pixels, *, classify: bool = False) -> Floats:
+        """Features (N, dim), and with `classify` the logits (N, classes) beside them."""
         with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype is not None):
             pixels = torch.from_numpy(batch).to(self._device).permute(0, 3, 1, 2)  # so it is channels last already
             maps = self._net.forward_features((pixels.float() - _MEAN) / _DEVIATION)
             values = self._net.global_pool(maps.float())
-            values = self._net.classifier(values) if classify else values
+            if classify:
+                values = torch.cat([values, self._net.classifier(values).float()], dim=1)
         return np.asarray(values.float().cpu().numpy(), np.float32)

@@ -50,6 +50,24 @@ class ImageEmbedder(Protocol):
         ...
 
 
+class ImageClassifier(ImageEmbedder, Protocol):
+    """An image embedder that also says what it takes a crop for, in classes of its own; with the same promise."""
+
+    def describe(self, batch: Pixels) -> tuple[Floats, Floats]:
+        """Vectors of crops as `embed` gives them, and probabilities of its classes, by one look at each crop.
+
+        Args:
+            batch: as for `embed`.
+
+        Returns:
+            (N, dim) unit length, and (N, C) that add up to 1.
+
+        Raises:
+            ValueError: another shape or type.
+        """
+        ...
+
+
 class TextEmbedder(Protocol):
     """Turns texts into unit vectors in the space of an image embedder, with the same promise as there."""
 
@@ -121,7 +139,12 @@ def in_fixed_batches(
     Returns:
         (N, dim).
     """
-    features = fixed_batches(rows, dim, batches, run).astype(np.float64)
+    return unit_vectors(fixed_batches(rows, dim, batches, run))
+
+
+def unit_vectors(rows: Floats) -> Floats:
+    """Rows (N, D) brought to length 1; a row of zeros stays one."""
+    features = rows.astype(np.float64)
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     unit: Floats = (features / np.maximum(lengths, 1e-12)).astype(np.float32)
     return unit

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import replace
 
-from refloom.inference.models.catalog import captioners, faces, images, segmenters, texts
+from refloom.inference.models.catalog import captioners, classifiers, faces, images, segmenters, texts
 from refloom.inference.models.entry import Entry
 from refloom.schemas.errors import Refused
 from refloom.schemas.plugins import Registry
@@ -18,6 +18,7 @@ ENTRIES: Entries = {
     "image_embedding": images.ENTRIES,
     "text_embedding": texts.ENTRIES,
     "captioner": captioners.ENTRIES,
+    "classifier": classifiers.ENTRIES,
 }
 """Refloom's own models. Thresholds by role:
 
@@ -29,6 +30,7 @@ they are copies of one picture.
 text_embedding: `min_phrase_cosine`, the cosine from which a cut-out may show what a phrase says; `min_probability`,
 from which a name out of the vocabulary is taken for a cut-out: the softmax, over all names, of their cosines.
 captioner: none.
+classifier: none; its settings of quality are ramps of what it says.
 """
 
 ADDED: Registry[Entry] = Registry("models", "model", {}, of=Entry)

@@ -40,17 +40,23 @@ def browse(options: argparse.Namespace) -> int:
 
     if not 0 <= options.port < 65536:
         raise Refused("--port must be between 0 and 65535; 0 takes a free one")
+    if options.labeller is not None and not options.label:
+        raise Refused("--labeller says who judges: give --label too")
     dataset = Dataset(absolute_url(options.dataset))
     try:
-        server = Browser(dataset, options.host, options.port)
+        server = Browser(dataset, options.host, options.port, label=options.label, labeller=options.labeller)
     except OSError as error:
         raise Refused(
             f"cannot listen on {options.host}:{options.port} ({error.strerror or error}): give another --port or --host"
         ) from error
     with server:
-        print(f"{server.index.sentence()}\n{server.address}  (Ctrl-C stops it)", flush=True)
+        page = f"{server.address}label" if options.label else server.address
+        print(f"{server.index.sentence()}\n{page}  (Ctrl-C stops it)", flush=True)
         try:
             server.serve_forever()
         except KeyboardInterrupt:
             print()
+    if server.labelling is not None:
+        left = server.labelling.close()
+        print(f"{server.labelling.saved:,} judgements saved", *([left] if left else []), sep="\n")
     return 0

@@ -72,12 +72,13 @@ def _add_own(one: argparse.ArgumentParser, kind: SourceKind) -> None:
 
 
 def add_commands(commands: Any) -> None:
-    """Add curate, status, verify, report, mend and relink.
+    """Add curate, fit-quality, status, verify, report, mend and relink.
 
     Args:
         commands: where subcommands go.
     """
     _add_curate(commands)
+    _add_fit_quality(commands)
     _add_accounts(commands)
     _add_mend(commands)
 
@@ -113,6 +114,31 @@ def _add_curate(commands: Any) -> None:
     curate.add_argument("--dry-run", action="store_true", help="say which stages of how many units would be done")
     curate.add_argument("--print-config", action="store_true", help="print the settings in force and stop")
     add_pool(curate)
+
+
+def _add_fit_quality(commands: Any) -> None:
+    fit = add_command(
+        commands,
+        "fit-quality",
+        "refloom.cli.taste:fit_quality",
+        "Fit the weights of object quality to your judgements, say how well they rank by cross-validation over images, "
+        "and write a config for curate.",
+        "  refloom fit-quality DATASET\n"
+        "  refloom fit-quality DATASET --labels references.tsv --out mine.yaml\n"
+        "  refloom curate DATASET --config mine.yaml --replace",
+    )
+    fit.add_argument("dataset", metavar="DATASET")
+    fit.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="tab-separated object_id and score, or score_a, score_b ... (default: what `browse --label` wrote)",
+    )
+    fit.add_argument("--out", default="quality.yaml", metavar="FILE", help="config to write")
+    fit.add_argument(
+        "--ignore-unknown", action="store_true", help="go on where FILE judges objects that are not in the dataset"
+    )
+    fit.add_argument("--replace", action="store_true", help="write over a config that is there")
+    fit.add_argument("--json", action="store_true", help="print json")
 
 
 def _add_accounts(commands: Any) -> None:

@@ -13,6 +13,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "curation": {
         "curate": "measure, find faces, embed, score, select, group, split, compose",
+        "fit-quality": "weights of object quality out of your own judgements",
     },
     "sharing": {
         "publish": "write a dataset as a publication, and push it",
@@ -22,7 +23,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "looking": {
         "report": "one page: what was kept and what not, with the thresholds",
-        "browse": "a local page to search and look at a dataset",
+        "browse": "a local page to search, look at and label a dataset",
         "inspect": "sizes of every table, and one row printed and drawn",
     },
     "training": {

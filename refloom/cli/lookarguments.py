@@ -28,12 +28,19 @@ def add_commands(commands: Any) -> None:
         commands,
         "browse",
         "refloom.cli.browse:browse",
-        "Serve a local page to search and look at pictures, objects, faces, groups and samples; read only.",
-        "  refloom browse DATASET\n  refloom browse DATASET --port 8080",
+        "Serve a local page to search and look at pictures, objects, faces, groups and samples; read only, but for "
+        "--label.",
+        "  refloom browse DATASET\n  refloom browse DATASET --port 8080\n  refloom browse DATASET --label",
     )
     browse.add_argument("dataset", metavar="DATASET")
     browse.add_argument("--host", default="127.0.0.1", help="to listen on; anything else shows the dataset to others")
     add_ranged(browse, "--port", "refloom.schemas.ranges:PORT", default=0, help="0 takes a free one")
+    browse.add_argument(
+        "--label",
+        action="store_true",
+        help="a page on which you judge objects as references, key by key; `refloom fit-quality` learns from it",
+    )
+    browse.add_argument("--labeller", metavar="NAME", help="who judges, kept in the table `labels`")
     _add_models(commands)
 
 

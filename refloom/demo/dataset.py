@@ -9,13 +9,12 @@ from pathlib import Path
 from refloom.ingest import sampledata
 from refloom.schemas.storage import local_path
 
-LOOKS = tuple(
-    word
-    for setting in ("strictness=0.6", "cut_out_margin=0.0", "max_cosine=null", "min_side_px=0.0")
-    for word in ("--set", f"looks.{setting}")
+_SETTINGS = (
+    *("looks.strictness=0.6", "looks.cut_out_margin=0.0", "looks.max_cosine=null", "looks.min_side_px=0.0"),
+    "select.min_quality=0.35",
 )
-"""The toys of sample data share shapes and differ in paint, and each is a cut-out: 96 % of the pairs in groups are of
-one toy, 44 % at strictness 0. The defaults are those of photographs."""
+"""The defaults are those of photographs. The toys of sample data share shapes and differ in paint, and each is a
+cut-out: 96 % of the pairs in groups are of one toy, 44 % at strictness 0. Their quality was never judged."""
 
 
 def commands(options: argparse.Namespace) -> list[list[str]]:
@@ -33,7 +32,7 @@ def commands(options: argparse.Namespace) -> list[list[str]]:
     return [
         ["sample-data", sample, *size],
         *([*command, *pool] for command in ingests),
-        ["curate", dataset, *LOOKS, *pool],
+        ["curate", dataset, *(word for setting in _SETTINGS for word in ("--set", setting)), *pool],
         ["report", dataset],
         ["verify", dataset],
     ]
@@ -58,7 +57,7 @@ def demo(options: argparse.Namespace) -> int:
         f"  {dataset / 'report.html'}  what came in, what was kept and why not the rest: open it in a browser\n"
         f"  {dataset / 'README.md'}  the dataset's card\n"
         f"  refloom status {shlex.quote(str(dataset))}  rows, units and reasons, table by table\n"
-        f"  refloom curate {shlex.quote(str(dataset))} --set select.min_quality=0.6 --replace  other thresholds, "
+        f"  refloom curate {shlex.quote(str(dataset))} --set select.min_quality=0.8 --replace  other thresholds, "
         "in seconds\n"
         f"  python -c 'from datasets import load_dataset; print(load_dataset(\"{dataset}\"))'  the samples"
     )

@@ -67,7 +67,7 @@ def publish(
     Args:
         dataset: curated, up to date: a folder, an fsspec URL, or a dataset.
         dest: new or empty local folder, or the one to resume.
-        tables: which; `["all"]` for every table that has rows.
+        tables: which; `["all"]` for every table that has rows but `labels`, which is published where it is named.
         images: whether the bytes of pictures and of face crops are published; `refloom rehydrate` joins them again.
         face_embeddings: whether identity embeddings of faces are published.
         shard_bytes: target size of a file, bytes, at least 64 KiB.

@@ -19,7 +19,7 @@ class Publish:
     """Settings of a publication.
 
     Attributes:
-        tables: which tables; `("all",)` for every table that has rows.
+        tables: which tables; `("all",)` for every table that has rows but `labels`, which people made.
         images: whether the bytes of pictures and of face crops are published.
         face_embeddings: whether identity embeddings of faces are published.
         shard_bytes: target size of a file, bytes, at least 64 KiB.

@@ -76,6 +76,8 @@ class Redaction:
             batch = _nulled(batch, "link")
         if table == "faces" and not self.options.face_embeddings:
             batch = _nulled(batch, "embedding")
+        if table == "labels":
+            batch = _nulled(batch, "labeller")
         return batch
 
     # -- sources -------------------------------------------------------------------------------------------------

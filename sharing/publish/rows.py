@@ -96,17 +96,22 @@ class Files:
 
 
 def listed(dataset: Dataset, wanted: tuple[str, ...]) -> list[Files]:
-    """What there is of the wanted tables, `all` for all that have rows; other tables than samples are one split."""
-    names = list(tables.TABLES) if "all" in wanted else [name for name in tables.TABLES if name in wanted]
+    """What there is of the wanted tables, `all` for all that have rows; other tables than samples are one split.
+
+    What people said of objects is their own: labels are published where they are named, and not as one of all.
+    """
+    everything = "all" in wanted
+    names = [name for name in tables.TABLES if name in wanted or (everything and name != "labels")]
     found: dict[tuple[str, str], list[File]] = {}
     for name in names:
         for manifest in dataset.manifests(tables.TABLES[name].stage).values():
             for file in manifest.files_of(name):
                 split = file.path.split("/")[1] if name == "samples" else "train"
                 found.setdefault((name, split), []).append(file)
-        if "all" not in wanted and not any(table == name for table, _ in found):
+        if (name == "labels" or not everything) and not any(table == name for table, _ in found):
+            command = "browse --label" if name == "labels" else "curate"
             raise Refused(
-                f"the dataset has no rows in {name}: `refloom curate {quoted(dataset.url)}` makes them (stage "
+                f"the dataset has no rows in {name}: `refloom {command} {quoted(dataset.url)}` makes them (stage "
                 f"{tables.TABLES[name].stage}), or choose other --tables"
             )
     return [Files(name, split, tuple(files)) for (name, split), files in sorted(found.items())]

@@ -273,7 +273,7 @@ def test_manifests_name_settings_models_and_inputs(tmp_path_factory):
     """What a later run needs to tell whether a unit is current, and nothing of this run: no clock, host or path."""
     out = curatedata.curated(tmp_path_factory)
     roles = {"mask": {"segmenter"}, "face": {"face"}, "embed": {"image_embedding"}, "dedup": {"image_embedding"}}
-    roles["match"] = {"face", "image_embedding"}
+    roles |= {"match": {"face", "image_embedding"}, "quality": {"classifier"}}
     for stage in curatedata.STAGES:
         for path in (out / "manifests" / stage).glob("*.json"):
             text = path.read_text()

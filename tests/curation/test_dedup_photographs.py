@@ -101,7 +101,7 @@ def test_copies_in_one_source_group_stay(originals: dict[str, np.ndarray], tmp_p
         data = pictures.encode_jpeg(next(iter(originals.values())), 90)
         (tmp_path / "in" / folder / f"{name}.jpg").write_bytes(data)
     dataset = ingest(Subjects(directory=str(tmp_path / "in")), tmp_path / "data")
-    config = Curation(models=Models(face="none", image_embedding="none"))
+    config = Curation(models=Models(face="none", image_embedding="none", classifier="none"))
     curate(dataset.url, config, HERE, until="quality")
     rows = {row["id"]: row for row in rows_after(dataset, "dedup", config)}
     assert [(name, row["of"]) for name, row in rows.items() if row["kind"] == "image"] == [

@@ -68,7 +68,10 @@ def tables(rows: list[dict[str, Any]], tracks: dict[str, set[str]] | None = None
 
 
 def config_of(**options: Any) -> Curation:
-    return Curation(models=Models(image_embedding="none"), identities=Identities(**({"min_cosine": SAME} | options)))
+    return Curation(
+        models=Models(image_embedding="none", classifier="none"),
+        identities=Identities(**({"min_cosine": SAME} | options)),
+    )
 
 
 def groups(rows: list[dict[str, Any]], tracks: dict[str, set[str]] | None = None, **options: Any) -> list[list[str]]:
@@ -255,7 +258,7 @@ def test_members_are_objects_else_faces_and_only_what_was_kept():
 @pytest.mark.shared
 def test_real_people_are_grouped_without_a_wrong_or_a_missed_pair(shared: Path, tmp_path: Path):
     dataset = ingest(PlainPictures(path=str(shared / "faces")), tmp_path / "data")
-    curate(dataset.url, Curation(models=Models(image_embedding="none")), HERE, until="match")
+    curate(dataset.url, Curation(models=Models(image_embedding="none", classifier="none")), HERE, until="match")
     dataset.refresh()
     made = dataset.read("matches").to_pylist()
     truth = json.loads((shared / "groups.json").read_text())

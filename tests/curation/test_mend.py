@@ -15,7 +15,13 @@ from helpers import write_coco
 from refloom.schemas.dataset import Dataset
 
 SETTINGS = [
-    *("models.face=none", "models.image_embedding=none", "filter.min_area_px=100", "filter.min_area_share=0.01"),
+    *(
+        "models.face=none",
+        "models.image_embedding=none",
+        "models.classifier=none",
+        "filter.min_area_px=100",
+        "filter.min_area_share=0.01",
+    ),
     *("dedup.by=[]", "select.min_area_share=0.02", "select.min_short_side_px=8", "select.min_quality=0"),
     *("select.min_box_fill=0.1",),
 ]

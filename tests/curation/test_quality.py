@@ -17,7 +17,12 @@ from refloom.schemas import masks
 WIDTH, HEIGHT = 100, 80
 CONFIG = Quality()
 OPEN = Filter(min_area_px=0, min_area_share=0, max_area_share=1, min_short_side_px=0, max_aspect=1e6, min_box_fill=0)
-PIXEL_COMPONENTS = ("border_share", "largest_part", "hole_share", "contained", "sharpness", "contrast", "exposure")
+PIXEL_COMPONENTS = (
+    *("border_share", "largest_part", "hole_share", "contained", "sharpness", "contrast", "exposure"),
+    *("cut_share", "faint_outline", "covered_share"),
+)
+UNSEEN = ("mask_confidence", "alone_cosine", "class_entropy")
+"""Components that neither masks nor pixels say: those of the source and of a classifier."""
 
 
 def drawn(*parts: tuple[int, int, int, int], without: tuple[int, int, int, int] | None = None) -> np.ndarray:
@@ -172,6 +177,113 @@ def test_the_larger_mask_that_holds_most_counts_and_boxes_without_masks_hold_not
     assert np.array_equal(score(mixed)["contained"], [0, np.nan], equal_nan=True)
 
 
+# -- occlusion, cuts, outlines ---------------------------------------------------------------------------------------
+
+
+def test_covered_share_is_what_others_cover_of_the_box_outside_the_own_mask():
+    bent = drawn((10, 10, 50, 20), (10, 10, 20, 50))  # an L in a box of 40 x 40
+    in_its_bay, beside = drawn((20, 20, 40, 40)), drawn((60, 10, 70, 20))
+    found = score(objects_of([bent, in_its_bay, beside]))["covered_share"]
+    assert found.tolist() == [400 / 1600, 0, 0]
+
+
+def test_what_others_cover_twice_counts_once():
+    bent = drawn((10, 10, 50, 20), (10, 10, 20, 50))
+    found = score(objects_of([bent, drawn((30, 30, 40, 60)), drawn((32, 32, 60, 38))]))["covered_share"]
+    assert found[0] == (10 * 20 + 10 * 6) / 1600
+
+
+@pytest.mark.parametrize("part", [(20, 20, 30, 30), (12, 12, 30, 44)])
+def test_parts_and_what_holds_an_object_do_not_cover_it(part):
+    whole = drawn((10, 10, 50, 20), (10, 10, 20, 50), part)
+    assert score(objects_of([whole, drawn(part)]))["covered_share"].tolist() == [0, 0]
+
+
+def test_nothing_is_known_of_occlusion_where_no_other_object_has_a_mask():
+    one_of = objects_of([drawn((10, 10, 50, 50)), drawn((20, 20, 60, 60))])
+    lone = replace(one_of, masks=[one_of.masks[0], None], areas=np.array([one_of.areas[0], np.nan]))
+    assert np.isnan(score(lone)["covered_share"]).all()
+    assert np.isnan(
+        score(objects_of([drawn((0, 0, 100, 80)), drawn((10, 10, 50, 50))], ["whole", "object"]))["covered_share"]
+    ).all()
+
+
+def test_objects_that_the_filter_spares_cover_others():
+    bent, small = drawn((10, 10, 50, 20), (10, 10, 20, 50)), drawn((30, 30, 40, 40))
+    found = quality.score(objects_of([bent, small]), FLAT, CONFIG, replace(OPEN, min_area_px=200))
+    assert found.filtered == [None, "too_small"]
+    assert found.components["covered_share"][0] == 100 / 1600
+
+
+def test_large_boxes_are_covered_by_the_same_shares():
+    pixels, other = np.zeros((900, 1200), np.uint8), np.zeros((900, 1200), np.uint8)
+    pixels[100:800, 0:700], other[300:600, 500:900] = 1, 1
+    pixels[300:600, 500:700] = 0
+    found = score(objects_of([pixels, other]), grey(np.full((900, 1200), 128)))["covered_share"]
+    assert found == pytest.approx([300 * 200 / 700**2, 0], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("box", "share"),
+    [
+        ((10, 20, 50, 60), 0),
+        ((1, 1, 99, 79), 0),  # a picture of 100 x 80 has an edge of one pixel
+        ((0, 20, 40, 60), 1),
+        ((60, 20, 100, 60), 1),
+        ((20, 40, 60, 80), 1),
+        ((0, 0, 40, 40), 2),
+        ((0, 0, 100, 80), 4),
+    ],
+)
+def test_cut_share_counts_the_sides_that_the_pictures_edge_cuts(box, share):
+    assert one(drawn(box))["cut_share"] == share
+
+
+def test_cut_share_of_a_side_is_the_part_of_it_that_reaches_the_edge():
+    assert one(drawn((0, 60, 40, 70), (30, 20, 40, 60)))["cut_share"] == 10 / 50
+
+
+def test_an_outline_by_hand_that_stops_early_is_cut_off_all_the_same():
+    pixels = np.zeros((900, 1200), np.uint8)
+    pixels[200:600, 11:500] = 1  # a hundredth of 1200 are 12 pixels
+    assert score(objects_of([pixels]), grey(np.full((900, 1200), 128)))["cut_share"] == [1]
+    pixels[:, 11] = 0
+    assert score(objects_of([pixels]), grey(np.full((900, 1200), 128)))["cut_share"] == [0]
+
+
+def test_an_outline_is_faint_where_the_picture_has_no_edge():
+    square = drawn((20, 20, 60, 60))
+    assert one(square, grey(np.where(square, 200, 60)))["faint_outline"] == 0
+    assert one(square)["faint_outline"] == 1
+    half = np.where(square & (np.arange(WIDTH) < 40), 200, 60)  # the mask goes on where the square does not
+    assert one(square, grey(half))["faint_outline"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_an_edge_of_colour_alone_is_an_edge():
+    square = drawn((20, 20, 60, 60))
+    rgb = np.where(square[..., None] == 1, np.uint8([150, 110, 110]), np.uint8([90, 132, 110]))
+    picture = Decoded(rgb.astype(np.uint8))
+    assert np.ptp(picture.gray.astype(int)) < 8
+    assert one(square, picture)["faint_outline"] == 0
+
+
+def test_the_pictures_edge_is_no_outline():
+    assert one(drawn((0, 0, 100, 80)))["faint_outline"] == 0
+    assert (
+        one(drawn((0, 0, 50, 80)), grey(np.where(np.arange(WIDTH)[None] < 50, 200, 60) * np.ones((HEIGHT, 1))))[
+            "faint_outline"
+        ]
+        == 0
+    )
+
+
+def test_outlines_larger_than_the_working_size_keep_their_shares():
+    pixels = np.zeros((900, 1200), np.uint8)
+    pixels[100:800, 200:900] = 1
+    left = np.where(pixels & (np.arange(1200) < 550), 200, 60)
+    assert score(objects_of([pixels]), grey(left))["faint_outline"][0] == pytest.approx(0.5, abs=0.05)
+
+
 # -- light -----------------------------------------------------------------------------------------------------------
 
 Y, X = np.mgrid[:HEIGHT, :WIDTH]
@@ -240,7 +352,7 @@ def test_objects_scored_together_are_scored_as_alone(parts, seed):
     together = score(objects, picture)
     for index in range(len(objects)):
         alone = score(objects.part(index, index + 1), picture)
-        for name in set(quality.COMPONENTS) - {"contained"}:
+        for name in set(quality.COMPONENTS) - {"contained", "covered_share"}:
             assert np.array_equal(together[name][[index]], alone[name], equal_nan=True), name
 
 
@@ -286,8 +398,8 @@ def test_spared_objects_hold_null_pixel_components_unless_all_are_wanted():
     every = quality.score(objects, noise(), replace(CONFIG, all_components=True), bounds)
     assert spared.filtered == every.filtered == ["too_small", None]
     for name in quality.COMPONENTS:
-        assert np.isnan(spared.components[name][0]) == (name in PIXEL_COMPONENTS or name == "mask_confidence"), name
-        assert np.isnan(every.components[name][0]) == (name == "mask_confidence"), name
+        assert np.isnan(spared.components[name][0]) == (name in (*PIXEL_COMPONENTS, *UNSEEN)), name
+        assert np.isnan(every.components[name][0]) == (name in UNSEEN), name
         assert np.array_equal(spared.components[name][1], every.components[name][1], equal_nan=True), name
     marks = [quality.quality(objects.kinds, one.components, CONFIG) for one in (spared, every)]
     assert np.isnan(marks[0]).tolist() == [True, False]
@@ -335,19 +447,56 @@ values_of = st.fixed_dictionaries({name: st.floats(-10, 300) for name in CONFIG.
 
 @settings(deadline=None)
 @given(st.lists(values_of, min_size=1, max_size=5), st.data())
-def test_quality_is_the_geometric_mean_of_the_scores_of_the_listed_components(rows, data):
+def test_quality_is_the_weighted_geometric_mean_of_the_scores_of_its_components(rows, data):
     kinds = data.draw(st.lists(st.sampled_from(["object", "whole", "face"]), min_size=len(rows), max_size=len(rows)))
     components = {name: np.array([row[name] for row in rows]) for name in CONFIG.ramps}
     found = quality.quality(kinds, components, CONFIG)
     for index, kind in enumerate(kinds):
-        names = CONFIG.object_components if kind == "object" else CONFIG.whole_components
+        is_object = kind == "object"
+        names = (*CONFIG.object_components, *CONFIG.optional_components) if is_object else CONFIG.whole_components
+        weights = [CONFIG.weight_of(name) if is_object else 1.0 for name in names]
         scores = [float(quality.ramp(components[name][[index]], CONFIG.ramps[name])[0]) for name in names]
         assert 0 <= found[index] <= 1 + 1e-12
         if min(scores) >= 1e-6:
-            assert found[index] == pytest.approx(np.prod(scores) ** (1 / len(scores)))
+            powers = [score**weight for score, weight in zip(scores, weights, strict=True)]
+            assert found[index] == pytest.approx(np.prod(powers) ** (1 / sum(weights)))
             assert min(scores) - 1e-9 <= found[index] <= max(scores) + 1e-9
         alone = {name: values[[index]] for name, values in components.items()}
         assert found[index] == pytest.approx(quality.quality([kind], alone, CONFIG)[0], rel=1e-12)
+
+
+def test_an_optional_component_that_is_not_known_leaves_the_mean_to_the_others():
+    points = {"sharpness": ((0.0, 0.0), (1.0, 1.0)), "contrast": ((0.0, 0.0), (1.0, 1.0))}
+    settings_of = {"whole_components": ("contrast",), "ramps": points, "weights": {"sharpness": 3.0}}
+    optional = Quality(object_components=("sharpness",), optional_components=("contrast",), **settings_of)
+    listed = Quality(object_components=("sharpness", "contrast"), optional_components=(), **settings_of)
+    components = {"sharpness": np.array([0.5, 0.5, np.nan]), "contrast": np.array([0.25, np.nan, 0.25])}
+    kinds = ["object"] * 3
+    both = (0.5**3 * 0.25) ** (1 / 4)
+    assert quality.quality(kinds, components, optional) == pytest.approx([both, 0.5, np.nan], nan_ok=True)
+    assert quality.quality(kinds, components, listed) == pytest.approx([both, np.nan, np.nan], nan_ok=True)
+    assert quality.quality(["object"], {"sharpness": np.array([0.5])}, optional) == pytest.approx([0.5])
+
+
+def test_a_component_of_weight_zero_must_be_known_and_counts_for_nothing():
+    config = replace(CONFIG, weights={**CONFIG.weights, "contrast": 0.0})
+    components = {name: np.full(2, 0.5) for name in CONFIG.ramps} | {"contrast": np.array([0.0, np.nan])}
+    other = quality.quality(["object"], {name: np.full(1, 0.5) for name in CONFIG.ramps}, config)
+    assert quality.quality(["object"] * 2, components, config) == pytest.approx([other[0], np.nan], nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"weights": {"contrast": -1.0}}, "the weight of contrast must be 0 or more"),
+        ({"weights": dict.fromkeys(CONFIG.object_components, 0.0)}, "every component of objects has the weight 0"),
+        ({"optional_components": ("contrast",)}, "contrast is both among"),
+        ({"optional_components": ("aspect",)}, "no ramp for the component aspect"),
+    ],
+)
+def test_settings_that_make_no_mean_are_refused(changes, said):
+    with pytest.raises(ValueError, match=said):
+        Quality(**changes)
 
 
 def test_a_score_of_zero_makes_the_quality_zero():

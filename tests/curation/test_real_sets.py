@@ -51,7 +51,7 @@ pytestmark = [
 ]
 
 COCO_SPLITS = ("train2017", "val2017")
-NO_MODELS = ("models.face=none", "models.image_embedding=none")
+NO_MODELS = ("models.face=none", "models.image_embedding=none", "models.classifier=none")
 
 
 def coco(shared: Path, split: str) -> Coco:

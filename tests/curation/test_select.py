@@ -141,7 +141,7 @@ def test_of_two_broken_bounds_the_earlier_gives_the_reason():
 
 def test_the_reason_of_the_filter_comes_after_the_bounds_and_before_a_missing_quality():
     spared = {"filtered": "odd_shape", "quality": None}
-    assert judge(spared, spared | {"area_share": 0.001}) == ["odd_shape", "too_small"]
+    assert judge(spared, spared | {"area_share": 0.0005}) == ["odd_shape", "too_small"]
     assert judge({"filtered": "too_large"}) == ["too_large"]
 
 

@@ -19,7 +19,7 @@ from refloom.ingest.sources.ytvis import YouTubeVis
 from refloom.schemas.dataset import STAGES, Dataset
 from refloom.schemas.reasons import FAILED, REJECTED
 
-NO_MODELS = Curation(models=Models(face="none", image_embedding="none"))
+NO_MODELS = Curation(models=Models(face="none", image_embedding="none", classifier="none"))
 WITHOUT_MODELS = ("measure", "mask", "quality", "dedup", "select", "match", "group", "split", "balance", "compose")
 OVER_ALL = ("dedup", "match", "split", "balance")
 

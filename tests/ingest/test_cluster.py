@@ -32,7 +32,7 @@ pytestmark = pytest.mark.cluster
 
 RAY = str(Path(sys.executable).with_name("ray"))
 IMAGES = 4
-ROLES = ("segmenter", "face", "image_embedding", "text_embedding", "captioner")
+ROLES = ("segmenter", "face", "image_embedding", "text_embedding", "captioner", "classifier")
 QUICK_DEATH = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",

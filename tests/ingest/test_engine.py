@@ -225,7 +225,16 @@ def command(kind: str, root: Path, out: Path, workers: int) -> list[str]:
         tree = ["--images", str(root / "val2017"), "--instances", str(root / "instances_val2017.json")]
         more = ["ingest", "coco", *tree, "--out", str(out), "--unit-size", "50"]
     else:
-        more = ["curate", str(out), "--set", "models.face=none", "--set", "models.image_embedding=none"]
+        more = [
+            "curate",
+            str(out),
+            "--set",
+            "models.face=none",
+            "--set",
+            "models.image_embedding=none",
+            "--set",
+            "models.classifier=none",
+        ]
     return [*REFLOOM, *more, "--workers", str(workers)]
 
 

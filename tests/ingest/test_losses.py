@@ -118,7 +118,14 @@ def test_a_detail_from_a_stranger_stays_on_one_short_line(tree, tmp_path, call):
 def test_curation_that_makes_no_sample_is_exit_1(tree, tmp_path, call):
     dataset = ingest(Coco(images=str(tree[0]), instances=str(tree[1])), tmp_path / "out")
     options = ["curate", dataset.url, "--workers", "0", "--set", "models.face=none"]
-    options += ["--set", "models.image_embedding=none", "--set", "select.min_area_share=0.9"]
+    options += [
+        "--set",
+        "models.image_embedding=none",
+        "--set",
+        "models.classifier=none",
+        "--set",
+        "select.min_area_share=0.9",
+    ]
     for _ in range(2):
         code, _, err = call(*options)
         assert code == 1

@@ -49,7 +49,7 @@ s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
 PICTURES, UNIT = 8, 4
 PATIENCE_S = 300
 """The longest wait of any kind: this machine may have other work."""
-ROLES = ("segmenter", "face", "image_embedding", "text_embedding", "captioner")
+ROLES = ("segmenter", "face", "image_embedding", "text_embedding", "captioner", "classifier")
 NO_MODELS = [part for role in ROLES for part in ("--set", f"models.{role}=none")]
 NONE = Models(**dict.fromkeys(ROLES, "none"))
 

@@ -169,7 +169,7 @@ def test_ytvis_tracks_that_must_go(shared, tmp_path):
 
 
 def test_an_exchange_of_masks_is_seen_when_tracks_are_grouped(shared, tmp_path):
-    no_models = ["models.face=none", "models.image_embedding=none"]
+    no_models = ["models.face=none", "models.image_embedding=none", "models.classifier=none"]
     no_bounds = ["filter.min_area_share=0.0", "filter.min_area_px=0", "select.min_area_share=0.0"]
     no_bounds += ["select.min_short_side_px=0", "select.min_quality=0.0"]
     config = load(Curation, None, no_models + no_bounds)

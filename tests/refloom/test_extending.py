@@ -104,13 +104,22 @@ def test_components_scores_and_models_are_in_tables_reports_and_manifests(garden
 
 
 def test_a_dataset_opens_without_the_plugin_and_another_version_is_another_setting(garden, tmp_path, capsys):
-    dataset = curated(garden, tmp_path, "--until", "quality", "--set", "models.image_embedding=none")
+    dataset = curated(
+        garden,
+        tmp_path,
+        "--until",
+        "quality",
+        "--set",
+        "models.image_embedding=none",
+        "--set",
+        "models.classifier=none",
+    )
     forget()
     assert "redness" in dataset.read("object_scores").schema.names
     assert verify(Dataset(dataset.url)).sound
     garden.write_text(garden.read_text().replace('version="1"', 'version="2"'))
     run = ["curate", dataset.url, "--plugin", str(garden), "--until", "quality", "--workers", "0"]
-    run += ["--set", "models.image_embedding=none"]
+    run += ["--set", "models.image_embedding=none", "--set", "models.classifier=none"]
     assert cli.main(run) == 2
     assert "added.darkness.version: '1' -> '2'" in capsys.readouterr().err
     assert cli.main([*run, "--replace"]) == 0
@@ -142,7 +151,16 @@ def test_a_source_is_a_command_and_a_function(garden, tmp_path, capsys):
 
 
 def test_exports_and_benchmarks_are_found(garden, tmp_path):
-    dataset = curated(garden, tmp_path, "--set", "models.image_embedding=none", "--set", "select.min_quality=0")
+    dataset = curated(
+        garden,
+        tmp_path,
+        "--set",
+        "models.image_embedding=none",
+        "--set",
+        "models.classifier=none",
+        "--set",
+        "select.min_quality=0",
+    )
     out = tmp_path / "lines"
     assert cli.main(["export", dataset.url, str(out), "--format", "lines", "--plugin", str(garden)]) == 0
     rows = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
@@ -184,7 +202,12 @@ def test_a_plugin_that_is_absent_on_workers_is_one_line(garden, tmp_path, monkey
     plugins.use([str(garden)])
     garden.unlink()
     capsys.readouterr()
-    assert cli.main(["curate", out, "--workers", "1", "--set", "models.image_embedding=none"]) == 2
+    assert (
+        cli.main(
+            ["curate", out, "--workers", "1", "--set", "models.image_embedding=none", "--set", "models.classifier=none"]
+        )
+        == 2
+    )
     error = capsys.readouterr().err
     (said,) = (line for line in error.splitlines() if line.startswith("refloom: "))
     assert f"there is no file {garden}" in said

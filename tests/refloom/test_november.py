@@ -2,7 +2,7 @@
 
 `tests/golden/november_2026` holds, as they were written then: `dataset.tar.gz`, six COCO pictures ingested in two units
 and curated until `quality`; `whole.tar.gz`, the same curated to the end; `run.tar.gz`, four steps of debug/ip_adapter
-on the samples of `data.tar.gz`.
+on the samples of `data.tar.gz`. `settings.yaml` is what was the default then.
 """
 
 import tarfile
@@ -19,18 +19,8 @@ from refloom.schemas.verify import verify
 from refloom.training.run import log
 
 NOVEMBER = GOLDEN / "november_2026"
-SETTINGS = [
-    word
-    for setting in ("min_cosine=0.804", "max_cosine=null", "cut_out_margin=0.0", "min_side_px=0.0")
-    for word in ("--set", f"looks.{setting}")
-]
-"""The defaults of then, where those of today would make other rows of these pictures."""
 LOSSES = {5: 1.107032060623169, 6: 1.1358540058135986}
 """Of the steps after the four of the run, as they were in November."""
-
-
-OF_THEN = ("--set", "models.face=dlib", "--set", "face.min_side_px=24")
-"""Faces as they were looked for then."""
 
 
 def unpacked(name: str, place: Path) -> None:
@@ -60,7 +50,8 @@ def test_a_half_curated_dataset_goes_on_to_the_rows_of_then(tmp_path):
     before = {unit: manifest.fingerprint for unit, manifest in now.manifests("measure").items()}
     # stages that have another version since are done again, and say so without --replace
     assert cli.main(["curate", now.url, "--workers", "0"]) == 2
-    assert cli.main(["curate", now.url, "--workers", "0", "--replace", *SETTINGS, *OF_THEN]) == 0
+    then_settings = ["--replace", "--config", str(NOVEMBER / "settings.yaml")]
+    assert cli.main(["curate", now.url, "--workers", "0", *then_settings]) == 0
     now = Dataset(now.url)
     assert {unit: manifest.fingerprint for unit, manifest in now.manifests("measure").items()} == before
     assert now.table_summary()["samples"]["fingerprint"] == then.table_summary()["samples"]["fingerprint"]

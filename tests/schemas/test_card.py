@@ -13,7 +13,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from refloom.curation.annotate.settings import Quality
 from refloom.schemas import masks, tables
+from refloom.schemas.card import readme
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.manifest import Manifest
 from refloom.schemas.unit import UnitKey, UnitWriter
@@ -70,6 +72,16 @@ def test_every_file_that_the_card_names_is_there(curated):
 def test_before_compose_the_default_config_is_images(tmp_path_factory):
     header = card(Dataset(str(curatedata.ingested(tmp_path_factory))))
     assert [config["config_name"] for config in header["configs"] if config.get("default")] == ["images"]
+
+
+def test_the_card_says_what_quality_is_made_of_and_on_what_that_was_fitted(curated, tmp_path_factory):
+    text = at(curated, "README.md").read_text()
+    part = text.partition("## Quality")[2].partition("## Licenses")[0]
+    assert "`area_px`, " in part
+    assert "`sharpness` (weight 0.5)" in part
+    assert "`covered_share` where it is known" in part
+    assert Quality().fitted_on in part
+    assert "## Quality" not in readme(Dataset(str(curatedata.ingested(tmp_path_factory))))
 
 
 # -- other readers -------------------------------------------------------------------------------------------------

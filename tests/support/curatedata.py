@@ -26,7 +26,7 @@ from refloom.ingest.sources.ytvis import YouTubeVis
 
 FRAMES = 6
 MANY = 24
-NO_MODELS = ["--set", "models.face=none", "--set", "models.image_embedding=none"]
+NO_MODELS = ["--set", "models.face=none", "--set", "models.image_embedding=none", "--set", "models.classifier=none"]
 STAGES = (
     "measure",
     "mask",
@@ -43,7 +43,7 @@ STAGES = (
 )
 
 SMALL = Curation(
-    models=Models(face="none", image_embedding="none"),
+    models=Models(face="none", image_embedding="none", classifier="none"),
     filter=Filter(min_area_px=100, min_area_share=0.01),
     select=Select(min_area_share=0.03, min_short_side_px=12.0, min_quality=0.1),
     compose=Compose(frames_per_sample=2, samples_per_video=1),

@@ -43,7 +43,7 @@ EVERYTHING = Select(
 """Bounds that no scored object breaks."""
 
 LOOSE = Curation(
-    models=Models(face="none", image_embedding="none"),
+    models=Models(face="none", image_embedding="none", classifier="none"),
     filter=Filter(min_area_px=1, min_area_share=0.0, max_area_share=1.0, min_short_side_px=1.0, min_box_fill=0.0),
     dedup=Dedup(by=()),  # drawn pictures are alike
     select=EVERYTHING,

@@ -20,7 +20,7 @@ from refloom.curation.annotate.settings import Models
 from refloom.curation.compose.settings import Compose
 from refloom.curation.config import Curation
 from refloom.curation.job import curate
-from refloom.curation.select.settings import Split
+from refloom.curation.select.settings import Select, Split
 from refloom.ingest.sampledata import coco, ytvis
 from refloom.ingest.sampledata.identities import Identities
 from refloom.ingest.sources.coco import Coco
@@ -35,7 +35,11 @@ SEEN, UNSEEN = range(8), range(8, 14)
 """Seeds. One has about 45 toys, of which pictures show the same ones again and again; what an adapter learns of a few
 is worth little for others."""
 
-CONFIG = Curation(models=Models(face="none", image_embedding="none"), compose=Compose(max_side_px=160))
+CONFIG = Curation(
+    models=Models(face="none", image_embedding="none", classifier="none"),
+    select=Select(min_area_share=0.01, min_quality=0.35),  # made pictures were never judged
+    compose=Compose(max_side_px=160),
+)
 """Pictures are trained on at 64 px, so large ones would only take longer to decode; videos are groups enough."""
 
 QUIET = ("log_every=1000", "checkpoints.every=1000")

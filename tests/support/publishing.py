@@ -23,7 +23,7 @@ from refloom.schemas.dataset import Dataset
 from refloom.sharing.publish.options import Publish
 
 CONFIG = Curation(
-    models=Models(face="none", image_embedding="none"),
+    models=Models(face="none", image_embedding="none", classifier="none"),
     filter=Filter(min_area_px=100, min_area_share=0.01),
     dedup=Dedup(by=()),  # drawn pictures are alike
     select=Select(min_area_share=0.02, min_short_side_px=8.0, min_quality=0.0, min_box_fill=0.1),

@@ -22,7 +22,7 @@ from refloom.schemas.unit import UnitKey, UnitWriter
 from refloom.viewing.report import write_page
 
 CONFIG = Curation(
-    models=Models(face="none", image_embedding="none"),
+    models=Models(face="none", image_embedding="none", classifier="none"),
     filter=Filter(min_area_px=100, min_area_share=0.01),
     dedup=Dedup(by=()),  # drawn pictures are alike
     select=Select(min_area_share=0.08, min_short_side_px=12.0, min_quality=0.25),

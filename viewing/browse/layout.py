@@ -28,13 +28,18 @@ _KEYS = (
 )
 
 
-def page(name: str, title: str, *children: Child) -> str:
+Keys = tuple[tuple[str, str], ...]
+
+
+def page(name: str, title: str, *children: Child, part: str = "", keys: Keys = _KEYS) -> str:
     """A page.
 
     Args:
         name: of the dataset.
         title: of the page.
         children: what it shows.
+        part: name of a style sheet of its own, and of the script that it has instead of the usual one.
+        keys: with what they do.
     """
     head = tag(
         "head",
@@ -46,20 +51,23 @@ def page(name: str, title: str, *children: Child) -> str:
         tag("link", {"rel": "stylesheet", "href": "/theme.css"}),
         tag("link", {"rel": "stylesheet", "href": "/report.css"}),
         tag("link", {"rel": "stylesheet", "href": "/browse.css"}),
-        tag("script", {"src": "/browse.js", "defer": True}),
+        tag("link", {"rel": "stylesheet", "href": f"/{part}.css"}) if part else None,
+        tag("script", {"src": f"/{part or 'browse'}.js", "defer": True}),
     )
-    keys = [join([tag("dt", {}, tag("kbd", {}, key)), tag("dd", {}, does)]) for key, does in _KEYS]
-    help_ = tag("dialog", {"id": "keys"}, tag("h2", {}, "Keys"), tag("dl", {}, *keys))
+    listed = [join([tag("dt", {}, tag("kbd", {}, key)), tag("dd", {}, does)]) for key, does in keys]
+    help_ = tag("dialog", {"id": "keys"}, tag("h2", {}, "Keys"), tag("dl", {}, *listed))
     body = tag("body", {"class": "browse"}, *children, help_)
     return f"<!doctype html>\n{tag('html', {'lang': 'en'}, head, body)}\n"
 
 
-def top(name: str, *children: Child) -> Html:
+def top(name: str, *children: Child, has_switches: bool = True) -> Html:
     """The bar at the top: the name of the dataset, which leads to all of it, and what a page puts beside it."""
     switches = [
         _switch("outlines", "outlines", "show masks, boxes and landmarks (o)"),
         _switch("rejects", "rejected", "show objects that were rejected (r)"),
     ]
+    if not has_switches:
+        switches = []
     home = tag("a", {"class": "home", "href": "/"}, foreign(name))
     right = tag("span", {"class": "switches"}, *switches, tag("button", {"type": "button", "id": "help"}, "?"))
     return tag("header", {}, tag("div", {"class": "topbar"}, home, *children, right))

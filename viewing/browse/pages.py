@@ -180,8 +180,8 @@ def group_page(library: Library, name: str, row: int) -> str:
     left = len(found["members"]) - _MEMBERS
     note = tag("p", {"class": "soft"}, f"and {left:,} more") if left > 0 else None
     called = index.listings["groups"].name.at(row)
-    side = [_heading(identity, f"{found.get('kind', '')} group of {len(found['members'])}")]
-    side += [tag("p", {"class": "sentence"}, foreign(called))] if called else []
+    side = [_heading(called or identity, f"{found.get('kind', '')} group of {len(found['members'])}")]
+    side += [tag("p", {"class": "soft"}, foreign(identity))] if called else []
     body = [tag("div", {"class": "side"}, *side, tag("dl", {"class": "facts"}, *facts))]
     members = tag("section", {}, tag("h2", {}, "Members"), tag("div", {"class": "sheet cells"}, *tiles), note)
     return frame.page(name, identity, frame.top(name, _back()), tag("main", {"class": "detail"}, *body, members))

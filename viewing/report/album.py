@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from refloom.curation.annotate.settings import Quality
 from refloom.schemas import pictures
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Failed, Rejected
 from refloom.schemas.ids import image_of
 from refloom.viewing.outlines import Drawing, Mark, Pixels, View, around, cut, view_of, whole
 from refloom.viewing.report.picks import Choice, Row
+from refloom.viewing.report.threshold import quality_settings
 from refloom.viewing.rows import fetch, search_order, units_of_pictures
 
 SIDE_PX = 160
@@ -46,6 +48,7 @@ class Album:
         picture_rows: id to its row, without bytes.
         group_rows: id to its row, with `shown`, the members that are drawn.
         sample_rows: id to its row, without bytes.
+        quality: the settings that most objects were scored with; None before that.
     """
 
     objects: dict[str, Shot] = field(default_factory=dict)
@@ -56,11 +59,12 @@ class Album:
     picture_rows: dict[str, Row] = field(default_factory=dict)
     group_rows: dict[str, Row] = field(default_factory=dict)
     sample_rows: dict[str, Row] = field(default_factory=dict)
+    quality: Quality | None = None
 
 
 def fill(dataset: Dataset, choice: Choice) -> Album:
     """Draw what was chosen. What cannot be drawn (a linked file that is gone) is said in words instead."""
-    album = Album()
+    album = Album(quality=quality_settings(dataset))
     _read_groups(dataset, choice, album)
     objects, faces, bare = (_by_unit(rows) for rows in (choice.objects(), choice.faces, choice.pictures))
     for unit, ids in _places(dataset, choice, album).items():

@@ -1,5 +1,7 @@
 """Contact sheets: pictures, kept and rejected objects, faces."""
 
+from refloom.curation.annotate.faults import faults, unknown
+from refloom.curation.annotate.settings import Quality
 from refloom.schemas import wording
 from refloom.schemas.pages.markup import Child, Html, foreign, section, tag
 from refloom.schemas.reasons import REJECTED
@@ -10,17 +12,39 @@ from refloom.viewing.report.scores import FAMILY
 from refloom.viewing.report.survey import KEPT
 from refloom.viewing.tile import sheet, tile
 
+_FAULTS = 3
+"""Components that pull a quality down which are told."""
 
-def object_tile(row: Row, album: Album, *, kind: str = "", badge: str | None = None) -> Html:
-    """An object: what it is called below it, with its quality or another value; everything known when pointed at."""
+
+def object_tile(row: Row, album: Album, *, kind: str = "", badge: str | None = None, also: str = "") -> Html:
+    """An object: what it is called below it, with its quality or another value; everything known when pointed at.
+
+    Args:
+        row: of the family `objects`.
+        album: with its drawing.
+        kind: kept or rejected, for the colour of outlines.
+        badge: shown instead of its quality.
+        also: a line more of what is shown when pointed at.
+    """
     known = album.object_rows.get(row["id"], {})
     name = known.get("phrase") or known.get("category") or row["phrase"] or row["category"]
     caption: Child = foreign(name) if name else tag("i", {}, "whole" if row["kind"] == "whole" else "no class")
     value = wording.value(row["quality"]) if badge is None else badge
     verdicts = {KEPT: "kept", None: "undecided"}
-    lines = [row["id"], verdicts.get(row["reason"], f"rejected: {row['reason']}")]
+    lines = [row["id"], verdicts.get(row["reason"], f"rejected: {row['reason']}"), *([also] if also else [])]
     lines += [f"{name}: {wording.value(row[name])}" for name in FAMILY["objects"].columns if row[name] == row[name]]
+    if album.quality is not None:
+        lines[2:2] = _why(row, album.quality)
     return tile(album.objects.get(row["id"]), caption, "\n".join(lines), kind=kind, badge=value)
+
+
+def _why(row: Row, settings: Quality) -> list[str]:
+    """What pulls an object's quality down, and what it was made without."""
+    if row["quality"] != row["quality"]:
+        return []
+    low = ", ".join(str(fault) for fault in faults(row, row["kind"], settings)[:_FAULTS])
+    absent = ", ".join(unknown(row, row["kind"], settings))
+    return [*([f"pulled down: {low}"] if low else []), *([f"made without: {absent}"] if absent else [])]
 
 
 def pictures(choice: Choice, album: Album) -> Html | None:

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -14,10 +15,11 @@ from refloom.schemas import tables
 from refloom.schemas.dataset import STAGES, Dataset
 from refloom.schemas.manifest import flatten
 from refloom.schemas.status import stage_state
+from refloom.viewing.report import judged
 from refloom.viewing.report.distribution import LEVELS, Floats, histogram, quantiles
 from refloom.viewing.report.rates import runs
 from refloom.viewing.report.scores import Family, Tally
-from refloom.viewing.report.survey import Survey
+from refloom.viewing.report.survey import KEPT, Survey
 from refloom.viewing.report.threshold import (
     Threshold,
     effects,
@@ -33,6 +35,8 @@ from refloom.viewing.report.threshold import (
 
 _EXAMPLES = 3
 """Ledger rows that are told of each reason."""
+FEW_ROWS = 12
+"""Of a family with so many or fewer every value is told."""
 
 Figures = dict[str, Any]
 
@@ -73,7 +77,11 @@ def collect(dataset: Dataset, found: Survey) -> Figures:
         "funnel": {stage: kinds for stage, kinds in funnel.items() if kinds},
         "examples": _examples(dataset, funnel),
         "scores": {name: _scores(dataset, tally, limits) for name, tally in found.tallies.items()},
-        "thresholds": _effects(dataset, *(found.tallies[name].sample() for name in ("objects", "wholes", "groups"))),
+        "thresholds": _effects(
+            dataset, *(found.tallies[name].sample() for name in ("objects", "wholes", "groups")), said=found.judged
+        ),
+        "content": found.content.to_json(),
+        "labels": judged.summary(found.judged, found.tallies["objects"].family.columns, KEPT, found.absent_labels),
         "tables": sizes,
         "runs": [run.to_json() for run in runs(dataset)],
     }
@@ -199,6 +207,7 @@ def _scores(dataset: Dataset, tally: Tally, limits: list[Threshold]) -> dict[str
             **family.doc(column),
             "nulls": tally.nulls[column],
             "quantiles": quantiles(values),
+            "values": np.sort(values[~np.isnan(values)]).tolist() if len(sample) <= FEW_ROWS else None,
             "histogram": _histogram(family, column, values, masks, mine),
             "thresholds": [
                 {"setting": limit.setting, "bound": limit.bound, "keeps_above": limit.keeps_above, "note": limit.note}
@@ -236,13 +245,22 @@ def _span(written: str) -> tuple[float, float]:
 
 
 def _effects(
-    dataset: Dataset, objects: pa.Table | None, wholes: pa.Table | None, groups: pa.Table | None
+    dataset: Dataset,
+    objects: pa.Table | None,
+    wholes: pa.Table | None,
+    groups: pa.Table | None,
+    *,
+    said: pa.Table | None,
 ) -> list[dict[str, Any]]:
-    """What each threshold of `select` and each bound of `pairs` does, over the sampled rows of the families."""
+    """What each threshold of `select` and each bound of `pairs` does, over the sampled rows of the families.
+
+    Where people judged objects, also what they said of those that a threshold rejects alone.
+    """
     select, bounds = select_settings(dataset), pair_settings(dataset)
     found = effects(objects, select) if select is not None and objects is not None else []
     found += [whole_effect(wholes, select)] if select is not None and wholes is not None else []
     found += pair_effects(groups, bounds) if bounds is not None and groups is not None else []
+    alone = {} if select is None else judged.alone(said, select)
     return [
         {
             "setting": effect.threshold.setting,
@@ -254,6 +272,7 @@ def _effects(
             "items": len(effect.values),
             "breaks": int(effect.breaks.sum()),
             "alone": effect.alone,
+            "alone_judged": alone.get(effect.threshold.setting),
         }
         for effect in found
     ]

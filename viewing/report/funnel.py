@@ -27,6 +27,7 @@ def funnel(figures: Figures) -> Html:
         "In = kept + rejected + failed.",
         tag("p", {"class": "legend"}, *_legend(figures)),
         tag("div", {"class": "scroll"}, grid),
+        _alone(figures.get("thresholds", [])),
         _reasons(figures),
     )
 
@@ -95,6 +96,33 @@ def _chip(tone: str, reason: str, number: int, total: int) -> Html:
         f" {reason} ",
         tag("b", {}, wording.count(number)),
         tag("small", {}, f" {wording.share(number, total)}"),
+    )
+
+
+def _alone(thresholds: list[Figures]) -> Html | None:
+    """What each rule rejects alone: so many more would be kept without it."""
+    counted = [one for one in thresholds if one["alone"]]
+    if not counted:
+        return None
+    chips = []
+    for one in sorted(counted, key=lambda one: -one["alone"]):
+        judged = one["alone_judged"]
+        said = (
+            f"{judged['good']} of {wording.count(judged['judged'])} judged are good"
+            if judged and judged["judged"]
+            else None
+        )
+        chips.append(
+            tag(
+                "span",
+                {"class": "chip", "title": f"{one['reason']}: rejected by {one['setting']} and no other rule"},
+                tag("code", {}, one["setting"]),
+                f" {wording.count(one['alone'])}",
+                tag("small", {}, f" ({said})") if said else None,
+            )
+        )
+    return tag(
+        "div", {"class": "alone"}, tag("h3", {}, "Rejected by one rule alone"), tag("div", {"class": "chips"}, *chips)
     )
 
 

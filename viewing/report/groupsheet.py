@@ -1,5 +1,6 @@
 """Groups: a row of members for each, track by track, person by person, look by look, folder by folder."""
 
+from collections import Counter
 from typing import Any
 
 from refloom.schemas import wording
@@ -48,8 +49,7 @@ def group_card(row: Row, album: Album, *, badge: str | None = None, kind: str = 
     """
     known = album.group_rows.get(row["id"], {"shown": [], "members": []})
     tiles = [_member(member, album, kind) for member in known["shown"]]
-    shown = (album.object_rows.get(member) or {} for member in known["shown"])
-    name = next((name for one in shown if (name := one.get("phrase") or one.get("category"))), None)
+    name = _shows([album.object_rows.get(member) or {} for member in known["shown"]])
     place = _place(row, known["members"])
     return tag(
         "div",
@@ -64,6 +64,15 @@ def group_card(row: Row, album: Album, *, badge: str | None = None, kind: str = 
         _facts(row),
         sheet(tiles, "row"),
     )
+
+
+def _shows(objects: list[dict[str, Any]]) -> str | None:
+    """What the members of a group are called: by most of them, and where they are of several classes, by how many."""
+    names = Counter(name for one in objects if (name := one.get("phrase") or one.get("category")))
+    if not names:
+        return None
+    (name, count), *others = names.most_common()
+    return f"{name} ({count} of {len(objects)} members shown)" if others else str(name)
 
 
 def _place(row: Row, members: list[str]) -> str:

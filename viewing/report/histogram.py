@@ -118,13 +118,18 @@ def _outside(shape: Histogram, thresholds: list[Score]) -> list[Html]:
     return out
 
 
+def threshold_words(threshold: Score) -> str:
+    """A bound with its setting, and whom it is for where that is not everyone."""
+    note = f" ({threshold['note']})" if threshold["note"] else ""
+    return f"{threshold['setting']} = {threshold['bound']:g}{note}"
+
+
 def _thresholds(shape: Histogram, thresholds: list[Score]) -> list[Html]:
     out = []
     for place, threshold in enumerate(thresholds):
         x = _x(shape, threshold["bound"])
         sign = "≥" if threshold["keeps_above"] else "≤"
-        title = f"{threshold['setting']} = {threshold['bound']:g}"
-        title += f" ({threshold['note']})" if threshold["note"] else ""
+        title = threshold_words(threshold)
         towards_end = x < (_LEFT + _RIGHT) / 2
         y = _TOP - 4 - 11 * (place % 2 if len(thresholds) > 1 else 0)
         out.append(

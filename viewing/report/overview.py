@@ -169,7 +169,8 @@ def origins(figures: Figures) -> Html:
         "Origin and making",
         None,
         tag("div", {"class": "columns"}, _block("Sources", sources, note, places), _block("Licenses", licenses)),
-        tag("div", {"class": "columns"}, _block("Ingests", keys), _models(figures)),
+        _block("Ingests", keys),
+        _models(figures),
         details(
             "Settings in force, by stage",
             tag("div", {"class": "settings"}, *(_settings(*entry) for entry in figures["settings"].items())),

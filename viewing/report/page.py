@@ -1,7 +1,17 @@
 """The whole page: one HTML file that needs nothing else, and that may load nothing else."""
 
 from refloom.schemas.pages.markup import Html, asset, document, tag
-from refloom.viewing.report import contact, funnel, groupsheet, overview, pairsheet, samplesheet, scoresheet
+from refloom.viewing.report import (
+    contact,
+    contentsheet,
+    funnel,
+    groupsheet,
+    labelsheet,
+    overview,
+    pairsheet,
+    samplesheet,
+    scoresheet,
+)
 from refloom.viewing.report import footer as closing
 from refloom.viewing.report.album import Album
 from refloom.viewing.report.figures import Figures
@@ -11,6 +21,8 @@ _TITLES = {
     "top": "Overview",
     "origins": "Origin and making",
     "funnel": "Funnel",
+    "content": "What is in it",
+    "labels": "What people say",
     "scores": "Scores",
     "thresholds": "At the thresholds",
     "pictures": "Pictures",
@@ -35,6 +47,8 @@ def render(figures: Figures, choice: Choice, album: Album) -> str:
     sections = {
         "top": overview.header(figures),
         "funnel": funnel.funnel(figures),
+        "content": contentsheet.content(figures),
+        "labels": labelsheet.labelled(figures, choice, album),
         "scores": scoresheet.scores(figures),
         "thresholds": scoresheet.at_thresholds(figures, choice, album),
         "objects": contact.objects(figures, choice, album),

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from refloom.curation.group.bounds import Pairs
 from refloom.curation.objects import float_array
 from refloom.curation.select.settings import Select
+from refloom.schemas.labels import GOOD
 from refloom.viewing.report.survey import KEPT, Survey
 from refloom.viewing.report.threshold import Effect, Threshold, effects, pair_effects, whole_effect
 
@@ -22,6 +23,8 @@ UNDECIDED_OBJECTS = 32
 REJECTED_PER_REASON = 8
 AT_THRESHOLD = 6
 """Objects on either side."""
+JUDGED = 16
+"""Judged objects of each sheet."""
 GROUPS_AT_THRESHOLD = 3
 FACES = 40
 GROUPS = {"track": 12, "identity": 12, "look": 12, "folder": 12}
@@ -61,6 +64,8 @@ class Choice:
         groups: kind to groups, by rising mean similarity.
         pairs: copies that go with what stays, kind by kind, by rising similarity.
         samples: kind to samples.
+        judged: kept_poor, rejected_good, kept_good and rejected_poor to judged objects, the nearest first to the
+            threshold of quality.
     """
 
     pictures: list[Row] = field(default_factory=list)
@@ -73,11 +78,13 @@ class Choice:
     groups: dict[str, list[Row]] = field(default_factory=dict)
     pairs: list[Row] = field(default_factory=list)
     samples: dict[str, list[Row]] = field(default_factory=dict)
+    judged: dict[str, list[Row]] = field(default_factory=dict)
 
     def objects(self) -> list[Row]:
         """All chosen objects; one may come more than once."""
         strips = [row for strip in self.strips for row in (*strip.outside, *strip.inside)]
-        return [*self.kept, *self.undecided, *(row for rows in self.rejected.values() for row in rows), *strips]
+        sheets = [row for rows in (*self.rejected.values(), *self.judged.values()) for row in rows]
+        return [*self.kept, *self.undecided, *sheets, *strips]
 
     def every_group(self) -> list[Row]:
         """All chosen groups; one may come more than once."""
@@ -108,6 +115,7 @@ def choose(found: Survey, select: Select | None, pairs: Pairs | None = None) -> 
         undecided=_spread(_by_reason(found.objects, None), "quality", UNDECIDED_OBJECTS),
     )
     if select is not None:
+        choice.judged.update(_judged(found.judged, select.min_quality))
         choice.strips.extend(_strips(candidates["objects"], candidates["wholes"], select))
     if pairs is not None and groups is not None:
         choice.group_strips.extend(
@@ -222,6 +230,28 @@ def _rejected(rows: pa.Table | None) -> dict[str, list[Row]]:
         mine = rows.filter(pc.equal(rows["reason"], reason))
         chosen[reason] = _rows(mine, _one_per_subject(mine)[:REJECTED_PER_REASON])
     return chosen
+
+
+def _judged(rows: pa.Table | None, bound: float) -> dict[str, list[Row]]:
+    """Judged objects whose verdict agrees with what was said, and those whose verdict does not; one of each track."""
+    if rows is None:
+        return {}
+    rows = rows.filter(pc.and_(rows["is_shown"], rows["reason"].is_valid()))
+    is_good = pc.greater_equal(rows["label"], float(GOOD))
+    is_kept = pc.equal(rows["reason"], KEPT)
+    distance = np.abs(float_array(rows["quality"]) - bound)
+    found = {}
+    for name, wanted in (
+        ("kept_poor", pc.and_not(is_kept, is_good)),
+        ("rejected_good", pc.and_not(is_good, is_kept)),
+        ("kept_good", pc.and_(is_kept, is_good)),
+        ("rejected_poor", pc.invert(pc.or_(is_kept, is_good))),
+    ):
+        places = np.flatnonzero(np.array(wanted, bool))
+        places = places[np.argsort(np.nan_to_num(distance[places], nan=np.inf), kind="stable")]
+        firsts = np.array(_one_per_subject(_at(rows, places)), int)[:JUDGED]
+        found[name] = _rows(rows, places[firsts])
+    return found
 
 
 def _strips(objects: pa.Table | None, wholes: pa.Table | None, select: Select) -> list[Strip]:

@@ -68,6 +68,18 @@ FAMILIES: tuple[Family, ...] = (
         _OBJECT_LOG,
     ),
     Family(
+        "sizes",
+        "Sizes of pictures",
+        "images",
+        ("shorter_px", "longer_px", "width_over_height"),
+        frozenset({"width_over_height"}),
+        {
+            "shorter_px": "shorter side of the upright picture, pixels",
+            "longer_px": "longer side of the upright picture, pixels",
+            "width_over_height": "1 is a square",
+        },
+    ),
+    Family(
         "pictures",
         "Pictures",
         "image_scores",

@@ -3,12 +3,12 @@
 from typing import Any
 
 from refloom.schemas import wording
-from refloom.schemas.pages.markup import Html, details, section, table, tag
+from refloom.schemas.pages.markup import Child, Html, details, section, table, tag
 from refloom.viewing.report.album import Album
 from refloom.viewing.report.contact import object_tile
-from refloom.viewing.report.figures import Figures
+from refloom.viewing.report.figures import FEW_ROWS, Figures
 from refloom.viewing.report.groupsheet import group_card
-from refloom.viewing.report.histogram import score_chart
+from refloom.viewing.report.histogram import score_chart, threshold_words
 from refloom.viewing.report.picks import Choice, Row
 from refloom.viewing.report.scores import FAMILIES
 from refloom.viewing.tile import sheet
@@ -48,6 +48,15 @@ def _family(name: str, title: str, family: dict[str, Any]) -> Html:
             "so their pixel components are null"
         )
     columns = family["columns"]
+    if rows <= FEW_ROWS:
+        parts: list[Child] = [_few(columns)]
+        return tag(
+            "div",
+            {"class": "family", "id": f"scores-{name}"},
+            tag("h3", {}, title),
+            tag("p", {"class": "soft"}, what + "."),
+            *parts,
+        )
     drawn = {column: score for column, score in columns.items() if score["histogram"]}
     empty = [column for column in columns if column not in drawn]
     return tag(
@@ -59,6 +68,16 @@ def _family(name: str, title: str, family: dict[str, Any]) -> Html:
         _absent(empty, rows) if empty else None,
         details("Quantiles", _quantiles(drawn, family["levels"]), is_open=True) if drawn else None,
     )
+
+
+def _few(columns: dict[str, Any]) -> Html:
+    """Every value of a family of few rows: a histogram of them would say less."""
+    rows: list[list[Child]] = []
+    for name, score in columns.items():
+        bounds = [threshold_words(one) for one in score["thresholds"]]
+        values = ", ".join(wording.value(value) for value in score["values"] or [])
+        rows.append([tag("code", {}, name), score.get("doc", ""), values or "–", ", ".join(bounds)])
+    return table(["score", "what", "values", "threshold"], rows, words=2, kind="few")
 
 
 def _absent(columns: list[str], rows: int) -> Html:
@@ -103,7 +122,10 @@ def at_thresholds(figures: Figures, choice: Choice, album: Album) -> Html | None
     if not figures["thresholds"]:
         return None
     strips = {strip.threshold.setting: strip for strip in (*choice.strips, *choice.group_strips)}
-    rows = [_effect(entry) for entry in figures["thresholds"]]
+    has_labels = any(entry["alone_judged"] for entry in figures["thresholds"])
+    rows = [_effect(entry, has_labels=has_labels) for entry in figures["thresholds"]]
+    head = ["setting", "reason", "value", "outside it", "rejected by it alone"]
+    head += ["judged among these", "good"] if has_labels else []
     parts = []
     for entry in figures["thresholds"]:
         strip = strips.get(entry["setting"])
@@ -118,18 +140,13 @@ def at_thresholds(figures: Figures, choice: Choice, album: Album) -> Html | None
         "At the thresholds",
         "Only objects and groups whose fate hangs on the one threshold are shown: they satisfy all others. The dashed "
         "line of a strip parts the ones that are just rejected from the ones that are just kept.",
-        table(
-            ["setting", "reason", "value", "outside it", "rejected by it alone"],
-            rows,
-            words=2,
-            kind="effects",
-        ),
+        table(head, rows, words=2, kind="effects"),
         tag("p", {"class": "soft"}, f"{of}."),
         *parts,
     )
 
 
-def _effect(entry: dict[str, Any]) -> list[Html | str]:
+def _effect(entry: dict[str, Any], *, has_labels: bool) -> list[Html | str]:
     sign = "≥" if entry["keeps_above"] else "≤"
     total = entry["items"]
     name = tag(
@@ -141,7 +158,15 @@ def _effect(entry: dict[str, Any]) -> list[Html | str]:
         f"{sign} {entry['bound']:g}",
         f"{wording.count(entry['breaks'])} ({wording.share(entry['breaks'], total)})",
         f"{wording.count(entry['alone'])} ({wording.share(entry['alone'], total)})",
+        *_judged(entry["alone_judged"], has_labels=has_labels),
     ]
+
+
+def _judged(alone: dict[str, int] | None, *, has_labels: bool) -> list[str]:
+    """What people said of the objects that a threshold rejects alone."""
+    if not has_labels:
+        return []
+    return ["", ""] if alone is None else [wording.count(alone["judged"]), wording.count(alone["good"])]
 
 
 def _strip(entry: dict[str, Any], outside: list[Row], inside: list[Row], album: Album) -> Html:

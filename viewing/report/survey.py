@@ -15,10 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refloom.curation.objects import box_array, float_array, read_objects
-from refloom.schemas import parquet, tables
+from refloom.schemas import labels, parquet, tables
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.ids import image_of
+from refloom.schemas.labels import Label
 from refloom.schemas.parquet import File
+from refloom.viewing.report.content import Content
 from refloom.viewing.report.sampling import LowestHashes
 from refloom.viewing.report.scores import CANDIDATES, Tally, families
 
@@ -48,6 +50,9 @@ class Survey:
         objects: candidates among all objects, scored or not; None without any.
         pictures: candidates among the pictures; None without any.
         duplicates: candidates among the copies that go; None without any.
+        content: what the dataset is made of.
+        judged: objects that people judged, with `label`, `flags` and `is_shown`; None without any.
+        absent_labels: labels of objects that are not in the dataset.
     """
 
     tallies: dict[str, Tally]
@@ -63,6 +68,9 @@ class Survey:
     objects: pa.Table | None = None
     pictures: pa.Table | None = None
     duplicates: pa.Table | None = None
+    content: Content = field(default_factory=Content)
+    judged: pa.Table | None = None
+    absent_labels: int = 0
 
 
 def survey(dataset: Dataset) -> Survey:
@@ -70,7 +78,9 @@ def survey(dataset: Dataset) -> Survey:
     here = families(dataset)
     found = Survey({name: Tally(family) for name, family in here.items()})
     shown = shown_files(dataset)
-    objects, pictures, duplicates = (LowestHashes(CANDIDATES) for _ in range(3))
+    objects, pictures, duplicates, judged = (LowestHashes(CANDIDATES) for _ in range(4))
+    said = labels.read(dataset)
+    known = 0
     for unit in dataset.units():
         is_shown = _shown_pictures(dataset, unit, shown.get(unit, []))
         images = _count_pictures(dataset, unit, found)
@@ -81,6 +91,12 @@ def survey(dataset: Dataset) -> Survey:
         found.found += len(rows) - _count_kinds(dataset, unit, found)
         visible = is_shown(rows["image_id"])
         objects.add(rows.filter(pa.array(visible)))
+        found.content.add_objects(rows, KEPT)
+        found.content.add_samples(dataset, unit)
+        if said:
+            mine = _judged_rows(rows, visible, said)
+            known += len(mine)
+            judged.add(mine)
         is_object = np.array(pc.equal(rows["kind"], "object"), bool)
         is_scored = np.array(rows["is_scored"], bool)
         for name, mine in (("objects", is_object), ("wholes", ~is_object)):
@@ -92,7 +108,18 @@ def survey(dataset: Dataset) -> Survey:
             visible = is_shown(rows["image_id"]) if "image_id" in rows.schema.names else np.ones(len(rows), bool)
             found.tallies[name].add(rows, visible)
     found.objects, found.pictures, found.duplicates = objects.rows(), pictures.rows(), duplicates.rows()
+    found.judged, found.absent_labels = judged.rows(), len(said) - known
     return found
+
+
+def _judged_rows(rows: pa.Table, visible: npt.NDArray[np.bool_], said: dict[str, Label]) -> pa.Table:
+    """Those of some objects that people judged, with what they said."""
+    is_judged = pc.is_in(rows["id"], value_set=pa.array(list(said), pa.string()))
+    mine = rows.append_column("is_shown", pa.array(visible)).filter(is_judged)
+    own = [said[name] for name in mine["id"].to_pylist()]
+    scores = pa.array([float(label.score) for label in own], pa.float64())
+    flags = pa.array([list(label.flags) for label in own], pa.list_(pa.string()))
+    return mine.append_column("label", scores).append_column("flags", flags)
 
 
 def shown_files(dataset: Dataset) -> dict[str, list[File]]:
@@ -179,6 +206,14 @@ def _duplicate_rows(dataset: Dataset, unit: str, found: Survey) -> pa.Table:
     return _table(unit, rows["id"], {"similarity": float_array(rows["similarity"])}, more)
 
 
+def _size_rows(dataset: Dataset, unit: str, columns: tuple[str, ...]) -> pa.Table:
+    rows = dataset.read("images", ["image_id", "width", "height"], unit=unit)
+    width, height = float_array(rows["width"]), float_array(rows["height"])
+    floats = {"shorter_px": np.minimum(width, height), "longer_px": np.maximum(width, height)}
+    floats |= {"width_over_height": width / np.maximum(height, 1)}
+    return _table(unit, rows["image_id"], floats, {"image_id": rows["image_id"]})
+
+
 def _picture_rows(dataset: Dataset, unit: str, columns: tuple[str, ...]) -> pa.Table:
     rows = dataset.read("image_scores", ["image_id", *columns], unit=unit)
     floats = {name: float_array(rows[name]) for name in columns}
@@ -218,6 +253,7 @@ def _sample_rows(dataset: Dataset, unit: str, columns: tuple[str, ...]) -> pa.Ta
 
 
 _READERS: dict[str, Callable[[Dataset, str, tuple[str, ...]], pa.Table]] = {
+    "sizes": _size_rows,
     "pictures": _picture_rows,
     "faces": _face_rows,
     "phrases": _phrase_rows,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from refloom.curation.annotate.settings import Quality
 from refloom.curation.bound import Bools, Floats, Rule
 from refloom.curation.group import bounds as pairs
 from refloom.curation.group.bounds import Pairs
@@ -15,6 +16,8 @@ from refloom.curation.objects import float_array
 from refloom.curation.select.objects import derived, rules
 from refloom.curation.select.settings import Select
 from refloom.schemas.dataset import Dataset
+from refloom.schemas.errors import Refused
+from refloom.schemas.settings import build
 from refloom.viewing.report.survey import KEPT
 
 _DERIVED = {
@@ -202,8 +205,23 @@ def verdict_masks(rows: pa.Table) -> dict[str, Bools]:
     return {"kept": kept, "rejected": ~kept & ~undecided, "undecided": undecided}
 
 
+def quality_settings(dataset: Dataset) -> Quality | None:
+    """The section `quality` as most units were scored; None before that, or where it is of a refloom to come."""
+    config = _most_common(dataset, "quality", "quality")
+    if config is None:
+        return None
+    # units of before December 2026 have neither: every listed component counted alike, and no other
+    values = {"optional_components": [], "weights": {}, "fitted_on": ""} | config
+    known = {field.name for field in fields(Quality)}
+    try:
+        return build(Quality, {key: value for key, value in values.items() if key in known})
+    except Refused:
+        return None
+
+
 def ramps(dataset: Dataset) -> tuple[dict[str, list[list[float]]], dict[str, tuple[str, ...]]]:
     """Component to its ramp, and family to the components of its quality, as most units were scored."""
     quality = _most_common(dataset, "quality") or {}
-    listed = {"objects": "object_components", "wholes": "whole_components"}
-    return quality.get("ramps", {}), {family: tuple(quality.get(key, ())) for family, key in listed.items()}
+    listed = {"objects": ("object_components", "optional_components"), "wholes": ("whole_components",)}
+    counted = {family: tuple(name for key in keys for name in quality.get(key, ())) for family, keys in listed.items()}
+    return quality.get("ramps", {}), counted

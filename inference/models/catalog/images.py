@@ -105,7 +105,7 @@ _DINO = Entry(
 )
 """The encoder by which DINO scores of subjects are published; DINOv2 is the better one to curate by."""
 
-_EFFICIENTNET_LITE0 = Entry(
+EFFICIENTNET_LITE0 = Entry(
     name="efficientnet-lite0",
     role="image_embedding",
     license="Apache-2.0",
@@ -147,5 +147,5 @@ ENTRIES: tuple[Entry, ...] = (
     _dinov2("base", 86_580_480),
     *(_open_clip(*clip) for clip in CLIPS),
     _DINO,
-    _EFFICIENTNET_LITE0,
+    EFFICIENTNET_LITE0,
 )

@@ -24,6 +24,7 @@ FALLBACKS = {
     "image_embedding": "efficientnet-lite0",
     "text_embedding": None,
     "captioner": None,
+    "classifier": "efficientnet-lite0",
 }
 """What `auto` takes of a role where nobody has put weights anywhere: a packaged model, one a role at most."""
 ALSO_PACKAGED = {"dlib"}
@@ -35,8 +36,9 @@ THRESHOLDS = {
     "image_embedding": {"similar", "near_copy"},
     "text_embedding": {"min_phrase_cosine", "min_probability"},
     "captioner": set(),
+    "classifier": set(),
 }
-METHODS = {"segmenter": "segment", "face": "find", "image_embedding": "embed"}
+METHODS = {"segmenter": "segment", "face": "find", "image_embedding": "embed", "classifier": "describe"}
 
 
 def ids(known: Entry) -> str:

@@ -35,7 +35,7 @@ from refloom.viewing.browse.search import search
 from refloom.viewing.browse.server import _FILES, Browser
 
 CONFIG = Curation(
-    models=Models(face="none", image_embedding="none"),
+    models=Models(face="none", image_embedding="none", classifier="none"),
     filter=Filter(min_area_px=20, min_area_share=0.0),
     select=Select(min_area_share=0.05, min_short_side_px=12.0, min_quality=0.2),
     compose=Compose(frames_per_sample=2, samples_per_video=1, min_face_px=8),

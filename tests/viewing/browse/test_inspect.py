@@ -27,7 +27,7 @@ from refloom.viewing.browse import inspection
 from refloom.viewing.browse.png import draw
 
 CONFIG = Curation(
-    models=Models(face="none", image_embedding="none"),
+    models=Models(face="none", image_embedding="none", classifier="none"),
     filter=Filter(min_area_px=20, min_area_share=0.0),
     select=Select(min_area_share=0.0, min_short_side_px=4.0, min_quality=0.0),
     compose=Compose(frames_per_sample=2, samples_per_video=1),
