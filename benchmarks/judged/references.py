@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.data import folder
-from benchmarks.judged.section import Line, Section, photographs
+from benchmarks.judged.photographs import shared
+from benchmarks.judged.section import Line, Section
 from refloom.curation.annotate.fit import Estimate, auc, fit, over_images, poor_share
 from refloom.curation.annotate.quality import quality
 from refloom.curation.annotate.settings import Quality
@@ -141,9 +142,9 @@ def _check(what: str, value: float, *, at_least: float = 0.0, at_most: float = 1
 
 def _coco() -> Judged:
     """The objects that were judged twice."""
-    rows = _rows(photographs() / "labels" / "references.tsv")
+    rows = _rows(shared() / "labels" / "references.tsv")
     scores = [(float(row["score_a"]) + float(row["score_b"])) / 2 for row in rows]
-    coco = photographs() / "coco"
+    coco = shared() / "coco"
     sources = [
         Coco(images=str(coco / split), instances=str(coco / f"annotations/instances_{split}.json")) for split in _SPLITS
     ]
@@ -154,7 +155,7 @@ def _coco() -> Judged:
 def _sa1b() -> Judged:
     """Objects of other photographs, by which nothing was fitted."""
     rows = _rows(Path(__file__).with_name("references_sa1b.tsv"))
-    dataset = _curated("judged-sa1b", [Sa1b(tars=(str(photographs() / "sa1b"),))])
+    dataset = _curated("judged-sa1b", [Sa1b(tars=(str(shared() / "sa1b"),))])
     return read(dataset, [row["object_id"] for row in rows], [float(row["score"]) for row in rows], [True] * len(rows))
 
 

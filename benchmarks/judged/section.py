@@ -1,10 +1,9 @@
 """What a section of `benchmarks.quality` gives: lines that share one table, and what was asked for."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from benchmarks.intervals import Share
 from refloom.curation.annotate.fit import Estimate
 
 
@@ -19,8 +18,8 @@ class Line:
     """
 
     what: str
-    before: Estimate | None
-    now: Estimate
+    before: Estimate | Share | str | None
+    now: Estimate | Share | str
 
     def cells(self, section: str) -> list[str]:
         """Of the table."""
@@ -42,12 +41,8 @@ class Section:
     notes: str
 
 
-def written(number: Estimate | None) -> str:
-    """A number and its interval."""
-    return "" if number is None else f"{number.value:.3f} ({number.low:.3f} to {number.high:.3f})"
-
-
-def photographs() -> Path:
-    """The folder of real photographs: $REFLOOM_PHOTOGRAPHS, else `shared/data` beside the checkout."""
-    given = os.environ.get("REFLOOM_PHOTOGRAPHS")
-    return Path(given) if given else Path(__file__).resolve().parents[3] / "shared" / "data"
+def written(number: Estimate | Share | str | None) -> str:
+    """A number and its interval, where it has one."""
+    if isinstance(number, Estimate):
+        return f"{number.value:.3f} ({number.low:.3f} to {number.high:.3f})"
+    return "" if number is None else str(number)

@@ -68,7 +68,7 @@ _YUNET = Entry(
         # Of the second look; see yunetfaces.py. Chosen on 128 photographs of ../shared/data with 50 faces of 24 px and
         # more, labelled by eye: five folds choose 0.67 to 0.75 on the others, and find 0.97 (0.90 to 1) of frontal and
         # turned faces and 0.94 (0.85 to 1) of all, no false one, and 32 of 32 portraits. From 0.65 to 0.75 nothing
-        # changes. `python -m benchmarks.facequality` prints this.
+        # changes. `python -m benchmarks quality` prints this.
         "min_det_score": 0.7,
         # dlib's network, whose threshold holds: of faces that were brought upright by YuNet's points 41 pairs of one
         # person reach 0.948 or more (0.947 from dlib's own boxes). Of 3,257 pairs of two people, small, turned and

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.facequality import COUNTED, Label, Measured, Seen, chosen, compared, held_out, photographs, truth
+from benchmarks.judged.faces import COUNTED, Label, Measured, Seen, chosen, compared, held_out, photographs, truth
 
 LEFT, RIGHT = Label((0, 0, 10, 12), 24, "frontal"), Label((50, 0, 60, 12), 24, "tilted")
 SMALL = Label((80, 0, 85, 6), 10, "small")

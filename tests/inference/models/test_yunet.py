@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from skimage import data
 
-from benchmarks.facequality import measured, truth
+from benchmarks.judged.faces import measured, truth
 from refloom.inference.models import registry
 from refloom.inference.models.entry import Weights
 from refloom.inference.models.faces import Face

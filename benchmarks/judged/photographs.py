@@ -17,8 +17,9 @@ from refloom.schemas.dataset import Dataset
 
 
 def shared() -> Path:
-    """Where they lie: $REFLOOM_SHARED, else beside the checkout."""
-    return Path(os.environ.get("REFLOOM_SHARED") or Path(__file__).parents[2] / "shared") / "data"
+    """The folder of real photographs: $REFLOOM_PHOTOGRAPHS, else `shared/data` beside the checkout."""
+    given = os.environ.get("REFLOOM_PHOTOGRAPHS")
+    return Path(given) if given else Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def sources() -> dict[str, Source]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.intervals import Share, share
-from benchmarks.photographs import shared
+from benchmarks.judged.photographs import shared
 from refloom.curation.annotate.decoded import Decoded
 from refloom.curation.annotate.measure import image_scores
 from refloom.curation.dedup.columns import Pictures

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from benchmarks.intervals import Share, share
-from benchmarks.photographs import curated, shared
+from benchmarks.judged.photographs import curated, shared
 from refloom.curation.annotate.settings import Models
 from refloom.curation.config import Curation
 from refloom.curation.group.identities import Identities, Portraits, joined, nodes_of, read_portraits

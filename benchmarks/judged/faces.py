@@ -1,10 +1,9 @@
-"""Faces that are found on real photographs, against labels by eye: `python -m benchmarks.facequality`.
+"""Faces that are found on real photographs, against labels by eye.
 
 The labels are `tests/truth/faces.tsv`; its README says how they were made.
 """
 
 import csv
-import os
 import tarfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.table import Result
+from benchmarks.judged import photographs as places
+from benchmarks.judged.section import Line, Section
 from refloom.curation.annotate.settings import Face as Settings
 from refloom.inference.models import registry
 from refloom.inference.models.faces import FaceModel, Pixels
@@ -22,7 +22,7 @@ from refloom.schemas import boxes, pictures
 
 Floats = npt.NDArray[np.float64]
 
-TRUTH = Path(__file__).parents[1] / "tests" / "truth" / "faces.tsv"
+TRUTH = Path(__file__).parents[2] / "tests" / "truth" / "faces.tsv"
 COUNTED = ("frontal", "turned", "tilted", "covered")
 """Of the labels; `small` ones are below 24 px, `unclear` ones from behind: finding them is neither right nor wrong."""
 _SAME_FACE = 0.3
@@ -192,12 +192,9 @@ def held_out(found: Measured) -> Measured:
     return Measured(found.pictures, {name: least[fold[name]] for name in names})
 
 
-def rows(shared: Path) -> tuple[list[list[str]], list[tuple[str, bool]], str]:
-    """Lines (what, 2026-11, now), what was asked for with whether it is met, and what is to be said of it.
-
-    Args:
-        shared: the folder of real photographs.
-    """
+def run(quick: bool) -> Section:
+    """What is found; `quick` changes nothing: there are few photographs."""
+    shared = places.shared()
     labels = truth()
     name, side = _NOVEMBER
     before = measured(registry.by_name("face", name).load(), shared, labels, min_side_px=side)
@@ -209,12 +206,12 @@ def rows(shared: Path) -> tuple[list[list[str]], list[tuple[str, bool]], str]:
         "recall of tilted faces": ("tilted",),
         "recall of all faces of 24 px and more": COUNTED,
     }
-    lines = [[what, _recall(before, *kinds), _recall(now, *kinds)] for what, kinds in sets.items()]
-    lines.append(["precision", _interval(before), _interval(now)])
+    lines = [Line(what, _recall(before, *kinds), _recall(now, *kinds)) for what, kinds in sets.items()]
+    lines.append(Line("precision", _interval(before), _interval(now)))
     old, new = (_portraits(registry.by_name("face", one).load(), shared) for one in (name, "yunet"))
-    lines.append(["portraits that are found", f"{old[0]} of {old[1]}", f"{new[0]} of {new[1]}"])
+    lines.append(Line("portraits that are found", f"{old[0]} of {old[1]}", f"{new[0]} of {new[1]}"))
     times = [_milliseconds(registry.by_name("face", one).load(), shared) for one in (name, "yunet")]
-    lines.append(["CPU ms a COCO photograph, one thread", *(f"{each:.0f}" for each in times)])
+    lines.append(Line("CPU ms a COCO photograph, one thread", *(f"{each:.0f}" for each in times)))
     checks = [
         (
             f"recall {now.recall('frontal', 'turned'):.2f} of frontal and turned, asked 0.8",
@@ -235,7 +232,7 @@ def rows(shared: Path) -> tuple[list[list[str]], list[tuple[str, bool]], str]:
         f"{registry.by_name('face', 'yunet').thresholds['min_det_score']}. Precision is of {sum(taken)} detections. "
         f"2026-11 is {name}, {side:.0f} px and more."
     )
-    return lines, checks, notes
+    return Section(lines, checks, notes)
 
 
 def _recall(found: Measured, *kinds: str) -> str:
@@ -274,15 +271,3 @@ def _milliseconds(model: FaceModel, shared: Path) -> float:
         model.find(pixels, min_side_px=Settings().min_side_px)
         spent.append(1000 * (time.process_time() - began))
     return float(np.median(spent))
-
-
-def run(quick: bool) -> Result:
-    """The table; `quick` changes nothing: there are few photographs."""
-    given = os.environ.get("REFLOOM_PHOTOGRAPHS")
-    shared = Path(given) if given else Path(__file__).parents[2] / "shared" / "data"
-    lines, checks, notes = rows(shared)
-    return Result("Faces on real photographs", ("what", "2026-11", "now"), lines, notes, checks)
-
-
-if __name__ == "__main__":
-    print(run(quick=False).markdown())

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from benchmarks.intervals import Share, share
-from benchmarks.photographs import curated
+from benchmarks.judged.photographs import curated
 from refloom.curation.annotate.settings import Models
 from refloom.curation.config import Curation
 from refloom.curation.group.settings import Group
