@@ -87,9 +87,9 @@ def decode_free(objects: Objects, width: int, height: int) -> dict[str, Floats]:
     sides = (objects.boxes[:, 2:] - objects.boxes[:, :2]).astype(np.float64)
     box_areas = sides[:, 0] * sides[:, 1]
     has_mask = ~np.isnan(objects.areas)
-    covered = np.where(has_mask, objects.areas, box_areas)
-    components["area_px"] = covered
-    components["area_share"] = covered / (width * height)
+    taken = np.where(has_mask, objects.areas, box_areas)
+    components["area_px"] = taken
+    components["area_share"] = taken / (width * height)
     components["short_side_px"] = sides.min(axis=1, initial=np.inf)
     components["aspect"] = sides[:, 0] / np.maximum(sides[:, 1], 1e-6)
     components["box_fill"] = np.where(has_mask, np.minimum(objects.areas / np.maximum(box_areas, 1e-6), 1.0), np.nan)

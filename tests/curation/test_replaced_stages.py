@@ -18,7 +18,7 @@ from refloom.schemas.dataset import STAGES, Dataset
 from refloom.schemas.errors import JobStopped
 from refloom.schemas.verify import verify
 
-STRICT = replace(SMALL, select=replace(SMALL.select, min_quality=0.6), mask=Masking(max_per_picture=3))
+STRICT = replace(SMALL, select=replace(SMALL.select, min_quality=0.5), mask=Masking(max_per_picture=3))
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,16 @@ from refloom import cli
 from refloom.curation.annotate.settings import Models
 from refloom.curation.config import Curation
 from refloom.curation.job import curate
+from refloom.curation.select.settings import Select
 from refloom.ingest.sources.coco import Coco
 from refloom.ingest.sources.ytvis import YouTubeVis
 from refloom.schemas.dataset import STAGES, Dataset
 from refloom.schemas.reasons import FAILED, REJECTED
 
-NO_MODELS = Curation(models=Models(face="none", image_embedding="none", classifier="none"))
+NO_MODELS = Curation(
+    models=Models(face="none", image_embedding="none", classifier="none"),
+    select=Select(min_area_share=0.01, min_quality=0.35),  # made pictures were never judged
+)
 WITHOUT_MODELS = ("measure", "mask", "quality", "dedup", "select", "match", "group", "split", "balance", "compose")
 OVER_ALL = ("dedup", "match", "split", "balance")
 
