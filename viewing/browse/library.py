@@ -14,6 +14,7 @@ from refloom.schemas.dataset import STAGES, Dataset
 from refloom.schemas.errors import Failed, Rejected
 from refloom.viewing.browse.index import Index
 from refloom.viewing.outlines import Pixels
+from refloom.viewing.report.threshold import quality_settings
 from refloom.viewing.rows import fetch
 
 Row = dict[str, Any]
@@ -66,12 +67,16 @@ class Library:
     Args:
         dataset: where.
         index: says which unit holds what.
+
+    Attributes:
+        quality: settings that most qualities were made with; None where there are none.
     """
 
     def __init__(self, dataset: Dataset, index: Index) -> None:
         self.dataset, self.index = dataset, index
         for stage in STAGES:
             dataset.manifests(stage)  # read now, so that threads only look at them
+        self.quality = quality_settings(dataset)
         self._pixels: Kept[Pixels | str] = Kept(_KEPT_PIXELS, lambda value: getattr(value, "nbytes", 64))
         self._groups: Kept[pa.Table] = Kept(_KEPT_GROUPS, lambda table: int(table.nbytes))
         self._layouts: Kept[list[tuple[str, list[int]]]] = Kept(_KEPT_ROWS)

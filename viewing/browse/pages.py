@@ -3,8 +3,10 @@
 from typing import Any
 from urllib.parse import urlencode
 
+from refloom.curation.annotate.settings import Quality
 from refloom.schemas import wording
 from refloom.schemas.pages.markup import Child, Html, details, foreign, join, table, tag
+from refloom.viewing import why
 from refloom.viewing.browse import drawings as shots
 from refloom.viewing.browse import layout as frame
 from refloom.viewing.browse.grid import cell, link
@@ -48,7 +50,7 @@ def picture_page(library: Library, name: str, row: int, show: str) -> str:
     body = [
         tag("div", {"class": "large", "data-show": keys.get(show)}, large),
         tag("div", {"class": "side"}, _heading(identity, "picture"), _captions(facts), _facts(facts)),
-        _objects(objects),
+        _objects(objects, library.quality),
         _faces(faces),
         _links(library, "groups", library.groups_of(row)),
         _links(library, "samples", library.samples_of(row)),
@@ -87,13 +89,13 @@ def _fact(key: str, value: Any) -> Html:
     return tag("code", {}, text) if key == "sha256" else foreign(text)
 
 
-def _objects(objects: list[Row]) -> Html:
+def _objects(objects: list[Row], quality: Quality | None) -> Html:
     if not objects:
         return tag("section", {}, tag("h2", {}, "Objects"), tag("p", {"class": "soft"}, "None."))
     more = [name for name in _score_names(objects) if name not in _SHOWN_SCORES]
     brief = [name for name in _SHOWN_SCORES if any(one["scores"].get(name) is not None for one in objects)]
     head: list[Child] = ["", "object", "verdict", *brief]
-    rows = [_object(number, one, brief) for number, one in enumerate(objects)]
+    rows = [_object(number, one, brief, quality) for number, one in enumerate(objects)]
     wide = [[str(n + 1), *(_score(one, name) for name in more)] for n, one in enumerate(objects)]
     return tag(
         "section",
@@ -113,14 +115,15 @@ def _score(one: Row, name: str) -> str:
     return value if isinstance(value, str) else wording.value(value)
 
 
-def _object(number: int, one: Row, brief: list[str]) -> list[Child]:
+def _object(number: int, one: Row, brief: list[str], quality: Quality | None) -> list[Child]:
     kind = shots.kind_of(one["verdict"])
     name = one["phrase"] or one["category"]
     small = tag("small", {}, f" {one['object_id'].partition('#')[2]}" + (" · no mask" if one["mask"] is None else ""))
     key = tag("i", {"class": f"key {kind}", "data-key": f"o{number}", "tabindex": 0, "role": "button"}, str(number + 1))
     verdict = tag("span", {"class": f"verdict {kind}"}, {"keep": "kept"}.get(one["verdict"], one["verdict"]))
     label = foreign(name) if name else tag("i", {}, one["kind"] if one["kind"] != "object" else "no class")
-    return [key, join([label, small]), verdict, *(_score(one, score) for score in brief)]
+    reasons = [tag("small", {"class": "why"}, line) for line in why.lines(one["scores"], one["kind"], quality)]
+    return [key, join([label, small, *reasons]), verdict, *(_score(one, score) for score in brief)]
 
 
 def _faces(faces: list[Row]) -> Html | None:

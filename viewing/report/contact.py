@@ -1,19 +1,15 @@
 """Contact sheets: pictures, kept and rejected objects, faces."""
 
-from refloom.curation.annotate.faults import faults, unknown
-from refloom.curation.annotate.settings import Quality
 from refloom.schemas import wording
 from refloom.schemas.pages.markup import Child, Html, foreign, section, tag
 from refloom.schemas.reasons import REJECTED
+from refloom.viewing import why
 from refloom.viewing.report.album import Album
 from refloom.viewing.report.figures import Figures
 from refloom.viewing.report.picks import Choice, Row
 from refloom.viewing.report.scores import FAMILY
 from refloom.viewing.report.survey import KEPT
 from refloom.viewing.tile import sheet, tile
-
-_FAULTS = 3
-"""Components that pull a quality down which are told."""
 
 
 def object_tile(row: Row, album: Album, *, kind: str = "", badge: str | None = None, also: str = "") -> Html:
@@ -33,18 +29,8 @@ def object_tile(row: Row, album: Album, *, kind: str = "", badge: str | None = N
     verdicts = {KEPT: "kept", None: "undecided"}
     lines = [row["id"], verdicts.get(row["reason"], f"rejected: {row['reason']}"), *([also] if also else [])]
     lines += [f"{name}: {wording.value(row[name])}" for name in FAMILY["objects"].columns if row[name] == row[name]]
-    if album.quality is not None:
-        lines[2:2] = _why(row, album.quality)
+    lines[2:2] = why.lines(row, row["kind"], album.quality)
     return tile(album.objects.get(row["id"]), caption, "\n".join(lines), kind=kind, badge=value)
-
-
-def _why(row: Row, settings: Quality) -> list[str]:
-    """What pulls an object's quality down, and what it was made without."""
-    if row["quality"] != row["quality"]:
-        return []
-    low = ", ".join(str(fault) for fault in faults(row, row["kind"], settings)[:_FAULTS])
-    absent = ", ".join(unknown(row, row["kind"], settings))
-    return [*([f"pulled down: {low}"] if low else []), *([f"made without: {absent}"] if absent else [])]
 
 
 def pictures(choice: Choice, album: Album) -> Html | None:

@@ -17,6 +17,7 @@ from drawing import gradient
 from helpers import HERE, ingest, write_coco, write_ytvis
 from PIL import Image
 
+from refloom.curation.annotate.faults import faults, unknown
 from refloom.curation.annotate.settings import Filter, Models
 from refloom.curation.compose.settings import Compose
 from refloom.curation.config import Curation
@@ -301,6 +302,21 @@ def test_a_picture_says_all_of_its_objects(server, dataset):
     assert body.count('class="line"') == len(rows)
     assert "Faces (1)" in body
     assert "A cat and a dog, number 1" in body
+
+
+def test_a_picture_says_what_pulled_the_quality_of_its_objects_down(server, dataset):
+    _, _, body = ask(server, "/picture?id=coco/000000000001")
+    rows = [row for row in dataset.read("object_scores").to_pylist() if row["image_id"] == "coco/000000000001"]
+    told = [
+        [f"pulled down: {', '.join(map(str, low[:3]))}"] if (low := faults(row, "object", CONFIG.quality)) else []
+        for row in rows
+    ]
+    assert any(told)
+    for (line,) in filter(None, told):
+        assert line in body
+    assert body.count("pulled down: ") == sum(map(len, told))
+    absent = [unknown(row, "object", CONFIG.quality) for row in rows]
+    assert body.count("made without: ") == sum(map(bool, absent))
 
 
 def test_the_first_page_comes_without_a_picture_being_decoded(dataset, monkeypatch):
