@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -85,6 +85,7 @@ class CurateWorker:
         self._job = job
         self._recipe = job.recipe
         self._models: dict[str, Any] = {}
+        self._loaded: list[tuple[Entry, Any]] = []
         self._at: tuple[tuple[str, str], StageContext] | None = None
 
     def run(self, task: Task, watch: Watch) -> None:
@@ -254,8 +255,15 @@ class CurateWorker:
         return self._models[role]
 
     def _load(self, entry: Entry) -> Any:
+        """A model, which serves several roles where their entries differ in the role alone."""
         models = self._recipe.config.models
-        return entry.in_batches_of(models.batch_size.get(entry.role)).load(models.device, models.precision)
+        wanted = entry.in_batches_of(models.batch_size.get(entry.role))
+        same = replace(wanted, role="", thresholds={}, marks={})
+        for other, loaded in self._loaded:
+            if other == same:
+                return loaded
+        self._loaded.append((same, wanted.load(models.device, models.precision)))
+        return self._loaded[-1][1]
 
     # -- stages that read tables ---------------------------------------------------------------------------------
 

@@ -21,10 +21,10 @@ from refloom.inference.models.embedders import (
     Pixels,
     check_crops,
     fixed_batches,
-    in_fixed_batches,
     unit_vectors,
 )
 from refloom.inference.models.entry import Entry
+from refloom.inference.models.remembered import Remembered
 from refloom.inference.models.threads import check_device, repeatable
 from refloom.schemas.errors import Refused
 from refloom.schemas.wording import shown, some
@@ -97,7 +97,8 @@ def fold_normalisations(net: nn.Module) -> int:
 class EfficientNetLite0:
     """An `embedders.ImageClassifier`.
 
-    Crops go through in batches of one fixed size, the last one filled up with black, because sums depend on it.
+    Crops go through in batches of one fixed size, the last one filled up with black, because sums depend on it. A crop
+    that was seen lately does not go through again: as embedder and as classifier the model is asked about the same.
 
     Args:
         net: timm's `tf_efficientnet_lite0` with its weights; it is changed in place.
@@ -118,11 +119,12 @@ class EfficientNetLite0:
         self._device, self._batches = torch.device(device), MicroBatches(batch_size)
         self.batch_size = batch_size
         self._dtype = _DTYPES.get(precision)
+        self._seen = Remembered(partial(fixed_batches, width=self.dim + _CLASSES, batches=self._batches, run=self._run))
 
     def embed(self, batch: Pixels) -> Floats:
         """See `embedders.ImageEmbedder.embed`."""
         check_crops(batch, self.input_px)
-        return in_fixed_batches(batch, self.dim, self._batches, self._run)
+        return unit_vectors(self._seen.rows(batch)[:, : self.dim])
 
     def classify(self, batch: Pixels) -> Floats:
         """Probabilities (N, 1000) of the classes of ImageNet, in their usual order; arguments as for `embed`."""
@@ -131,18 +133,17 @@ class EfficientNetLite0:
     def describe(self, batch: Pixels) -> tuple[Floats, Floats]:
         """See `embedders.ImageClassifier.describe`; the classes are the 1000 of ImageNet in their usual order."""
         check_crops(batch, self.input_px)
-        both = fixed_batches(batch, self.dim + _CLASSES, self._batches, partial(self._run, classify=True))
+        both = self._seen.rows(batch)
         logits = both[:, self.dim :].astype(np.float64)
         odds = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
         return unit_vectors(both[:, : self.dim]), (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
 
     @repeatable()
-    def _run(self, batch: Pixels, *, classify: bool = False) -> Floats:
-        """Features (N, dim), and with `classify` the logits (N, classes) beside them."""
+    def _run(self, batch: Pixels) -> Floats:
+        """Features (N, dim) and the logits (N, classes) beside them, which cost next to nothing once they are there."""
         with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype is not None):
             pixels = torch.from_numpy(batch).to(self._device).permute(0, 3, 1, 2)  # so it is channels last already
             maps = self._net.forward_features((pixels.float() - _MEAN) / _DEVIATION)
             values = self._net.global_pool(maps.float())
-            if classify:
-                values = torch.cat([values, self._net.classifier(values).float()], dim=1)
+            values = torch.cat([values, self._net.classifier(values).float()], dim=1)
         return np.asarray(values.float().cpu().numpy(), np.float32)
