@@ -409,7 +409,8 @@ def test_true_weights_go_through_a_unit(entry: registry.Entry, shared: Path, tmp
 
     ingest(PlainPictures(path=str(shared / "faces"), limit=3), tmp_path / "data")
     none = dict.fromkeys(registry.ENTRIES, "none") | {entry.role: entry.name}
-    stage = {"segmenter": "mask", "face": "face", "image_embedding": "embed"}.get(entry.role, "phrase")
+    stages = {"segmenter": "mask", "face": "face", "image_embedding": "embed", "classifier": "quality"}
+    stage = stages.get(entry.role, "phrase")
     curate(str(tmp_path / "data"), Curation(models=Models(**none)), HERE, only=stage)
     dataset = Dataset(str(tmp_path / "data"))
     assert verify(dataset).sound
