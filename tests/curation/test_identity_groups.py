@@ -68,8 +68,9 @@ def tables(rows: list[dict[str, Any]], tracks: dict[str, set[str]] | None = None
 
 
 def config_of(**options: Any) -> Curation:
+    """The scores of the faces are dlib's, from 0.3 to 0.9 and more."""
     return Curation(
-        models=Models(image_embedding="none", classifier="none"),
+        models=Models(face="dlib", image_embedding="none", classifier="none"),
         identities=Identities(**({"min_cosine": SAME} | options)),
     )
 

@@ -234,6 +234,8 @@ def command(kind: str, root: Path, out: Path, workers: int) -> list[str]:
             "models.image_embedding=none",
             "--set",
             "models.classifier=none",
+            "--set",
+            "select.min_quality=0.35",  # of gradients
         ]
     return [*REFLOOM, *more, "--workers", str(workers)]
 

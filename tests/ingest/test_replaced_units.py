@@ -96,7 +96,7 @@ def test_a_replacement_that_fails_leaves_the_old_units(tree, out, monkeypatch):
         raise JobStopped("no space left")
 
     with monkeypatch.context() as patched:
-        patched.setattr(job, "_fill", failing)
+        patched.setattr("refloom.ingest.worker._fill", failing)
         with pytest.raises(JobStopped):
             ingest(coco(tree, unit_size=3), out, replace=True)
     assert named(out) == before

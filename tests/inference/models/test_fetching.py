@@ -471,7 +471,7 @@ def test_models_prints_a_line_each(folder: Path, capsys: pytest.CaptureFixture[s
         assert ("comes with" in line) is entry.is_packaged
         assert ("  absent  " in line) is (entry.present() is not None)
     taken = [line.split()[1] for line in lines if "taken by auto" in line]
-    assert taken == ["grabcut", "yunet", "efficientnet-lite0"]
+    assert taken == ["grabcut", "yunet", "efficientnet-lite0", "efficientnet-lite0"]
     assert "models get NAME" in last
 
 
