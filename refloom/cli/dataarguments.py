@@ -125,7 +125,7 @@ def _add_fit_quality(commands: Any) -> None:
         "and write a config for curate.",
         "  refloom fit-quality DATASET\n"
         "  refloom fit-quality DATASET --labels references.tsv --out mine.yaml\n"
-        "  refloom curate DATASET --config mine.yaml --replace",
+        "  refloom fit-quality DATASET --replace",
     )
     fit.add_argument("dataset", metavar="DATASET")
     fit.add_argument(

@@ -40,5 +40,8 @@ def fit_quality(options: argparse.Namespace) -> int:
     print(f"no good     {told(fit.poor_share)}")
     for name, weight in sorted(weights.items(), key=lambda item: -item[1]):
         print(f"  {weight:7.3f}  {name}")
-    print(f"wrote {done.file}: refloom curate {quoted(str(options.dataset))} --config {quoted(done.file)} --replace")
+    print(
+        f"wrote {done.file}: `refloom curate {quoted(str(options.dataset))} --config {quoted(done.file)} --replace` "
+        "selects by it"
+    )
     return 0

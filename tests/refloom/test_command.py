@@ -44,6 +44,7 @@ ingest folder      --out --name --limit --unit-size --link --dry-run --retry-fai
                    --item-timeout <path>
 curate             <dataset> --config --set --only --until --replace --retry-failed --dry-run --print-config \
                    --workers --address --item-timeout
+fit-quality        <dataset> --labels --out --ignore-unknown --replace --json
 status             <dataset> --json
 verify             <dataset> --json --sample
 mend               <dataset> --workers --address --item-timeout
@@ -51,7 +52,7 @@ report             <dataset> --json --out
 relink             <dataset> <folder> --root
 export             <dataset> <out> --format --split --limit --kept --keep-metadata --per-shard
 inspect            <dataset> --id --table --draw --json
-browse             <dataset> --host --port
+browse             <dataset> --host --port --label --labeller
 models             --json --verbose
 models get         <names> --from
 publish            <dataset> <dest> --tables --no-images --include-face-embeddings --shard-mb --only-sources \
@@ -283,7 +284,7 @@ def test_a_dry_run_of_ingest_refuses_what_the_run_would_refuse(call, coco, tmp_p
 
 def test_a_stopped_job_is_3_and_resumes(call, tmp_path_factory, tmp_path):
     out = curatedata.copy(curatedata.many_units(tmp_path_factory), tmp_path)
-    arguments = ["curate", str(out), *curatedata.NO_MODELS, "--workers", "0"]
+    arguments = ["curate", str(out), *curatedata.NO_MODELS, "--set", "select.min_quality=0.35", "--workers", "0"]
     process = subprocess.Popen([*REFLOOM, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     curatedata.wait_for(out, "measure", process)
     process.send_signal(signal.SIGTERM)

@@ -21,6 +21,7 @@ from messages import printed
 from places import TESTS
 
 from refloom.schemas.dataset import Dataset
+from refloom.viewing.browse.server import Browser
 
 SETTINGS = [
     *(
@@ -38,7 +39,10 @@ SETS = [word for one in SETTINGS for word in ("--set", one)]
 
 @once
 def stages(factory: pytest.TempPathFactory) -> Path:
-    """Pictures, and datasets of them in a folder whose name has a space: ingested, selected and composed."""
+    """Pictures, and datasets of them in a folder whose name has a space: ingested, selected and composed.
+
+    A further one is scored, of as many pictures and objects as weights of quality need.
+    """
     from refloom import cli
 
     root = factory.mktemp("remedies")
@@ -54,6 +58,10 @@ def stages(factory: pytest.TempPathFactory) -> Path:
         for name, until in (("selected", "select"), ("composed", "compose")):
             shutil.copytree(root / "a b" / "ingested", root / "a b" / name)
             call("curate", root / "a b" / name, "--until", until, *SETS)
+        images, instances, _ = write_coco(root / "many", 6, objects=4, size=(96, 80))
+        many = root / "a b" / "scored"
+        call("ingest", "coco", "--images", images, "--instances", instances, "--out", many)
+        call("curate", many, "--until", "quality", *SETS)
     return root
 
 
@@ -156,6 +164,36 @@ def _flat(place: Place) -> Words:
     return ["ingest", "subjects", place.root / "coco/val2017", "--out", place.out, "--workers", 0]
 
 
+def judge(server: Browser, count: int = 1000) -> None:
+    """What a person does on the page of `refloom browse --label`: half of the objects are good."""
+    assert server.labelling is not None
+    for number, card in enumerate(server.labelling.coming("random", 0, count)):
+        assert server.labelling.judge(card["object_id"], number % 4, ()) is not None
+
+
+def _fit(place: Place) -> Words:
+    return ["fit-quality", place.scored, "--out", place.root / "a b" / "mine.yaml"]
+
+
+def _few_labels(place: Place) -> Words:
+    with Browser(Dataset(str(place.scored)), label=True) as server:
+        judge(server, 4)
+    return _fit(place)
+
+
+def _labels(place: Place) -> Words:
+    with Browser(Dataset(str(place.scored)), label=True) as server:
+        judge(server)
+    return [*_fit(place), "--replace"]
+
+
+def _unscored(place: Place) -> Words:
+    words, dataset = _labels(place), Dataset(str(place.scored))
+    for unit in list(dataset.manifests("quality")):
+        dataset.drop("quality", unit)
+    return words
+
+
 PUBLISH = ["--accept-license", "CC BY 4.0"]
 CURATE = [*SETS, "--workers", 0]
 CASES = [
@@ -196,7 +234,19 @@ CASES = [
     Case("were made from inputs that have changed since; run", _stale, add=CURATE),
     Case("is half done:", _half_done, add=CURATE),
     Case("makes them alike", _made_otherwise, add=CURATE),
-    Case("the dataset has no rows in {}:", lambda place: ["publish", place.ingested, place.out], add=CURATE),
+    Case(
+        "the dataset has no rows in {}: `refloom {} {}` makes them",
+        lambda place: ["publish", place.ingested, place.out],
+        add=CURATE,
+    ),
+    Case(
+        "the dataset has no rows in {}: `refloom {} {}` makes them",
+        lambda place: ["publish", place.composed, place.out, "--tables", "labels"],
+    ),
+    Case("has no qualities yet: run", _unscored, add=CURATE),
+    Case("holds no labels: judge objects with", _fit),
+    Case("are too few: weights need", _few_labels),
+    Case("selects by it", _labels, code=0, add=["--workers", 0]),
     Case(
         "is not the file that was committed",
         _exchanged,
@@ -238,6 +288,7 @@ ELSEWHERE = {
     "holds rows that `refloom publish` does not write": "sharing/publish/test_publication_damage.py::test_rows_that_no",
     "finish it with `refloom takedown {}`": "sharing/publish/test_dataset_takedown.py::test_a_removal_that_was_stopped",
     "take them out with `refloom takedown {}`": "sharing/publish/test_dataset_takedown.py::test_rows_that_were_put",
+    "is no longer in the dataset: start": "schemas/test_labels.py::test_an_object_that_is_gone",
     "`refloom curate {} --retry-failed` does again": "ingest/test_moved_source.py::test_the_command_that_is_printed",
 }
 SHOWN = (
@@ -247,6 +298,7 @@ SHOWN = (
     *("To have something removed, tell whoever", "refloom rehydrate THIS_FOLDER", "Which bytes belong here:"),
     # examples and help of the command line, and of options
     *("refloom ingest {} {} --out DATASET", "` shows every key", "joins the bytes again", "as for `refloom train`"),
+    "a page on which you judge objects as references",
     *("encoders of the scores, names of", "for crop=face; see", "(`refloom rehydrate` joins them again)"),
     # where to look next, after all went well
     *("Where to look next:", "refloom ingest easyref {0}", "refloom ingest coco --images {0}/images"),
@@ -264,7 +316,9 @@ SHOWN = (
         "look at them with `refloom browse`",
     ),
     *("`refloom status` shows at which stage", "`refloom status` shows where it went"),
+    "`refloom fit-quality` learns the weights of quality from them",
     # words about a command, of which nothing is to be run
+    *("What people say of objects as references, in", "the demo stopped at `refloom {}`"),
     *("are records of SA-1B: `refloom ingest sa1b` takes them", "as it was given to `refloom ingest`"),
     *("is not what `refloom takedown` writes", "the `refloom cache` that made it does the rest"),
     "`refloom publish` and `export` take it out unless told otherwise",
@@ -304,7 +358,12 @@ def published(place, capsys) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.said)
-def test_the_printed_command_mends_what_the_message_says(capsys, place, case, request):
+def test_the_printed_command_mends_what_the_message_says(capsys, place, case, request, monkeypatch):
+    def judged(server: Browser) -> None:
+        judge(server)
+        raise KeyboardInterrupt  # Ctrl-C, when all is judged
+
+    monkeypatch.setattr(Browser, "serve_forever", judged)
     if "publish again with" in case.said:
         request.getfixturevalue("published")
     words = case.complain(place)

@@ -1,4 +1,7 @@
-"""Every message in the source that prints a `refloom ...` command, found in its syntax tree."""
+"""Every message in the source that prints a `refloom ...` command, found in its syntax tree.
+
+A command in backticks whose name is put in, as in "`refloom {} DATASET`", is one of them.
+"""
 
 import ast
 import re
@@ -8,10 +11,10 @@ from functools import cache
 from places import ROOT
 
 COMMANDS = (
-    "ingest|curate|status|verify|mend|report|publish|rehydrate|takedown|export|inspect|browse|models|generate|edit|"
+    "ingest|curate|fit-quality|status|verify|mend|report|publish|rehydrate|takedown|export|inspect|browse|models|generate|edit|"
     "convert|ui|evaluate|cache|train|heldout|sample-data|demo"
 )
-PRINTED = re.compile(rf"refloom (?:{COMMANDS})\b")
+PRINTED = re.compile(rf"refloom (?:{COMMANDS})\b|`refloom \{{\}}")
 _ELSEWHERE = {"tests", "benchmarks", "examples", "build", "dist"}
 
 
