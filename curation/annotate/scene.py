@@ -31,7 +31,7 @@ class Scene:
     objects: Objects
     bounds: Filter
     _shapes: dict[int, Pixels | None] = field(default_factory=dict)
-    _crops: dict[tuple[int, bool], dict[int, Pixels]] = field(default_factory=dict)
+    _crops: dict[tuple[int, int, bool], Pixels] = field(default_factory=dict)
 
     @cached_property
     def filtered(self) -> list[str | None]:
@@ -53,15 +53,18 @@ class Scene:
             side_px: of the cut-outs.
             middles: of whole pictures without an outline only the middle, see `crops.cut_middle`.
         """
-        if (side_px, middles) not in self._crops:
-            height, width = self.picture.size
-            wanted = [index for index, reason in enumerate(self.filtered) if reason is None]
-            inner = [boxes.pad(self.objects.boxes[index], width, height) for index in wanted]
-            shapes = self.shapes(wanted, inner)
-            self._crops[side_px, middles] = {
-                index: cut_middle(self.picture.rgb, side_px)
-                if middles and shape is None and self.objects.kinds[index] == "whole"
-                else cut_out(self.picture.rgb, shape, box, side_px)
-                for index, box, shape in zip(wanted, inner, shapes, strict=True)
-            }
-        return self._crops[side_px, middles]
+        height, width = self.picture.size
+        wanted = [index for index, reason in enumerate(self.filtered) if reason is None]
+        inner = [boxes.pad(self.objects.boxes[index], width, height) for index in wanted]
+        found = {}
+        for index, box, shape in zip(wanted, inner, self.shapes(wanted, inner), strict=True):
+            is_middle = middles and shape is None and self.objects.kinds[index] == "whole"
+            key = index, side_px, is_middle
+            if key not in self._crops:  # a cut-out serves all models that see it at one size
+                self._crops[key] = (
+                    cut_middle(self.picture.rgb, side_px)
+                    if is_middle
+                    else cut_out(self.picture.rgb, shape, box, side_px)
+                )
+            found[index] = self._crops[key]
+        return found
