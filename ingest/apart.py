@@ -24,7 +24,6 @@ from refloom.ingest.engine.watch import Tally, Watch, last_words
 from refloom.schemas.errors import JobStopped, RefloomError
 from refloom.schemas.storage import Folder
 from refloom.schemas.storeerrors import store_errors_stop
-from refloom.schemas.wording import some
 
 _POLL_S = 0.25
 _DIE_WITH_PARENT = 1
@@ -61,11 +60,7 @@ class Apart:
             status.weight_done += by_unit[unit].weight
             if on_status is not None:
                 on_status(status)
-        if account.broken:
-            units = some((f"{unit}: {why}" for unit, why in sorted(account.broken.items())), between="; ")
-            raise JobStopped(
-                f"{len(account.broken)} of {status.units} units could not be done ({units}); details in {notes.url}"
-            )
+        account.stop_if_broken(status.units, notes.url)
 
     def close(self) -> None:
         """End the child, whatever it is at."""

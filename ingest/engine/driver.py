@@ -20,7 +20,6 @@ from refloom.ingest.engine.watch import Tally, last_words
 from refloom.ingest.engine.workers import WorkerHandle, WorkerHandles
 from refloom.schemas.errors import JobStopped, RefloomError, StoreUnavailable
 from refloom.schemas.storage import Folder
-from refloom.schemas.wording import some
 
 _POLL_S = 0.25
 _ROOM_S = 600.0
@@ -80,11 +79,7 @@ class Driver:
                 elif now - roomy > (0 if pool.address is None else _ROOM_S):
                     raise JobStopped(f"no node has room for a worker of {pool.cpus} CPU and {pool.gpus} GPU")
         self._show()
-        if broken := self._account.broken:
-            units = some((f"{unit}: {why}" for unit, why in sorted(broken.items())), between="; ")
-            raise JobStopped(
-                f"{len(broken)} of {self._status.units} units could not be done ({units}); details in {self._notes.url}"
-            )
+        self._account.stop_if_broken(self._status.units, self._notes.url)
 
     def _next_events(self) -> list[Any]:
         """References of runs and starts that have ended, at once when there is one."""

@@ -7,6 +7,9 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from refloom.schemas.errors import JobStopped
+from refloom.schemas.wording import some
+
 ATTEMPTS = 3
 PATIENCE_S = 600.0
 """How long a store may refuse everything before the job stops."""
@@ -106,6 +109,20 @@ class Account:
             self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
             self._pause_until = now + self._pause_s
         return now - self._refused_since < PATIENCE_S
+
+    def stop_if_broken(self, units: int, notes_url: str) -> None:
+        """Where some units were given up, stop the job, whose others are done.
+
+        Args:
+            units: of the job.
+            notes_url: of the folder that says more.
+
+        Raises:
+            JobStopped: names units, and why.
+        """
+        if self.broken:
+            told = some((f"{unit}: {why}" for unit, why in sorted(self.broken.items())), between="; ")
+            raise JobStopped(f"{len(self.broken)} of {units} units could not be done ({told}); details in {notes_url}")
 
     def _again(self, unit: str, helps: bool, why: str) -> None:
         if helps:
