@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from refloom.curation.annotate.settings import quality_section
 from refloom.curation.annotate.stages import vocabulary
 from refloom.curation.config import Curation
 from refloom.curation.job import Show, curate
@@ -96,8 +97,8 @@ def _sections(stage: Stage, manifest: Manifest) -> dict[str, Any]:
     sections = {name: dict(section) for name, section in manifest.config.items() if isinstance(section, dict)}
     if stage.name == "balance":
         sections.pop("compose", None)  # a part of it; compose's own manifest has all
-    if "quality" in sections:  # before December 2026 every listed component counted alike, and no other
-        sections["quality"] = {"optional_components": [], "weights": {}, "fitted_on": "", **sections["quality"]}
+    if "quality" in sections:
+        sections["quality"] = quality_section(sections["quality"])
     if "dedup" in sections:
         sections["dedup"].pop("evaluation_content", None)
     if "phrase" in sections and sections["phrase"].get("vocabulary") == vocabulary(None).fingerprint:

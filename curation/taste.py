@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from refloom.curation.annotate.fit import Bools, Estimate, Fit, Floats, fit
+from refloom.curation.annotate.fit import Bools, Fit, Floats, fit
 from refloom.curation.config import Curation
 from refloom.curation.mend import settings_of
 from refloom.curation.objects import float_array
@@ -231,7 +231,7 @@ def _write(file: Path, settings: Curation, done: Fitted) -> None:
     said = [
         f"quality.weights and select.min_quality were fitted to {done.good + done.poor} judged objects of "
         f"{done.images} images.",
-        f"AUC by cross-validation over images {told(fitted.auc)}; of the settings before {told(fitted.auc_before)}.",
+        f"AUC by cross-validation over images {fitted.auc}; of the settings before {fitted.auc_before}.",
         "All other settings are those that the dataset was curated with.",
     ]
     text = "".join(f"# {line}\n" for line in said) + yaml.safe_dump(to_dict(chosen), sort_keys=False)
@@ -239,8 +239,3 @@ def _write(file: Path, settings: Curation, done: Fitted) -> None:
         file.write_text(text, "utf-8")
     except OSError as error:
         raise Refused(f"{file} cannot be written ({error.strerror or error}): give another --out") from error
-
-
-def told(number: Estimate) -> str:
-    """`0.861 (0.810 to 0.907)`."""
-    return f"{number.value:.3f} ({number.low:.3f} to {number.high:.3f})"

@@ -23,7 +23,7 @@ class Line:
 
     def cells(self, section: str) -> list[str]:
         """Of the table."""
-        return [section, self.what, written(self.before), written(self.now)]
+        return [section, self.what, "" if self.before is None else str(self.before), str(self.now)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,3 @@ class Section:
     lines: Sequence[Line]
     checks: Sequence[tuple[str, bool]]
     notes: str
-
-
-def written(number: Estimate | Share | str | None) -> str:
-    """A number and its interval, where it has one."""
-    if isinstance(number, Estimate):
-        return f"{number.value:.3f} ({number.low:.3f} to {number.high:.3f})"
-    return "" if number is None else str(number)

@@ -40,9 +40,9 @@ def faults(values: Mapping[str, float | None], kind: str, settings: Quality) -> 
         kind: object, whole or face.
         settings: that the quality was made with.
     """
-    scores = {name: _score(values.get(name), settings, name) for name in _counted(kind, settings)}
-    weights = {name: settings.weight_of(name) if kind == "object" else 1.0 for name in scores}
-    known = {name: score for name, score in scores.items() if score is not None and weights[name]}
+    weights = settings.counted(kind)
+    scores = {name: _score(values.get(name), settings, name) for name, weight in weights.items() if weight}
+    known = {name: score for name, score in scores.items() if score is not None}
     total = sum(weights[name] * np.log(score) for name, score in known.items())
     whole = sum(weights[name] for name in known)
     found = []
@@ -56,19 +56,13 @@ def faults(values: Mapping[str, float | None], kind: str, settings: Quality) -> 
 
 def unknown(values: Mapping[str, float | None], kind: str, settings: Quality) -> list[str]:
     """Components that the quality was made without, or could not be made without, in the order of the settings."""
-    return [name for name in _counted(kind, settings) if _score(values.get(name), settings, name) is None]
+    return [name for name in settings.counted(kind) if _score(values.get(name), settings, name) is None]
 
 
 def word(component: str) -> str:
     """What is wrong with an object for which a component has a low score."""
     declared = COMPONENTS[component].fault if component in COMPONENTS else ""
     return declared or component.replace("_", " ")
-
-
-def _counted(kind: str, settings: Quality) -> tuple[str, ...]:
-    if kind != "object":
-        return settings.whole_components
-    return (*settings.object_components, *settings.optional_components)
 
 
 def _score(value: float | None, settings: Quality, name: str) -> float | None:

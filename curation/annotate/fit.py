@@ -31,6 +31,9 @@ class Estimate:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
@@ -93,12 +96,13 @@ def fit(
             good or all lie on one image.
     """
     images_of = np.unique(np.asarray(images, str), return_inverse=True)[1].astype(np.int64)
-    names = (*settings.object_components, *settings.optional_components)
+    weights_before = settings.counted("object")
+    names = tuple(weights_before)
     known = _known(components, good, images_of, settings)
     rng = np.random.default_rng(seed)
     part, judged, of = {name: components[name][known] for name in names}, good[known], images_of[known]
     logs = np.stack([_logs(ramp(part[name], settings.ramp_of(name))) for name in names], axis=1)
-    before = np.array([settings.weight_of(name) for name in names])
+    before = np.array(list(weights_before.values()))
 
     def scores(weights: Floats, rows: Bools) -> Floats:
         return _quality({name: values[rows] for name, values in part.items()}, _weighted(settings, names, weights))
@@ -188,8 +192,7 @@ def over_images(
 
 def _known(components: dict[str, Floats], good: Bools, images: Ints, settings: Quality) -> Bools:
     """(N,) rows that have every listed component; ValueError where nothing can be fitted to them."""
-    names = (*settings.object_components, *settings.optional_components)
-    lengths = {len(good), len(images), *(len(components[name]) for name in names)}
+    lengths = {len(good), len(images), *(len(components[name]) for name in settings.counted("object"))}
     if len(lengths) != 1:
         raise ValueError(f"components, judgements and images differ in length: {sorted(lengths)}")
     known: Bools = ~np.any([np.isnan(components[name]) for name in settings.object_components], axis=0)

@@ -287,13 +287,16 @@ def quality(kinds: list[str], components: dict[str, Floats], config: Quality) ->
     """
     is_object = np.array([kind == "object" for kind in kinds], bool)
     result = np.full(len(kinds), np.nan)
-    for rows, listed, optional, weigh in (
-        (is_object, config.object_components, config.optional_components, config.weight_of),
-        (~is_object, config.whole_components, (), lambda name: 1.0),
+    for kind, rows, listed in (
+        ("object", is_object, config.object_components),
+        ("whole", ~is_object, config.whole_components),
     ):
         if rows.any():
-            names = (*listed, *(name for name in optional if name in components))
-            scores = {name: (ramp(components[name][rows], config.ramp_of(name)), weigh(name)) for name in names}
+            scores = {
+                name: (ramp(components[name][rows], config.ramp_of(name)), weight)
+                for name, weight in config.counted(kind).items()
+                if name in listed or name in components
+            }
             result[rows] = _mean(scores, listed)
     return result
 

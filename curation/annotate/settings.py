@@ -4,7 +4,9 @@ Sources of the numbers: EZIGen's loader (mask area 1,000 px^2 in COCO, 0.01-0.64
 bounds (box 1 % to 80 %), AnyDoor (mask score 0.9), PhotoMaker (faces of 256 px, crop over 10 %).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from refloom.schemas.components import COMPONENTS, Points
 
@@ -143,6 +145,14 @@ class Face:
     crop_quality: int = 95
 
 
+def quality_section(held: Mapping[str, Any]) -> dict[str, Any]:
+    """The section `quality` as a manifest holds it, with what it lacks if it is of before December 2026.
+
+    Until then every listed component counted alike, and no other.
+    """
+    return {"optional_components": [], "weights": {}, "fitted_on": "", **held}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
     """Components and quality.
@@ -194,6 +204,12 @@ class Quality:
         if name in self.ramps:
             return self.ramps[name]
         return COMPONENTS[name].ramp if name in COMPONENTS else ()
+
+    def counted(self, kind: str) -> dict[str, float]:
+        """The components that the quality of an object, whole or face is made of, with their weights in its mean."""
+        if kind != "object":
+            return dict.fromkeys(self.whole_components, 1.0)
+        return {name: self.weight_of(name) for name in (*self.object_components, *self.optional_components)}
 
     def weight_of(self, name: str) -> float:
         """The weight of a component in the mean of objects."""

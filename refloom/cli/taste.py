@@ -9,7 +9,7 @@ from refloom.schemas.wording import quoted
 
 def fit_quality(options: argparse.Namespace) -> int:
     """`refloom fit-quality DATASET`: writes a config and says how well it ranks what it was not fitted to."""
-    from refloom.curation.taste import Fitted, told
+    from refloom.curation.taste import Fitted
     from refloom.curation.taste import fit_quality as fitted_to
 
     done: Fitted = fitted_to(
@@ -20,8 +20,7 @@ def fit_quality(options: argparse.Namespace) -> int:
         replace=options.replace,
     )
     fit = done.fit
-    weighed = (*fit.settings.object_components, *fit.settings.optional_components)
-    weights = {name: fit.settings.weight_of(name) for name in weighed}
+    weights = fit.settings.counted("object")
     if options.json:
         numbers = {name: asdict(getattr(fit, name)) for name in ("auc", "auc_before", "poor_share")}
         counts = {name: getattr(done, name) for name in ("good", "poor", "images", "without_components", "unknown")}
@@ -32,12 +31,12 @@ def fit_quality(options: argparse.Namespace) -> int:
     for count, why in ((done.without_components, "lack a component"), (done.unknown, "are not in the dataset")):
         if count:
             print(f"  {count} more {why} and were left out")
-    print(f"AUC now     {told(fit.auc_before)}")
-    print(f"AUC fitted  {told(fit.auc)}  each object by weights that its image had no part in; 95 % interval")
+    print(f"AUC now     {fit.auc_before}")
+    print(f"AUC fitted  {fit.auc}  each object by weights that its image had no part in; 95 % interval")
     if fit.auc.value <= fit.auc_before.value:
         print("  no better than now: judge more before you take them")
     print(f"a bound of {fit.min_quality:.3f} keeps {fit.kept_share:.0%} of the good; of what it keeps then")
-    print(f"no good     {told(fit.poor_share)}")
+    print(f"no good     {fit.poor_share}")
     for name, weight in sorted(weights.items(), key=lambda item: -item[1]):
         print(f"  {weight:7.3f}  {name}")
     print(

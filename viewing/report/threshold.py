@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from refloom.curation.annotate.settings import Quality
+from refloom.curation.annotate.settings import Quality, quality_section
 from refloom.curation.bound import Bools, Floats, Rule
 from refloom.curation.group import bounds as pairs
 from refloom.curation.group.bounds import Pairs
@@ -210,11 +210,9 @@ def quality_settings(dataset: Dataset) -> Quality | None:
     config = _most_common(dataset, "quality", "quality")
     if config is None:
         return None
-    # units of before December 2026 have neither: every listed component counted alike, and no other
-    values = {"optional_components": [], "weights": {}, "fitted_on": ""} | config
     known = {field.name for field in fields(Quality)}
     try:
-        return build(Quality, {key: value for key, value in values.items() if key in known})
+        return build(Quality, {key: value for key, value in quality_section(config).items() if key in known})
     except Refused:
         return None
 
