@@ -1,13 +1,12 @@
 """Faces by dlib: HOG detector, 5-point landmarks, 128 numbers of identity. One thread, CPU only."""
 
-import cv2
 import dlib
 import numpy as np
 
 from refloom.inference.models import dlibidentity
 from refloom.inference.models.dlibidentity import DlibIdentity, dense
 from refloom.inference.models.entry import Entry
-from refloom.inference.models.faces import Face, Floats, Pixels
+from refloom.inference.models.faces import Face, Floats, Pixels, back_from, box_in, scaled
 
 
 def load(entry: Entry, device: str, precision: str) -> "DlibFaces":
@@ -55,28 +54,19 @@ class DlibFaces:
     ) -> list[Face]:
         """See `faces.FaceModel.find`. Landmarks and embedding come from the pixels at full size."""
         pixels = dense(pixels)
-        height, width = pixels.shape[:2]
         least = self._min_det_score if min_det_score is None else min_det_score
         found = []
         for score, outline in self._detect(pixels, least):
-            box = np.clip(outline, 0, (width, height, width, height)).astype(np.float32)
-            shorter = float((box[2:] - box[:2]).min())
-            if shorter > 0 and shorter >= min_side_px:
+            if (box := box_in(pixels, outline, min_side_px)) is not None:
                 found.append((score, box.tolist(), outline))
         found.sort(key=lambda item: (-item[0], item[1]))
         return [self._face(pixels, score, box, outline) for score, box, outline in found[:max_faces]]
 
     def _detect(self, pixels: Pixels, min_det_score: float) -> list[tuple[float, Floats]]:
         """Scores and boxes (4,), in pixels of the picture; boxes may leave it."""
-        height, width = pixels.shape[:2]
-        scale = min(self._work_side_px / max(height, width), self._max_growth)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        work = pixels
-        if size != (width, height):
-            kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-            work = np.asarray(cv2.resize(pixels, size, interpolation=kind), np.uint8)
+        work = scaled(pixels, min(self._work_side_px / max(pixels.shape[:2]), self._max_growth))
         rectangles, scores, _ = self._detector.run(dense(work), 0, min_det_score)
-        back = np.tile((width / size[0], height / size[1]), 2)
+        back = np.tile(back_from(work, pixels), 2)
         corners = [(r.left(), r.top(), r.right() + 1, r.bottom() + 1) for r in rectangles]  # dlib's ends are inclusive
         return [(float(score), (back * box).astype(np.float32)) for score, box in zip(scores, corners, strict=True)]
 

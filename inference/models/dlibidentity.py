@@ -8,7 +8,7 @@ import numpy as np
 
 from refloom.inference.checkpoints import cause as filecause
 from refloom.inference.models.entry import Entry
-from refloom.inference.models.faces import Floats, Pixels
+from refloom.inference.models.faces import Floats, Pixels, check_pixels
 from refloom.schemas.errors import Refused
 
 CHIP_PX = 150
@@ -81,6 +81,5 @@ def dense(pixels: Pixels) -> Pixels:
     Raises:
         ValueError: other than (H, W, 3) uint8, or no pixels.
     """
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or pixels.size == 0:
-        raise ValueError(f"a picture is (H, W, 3) uint8, not {pixels.shape} {pixels.dtype}")
+    check_pixels(pixels)
     return pixels if pixels.strides == (3 * pixels.shape[1], 3, 1) else pixels.copy(order="C")

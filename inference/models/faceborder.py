@@ -6,7 +6,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from refloom.inference.models.faces import Face, Pixels
+from refloom.inference.models.faces import Face, Pixels, back_from, box_in, scaled
 
 _BORDER = 0.5
 """Width of the border as a share of the picture's longer side."""
@@ -49,19 +49,17 @@ def find(
     found = search(pixels, min_det_score, min_side_px, max_faces)
     if found or max_faces == 0:
         return found
-    height, width = pixels.shape[:2]
-    scale = min(1.0, _MOST_PX / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    inner = pixels if scale == 1 else np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
-    border = round(_BORDER * max(size))
+    longer = max(pixels.shape[:2])
+    scale = min(1.0, _MOST_PX / longer)
+    inner = scaled(pixels, scale)
+    border = round(_BORDER * max(inner.shape[:2]))
     canvas = cv2.copyMakeBorder(inner, border, border, border, border, cv2.BORDER_CONSTANT)
     seen = search(np.asarray(canvas, np.uint8), max(min_det_score, border_det_score), min_side_px * scale, None)
-    back = np.array([width / size[0], height / size[1]], np.float32)
+    back = back_from(inner, pixels).astype(np.float32)
     kept = []
     for face in seen:
-        box = np.clip((face.box - border) * np.tile(back, 2), 0, (width, height, width, height)).astype(np.float32)
-        sides = box[2:] - box[:2]
-        if sides.min() > 0 and sides.min() >= min_side_px and sides.max() >= _LEAST_SHARE * max(height, width):
+        box = box_in(pixels, (face.box - border) * np.tile(back, 2), min_side_px)
+        if box is not None and (box[2:] - box[:2]).max() >= _LEAST_SHARE * longer:
             landmarks = ((face.landmarks - border) * back).astype(np.float32)
             kept.append(replace(face, box=box, landmarks=landmarks))
     return kept[:max_faces]

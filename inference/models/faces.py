@@ -1,8 +1,9 @@
-"""What a face model gives: boxes, landmarks and identity embeddings."""
+"""What a face model gives: boxes, landmarks and identity embeddings; and what all do with pictures and boxes."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -28,6 +29,35 @@ class Face:
     landmarks: Floats
     pose: Floats | None
     embedding: Floats
+
+
+def check_pixels(pixels: Pixels) -> None:
+    """Raise ValueError for other pixels than (H, W, 3) uint8, or none."""
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or pixels.size == 0:
+        raise ValueError(f"a picture is (H, W, 3) uint8, not {pixels.shape} {pixels.dtype}")
+
+
+def scaled(pixels: Pixels, scale: float) -> Pixels:
+    """A picture at a share of its size, of one pixel a side at least; the very same where the size stays."""
+    height, width = pixels.shape[:2]
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    if size == (width, height):
+        return pixels
+    kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(pixels, size, interpolation=kind), np.uint8)
+
+
+def back_from(work: Pixels, pixels: Pixels) -> npt.NDArray[np.float64]:
+    """(2,) what x and y of a scaled picture are multiplied by to lie in the picture."""
+    return np.array((pixels.shape[1] / work.shape[1], pixels.shape[0] / work.shape[0]))
+
+
+def box_in(pixels: Pixels, outline: Floats, min_side_px: float) -> Floats | None:
+    """What of a box (4,) xyxy lies in a picture; None where it has no area, or its shorter side is too small."""
+    height, width = pixels.shape[:2]
+    box = np.clip(outline, 0, (width, height, width, height)).astype(np.float32)
+    shorter = float((box[2:] - box[:2]).min())
+    return box if shorter > 0 and shorter >= min_side_px else None
 
 
 class FaceModel(Protocol):

@@ -9,7 +9,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import cv2
 import insightface
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 from refloom.inference.models import faceborder, facepack
 from refloom.inference.models.batching import MicroBatches, is_out_of_memory
 from refloom.inference.models.entry import Entry
-from refloom.inference.models.faces import Face, Floats, Pixels
+from refloom.inference.models.faces import Face, Floats, Pixels, back_from, box_in, check_pixels, scaled
 from refloom.schemas.errors import Failed, Refused
 
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -148,8 +147,7 @@ class InsightFaces:
         Raises:
             Failed: `out_of_memory`.
         """
-        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or pixels.size == 0:
-            raise ValueError(f"a picture is (H, W, 3) uint8, not {pixels.shape} {pixels.dtype}")
+        check_pixels(pixels)
         return faceborder.find(
             self._search,
             pixels,
@@ -160,13 +158,11 @@ class InsightFaces:
         )
 
     def _search(self, pixels: Pixels, min_det_score: float, min_side_px: float, max_faces: int | None) -> list[Face]:
-        height, width = pixels.shape[:2]
         found = []
         try:
             for score, outline, points in self._detect(pixels, min_det_score):
-                box = np.clip(outline, 0, (width, height, width, height)).astype(np.float32)
-                shorter = float((box[2:] - box[:2]).min())
-                if shorter > 0 and shorter >= min_side_px and _alignable(points):
+                box = box_in(pixels, outline, min_side_px)
+                if box is not None and _alignable(points):
                     found.append((score, box.tolist(), outline, points))
             found.sort(key=lambda item: (-item[0], item[1]))
             return self._faces(pixels, found[:max_faces])
@@ -177,17 +173,14 @@ class InsightFaces:
 
     def _detect(self, pixels: Pixels, min_det_score: float) -> list[tuple[float, Floats, Floats]]:
         """Scores, boxes (4,) and points (5, 2), in pixels of the picture; they may leave it."""
-        height, width = pixels.shape[:2]
         side = max(self._sides)
-        scale = side / max(height, width)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        work = scaled(np.ascontiguousarray(pixels), side / max(pixels.shape[:2]))
         # a square of our own: insightface's leaves no pixel of a thin picture and rounds its sides by two scales
         square = np.zeros((side, side, 3), np.uint8)
-        square[: size[1], : size[0]] = cv2.resize(np.ascontiguousarray(pixels), size, interpolation=kind)[..., ::-1]
+        square[: work.shape[0], : work.shape[1]] = work[..., ::-1]
         sizes = [(edge, edge) for edge in self._sides]
         boxes, points = self._detector.detect(square, input_size=sizes, det_thresh=min_det_score)
-        back = np.array((width / size[0], height / size[1]), np.float32)
+        back = back_from(work, pixels).astype(np.float32)
         sound = np.isfinite(boxes).all(axis=1)
         return [
             (float(row[4]), np.asarray(row[:4] * np.tile(back, 2), np.float32), np.asarray(five * back, np.float32))

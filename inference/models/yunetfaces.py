@@ -19,7 +19,7 @@ from refloom.inference.checkpoints import cause as filecause
 from refloom.inference.models import dlibidentity
 from refloom.inference.models.dlibidentity import CHIP_PX, DlibIdentity, dense
 from refloom.inference.models.entry import Entry
-from refloom.inference.models.faces import Face, Floats, Pixels
+from refloom.inference.models.faces import Face, Floats, Pixels, back_from, box_in, scaled
 from refloom.inference.models.warps import Matrix, similarity, warp
 from refloom.schemas import boxes
 from refloom.schemas.errors import Refused
@@ -125,13 +125,11 @@ class YuNetFaces:
         A face whose five points lie on one another cannot be aligned and is no face.
         """
         pixels = dense(pixels)
-        height, width = pixels.shape[:2]
         least = self._min_det_score if min_det_score is None else min_det_score
         found = []
         for row in self._candidates(pixels):
             outline = _box(row)
-            box = np.clip(outline, 0, (width, height, width, height)).astype(np.float32)
-            if not _large(box, min_side_px):
+            if (box := box_in(pixels, outline, min_side_px)) is None:
                 continue
             score, turned = self._look_again(pixels, outline, least)
             points = row[4:14].reshape(5, 2) if turned is None else turned
@@ -154,15 +152,9 @@ class YuNetFaces:
         return [rows[index] for index in _without_repeats(outlines, inside=1.1)]
 
     def _detect_at(self, pixels: Pixels, side: float) -> list[Floats]:
-        height, width = pixels.shape[:2]
-        scale = side / max(height, width)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        work = pixels
-        if size != (width, height):
-            kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-            work = np.asarray(cv2.resize(pixels, size, interpolation=kind), np.uint8)
+        work = scaled(pixels, side / max(pixels.shape[:2]))
         rows = self._detect(work, self._candidate_score)
-        rows[:, :14] *= np.tile((width / size[0], height / size[1]), 7)
+        rows[:, :14] *= np.tile(back_from(work, pixels), 7)
         return list(rows)
 
     def _detect(self, pixels: Pixels, min_score: float) -> Floats:
@@ -266,11 +258,6 @@ def _view(pixels: Pixels, outline: Floats, width: float) -> _View:
 def _box(row: Floats) -> Floats:
     """(4,) xyxy of a row of YuNet."""
     return np.concatenate([row[:2], row[:2] + row[2:4]])
-
-
-def _large(box: Floats, min_side_px: float) -> bool:
-    shorter = float((box[2:] - box[:2]).min())
-    return shorter > 0 and shorter >= min_side_px
 
 
 def _without_repeats(outlines: Floats, inside: float = _INSIDE) -> list[int]:
