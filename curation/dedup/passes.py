@@ -167,11 +167,11 @@ def _embed(context: StageContext, args: dict[str, Any], watch: Watch) -> TaskRes
                 apart = [places[things.images[thing]] for thing in here]
                 yield marks_of(names, apart, part=part, first=len(rows)), vectors
                 rows.extend(here)
+                watch.advance(len(here))
 
         result |= begin(scratch, search.name, part, batches())
         found_here = candidates_of(pictures, things, np.array(rows, np.int64), unit_of)
         scratch.write_table(f"{search.name}/rows/{part_name(part)}.arrow", found_here.table())
-        watch.advance(len(rows))
     return result
 
 
