@@ -6,7 +6,7 @@ The labels are `tests/truth/faces.tsv`; its README says how they were made.
 import csv
 import tarfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from benchmarks.judged import photographs as places
 from benchmarks.judged.section import Line, Section
+from refloom.curation.annotate.fit import Estimate, over_images
 from refloom.curation.annotate.settings import Face as Settings
 from refloom.inference.models import registry
 from refloom.inference.models.faces import FaceModel, Pixels
@@ -207,7 +208,7 @@ def run(quick: bool) -> Section:
         "recall of all faces of 24 px and more": COUNTED,
     }
     lines = [Line(what, _recall(before, *kinds), _recall(now, *kinds)) for what, kinds in sets.items()]
-    lines.append(Line("precision", _interval(before), _interval(now)))
+    lines.append(Line("precision", _precision(before), _precision(now)))
     old, new = (_portraits(registry.by_name("face", one).load(), shared) for one in (name, "yunet"))
     lines.append(Line("portraits that are found", f"{old[0]} of {old[1]}", f"{new[0]} of {new[1]}"))
     times = [_milliseconds(registry.by_name("face", one).load(), shared) for one in (name, "yunet")]
@@ -235,24 +236,18 @@ def run(quick: bool) -> Section:
     return Section(lines, checks, notes)
 
 
-def _recall(found: Measured, *kinds: str) -> str:
-    draws = [found.recall(*kinds, draw=draw) for draw in _draws(found)]
-    return _written(found.recall(*kinds), draws)
+def _recall(found: Measured, *kinds: str) -> Estimate:
+    return _over_photographs(found, lambda draw: found.recall(*kinds, draw=draw))
 
 
-def _interval(found: Measured) -> str:
-    return _written(found.precision(), [found.precision(draw=draw) for draw in _draws(found)])
+def _precision(found: Measured) -> Estimate:
+    return _over_photographs(found, lambda draw: found.precision(draw=draw))
 
 
-def _draws(found: Measured) -> Iterator[list[str]]:
-    names, random = sorted(found.pictures), np.random.default_rng(0)
-    for _ in range(_DRAWS):
-        yield [names[at] for at in random.integers(0, len(names), len(names))]
-
-
-def _written(value: float, draws: Sequence[float]) -> str:
-    low, high = np.nanpercentile(draws, (2.5, 97.5))
-    return f"{value:.3f} ({low:.3f} to {high:.3f})"
+def _over_photographs(found: Measured, measure: Callable[[list[str]], float]) -> Estimate:
+    names = sorted(found.pictures)
+    rows = np.arange(len(names))
+    return over_images(lambda drawn: measure([names[at] for at in drawn]), rows, _DRAWS, np.random.default_rng(0))
 
 
 def _portraits(model: FaceModel, shared: Path) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from benchmarks.intervals import Share, share
+from benchmarks.judged.pairs import Pair, best, found, right, wrong
 from benchmarks.judged.photographs import curated, shared
 from refloom.curation.annotate.settings import Models
 from refloom.curation.config import Curation
@@ -26,8 +27,6 @@ _ON_GROUPS = {
     # photograph, and its persons from left to right, by the left edge of their faces' boxes: seen by eye
     "_groups/identification1.jpg": ("Family1-Son", "Family1-Dad", "Family1-Mom", "Family1-Daughter"),
 }
-
-Pair = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ def measure(config: Identities | None = None) -> IdentityScores:
     """
     config = config or Identities()
     dataset = curated("faces", *SETS, config=Curation(models=Models(image_embedding="none")), until="select")
-    entry = registry.by_name("face", "dlib")
+    entry = registry.resolve("face")  # that the dataset was curated with
     bounds = entry.thresholds["min_det_score"], entry.marks["sure_det_score"]
     faces = read_portraits(dataset, dataset.units(), bounds)
     person = persons(faces, _edges(dataset))
@@ -67,12 +66,12 @@ def measure(config: Identities | None = None) -> IdentityScores:
             expected[person(one)].add((one, other))
     by_bound = {bound: _grouped(faces, config, bound) for bound in _BOUNDS}
     own = _grouped(faces, config, config.lower(entry.thresholds["same_identity"]))
-    held_out = {name: by_bound[_best(by_bound, expected, person, without=name)] for name in expected}
+    held_out = {name: by_bound[best(by_bound, expected, person, without=name, strictest=True)] for name in expected}
     return IdentityScores(
-        share({name: (len(own & wanted), len(wanted)) for name, wanted in expected.items()}),
-        share(_right(own, person)),
-        share({name: (len(held_out[name] & wanted), len(wanted)) for name, wanted in expected.items()}),
-        sorted(pair for pair in own if person(pair[0]) != person(pair[1])),
+        share(found(dict.fromkeys(expected, own), expected)),
+        share(right(own, person)),
+        share(found(held_out, expected)),
+        wrong(own, person),
         len(faces.ids),
     )
 
@@ -112,30 +111,3 @@ def _grouped(faces: Portraits, config: Identities, lower: float) -> set[Pair]:
     cosine = cosines(nodes.vectors, i, j)
     rows = joined(faces, nodes, Pairs(i, j, cosine).where(cosine >= lower), config, lower)
     return {pair for row in rows for pair in combinations(sorted(row["members"]), 2)}
-
-
-def _right(grouped: set[Pair], person: Callable[[str], str]) -> dict[str, tuple[int, int]]:
-    """Person to their right pairs and their pairs; a wrong pair counts for the first of the two."""
-    counts: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
-    for one, other in sorted(grouped):
-        right, every = counts[person(one)]
-        counts[person(one)] = right + (person(one) == person(other)), every + 1
-    return counts
-
-
-def _best(
-    by_bound: Mapping[float, set[Pair]],
-    expected: Mapping[str, set[Pair]],
-    person: Callable[[str], str],
-    *,
-    without: str,
-    least: float = 0.98,
-) -> float:
-    """The bound with the largest recall at enough precision, on all but one person; the strictest of equals."""
-    scored = []
-    for bound, pairs in by_bound.items():
-        left = [pair for pair in pairs if without not in map(person, pair)]
-        right = sum(person(one) == person(other) for one, other in left)
-        found = sum(len(pairs & wanted) for name, wanted in expected.items() if name != without)
-        scored.append((bool(left) and right / len(left) >= least, found, bound))
-    return max(scored)[2]

@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from benchmarks.intervals import Share, share
+from benchmarks.judged.pairs import Pair, best, found, right, wrong
 from benchmarks.judged.photographs import curated, shared
 from refloom.curation.annotate.settings import Models
 from refloom.curation.config import Curation
@@ -23,8 +24,6 @@ SETS = ("subjects", "coco_train", "coco_val", "sa1b", "ytvis")
 STRICTNESS = tuple(round(0.05 * step, 2) for step in range(20))
 _SAME = {"subjects/msbench/living/cat.jpg": "dreambooth/cat"}
 """Copies that `msbench` holds of photographs of `dreambooth`."""
-
-Pair = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +58,13 @@ def measure(config: Looks | None = None) -> LookScores:
     expected = _expected(sights.ids, subject)
     grouped = {strictness: _grouped(sights, pairs, replace(config, strictness=strictness)) for strictness in STRICTNESS}
     own = _grouped(sights, pairs, config)
-    chosen = {name: _best(grouped, expected, subject, without=name) for name in expected}
+    chosen = {name: best(grouped, expected, subject, without=name, strictest=False) for name in expected}
     return LookScores(
-        recall=share({name: (_hits(own, wanted), len(wanted)) for name, wanted in expected.items()}),
-        precision=share(_right(own, subject)),
+        recall=share(found(dict.fromkeys(expected, own), expected)),
+        precision=share(right(own, subject)),
         chosen=chosen,
-        held_out=share(
-            {name: (_hits(grouped[chosen[name]], wanted), len(wanted)) for name, wanted in expected.items()}
-        ),
-        false=sorted(pair for pair in own if subject(pair[0]) != subject(pair[1])),
+        held_out=share(found({name: grouped[bound] for name, bound in chosen.items()}, expected)),
+        false=wrong(own, subject),
     )
 
 
@@ -116,34 +113,3 @@ def _expected(ids: Iterable[str], subject: Callable[[str], str]) -> dict[str, se
     for name in sorted(ids):
         members[subject(name)].append(name)
     return {name: set(combinations(own, 2)) for name, own in members.items() if len(own) > 1}
-
-
-def _hits(grouped: set[Pair], wanted: set[Pair]) -> int:
-    return len(grouped & wanted)
-
-
-def _right(grouped: set[Pair], subject: Callable[[str], str]) -> dict[str, tuple[int, int]]:
-    """Subject to its right pairs and its pairs; a wrong pair counts for the first of the two."""
-    counts: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
-    for one, other in sorted(grouped):
-        right, every = counts[subject(one)]
-        counts[subject(one)] = right + (subject(one) == subject(other)), every + 1
-    return counts
-
-
-def _best(
-    grouped: Mapping[float, set[Pair]],
-    expected: Mapping[str, set[Pair]],
-    subject: Callable[[str], str],
-    *,
-    without: str,
-    least: float = 0.98,
-) -> float:
-    """The strictness with the largest recall at enough precision, on all but one subject."""
-    scored = []
-    for strictness, pairs in grouped.items():
-        left = [pair for pair in pairs if without not in map(subject, pair)]
-        right = sum(subject(one) == subject(other) for one, other in left)
-        found = sum(_hits(pairs, wanted) for name, wanted in expected.items() if name != without)
-        scored.append((bool(left) and right / len(left) >= least, found, -strictness))
-    return -max(scored)[2]
