@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from curatedata import wait_for
+from curatedata import NO_MODELS, wait_for
 from enginejobs import Broken, Odd, Unreached
 from helpers import image_ids, ledger, write_coco
 from places import REFLOOM
@@ -225,18 +225,7 @@ def command(kind: str, root: Path, out: Path, workers: int) -> list[str]:
         tree = ["--images", str(root / "val2017"), "--instances", str(root / "instances_val2017.json")]
         more = ["ingest", "coco", *tree, "--out", str(out), "--unit-size", "50"]
     else:
-        more = [
-            "curate",
-            str(out),
-            "--set",
-            "models.face=none",
-            "--set",
-            "models.image_embedding=none",
-            "--set",
-            "models.classifier=none",
-            "--set",
-            "select.min_quality=0.35",  # of gradients
-        ]
+        more = ["curate", str(out), *NO_MODELS, "--set", "select.min_quality=0.35"]  # of gradients
     return [*REFLOOM, *more, "--workers", str(workers)]
 
 
