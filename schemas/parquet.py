@@ -266,11 +266,11 @@ def read(
     Raises:
         Refused: a file lacks a column that must be there.
     """
-    parts = []
+    parts, wanted = [], None if columns is None else list(columns)
     for file in files:
         with opened(folder, file.path, check_pages=check_pages) as reader:
-            present, absent = _columns(file, reader.schema_arrow, schema, columns)
-            parts.append(_filled(reader.read(columns=present, use_threads=False), schema, columns, absent))
+            _refuse_lost(file, reader.schema_arrow, schema, columns)
+            parts.append(filled(reader.read(columns=wanted, use_threads=False), schema, columns))
     if not parts:
         empty = schema.empty_table()
         return empty if columns is None else empty.select([name for name in columns if name in schema.names])
@@ -286,12 +286,13 @@ def batches(
         folder, files, columns: as for `read`.
         schema: of the table, to add columns that a file lacks; None gives rows as they are stored.
     """
+    wanted = None if columns is None else list(columns)
     for file in files:
         with opened(folder, file.path) as reader:
-            present, absent = _columns(file, reader.schema_arrow, schema or reader.schema_arrow, columns)
+            _refuse_lost(file, reader.schema_arrow, schema or reader.schema_arrow, columns)
             for group in range(reader.num_row_groups):
-                rows = reader.read_row_group(group, columns=present, use_threads=False)
-                yield from (_filled(rows, schema, columns, absent) if schema is not None else rows).to_batches()
+                rows = reader.read_row_group(group, columns=wanted, use_threads=False)
+                yield from (filled(rows, schema, columns) if schema is not None else rows).to_batches()
 
 
 @contextmanager
@@ -314,24 +315,61 @@ def opened(folder: Folder, path: str, *, check_pages: bool = True) -> Iterator[p
         raise DamagedFile(f"{path} is damaged ({' '.join(str(error).split())})") from error
 
 
-def _columns(
-    file: File, stored: pa.Schema, schema: pa.Schema, columns: Sequence[str] | None
-) -> tuple[list[str] | None, list[str]]:
-    """The columns to read of a file, None for all, and those that it lacks."""
-    absent = [name for name in _tops(schema, columns) if name not in stored.names and name in schema.names]
-    lost = [name for name in absent if not schema.field(name).nullable]
+def _refuse_lost(file: File, stored: pa.Schema, schema: pa.Schema, columns: Sequence[str] | None) -> None:
+    lost = [
+        name
+        for name in _tops(schema, columns)
+        if name not in stored.names and name in schema.names and not schema.field(name).nullable
+    ]
     if lost:
         raise Refused(
             f"{file.path} has no column {lost[0]}: another refloom wrote it; use that one, or build the dataset anew"
         )
-    return (list(columns) if columns is not None else None), absent
 
 
-def _filled(rows: pa.Table, schema: pa.Schema, columns: Sequence[str] | None, absent: list[str]) -> pa.Table:
-    """Rows with the columns that their file lacks, as nulls, in the order asked for."""
-    for name in absent:
-        rows = rows.append_column(schema.field(name), pa.nulls(len(rows), schema.field(name).type))
+def filled(rows: pa.Table, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """Rows with the columns, and the fields of columns, that came into a table after their file was written, as nulls.
+
+    Args:
+        rows: as they are stored.
+        schema: of the table.
+        columns: that were asked for, top-level or dotted, and their order; all by default.
+    """
+    for name in _tops(schema, columns):
+        if name in schema.names and name not in rows.column_names:
+            rows = rows.append_column(schema.field(name), pa.nulls(len(rows), schema.field(name).type))
+    if columns is None or not any("." in name for name in columns):  # parts of a column are as they were asked for
+        rows = _widened(rows, schema)
     return rows.select([name for name in _tops(schema, columns) if name in rows.column_names])
+
+
+def _widened(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    for position, field in enumerate(rows.schema):
+        if field.name in schema.names:
+            now = schema.field(field.name)
+            if field.type != now.type and field.type == as_stored(now, field).type:
+                rows = rows.set_column(position, now, rows.column(position).cast(now.type))
+    return rows
+
+
+def as_stored(field: pa.Field, stored: pa.Field) -> pa.Field:
+    """A field of a schema without the nullable fields below it that a stored one lacks: equal if that is all."""
+    return field.with_type(_narrowed(field.type, stored.type))
+
+
+def _narrowed(kind: pa.DataType, stored: pa.DataType) -> pa.DataType:
+    if pa.types.is_list(kind) and pa.types.is_list(stored):
+        return pa.list_(kind.value_field.with_type(_narrowed(kind.value_type, stored.value_type)))
+    if pa.types.is_struct(kind) and pa.types.is_struct(stored):
+        names = {field.name for field in stored}
+        return pa.struct(
+            [
+                as_stored(field, stored.field(field.name)) if field.name in names else field
+                for field in kind
+                if field.name in names or not field.nullable
+            ]
+        )
+    return kind
 
 
 def _tops(schema: pa.Schema, columns: Sequence[str] | None) -> list[str]:

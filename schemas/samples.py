@@ -1,4 +1,8 @@
-"""The table `samples`: the one shape that every trainer reads."""
+"""The table `samples`: the one shape that every trainer reads.
+
+A sample fixes which image is its target only where something outside refloom did (a directed record, `ingest pairs`)
+or where its references were sought for that image (`cross`); elsewhere `target` is null and the recipe's view draws it.
+"""
 
 import pyarrow as pa
 
@@ -18,6 +22,18 @@ _PICTURE = pa.struct(
         field("captions", STRINGS, "captions of the picture"),
         field("caption_from", pa.string(), "source | model | template"),
         field("license", pa.string(), "license of the picture"),
+        field("role", pa.string(), "target | reference; null where it may be either"),
+    ]
+)
+
+_FACE = pa.struct(
+    [
+        field("box", BOX, BOX_DOC, unit="px"),
+        field("landmarks", LANDMARKS, "as in `faces`", unit="px"),
+        field("det_score", pa.float32(), "as in `faces`"),
+        field("embedding", pa.list_(pa.float16()), "as in `faces`; null in publications", model="face identity"),
+        field("pose", pa.list_(pa.float32(), 3), "as in `faces`: pitch, yaw, roll", unit="degree"),
+        field("sharpness", pa.float32(), "as in `faces`", span="0.."),
     ]
 )
 
@@ -56,13 +72,7 @@ _SUBJECT = pa.struct(
                         field("phrase_cosine", pa.float32(), "of the object", span="-1..1"),
                         field(
                             "face",
-                            pa.struct(
-                                [
-                                    field("box", BOX, BOX_DOC, unit="px"),
-                                    field("landmarks", LANDMARKS, "as in `faces`", unit="px"),
-                                    field("det_score", pa.float32(), "as in `faces`"),
-                                ]
-                            ),
+                            _FACE,
                             "its face, or null",
                         ),
                     ]
@@ -75,6 +85,32 @@ _SUBJECT = pa.struct(
             pa.list_(pa.float16()),
             "cosine of appearance pairs (0,1), (0,2), (1,2), ...; null without an embedder",
         ),
+        field(
+            "pair_pose_change",
+            pa.list_(pa.float16()),
+            "1 - IoU of the masks of appearance pairs in the order of `similarity`, as `pose_change` of `groups`; an "
+            "entry is null where one of the two has neither mask nor box, the list with one appearance",
+            span="0..1",
+        ),
+        field("identity", pa.string(), "its group of kind identity: the same person in other samples; else null"),
+        field("look", pa.string(), "its group of kind look: the same thing in other samples; else null"),
+        field("role", pa.string(), "person | clothes | object | scene | style; null where it is not known"),
+    ]
+)
+
+_INSTRUCTION = pa.struct(
+    [
+        field("text", pa.string(), "what to make; may name references by their number"),
+        field("from", pa.string(), "source | model | template"),
+        field("references", pa.list_(pa.int32()), "indices into `pictures`, in the order that the text counts them"),
+    ]
+)
+
+_SCORE = pa.struct(
+    [
+        field("name", pa.string(), "what was judged"),
+        field("value", pa.float32(), "in the scale of whoever gave it"),
+        field("model", pa.string(), "who gave it: a model, a judge, a source"),
     ]
 )
 
@@ -82,10 +118,15 @@ SAMPLES = table(
     "samples",
     "compose",
     "sample_id",
-    "Training samples: pictures and the subjects seen in them. A sample never fixes which picture is the target.",
+    "Training samples: pictures and the subjects seen in them. Where `target` is null, any picture may be the target.",
     [
-        field("sample_id", pa.string(), "image/<image_id> | video/<video_id>/<n> | group/<group_id>", required=True),
-        field("kind", pa.string(), "image | video | group", required=True),
+        field(
+            "sample_id",
+            pa.string(),
+            "image/<image_id> | video/<video_id>/<n> | group/<group_id> | cross/<image_id of the target>",
+            required=True,
+        ),
+        field("kind", pa.string(), "image | video | group | cross", required=True),
         field("why", pa.string(), "why it was chosen", required=True),
         field(
             "scores",
@@ -93,10 +134,13 @@ SAMPLES = table(
                 [
                     field("mip_s", pa.float32(), "mean cos(text, image) - mean cos(image, image) of its subjects"),
                     field("min_quality", pa.float32(), "smallest quality of an appearance", span="0..1"),
+                    field("named", pa.list_(_SCORE), "what the source or a judge says of it; empty for nothing"),
                 ]
             ),
             "of the sample",
         ),
+        field("target", pa.int32(), "index into `pictures` of the image to be made; null = any", span="0.."),
+        field("instructions", pa.list_(_INSTRUCTION), "texts that ask for the target; empty for none"),
         field("pictures", pa.list_(_PICTURE), "in the order of `images`", required=True),
         field("subjects", pa.list_(_SUBJECT), "at least one", required=True),
         field("images", pa.list_(IMAGE), "the bytes, in the order of `pictures`", required=True),

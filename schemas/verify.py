@@ -150,8 +150,14 @@ def _is_done(dataset: Dataset, stage: str, unit: str) -> bool:
 
 
 def _as_written(schema: pa.Schema, stored: pa.Schema) -> pa.Schema:
-    """A table's schema without the columns that came into it since and read as null."""
-    return pa.schema([field for field in schema if field.name in stored.names or not field.nullable])
+    """A table's schema without the columns, and fields of columns, that came into it since and read as null."""
+    return pa.schema(
+        [
+            parquet.as_stored(field, stored.field(field.name)) if field.name in stored.names else field
+            for field in schema
+            if field.name in stored.names or not field.nullable
+        ]
+    )
 
 
 def _recount(dataset: Dataset, manifest: Manifest, findings: Findings) -> None:

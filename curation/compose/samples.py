@@ -220,10 +220,9 @@ def _draft(
         row["mentions"] = [one for one in row["mentions"] if not any(_within(one, other) for other in every)]
     qualities = [appearance["quality"] for row in rows for appearance in row["appearances"]]
     known = [quality for quality in qualities if quality is not None]
-    scores = {"mip_s": mip_s(rows, inputs), "min_quality": min(known) if known else None}
-    return Draft(
-        {"sample_id": sample_id, "kind": kind, "scores": scores, "pictures": pictures, "subjects": rows}, image_ids
-    )
+    scores: Row = {"mip_s": mip_s(rows, inputs), "min_quality": min(known) if known else None, "named": []}
+    row = {"sample_id": sample_id, "kind": kind, "scores": scores, "pictures": pictures, "subjects": rows}
+    return Draft(row | {"instructions": []}, image_ids)
 
 
 def mip_s(subjects: list[Row], inputs: ComposeInputs) -> float | None:

@@ -18,7 +18,7 @@ from refloom.curation.annotate.decoded import shrink
 from refloom.inference.models.crops import cut_square
 from refloom.ingest.engine.pool import Status
 from refloom.ingest.files import MAX_FILE_BYTES
-from refloom.schemas import pictures
+from refloom.schemas import parquet, pictures
 from refloom.schemas.errors import JobStopped, Refused, Rejected
 from refloom.schemas.lease import Lease
 from refloom.schemas.metadata.pieces import CannotStrip
@@ -177,11 +177,13 @@ def _batches(folder: Folder, manifest: dict[str, Any], table: str, split: str) -
             continue
         _check(folder, file)
         with folder.open(file["path"]) as source, pq.ParquetFile(source) as reader:
-            lost = [name for name in schema_of(table).names if name not in reader.schema_arrow.names]
+            schema = schema_of(table)
+            needed = [field.name for field in schema if not field.nullable]
+            lost = [name for name in needed if name not in reader.schema_arrow.names]
             if lost:
                 raise Refused(f"{folder.url}/{file['path']} has no column {lost[0]}: get the publication again")
             for group in range(reader.num_row_groups):
-                rows = reader.read_row_group(group, use_threads=False)
+                rows = parquet.filled(reader.read_row_group(group, use_threads=False), schema)
                 yield from rows.replace_schema_metadata(None).combine_chunks().to_batches()
 
 
@@ -211,10 +213,7 @@ def _spilled(
         for batch in _batches(folder, manifest, table, split):
             addresses = _addresses(table, batch, index, shaper)
             fields = [field for field in spill_schema(table) if field.name != PICTURES_FIELD]
-            columns = [
-                batch.column(field.name) if field.name in batch.schema.names else pa.nulls(batch.num_rows, field.type)
-                for field in fields  # an older publication has fewer
-            ]
+            columns = [batch.column(field.name) for field in fields]
             writer.add(pa.RecordBatch.from_arrays([*columns, addresses], schema=spill_schema(table)))
             status.tally["begun"] += batch.num_rows
             report(status)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from refloom.schemas import tables
+from refloom.schemas import parquet, tables
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import JobStopped, Refused
 from refloom.schemas.fields import VERSION
@@ -124,7 +124,8 @@ def scalars(dataset: Dataset, files: Files, columns: list[str] | None = None) ->
     for file in files.files:
         with dataset.opened(files.table, file.path) as reader:
             for group in range(reader.num_row_groups):
-                yield _one(reader.read_row_group(group, columns=names, use_threads=False))
+                rows = reader.read_row_group(group, columns=names, use_threads=False)
+                yield _one(parquet.filled(rows, schema, names))
 
 
 class Origin:
@@ -154,7 +155,8 @@ class Origin:
         for file in self._checked(files.files):
             with self._mapped(file.path) as source, pq.ParquetFile(source) as reader:
                 for group in range(reader.num_row_groups):
-                    rows = _one(reader.read_row_group(group, use_threads=False))
+                    rows = reader.read_row_group(group, use_threads=False)
+                    rows = _one(parquet.filled(rows, tables.TABLES[files.table].schema))
                     addresses = self._addresses(files.table, file, rows, source, reader, group)
                     if files.table == "images":
                         published = _published(addresses, rows.column("sha256"))

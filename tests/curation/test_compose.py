@@ -128,7 +128,7 @@ def test_pictures_are_the_sources_own_bytes_and_decode_to_their_size(dataset, ro
 def test_min_quality_is_the_minimum_and_mip_s_is_not_made_up(dataset):
     for sample in samples(dataset).values():
         qualities = [one["quality"] for one in appearances(sample)]
-        assert sample["scores"] == {"mip_s": None, "min_quality": min(qualities)}
+        assert sample["scores"] == {"mip_s": None, "min_quality": min(qualities), "named": []}
         assert 0 <= min(qualities) <= 1
 
 

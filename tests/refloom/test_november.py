@@ -9,6 +9,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import traindata
 from places import GOLDEN
@@ -31,6 +33,21 @@ def unpacked(name: str, place: Path) -> None:
 
 def stale(dataset: Dataset) -> list[str]:
     return [stage for stage in STAGES if stage_state(dataset, stage) == "stale"]
+
+
+def as_of(value: Any, kind: pa.DataType) -> Any:
+    """A value without the fields that its type did not have then."""
+    if value is not None and pa.types.is_struct(kind):
+        return {field.name: as_of(value[field.name], field.type) for field in kind}
+    if value is not None and pa.types.is_list(kind):
+        return [as_of(item, kind.value_type) for item in value]
+    return value
+
+
+def samples_as_of(dataset: Dataset, schema: pa.Schema) -> list[dict[str, Any]]:
+    """Samples with the columns of a schema."""
+    rows = dataset.read("samples").to_pylist()
+    return [{field.name: as_of(row[field.name], field.type) for field in schema} for row in rows]
 
 
 def without_qualities(row: dict[str, Any]) -> tuple[dict[str, Any], list[float]]:
@@ -62,8 +79,12 @@ def test_a_half_curated_dataset_goes_on_to_the_rows_of_then(tmp_path):
     assert cli.main(["curate", now.url, "--workers", "0", *then_settings]) == 0
     now = Dataset(now.url)
     assert {unit: manifest.fingerprint for unit, manifest in now.manifests("measure").items()} == before
+    manifest = next(one for one in then.manifests("compose").values() if one.tables["samples/train"].rows)
+    with then.opened("samples", manifest.files_of("samples/train")[0].path) as reader:
+        schema = reader.schema_arrow
+    assert "target" not in schema.names
     # a quality is made of stored components now, which have 24 bits; all else is the same to the bit
-    made, held = ([without_qualities(row) for row in one.read("samples").to_pylist()] for one in (now, then))
+    made, held = ([without_qualities(row) for row in samples_as_of(one, schema)] for one in (now, then))
     assert [row for row, _ in made] == [row for row, _ in held]
     for (_, ours), (_, theirs) in zip(made, held, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-7)
@@ -82,3 +103,16 @@ def test_a_run_goes_on_to_the_losses_of_then(tmp_path, monkeypatch):
     assert cli.main(words) == 0
     losses = {line["step"]: line["loss"] for line in log.read(tmp_path / "run")}
     assert {step: losses[step] for step in LOSSES} == pytest.approx(LOSSES, rel=1e-4)
+
+
+def test_a_dataset_is_published_with_the_columns_of_now(tmp_path, call):
+    unpacked("whole", tmp_path)
+    assert call("publish", tmp_path / "whole", tmp_path / "published").code == 0
+    assert call("verify", tmp_path / "published").code == 0
+    rows = [
+        row
+        for file in (tmp_path / "published").glob("data/samples/*.parquet")
+        for row in pq.read_table(file).to_pylist()
+    ]
+    assert len(rows) == 6
+    assert all(row["target"] is None and row["subjects"][0]["identity"] is None for row in rows)

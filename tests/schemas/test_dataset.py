@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refloom.schemas import card, tables
+from refloom.schemas import card, parquet, tables
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import JobStopped, Refused
 from refloom.schemas.fields import metadata_of
@@ -402,3 +402,20 @@ def test_a_silent_holder_loses_the_lease_and_notices(tmp_path):
             else:
                 pytest.fail("the first writer never noticed")
             assert second.is_held()
+
+
+def test_structs_of_older_files_have_the_fields_that_came_since_as_nulls(tmp_path):
+    inner = pa.struct([pa.field("a", pa.int32()), pa.field("more", pa.list_(pa.struct([pa.field("b", pa.string())])))])
+    then = pa.schema([pa.field("id", pa.string()), pa.field("parts", pa.list_(pa.struct([pa.field("a", pa.int32())])))])
+    now = pa.schema([pa.field("id", pa.string()), pa.field("parts", pa.list_(inner)), pa.field("new", pa.float32())])
+    rows = pa.Table.from_pylist([{"id": "x", "parts": [{"a": 1}, None]}, {"id": "y", "parts": None}], then)
+    filled = parquet.filled(rows, now)
+    assert filled.schema.equals(now)
+    assert filled.to_pylist() == [
+        {"id": "x", "parts": [{"a": 1, "more": None}, None], "new": None},
+        {"id": "y", "parts": None, "new": None},
+    ]
+    assert parquet.filled(rows.select(["parts"]), now, ["parts"]).column_names == ["parts"]
+    # a type that differs in anything else is left for whoever checks it
+    other = rows.set_column(1, "parts", pa.array([[{"a": "1"}], None]))
+    assert parquet.filled(other, now, ["parts"]).schema.field("parts").type == other.schema.field("parts").type

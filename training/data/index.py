@@ -84,7 +84,8 @@ class Index:
     def _footer(self, path: str, sha256: str) -> SampleFile:
         with _opened(self.folder, path) as reader:
             schema, footer = reader.schema_arrow, reader.metadata
-            absent = [name for name in tables.TABLES["samples"].schema.names if name not in schema.names]
+            needed = [field.name for field in tables.TABLES["samples"].schema if not field.nullable]
+            absent = [name for name in needed if name not in schema.names]
             if absent:
                 raise Refused(f"{path} in {self.url} has no column {absent[0]}: it is not a file of samples")
             groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
@@ -129,13 +130,14 @@ def read_group(folder: Folder, key: RowGroupKey, columns: list[str] | None = Non
     Args:
         folder: the dataset.
         key: of the row group.
-        columns: all by default.
+        columns: all by default; those that came into `samples` after the file was written are null.
 
     Raises:
         Refused: it cannot be read: bytes are damaged or gone.
     """
     with _opened(folder, key.path) as reader:
-        return reader.read_row_group(key.number, columns=columns, use_threads=False)
+        rows = reader.read_row_group(key.number, columns=columns, use_threads=False)
+    return parquet.filled(rows, tables.TABLES["samples"].schema, columns)
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from refloom.sharing.publish.sizes import array_sizes
 def test_files_are_of_the_target_size_but_for_the_last(tmp_path):
     # without stills of the videos, whose rows beside samples of several pictures are too coarse for these bounds
     config = replace(CONFIG, compose=replace(CONFIG.compose, images_per_video=0))
-    dataset = build(tmp_path, count=70, size=(320, 240), unit_size=20, config=config)
-    for target in (200_000, 300_000):
+    dataset = build(tmp_path, count=100, size=(320, 240), unit_size=20, config=config)
+    for target in (300_000, 400_000):
         publish(dataset, str(tmp_path / str(target)), Publish(tables=("samples", "images"), shard_bytes=target))
         for table, split in (("samples", "train"), ("images", "train")):
             files = sorted((tmp_path / str(target) / "data" / table).glob(f"{split}-*.parquet"))
