@@ -13,7 +13,8 @@ _SOI, _EOI, _SOS, _COM, _DQT, _DRI = 0xD8, 0xD9, 0xDA, 0xFE, 0xDB, 0xDD
 _NEEDED = frozenset({*range(0xC0, 0xC8), *range(0xC9, 0xD0), _DQT, _DRI, 0xDC, 0xDE, 0xDF})
 """Frames, tables, restart intervals, number of lines, hierarchical progression."""
 _BARE = frozenset({0x01, *range(0xD0, 0xD8)})
-_BEHIND_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+_BEHIND_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+"""Begins with one byte that is always the same, which is what a search of C's library can look for."""
 _XMP = (b"http://ns.adobe.com/xap/1.0/\x00", b"http://ns.adobe.com/xmp/extension/\x00")
 _ADOBE_BYTES = 12
 _JFIF_BYTES = 14
@@ -69,8 +70,11 @@ def apart(data: bytes, orientation: int) -> Apart:
             after = _BEHIND_SCAN.search(data, position)
             if after is None:
                 raise CannotStrip("the JPEG has no end marker")
-            found.kept.append(data[position : after.start()])
-            position = after.start()
+            end = after.start()
+            while end > position and data[end - 1] == 0xFF:  # a marker may be filled up in front
+                end -= 1
+            found.kept.append(memoryview(data)[position:end])
+            position = end
     if orientation != 1 and not is_said:
         found.kept.insert(marked, _segment(0xE1, b"Exif\x00\x00" + exif(orientation)))
     return found

@@ -29,11 +29,11 @@ class Apart:
     """A file taken apart.
 
     Attributes:
-        kept: pieces of the file that stay, in order.
+        kept: pieces of the file that stay, in order; large ones are not copied.
         dropped: what does not.
     """
 
-    kept: list[bytes]
+    kept: list[bytes | memoryview]
     dropped: list[Piece]
 
 

@@ -95,6 +95,13 @@ def jpeg_with(data: bytes, extra: bytes) -> bytes:
     return data[:2] + extra + data[2:]
 
 
+@pytest.mark.parametrize("filling", [1, 2, 70_000])
+def test_filling_in_front_of_a_marker_is_no_part_of_a_scan(filling):
+    plain = encoded("JPEG")
+    filled = plain[:-2] + b"\xff" * filling + segment(0xFE, b"a comment") + plain[-2:]
+    assert strip(filled) == plain
+
+
 def test_the_thumbnail_of_jfif_goes():
     data = encoded("JPEG")
     old = segment(0xE0, b"JFIF\x00\x01\x02\x00\x00\x01\x00\x01\x02\x01" + b"\x09" * 6)
