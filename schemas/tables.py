@@ -48,7 +48,7 @@ _IMAGES = table(
         field(
             "source",
             pa.string(),
-            "kind: coco, ytvis, vos, sa1b, subjects, easyref, subject10k, folder, pairs",
+            "kind of source: coco, ytvis, vos, sa1b, subjects, easyref, subject10k, folder, pairs",
         ),
         field("split", pa.string(), "the source's own split; null where it has none"),
         field("sha256", pa.string(), "of the stored bytes, hexadecimal", required=True),
