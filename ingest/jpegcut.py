@@ -1,4 +1,4 @@
-"""A part of a JPEG without decoding it to pixels: the same coefficients, so that nothing is lost.
+"""Parts of a JPEG without decoding it to pixels: the same coefficients, so that nothing is lost.
 
 The blocks of a baseline JPEG are variable-length codes, each block's first one (DC) a difference to the block before.
 The codes are walked, the blocks of the part are copied bit by bit, and only their DC differences are written anew.
@@ -9,6 +9,7 @@ come out a little otherwise than in the whole.
 """
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -23,6 +24,8 @@ MAX_BYTES = 4 << 20
 
 Box = tuple[int, int, int, int]
 _Bytes = npt.NDArray[np.uint8]
+_Block = tuple[int, int, int, int]
+"""DC value, component, and the first and last bit of the AC codes."""
 
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _DC_LENGTHS = bytes((0, 1, 5, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0))
@@ -58,30 +61,34 @@ class _Damaged(Exception):
     """The codes do not make sense: whoever decodes the picture says what is wrong with it."""
 
 
-def cut(data: bytes, box: Box) -> bytes | None:
-    """A part of a JPEG as a JPEG of the same coefficients, without its metadata.
+def cut(data: bytes, boxes: Sequence[Box]) -> list[bytes | None]:
+    """Parts of a JPEG as JPEGs of the same coefficients, without its metadata.
 
     Args:
         data: the file, whose header has been read and found sound.
-        box: x0, y0, x1, y1 in pixels as they are stored, inside the picture.
+        boxes: x0, y0, x1, y1 in pixels as they are stored, inside the picture.
 
     Returns:
-        The bytes; None where that cannot be done without loss: the corner is off the grid, or the file is progressive,
-        arithmetic, in several scans, of 12 bits, too large, or damaged.
+        The bytes of each part; None where that cannot be done without loss: the corner is off the grid, or the file is
+        progressive, arithmetic, in several scans, of 12 bits, too large, or damaged.
     """
+    made: list[bytes | None] = [None] * len(boxes)
     if len(data) > MAX_BYTES:
-        return None
+        return made
     try:
         found = _read(data)
         if found is None:
-            return None
+            return made
         components = _components(found)
         grid = 8 * max(one.across for one in components), 8 * max(one.down for one in components)
-        if box[0] % grid[0] or box[1] % grid[1]:
-            return None
-        return _write(found, components, box, _copied(found, components, box, grid))
+        fitting = [place for place, box in enumerate(boxes) if not (box[0] % grid[0] or box[1] % grid[1])]
+        wanted = [boxes[place] for place in fitting]
+        copied = _copied(found, components, wanted, grid) if wanted else []
+        for place, box, entropy in zip(fitting, wanted, copied, strict=True):
+            made[place] = _write(found, components, box, entropy)
     except (CannotStrip, _Damaged, IndexError, ValueError, KeyError):
-        return None
+        return [None] * len(boxes)
+    return made
 
 
 def _read(data: bytes) -> _Frame | None:
@@ -164,32 +171,54 @@ def _windows(plain: bytes) -> npt.NDArray[np.uint16]:
     return ((three[:, None] >> np.arange(8, 0, -1, dtype=np.uint32)) & 0xFFFF).astype(np.uint16).ravel()
 
 
-def _copied(found: _Frame, components: list[_Component], box: Box, grid: tuple[int, int]) -> bytes:
-    """The entropy-coded blocks of the part."""
+def _copied(
+    found: _Frame, components: list[_Component], boxes: Sequence[Box], grid: tuple[int, int]
+) -> Iterator[bytes]:
+    """The entropy-coded blocks of each part, in one walk."""
     plain, starts = _unstuffed(found)
-    windows = _windows(plain)
-    walker = _Walker(found, components, windows)
+    walker = _Walker(found, components, _windows(plain))
     bits = np.unpackbits(np.frombuffer(plain + bytes(16), np.uint8))
-    width = int.from_bytes(found.frame[3:5], "big")
-    columns = -(-width // grid[0])
-    first, last = box[0] // grid[0], -(-box[2] // grid[0])
-    top, bottom = box[1] // grid[1], -(-box[3] // grid[1])
-    pieces: list[_Bytes] = []
-    before = [0] * len(components)
-    for number in range(columns * bottom):
+    columns = -(-int.from_bytes(found.frame[3:5], "big") // grid[0])
+    parts = [_Part(box, grid, len(components)) for box in boxes]
+    for number in range(columns * max(part.bottom for part in parts)):
         if found.interval and number % found.interval == 0:
             walker.restart(8 * starts[number // found.interval])
         row, column = divmod(number, columns)
-        is_wanted = row >= top and first <= column < last
-        for value, component, start, stop in walker.mcu():
-            if is_wanted:
-                pieces += [_difference(value - before[component]), bits[start:stop]]
-                before[component] = value
+        blocks = walker.mcu()
+        for part in parts:
+            if part.top <= row < part.bottom and part.first <= column < part.last:
+                part.add(blocks, bits)
     if walker.position > 8 * len(plain):
         raise _Damaged
-    written = np.concatenate(pieces)
-    padded = np.concatenate([written, np.ones(-len(written) % 8, np.uint8)])
-    return np.packbits(padded).tobytes().replace(b"\xff", b"\xff\x00")
+    return (part.entropy() for part in parts)
+
+
+class _Part:
+    """The MCUs of one part, as they are written.
+
+    Args:
+        box: pixels.
+        grid: of an MCU, across and down.
+        components: how many.
+    """
+
+    def __init__(self, box: Box, grid: tuple[int, int], components: int) -> None:
+        self.first, self.last = box[0] // grid[0], -(-box[2] // grid[0])
+        self.top, self.bottom = box[1] // grid[1], -(-box[3] // grid[1])
+        self._before = [0] * components
+        self._pieces: list[_Bytes] = []
+
+    def add(self, blocks: list[_Block], bits: _Bytes) -> None:
+        """The next MCU."""
+        for value, component, start, stop in blocks:
+            self._pieces += [_difference(value - self._before[component]), bits[start:stop]]
+            self._before[component] = value
+
+    def entropy(self) -> bytes:
+        """All of them, filled with ones to whole bytes and stuffed."""
+        written = np.concatenate(self._pieces)
+        padded = np.concatenate([written, np.ones(-len(written) % 8, np.uint8)])
+        return np.packbits(padded).tobytes().replace(b"\xff", b"\xff\x00")
 
 
 class _Walker:
@@ -221,8 +250,8 @@ class _Walker:
         self.position = position
         self._values = [0] * len(self._values)
 
-    def mcu(self) -> list[tuple[int, int, int, int]]:
-        """DC value, component, and first and last bit of the AC codes, of each block of the next MCU."""
+    def mcu(self) -> list[_Block]:
+        """The blocks of the next MCU."""
         found = []
         at = self.position
         for component, dc, ac in self._blocks:

@@ -28,7 +28,7 @@ def jpeg(mode: str = "RGB", **options: object) -> bytes:
 @pytest.mark.parametrize("box", BOXES, ids=str)
 def test_a_part_has_the_pixels_of_the_whole(options, box):
     data = jpeg(**options)
-    part = jpegcut.cut(data, box)
+    (part,) = jpegcut.cut(data, [box])
     assert part is not None
     header = headers.read(part)
     assert (header.width, header.height) == (box[2] - box[0], box[3] - box[1])
@@ -41,7 +41,7 @@ def test_a_part_has_the_pixels_of_the_whole(options, box):
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
 def test_other_numbers_of_colours_are_cut_too(mode):
     data = jpeg(mode)
-    part = jpegcut.cut(data, (64, 16, 140, 80))
+    (part,) = jpegcut.cut(data, [(64, 16, 140, 80)])
     assert part is not None
     assert (pixels(part) == pixels(data)[16:80, 64:140]).all()
 
@@ -50,7 +50,7 @@ def test_metadata_stays_behind_and_a_colour_profile_comes_along():
     exif = Image.Exif()
     exif[0x010E] = "where the camera stood"
     data = jpeg(exif=exif, icc_profile=b"profile of a test", comment=b"a comment")
-    part = jpegcut.cut(data, (0, 0, 64, 48))
+    (part,) = jpegcut.cut(data, [(0, 0, 64, 48)])
     assert part is not None
     assert b"profile of a test" in part
     assert b"where the camera stood" in data
@@ -70,7 +70,7 @@ def test_metadata_stays_behind_and_a_colour_profile_comes_along():
     ids=["off the grid of 16", "off the grid of 8", "progressive", "no JPEG", "empty"],
 )
 def test_what_cannot_be_cut_without_loss_is_left_to_pixels(data, box):
-    assert jpegcut.cut(data, box) is None
+    assert jpegcut.cut(data, [box]) == [None]
 
 
 def test_damage_anywhere_gives_nothing_or_a_picture_and_never_an_error():
@@ -80,6 +80,13 @@ def test_damage_anywhere_gives_nothing_or_a_picture_and_never_an_error():
     for place in rng.integers(2, len(data), 150).tolist():
         damaged = bytearray(data)
         damaged[place] ^= int(rng.integers(1, 256))
-        outcomes.add(jpegcut.cut(bytes(damaged), (0, 0, 64, 48)) is None)
-    outcomes.update(jpegcut.cut(data[:stop], (0, 0, 64, 48)) is None for stop in range(0, len(data), 97))
+        outcomes.add(jpegcut.cut(bytes(damaged), [(0, 0, 64, 48)]) == [None])
+    outcomes.update(jpegcut.cut(data[:stop], [(0, 0, 64, 48)]) == [None] for stop in range(0, len(data), 97))
     assert outcomes == {True, False}
+
+
+def test_several_parts_are_those_of_each_alone():
+    data = jpeg(subsampling=2)
+    boxes = [(64, 32, 150, 90), (8, 0, 64, 48), (0, 0, 64, 48)]
+    assert jpegcut.cut(data, boxes) == [one for box in boxes for one in jpegcut.cut(data, [box])]
+    assert jpegcut.cut(data, []) == []

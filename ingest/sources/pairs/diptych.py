@@ -60,6 +60,15 @@ class Diptych:
         return headers.read(self._data)
 
     @cached_property
+    def _boxes(self) -> tuple[Box, Box]:
+        return halves(self._header.width, self._header.height, self._padding)
+
+    @cached_property
+    def _cut(self) -> list[bytes | None]:
+        is_plain = self._header.format == "JPEG" and self._header.orientation == 1
+        return jpegcut.cut(self._data, self._boxes) if is_plain else [None, None]
+
+    @cached_property
     def _pixels(self) -> Pixels:
         return pictures.decode(self._data, self._header)
 
@@ -75,7 +84,5 @@ class Diptych:
         Raises:
             Rejected: what `headers.read` and `pictures.decode` raise, or `bad_record` for what is no diptych.
         """
-        header = self._header
-        x0, y0, x1, y1 = box = halves(header.width, header.height, self._padding)[number]
-        made = jpegcut.cut(self._data, box) if header.format == "JPEG" and header.orientation == 1 else None
-        return made or pictures.encode_png(self._pixels[y0:y1, x0:x1]), Cut(self._sha256, box)
+        x0, y0, x1, y1 = box = self._boxes[number]
+        return self._cut[number] or pictures.encode_png(self._pixels[y0:y1, x0:x1]), Cut(self._sha256, box)

@@ -21,7 +21,10 @@ from refloom.schemas import ids
 from refloom.schemas.errors import Failed, Refused, Rejected
 from refloom.schemas.storage import Folder
 
-_BATCH_ROWS = 8
+MAX_ROW_BYTES = 1 << 30
+"""Of all images of a row: a table of kilobytes can repeat one value until no memory is left."""
+_BATCH_ROWS = 1
+"""A row has images of megabytes, and one that claims too many of them is alone."""
 _BUFFER_BYTES = 1 << 20
 _TAIL_BYTES = 8
 _MAX_FOOTER_BYTES = 64 << 20
@@ -148,6 +151,8 @@ def _of_row_group(
 
 
 def _row(batch: pa.RecordBatch, place: int) -> Row:
+    if batch.nbytes > MAX_ROW_BYTES:
+        return Rejected("bad_record", f"the row holds {batch.nbytes:,} bytes")
     try:
         (row,) = batch.slice(place, 1).to_pylist()
         return dict(row)

@@ -12,6 +12,7 @@ from helpers import ingest, ledger
 from pairfiles import diptych, drawn, subjects200k_row, write_bagel, write_images, write_lines, write_subjects200k
 from PIL import Image
 
+from refloom.ingest.sources.pairs import tables
 from refloom.ingest.sources.pairs.diptych import halves
 from refloom.ingest.sources.pairs.layouts import MAX_REFERENCES, told_by
 from refloom.ingest.sources.pairs.pairs import Pairs
@@ -215,6 +216,21 @@ def test_rows_of_a_damaged_row_group_fail_and_the_others_are_taken(tmp_path):
     assert ledger(dataset) == {("group", f"pairs/t#{row}", 0): "io_error" for row in (2, 3)}
     assert "row group 1 cannot be read" in details(dataset)["pairs/t#2"]
     assert balanced(dataset, "group", 6)
+
+
+def test_a_row_that_repeats_one_value_beyond_reason_costs_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "MAX_ROW_BYTES", 1 << 20)
+    value = drawn(1) + bytes(10_000)
+    rows = [
+        {"image_list": [value] * 900, "instruction": "bomb"},
+        {"image_list": [drawn(2), drawn(3)], "instruction": "sound"},
+    ]
+    path = write_bagel(tmp_path / "t.parquet", rows, compression="zstd")
+    assert (tmp_path / "t.parquet").stat().st_size < 50_000
+    dataset = ingest(Pairs(path=path), tmp_path / "data")
+    assert ledger(dataset) == {("group", "pairs/t#0", 0): "bad_record"}
+    assert "bytes" in details(dataset)["pairs/t#0"]
+    assert dataset.counts("ingest")["image"].kept == 2
 
 
 def test_what_is_no_diptych_costs_its_images(tmp_path):
