@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers import image_ids, ingest, ledger
+from helpers import HERE, image_ids, ingest, ledger
 from pairfiles import (
     diptych,
     drawn,
@@ -16,9 +16,11 @@ from pairfiles import (
     write_subjects200k,
 )
 
+from refloom.ingest import job
 from refloom.ingest.sourcekinds import SOURCES
 from refloom.ingest.sources.pairs.layouts import LAYOUTS
 from refloom.ingest.sources.pairs.pairs import Pairs
+from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Refused
 from refloom.schemas.storage import Folder
 from refloom.schemas.verify import verify
@@ -333,6 +335,18 @@ def test_a_second_run_does_nothing_and_a_changed_file_is_refused(tmp_path):
         ingest(Pairs(path=path), tmp_path / "data")
     assert asked(only(ingest(Pairs(path=path), tmp_path / "data", replace=True)))[0][0] == "went"
     assert dataset.units() == ["pairs.r-00000"]
+
+
+def test_a_unit_that_is_missing_is_done_again_alone_and_is_the_same(tmp_path):
+    rows = [subjects200k_row(diptych(row)) for row in range(3)]
+    source = Pairs(path=write_subjects200k(tmp_path / "s.parquet", rows, row_group_size=2), unit_size=1)
+    before = ingest(source, tmp_path / "data")
+    prints = {table: before.fingerprint(table) for table in ("images", "objects", "source_groups")}
+    (tmp_path / "data" / "manifests" / "ingest" / "pairs.s-00001.json").unlink()
+    plan = job.ingest(source, str(tmp_path / "data"), job.Options(), HERE)
+    assert [unit.name for unit in plan.todo] == ["pairs.s-00001"]
+    after = Dataset(str(tmp_path / "data"))
+    assert {table: after.fingerprint(table) for table in prints} == prints
 
 
 def test_sets_of_two_names_are_told_apart_with_their_instructions(tmp_path):
