@@ -1,6 +1,6 @@
 """What the source of a directed record says of it, carried into the record's sample: instructions and scores."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from refloom.curation.compose.samples import Draft
@@ -10,8 +10,12 @@ from refloom.schemas.errors import Rejected
 Row = dict[str, Any]
 
 
+_MARK = "#whole~"
+"""Between the first member of a record's group and the record, both encoded, so that neither can hold it."""
+
+
 def by_group(source_groups: Iterable[Row]) -> dict[str, Row]:
-    """Records of a source by what stands behind the `~` of their groups' ids.
+    """Records of a source by their encoded ids.
 
     Args:
         source_groups: rows of that table.
@@ -19,11 +23,9 @@ def by_group(source_groups: Iterable[Row]) -> dict[str, Row]:
     return {ids.encode(row["group_id"]): row for row in source_groups if row["kind"] == "record"}
 
 
-def record_of(group_id: str, records: Mapping[str, Row]) -> Row | None:
-    """The record that a group was made of; None for other groups. An object's id may hold a `~` of its own."""
-    parts = group_id.split("~")
-    tails = ("~".join(parts[at:]) for at in range(1, len(parts)))
-    return next((records[tail] for tail in tails if tail in records), None)
+def record_of(group_id: str) -> str:
+    """The encoded id of the record that a group was made of; empty for other groups."""
+    return group_id.partition(_MARK)[2]
 
 
 def said_of(record: Row, image_ids: list[str]) -> Row:

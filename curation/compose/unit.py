@@ -108,7 +108,7 @@ def compose_unit(
     asked = records.by_group(dataset.read("source_groups", unit=unit).to_pylist() if groups else [])
     for group in groups:
         sided = compose.on_one_side(group, splits)
-        record = records.record_of(group["group_id"], asked)
+        record = asked.get(records.record_of(group["group_id"]))
         settle_sample(
             "group",
             group["group_id"],
