@@ -57,14 +57,14 @@ class Directed:
 
 
 def omnigen2(record: Mapping[str, Any]) -> Directed:
-    """A record of OmniGen2; one without input images asks for the target alone, so that its text is a caption."""
+    """A record of OmniGen2, of which `task_type` is kept beside."""
     references = _many(record, "input_images")
     texts = _texts(record, "instruction")
     return Directed(
         references=references,
         target=_one(record, "output_image"),
         instructions=texts,
-        captions=[] if references else [texts],
+        captions=_of_target_alone(references, texts),
         scores=_scores(record),
         rest=_rest(record, "input_images", "output_image", "instruction"),
     )
@@ -112,10 +112,12 @@ def diffsynth(record: Mapping[str, Any]) -> Directed:
             given = strict.loads(given)
         except ValueError as error:
             raise Rejected("bad_record", f"edit_image begins as a json list and is none ({error})"[:200]) from error
+    references, texts = _many({"edit_image": given}, "edit_image"), _texts(record, "prompt")
     return Directed(
-        references=_many({"edit_image": given}, "edit_image"),
+        references=references,
         target=_one(record, "image"),
-        instructions=_texts(record, "prompt"),
+        instructions=texts,
+        captions=_of_target_alone(references, texts),
         scores=_scores(record),
         rest=_rest(record, "image", "edit_image", "prompt"),
     )
@@ -125,10 +127,12 @@ def musubi(record: Mapping[str, Any]) -> Directed:
     """A record of musubi-tuner; the numbers of its control images say their order."""
     numbered = sorted((int(found[1]), key) for key in record if (found := _CONTROL.fullmatch(key)))
     keys = (["control_path"] if record.get("control_path") is not None else []) + [key for _, key in numbered]
+    references, texts = [record[key] for key in keys if record[key] is not None], _texts(record, "caption")
     return Directed(
-        references=[_one(record, key) for key in keys if record[key] is not None],
+        references=references,
         target=_one(record, "image_path"),
-        instructions=_texts(record, "caption"),
+        instructions=texts,
+        captions=_of_target_alone(references, texts),
         scores=_scores(record),
         rest=_rest(record, "image_path", "caption", *keys),
     )
@@ -151,7 +155,7 @@ def bagel(record: Mapping[str, Any]) -> Directed:
         references=references,
         target=target,
         instructions=texts,
-        captions=[] if references else [texts],
+        captions=_of_target_alone(references, texts),
         scores=_scores(record),
         rest=_rest(record, "image_list", "instruction", "instruction_list"),
     )
@@ -225,6 +229,11 @@ def _held(image: Any, key: str) -> bytes:
     if not isinstance(data, bytes):
         raise Rejected("bad_record", f"{key} holds an image without bytes")
     return data
+
+
+def _of_target_alone(references: list[Any], texts: list[str]) -> list[list[str]]:
+    """Captions by a record's text: it describes an image that is made of no other."""
+    return [] if references else [texts]
 
 
 def _texts(record: Mapping[str, Any], key: str) -> list[str]:
