@@ -22,6 +22,7 @@ from typing import Any
 
 from refloom.ingest.admission import text_problem
 from refloom.ingest.annotationfile import as_float, is_number, is_text
+from refloom.ingest.files import MAX_FILE_BYTES
 from refloom.ingest.source import Score
 from refloom.schemas import strict
 from refloom.schemas.errors import Rejected
@@ -228,6 +229,8 @@ def _held(image: Any, key: str) -> bytes:
     data = image.get("bytes") if isinstance(image, dict) else image
     if not isinstance(data, bytes):
         raise Rejected("bad_record", f"{key} holds an image without bytes")
+    if len(data) > MAX_FILE_BYTES:
+        raise Rejected("not_an_image", f"{key} holds an image of {len(data):,} bytes")
     return data
 
 

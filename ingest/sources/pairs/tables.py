@@ -12,7 +12,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from refloom.ingest.files import MAX_FILE_BYTES
 from refloom.ingest.source import Group, Picture, Record, UnitPlan
 from refloom.ingest.sources.pairs.diptych import Diptych, padding_px
 from refloom.ingest.sources.pairs.files import SOURCE, group, group_id
@@ -103,8 +102,12 @@ def _footer_digest(file: Any, size: int) -> str:
 
 
 def read(unit: UnitPlan, folder: Folder) -> Iterator[Record]:
-    """The images of each row of a unit and the row as a group."""
+    """The images of each row of a unit and the row as a group.
+
+    Rows repeat their references byte for byte, as one image is composed with many others: it is one image here too.
+    """
     task = unit.task
+    known: dict[bytes, str] = {}
     for number, row in _rows(folder, task["file"], _OWN[task["layout"]], task["start"], task["stop"]):
         identity = group_id(task["stem"], number)
         try:
@@ -114,9 +117,15 @@ def read(unit: UnitPlan, folder: Folder) -> Iterator[Record]:
         except (Rejected, Failed) as problem:
             yield Group(identity, "record", [], problem=problem)
             continue
-        pictures = _PICTURES[task["layout"]](record, f"{task['stem']}/{number}")
-        yield from pictures
-        named = [picture.image_id for picture in pictures]
+        named = []
+        for key, picture in _PICTURES[task["layout"]](record, f"{task['stem']}/{number}"):
+            if key in known:
+                named.append(known[key])
+                continue
+            if key is not None:
+                known[key] = picture.image_id
+            named.append(picture.image_id)
+            yield picture
         references, target = (named, None) if record.target is None else (named[:-1], named[-1])
         yield group(identity, references, target, record.instructions, record.scores, record.rest)
 
@@ -171,18 +180,25 @@ def _is_word(kind: pa.DataType) -> bool:
     )
 
 
-def _whole_images(record: Directed, place: str) -> list[Picture]:
-    images = [*record.references, record.target]
-    return [_picture(record, place, number, partial(_checked, data)) for number, data in enumerate(images)]
+_Keyed = list[tuple[bytes | None, Picture]]
+"""Images of a row, each with what it shares with its like in other rows; None for one that stands alone."""
 
 
-def _halves(record: Directed, place: str) -> list[Picture]:
-    diptych = Diptych(_checked(record.references[0]), padding_px(record.rest.get("collection")))
-    made = []
+def _whole_images(record: Directed, place: str) -> _Keyed:
+    made: _Keyed = []
+    for number, data in enumerate([*record.references, record.target]):
+        picture = _picture(record, place, number, partial(bytes, data))
+        made.append((None if picture.captions else hashlib.sha256(data).digest(), picture))
+    return made
+
+
+def _halves(record: Directed, place: str) -> _Keyed:
+    diptych = Diptych(record.references[0], padding_px(record.rest.get("collection")))
+    made: _Keyed = []
     for number in range(2):
-        picture = _picture(record, place, number, lambda: b"")
+        picture = _picture(record, place, number, bytes)
         picture.load = partial(_cut, picture, diptych, number)
-        made.append(picture)
+        made.append((None, picture))
     return made
 
 
@@ -191,13 +207,7 @@ def _cut(picture: Picture, diptych: Diptych, number: int) -> bytes:
     return data
 
 
-def _checked(data: bytes) -> bytes:
-    if len(data) > MAX_FILE_BYTES:
-        raise Rejected("not_an_image", f"an image of {len(data)} bytes")
-    return data
-
-
-_PICTURES: Mapping[str, Callable[[Directed, str], list[Picture]]] = {
+_PICTURES: Mapping[str, Callable[[Directed, str], _Keyed]] = {
     "bagel": _whole_images,
     "subjects200k": _halves,
 }

@@ -222,6 +222,21 @@ def test_bagel_rows_make_the_last_image_of_the_others(tmp_path):
     assert sound(dataset)
 
 
+def test_a_reference_that_rows_repeat_is_one_image_of_the_unit(tmp_path):
+    rows = [
+        {"image_list": [drawn(1), drawn(2), drawn(3)], "instruction": "one"},
+        {"image_list": [drawn(2), drawn(1), drawn(4)], "instruction": "two"},
+        {"image_list": [drawn(1)], "instruction": "alone"},  # what describes an image makes one of its own
+    ]
+    dataset = ingest(Pairs(path=write_bagel(tmp_path / "p.parquet", rows)), tmp_path / "data")
+    assert image_ids(dataset) == ["pairs/p/0/0", "pairs/p/0/1", "pairs/p/0/2", "pairs/p/1/2", "pairs/p/2/0"]
+    found = groups(dataset)
+    assert asked(found["pairs/p#1"]) == [("two", ["pairs/p/0/1", "pairs/p/0/0"])]
+    assert found["pairs/p#1"]["target"] == "pairs/p/1/2"
+    assert column(dataset, "captions")["pairs/p/2/0"] == ["alone"]
+    assert sound(dataset)
+
+
 def test_halves_of_subjects200k_are_the_squares_that_its_loader_cuts(tmp_path):
     data = diptych(3, quality=90)
     path = write_subjects200k(tmp_path / "train-0.parquet", [subjects200k_row(data)])

@@ -12,7 +12,7 @@ from helpers import ingest, ledger
 from pairfiles import diptych, drawn, subjects200k_row, write_bagel, write_images, write_lines, write_subjects200k
 from PIL import Image
 
-from refloom.ingest.sources.pairs import tables
+from refloom.ingest.sources.pairs import layouts, tables
 from refloom.ingest.sources.pairs.diptych import halves
 from refloom.ingest.sources.pairs.layouts import MAX_REFERENCES, told_by
 from refloom.ingest.sources.pairs.pairs import Pairs
@@ -231,6 +231,19 @@ def test_a_row_that_repeats_one_value_beyond_reason_costs_itself(tmp_path, monke
     assert ledger(dataset) == {("group", "pairs/t#0", 0): "bad_record"}
     assert "bytes" in details(dataset)["pairs/t#0"]
     assert dataset.counts("ingest")["image"].kept == 2
+
+
+@pytest.mark.parametrize("layout", ["bagel", "subjects200k"])
+def test_an_image_of_more_bytes_than_any_picture_costs_its_row(tmp_path, monkeypatch, layout):
+    monkeypatch.setattr(layouts, "MAX_FILE_BYTES", 100_000)
+    giant = drawn(1) + bytes(200_000)
+    path = (
+        write_bagel(tmp_path / "t.parquet", [{"image_list": [giant, drawn(2)], "instruction": "x"}])
+        if layout == "bagel"
+        else write_subjects200k(tmp_path / "t.parquet", [subjects200k_row(giant)])
+    )
+    dataset = ingest(Pairs(path=path), tmp_path / "data")
+    assert ledger(dataset) == {("group", "pairs/t#0", 0): "not_an_image"}
 
 
 def test_what_is_no_diptych_costs_its_images(tmp_path):
