@@ -7,7 +7,7 @@ import hashlib
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -114,6 +114,7 @@ def judge(picture: Picture, source: str, *, link: bool = False, unit: frames.Uni
         "source_url": picture.source_url,
         "faces_blurred": picture.faces_blurred,
         "located": has_location(data),
+        "cut_from": asdict(picture.cut) if picture.cut is not None else None,
         "link": None
         if where is None
         else {"root": where.root, "file": where.file, "offset": where.offset, "length": where.length},
@@ -147,22 +148,28 @@ def refuse(picture: Picture, problem: Problem) -> Verdicts:
 
 
 def _captions(picture: Picture, verdicts: Verdicts) -> list[str]:
-    problems = [_text_problem(text) for _, text in picture.captions]
+    problems = [text_problem(text) for _, text in picture.captions]
     verdicts.settled += [
         ("caption", caption_id, problem, 0) for (caption_id, _), problem in zip(picture.captions, problems, strict=True)
     ]
     return [text for (_, text), problem in zip(picture.captions, problems, strict=True) if problem is None]
 
 
-def _text_problem(text: Any) -> Rejected | None:
+def text_problem(text: Any, what: str = "caption") -> Rejected | None:
+    """What is wrong with a text that a table is to hold; None for a sound one.
+
+    Args:
+        text: as it stands in the source.
+        what: names it, for the message.
+    """
     if not isinstance(text, str):
-        return Rejected("bad_text", f"the caption is {type(text).__name__}, not text")
+        return Rejected("bad_text", f"the {what} is {type(text).__name__}, not text")
     if not text.strip():
-        return Rejected("bad_text", "the caption is empty")
+        return Rejected("bad_text", f"the {what} is empty")
     if len(text) > MAX_CAPTION_CHARACTERS:
-        return Rejected("bad_text", f"the caption has {len(text)} characters")
+        return Rejected("bad_text", f"the {what} has {len(text)} characters")
     if _NOT_TEXT.search(text):
-        return Rejected("bad_text", "the caption holds NUL or a lone surrogate")
+        return Rejected("bad_text", f"the {what} holds NUL or a lone surrogate")
     return None
 
 

@@ -69,7 +69,7 @@ def ingest(
 
     Args:
         source: a name of `refloom.ingest.sources.SOURCES` (coco, ytvis, vos, sa1b, subjects, easyref, subject10k,
-            folder), or a source that was made before.
+            folder, pairs), or a source that was made before.
         out: folder or fsspec URL of the dataset; made if it is not there.
         link: keep pointers to the source's bytes instead of the bytes.
         dry_run: only plan.

@@ -80,8 +80,7 @@ def parse(file: IO[bytes], name: str, place: str) -> Lines:
     """
     found = Lines()
     digest = hashlib.sha256()
-    rows = {"csv": _csv, "uet": _parquet}.get(name.lower()[-3:], _json)(file, digest, place)
-    for number, row in rows:
+    for number, row in rows(file, name, digest, place):
         try:
             if isinstance(row, Rejected):
                 raise row
@@ -91,6 +90,19 @@ def parse(file: IO[bytes], name: str, place: str) -> Lines:
             found.wrong.append(("record", f"{table_name(name)}#{number}", problem.reason, problem.detail))
     found.digest = digest.hexdigest()
     return found
+
+
+def rows(file: IO[bytes], name: str, digest: Any, place: str) -> Iterator[tuple[int, "dict[str, Any] | Rejected"]]:
+    """Number of the line (of Parquet, the row, from 1) and what it holds, or why it holds no record.
+
+    Args:
+        file, name, place: as for `parse`.
+        digest: a hash that is fed all bytes of the file.
+
+    Raises:
+        Refused: it is called Parquet and is none.
+    """
+    return {"csv": _csv, "uet": _parquet}.get(name.lower()[-3:], _json)(file, digest, place)
 
 
 def _picture(record: dict[str, Any]) -> str:

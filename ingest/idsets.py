@@ -183,6 +183,10 @@ def renamed(record: _R, kind: str, name: str | None) -> _R:
         group_id=under(record.group_id, kind, name),
         members=[under(member, kind, name) for member in record.members],
         target=None if record.target is None else under(record.target, kind, name),
+        instructions=[
+            replace(one, references=tuple(under(reference, kind, name) for reference in one.references))
+            for one in record.instructions
+        ],
     )
 
 

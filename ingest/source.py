@@ -5,9 +5,10 @@ A source reads what its format says and judges only what needs the format (dupli
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from refloom.ingest import jsons
 from refloom.schemas.errors import Failed, Rejected
 
 Problem = Rejected | Failed
@@ -62,6 +63,19 @@ class Link:
     length: int
 
 
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The larger image that a picture was cut out of.
+
+    Attributes:
+        sha256: of the bytes of the larger one, hexadecimal.
+        box: x0, y0, x1, y1, whole pixels of the larger one.
+    """
+
+    sha256: str
+    box: tuple[int, int, int, int]
+
+
 @dataclass(slots=True)
 class Picture:
     """One picture as its source has it.
@@ -69,12 +83,13 @@ class Picture:
     Attributes:
         image_id: id it gets.
         file: name in the source, relative.
-        load: gives its bytes; raises Rejected or Failed. It may fill `declared_size` and `annotations`, which are read
-            only after it.
+        load: gives its bytes; raises Rejected or Failed. It may fill `declared_size`, `annotations` and `cut`, which
+            are read only after it.
         link: where the bytes lie, known once they are loaded; called only under --link.
         declared_size: (width, height) that the annotations are in; None if the source does not say.
         captions: (id, text as it stands in the json).
         whole: the picture itself is a subject, of this category and phrase.
+        cut: what it was cut out of, where the source holds it as a part of a larger one.
         problem: what the source itself found wrong.
         occurrence: 0 for the first picture of this id.
     """
@@ -90,6 +105,7 @@ class Picture:
     whole: bool = False
     whole_category: str | None = None
     whole_phrase: str | None = None
+    cut: Cut | None = None
     split: str | None = None
     video_id: str | None = None
     frame_index: int | None = None
@@ -110,9 +126,47 @@ class Track:
     occurrence: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An instruction as its source has it.
+
+    Attributes:
+        text: may name references by number.
+        references: image ids in the order that the text counts them.
+    """
+
+    text: str
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A number by which somebody judged a record.
+
+    Attributes:
+        name: what was judged.
+        value: in the scale of whoever gave it.
+        model: who gave it.
+    """
+
+    name: str
+    value: float
+    model: str
+
+
 @dataclass(slots=True)
 class Group:
-    """A group that the source itself makes."""
+    """A group that the source itself makes.
+
+    Attributes:
+        group_id, kind: its id; folder or record.
+        members: image ids, in the source's order.
+        target: the member that the source makes of the others.
+        texts: the source's texts for it.
+        instructions, scores: what it asks for the target with, and how good it calls the record.
+        source_fields: what else it says, kept for exports.
+        problem: what the source itself found wrong.
+    """
 
     group_id: str
     kind: str
@@ -120,6 +174,23 @@ class Group:
     target: str | None = None
     texts: list[str] | None = None
     problem: Problem | None = None
+    instructions: list[Asked] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)
+    source_fields: dict[str, Any] = field(default_factory=dict)
+
+    def row(self) -> dict[str, Any]:
+        """A row of `source_groups`."""
+        return {
+            "group_id": self.group_id,
+            "kind": self.kind,
+            "members": self.members,
+            "target": self.target,
+            "texts": self.texts,
+            "instructions": [{"text": one.text, "references": list(one.references)} for one in self.instructions]
+            or None,
+            "scores": [asdict(score) for score in self.scores] or None,
+            "source_json": jsons.compact(self.source_fields) if self.source_fields else None,
+        }
 
 
 @dataclass(slots=True)

@@ -268,6 +268,42 @@ SOURCES: Registry[SourceKind] = Registry(
                 ),
             ),
         ),
+        "pairs": SourceKind(
+            "refloom.ingest.sources.pairs.pairs:Pairs",
+            "directed records: reference images and a text that asks for one image",
+            "train.jsonl --images DIR",
+            counts="records",
+            has_units=True,
+            options=(
+                Option(
+                    field="path",
+                    metavar="FILE_OR_DIR",
+                    positional=True,
+                    place=True,
+                    help="json, JSONL or CSV of records; Parquet, or a folder of it; folder of targets with --controls",
+                ),
+                Option(
+                    field="layout",
+                    choices=("auto", "omnigen2", "bagel", "uno", "subjects200k", "diffsynth", "musubi"),
+                    default="auto",
+                    help="of the records; auto goes by the keys of the first ones",
+                ),
+                Option(
+                    field="images",
+                    metavar="DIR",
+                    place=True,
+                    help="folder that the records' paths are relative to; by default that of the file",
+                ),
+                Option(
+                    field="controls",
+                    metavar="DIR",
+                    many=True,
+                    place=True,
+                    help="folders of reference images with the names of the targets, beside their folder, in the order "
+                    "that texts count them",
+                ),
+            ),
+        ),
     },
     of=SourceKind,
 )

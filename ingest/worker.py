@@ -131,8 +131,7 @@ def _fill(
                     _shrink(record, away)
                 record = idsets.renamed(record, source.kind, apart)
                 if record.problem is None:
-                    row = {"group_id": record.group_id, "kind": record.kind, "members": record.members}
-                    out.add("source_groups", row | {"target": record.target, "texts": record.texts})
+                    out.add("source_groups", record.row())
                 _settle(out, "group", record.group_id, record)
             case Item():
                 if record.kind not in unit.items:
@@ -142,10 +141,17 @@ def _fill(
 
 
 def _shrink(group: Group, away: set[str]) -> None:
-    """A group without pictures that were taken down; with one left it is none."""
+    """A group without pictures that were taken down; with one left it is none.
+
+    A text that counts a picture that is gone would name others by its numbers, and what was said of the whole record
+    does not hold of what is left: both go.
+    """
     members = [member for member in group.members if member not in away]
     if len(members) < len(group.members):
         group.members, group.target = members, None if group.target in away else group.target
+        group.instructions = [one for one in group.instructions if away.isdisjoint(one.references)]
+        group.instructions = group.instructions if group.target is not None else []
+        group.scores, group.source_fields = [], {}
         if len(members) < 2:
             group.problem = Rejected("too_few_members", "taken_down")
 
@@ -205,8 +211,9 @@ def _judge(
         if _is_listed(picture, listed, kind, apart):
             return admission.refuse(picture, _TAKEN_DOWN)
         verdicts = admission.judge(picture, kind, link=link, unit=ask)
-        if verdicts.image is not None and _is_listed(picture, listed, kind, apart, verdicts.image["sha256"]):
-            return admission.refuse(picture, _TAKEN_DOWN)  # the same bytes under another name
+        same = [verdicts.image["sha256"], *([picture.cut.sha256] if picture.cut else [])] if verdicts.image else []
+        if any(_is_listed(picture, listed, kind, apart, sha256) for sha256 in same):
+            return admission.refuse(picture, _TAKEN_DOWN)  # the same bytes under another name, or a part of them
     except Failed as problem:
         return admission.refuse(picture, problem)
     except RefloomError:

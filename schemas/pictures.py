@@ -1,4 +1,4 @@
-"""The one decoder: bytes to upright sRGB pixels. Also the one encoder of crops.
+"""The one decoder: bytes to upright sRGB pixels. Also the encoders, of crops and of pixels that must stay as they are.
 
 JPEG goes through libjpeg-turbo, which is three times as fast as Pillow and gives the same pixels; Pillow decodes the
 rest and has the last word on JPEGs that libjpeg-turbo calls damaged.
@@ -10,6 +10,7 @@ import warnings
 from functools import lru_cache
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
@@ -27,6 +28,8 @@ _MAX_PROFILE_BYTES = 8 << 20
 """Profiles of presses have 0.5 to 3 MB."""
 _MAX_CHAINED_PROFILE_BYTES = 64 << 10
 _MAX_CHAIN = 64
+_PNG_LEVEL = 3
+"""Of compression: the next ones are slower and hardly smaller."""
 _CHAIN = re.compile(rb"mpet\0\0\0\0")
 
 
@@ -63,6 +66,14 @@ def encode_jpeg(pixels: Pixels, quality: int = 95) -> bytes:
     """(H, W, 3) uint8 sRGB to JPEG without chroma subsampling."""
     encoded: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality, "RGB", "444")
     return encoded
+
+
+def encode_png(pixels: Pixels) -> bytes:
+    """(H, W, 3) uint8 sRGB to PNG, which loses nothing."""
+    _, encoded = cv2.imencode(
+        ".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, _PNG_LEVEL]
+    )
+    return bytes(encoded)
 
 
 def straight(image: Image.Image) -> Image.Image:

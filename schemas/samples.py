@@ -106,7 +106,7 @@ _INSTRUCTION = pa.struct(
     ]
 )
 
-_SCORE = pa.struct(
+SCORE = pa.struct(
     [
         field("name", pa.string(), "what was judged"),
         field("value", pa.float32(), "in the scale of whoever gave it"),
@@ -134,7 +134,7 @@ SAMPLES = table(
                 [
                     field("mip_s", pa.float32(), "mean cos(text, image) - mean cos(image, image) of its subjects"),
                     field("min_quality", pa.float32(), "smallest quality of an appearance", span="0..1"),
-                    field("named", pa.list_(_SCORE), "what the source or a judge says of it; empty for nothing"),
+                    field("named", pa.list_(SCORE), "what the source or a judge says of it; empty for nothing"),
                 ]
             ),
             "of the sample",

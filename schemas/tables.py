@@ -22,9 +22,18 @@ from refloom.schemas.fields import (
     field,
     table,
 )
-from refloom.schemas.samples import SAMPLES
+from refloom.schemas.samples import SAMPLES, SCORE
 
 _TEXT = "text encoder"
+
+CUT = pa.struct([pa.field("sha256", pa.string()), pa.field("box", pa.list_(pa.int32(), 4))])
+
+_ASKED = pa.struct(
+    [
+        field("text", pa.string(), "as the source has it, with the numbers by which it names images"),
+        field("references", STRINGS, "image ids in the order that the text counts them; one may come twice"),
+    ]
+)
 
 FLAGS = ("occluded", "truncated", "fragment", "blurred", "dark", "tiny", "bad_mask", "group", "other")
 """What may speak against an object as a reference, in `labels`."""
@@ -36,7 +45,11 @@ _IMAGES = table(
     "Every picture that was taken in, with the source's own bytes.",
     [
         field("image_id", pa.string(), "id, `<source>/<name>`", required=True),
-        field("source", pa.string(), "kind of source: coco, ytvis, vos, sa1b, subjects, easyref, subject10k, folder"),
+        field(
+            "source",
+            pa.string(),
+            "kind of source: coco, ytvis, vos, sa1b, subjects, easyref, subject10k, folder, pairs",
+        ),
         field("split", pa.string(), "the source's own split; null where it has none"),
         field("sha256", pa.string(), "of the stored bytes, hexadecimal", required=True),
         field("width", pa.int32(), "of the upright picture", unit="px", span="1..65535", required=True),
@@ -51,6 +64,12 @@ _IMAGES = table(
         field("source_url", pa.string(), "where the source has the picture from"),
         field("faces_blurred", pa.bool_(), "the source blurs faces", required=True),
         field("located", pa.bool_(), "its file says where it was taken (GPS, place names); null where nobody can tell"),
+        field(
+            "cut_from",
+            CUT,
+            "where the source holds this image as a part of a larger one: sha256 of the bytes of that one, and the "
+            "part as xyxy, pixels of that one; null for a whole image",
+        ),
         field("link", LINK, "where the bytes lie when `image` is null: root in dataset.json, file, offset, length"),
         field("image", IMAGE, "the source's own bytes, never re-encoded; null under --link"),
     ],
@@ -82,13 +101,16 @@ _SOURCE_GROUPS = table(
     "source_groups",
     "ingest",
     "group_id",
-    "Groups that the source itself makes: subject folders and EasyRef records.",
+    "Groups that the source itself makes: subject folders, EasyRef records, directed records.",
     [
         field("group_id", pa.string(), "id, `<source>/<folder>` or `<source>/<file>#<record>`", required=True),
         field("kind", pa.string(), "folder | record", required=True),
         field("members", STRINGS, "image ids, in the source's order", required=True),
         field("target", pa.string(), "image id that the source reconstructs from the others"),
         field("texts", STRINGS, "the source's texts for the group"),
+        field("instructions", pa.list_(_ASKED), "texts that ask for the target; null where the source has none"),
+        field("scores", pa.list_(SCORE), "what the source says of how good the record is; null where it says nothing"),
+        field("source_json", pa.string(), "what else the source says of it, so that exports give it back"),
     ],
 )
 

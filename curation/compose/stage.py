@@ -9,6 +9,7 @@ COMPOSE = Stage(
     (
         "images",
         "objects",
+        "source_groups",
         "masks",
         "selection",
         "object_scores",

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from refloom.curation.annotate.decoded import shrink
+from refloom.curation.compose import records
 from refloom.curation.compose import samples as compose
 from refloom.curation.compose.frames import image_frames, video_frames, videos
 from refloom.curation.compose.imagestore import PictureStore
@@ -104,9 +105,15 @@ def compose_unit(
                 lambda: compose.video_sample(video_id, number, window, inputs, config),  # noqa: B023
             )
     out.expect("group", len(groups))
+    asked = records.by_group(dataset.read("source_groups", unit=unit).to_pylist() if groups else [])
     for group in groups:
         sided = compose.on_one_side(group, splits)
-        settle_sample("group", group["group_id"], lambda: compose.group_sample(sided, inputs, config))  # noqa: B023
+        record = asked.get(records.record_of(group["group_id"]))
+        settle_sample(
+            "group",
+            group["group_id"],
+            lambda: records.with_record(compose.group_sample(sided, inputs, config), record),  # noqa: B023
+        )
     singles = [image_id for image_id in own if not inputs.images[image_id]["video_id"] and image_id not in grouped]
     out.expect("image", len(singles) + len(stills))
     for image_id in singles + stills:

@@ -96,7 +96,7 @@ def group_unit(dataset: Dataset, unit: str, others: tuple[str, ...], config: Gro
     for row in matches:
         out.add("groups", row | differences(row["kind"], row["members"], kept))
     out.keep("group", len(matches))
-    taken: dict[str, set[str]] = {}
+    taken: set[tuple[frozenset[str], Any]] = set()
     for group in source_groups:
         members = sorted(
             {
@@ -104,18 +104,24 @@ def group_unit(dataset: Dataset, unit: str, others: tuple[str, ...], config: Gro
             }.values(),
             key=lambda member: member.object_id,
         )
-        names = {member.object_id for member in members}
+        same = frozenset(member.object_id for member in members), _asked(group)
         group_id = f"folder/{members[0].object_id}" if members else ""
         if len(members) < config.min_members:
             out.reject("group", group["group_id"], "too_few_members", f"{len(members)} of its pictures were kept")
-        elif names in taken.values():
+        elif same in taken:
             out.reject("group", group["group_id"], "duplicate", "the same pictures as an earlier group")
         else:
             if group["kind"] == "record":  # records may overlap, in this unit or in another
                 group_id = f"{group_id}~{ids.encode(group['group_id'])}"
-            taken[group_id] = names
+            taken.add(same)
             out.add("groups", _row("folder", members, kept, group_id=group_id))
             out.keep("group")
+
+
+def _asked(group: dict[str, Any]) -> tuple[str | None, tuple[str, ...]] | None:
+    """The target and the instructions of a record that has some: the same pictures may be asked for otherwise."""
+    texts = tuple(one["text"] for one in group["instructions"] or [])
+    return (group["target"], texts) if texts else None
 
 
 def _exchanged(tracks: list[str], kept: Members, config: Group) -> dict[str, str]:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 
@@ -36,7 +35,6 @@ _EXTENSIONS = {
     "PPM": ".ppm",
     "JPEG2000": ".jp2",
 }
-_PNG_LEVEL = 3
 _REPORT_EVERY_S = 0.2
 
 
@@ -270,11 +268,7 @@ def upright_png(data: bytes) -> bytes:
     header = headers.read(data)
     if header.format == "PNG" and header.orientation == 1:
         return data
-    pixels = pictures.decode(data, header)
-    _, encoded = cv2.imencode(
-        ".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, _PNG_LEVEL]
-    )
-    return bytes(encoded)
+    return pictures.encode_png(pictures.decode(data, header))
 
 
 def short(value: float) -> float:

@@ -192,10 +192,22 @@ def smaller_group(row: Row, takedown: Takedown) -> Row | None:
 
 
 def smaller_source_group(row: Row, takedown: Takedown) -> Row | None:
-    """A source's group without some pictures, or None if too few are left."""
+    """A source's group without some pictures, or None if too few are left.
+
+    What was said of the whole record goes, and so do texts that count a picture that is gone.
+    """
     members = remaining(row["members"], takedown.images)
+    if len(members) < _FEWEST:
+        return None
     target = row["target"] if row["target"] in members else None
-    return row | {"members": members, "target": target} if len(members) >= _FEWEST else None
+    asked = [one for one in row["instructions"] or [] if target and takedown.images.isdisjoint(one["references"])]
+    return row | {
+        "members": members,
+        "target": target,
+        "instructions": asked or None,
+        "scores": None,
+        "source_json": None,
+    }
 
 
 def smaller_sample(row: Row, takedown: Takedown) -> Row | None:

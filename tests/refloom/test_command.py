@@ -42,6 +42,8 @@ ingest subject10k  --out --name --limit --unit-size --link --dry-run --retry-fai
                    --item-timeout <directory> --select
 ingest folder      --out --name --limit --unit-size --link --dry-run --retry-failed --replace --workers --address \
                    --item-timeout <path>
+ingest pairs       --out --name --limit --unit-size --link --dry-run --retry-failed --replace --workers --address \
+                   --item-timeout <path> --layout --images --controls
 curate             <dataset> --config --set --only --until --replace --retry-failed --dry-run --print-config \
                    --workers --address --item-timeout
 fit-quality        <dataset> --labels --out --ignore-unknown --replace --json

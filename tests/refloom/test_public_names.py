@@ -189,6 +189,8 @@ OF_SOURCES = {
     "easyref": (["r.json", "--images", "i", "--unit-size", "7"], {"records": "r.json", "images": "i", "unit_size": 7}),
     "subject10k": (["d", "--select", "ids.txt"], {"directory": "d", "select": "ids.txt"}),
     "folder": (["p"], {"path": "p"}),
+    "pairs": (["p", "--layout", "uno", "--images", "i", "--controls", "a", "b"],
+              {"path": "p", "layout": "uno", "images": "i", "controls": ["a", "b"]}),
 }  # fmt: skip
 
 

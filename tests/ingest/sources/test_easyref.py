@@ -48,6 +48,9 @@ def test_records_are_groups_of_shared_pictures(tmp_path):
         "members": ["easyref/a.jpg", "easyref/d/e.jpg", "easyref/b.jpg"],
         "target": "easyref/b.jpg",
         "texts": ["a cat"],
+        "instructions": None,
+        "scores": None,
+        "source_json": None,
     }
     assert found["easyref/set#1"]["members"] == ["easyref/a.jpg", "easyref/b.jpg"]  # the target is among them
     assert (found["easyref/set#1"]["texts"], found["easyref/set#2"]["texts"]) == (["two", "cats"], [])

@@ -43,6 +43,9 @@ def test_a_folder_is_a_group_of_whole_pictures(tmp_path):
         "members": ["subjects/dog6/00.jpg", "subjects/dog6/01.jpg"],
         "target": None,
         "texts": None,
+        "instructions": None,
+        "scores": None,
+        "source_json": None,
     }
     assert verify(dataset, decode_per_unit=-1).sound
 

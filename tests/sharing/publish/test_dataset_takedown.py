@@ -1,5 +1,6 @@
 """Takedowns of a dataset itself: nothing of a picture is left but words of the ledger, and it does not come back."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from commands import run
 from curatedata import copy, curated, ingested
 from drawing import gradient
 from helpers import HERE, ingest, ledger, write_coco
+from pairfiles import diptych, subjects200k_row, write_images, write_lines, write_subjects200k
 from publishing import CONFIG, build, publishable
 
 from refloom.curation.config import Curation
@@ -23,6 +25,7 @@ from refloom.curation.job import curate
 from refloom.curation.select.settings import Select
 from refloom.ingest.sources.coco import Coco
 from refloom.ingest.sources.folder import PlainPictures as Pictures
+from refloom.ingest.sources.pairs.pairs import Pairs
 from refloom.ingest.sources.subjects import Subjects
 from refloom.schemas import pictures
 from refloom.schemas.dataset import STAGES, Dataset
@@ -179,6 +182,43 @@ def test_a_source_group_loses_its_member(tmp_path):
     for table in ("images", "objects", "source_groups"):
         assert second.fingerprint(table) == first.fingerprint(table)
     assert verify(second).problems == []
+
+
+@pytest.mark.parametrize("lost", ["b.jpg", "t.jpg"])
+def test_a_record_loses_what_counts_a_picture_that_went(tmp_path, lost):
+    write_images(tmp_path / "set", ["a.jpg", "b.jpg", "t.jpg", "d.jpg", "e.jpg"])
+    records = [
+        {"instruction": "with a and b", "input_images": ["a.jpg", "b.jpg"], "output_image": "t.jpg", "score": 4},
+        {"instruction": "with a and d", "input_images": ["a.jpg", "d.jpg"], "output_image": "e.jpg"},
+    ]
+    source = Pairs(path=write_lines(tmp_path / "set" / "r.jsonl", records))
+    before = ingest(source, tmp_path / "data").read("source_groups").to_pylist()
+    remove(str(tmp_path / "data"), [f"pairs/{lost}"])
+    first = Dataset(str(tmp_path / "data"))
+    shrunk, other = first.read("source_groups").to_pylist()
+    assert len(shrunk["members"]) == 2
+    assert shrunk["target"] == (None if lost == "t.jpg" else "pairs/t.jpg")
+    assert [shrunk[name] for name in ("instructions", "scores", "source_json")] == [None, None, None]
+    assert other == before[1]
+    (tmp_path / "other").mkdir()
+    shutil.copy(tmp_path / "data/takedown.json", tmp_path / "other/takedown.json")
+    Dataset(str(shutil.copytree(_empty(tmp_path), tmp_path / "other", dirs_exist_ok=True)))
+    second = ingest(source, tmp_path / "other")  # whoever takes the source in afterwards gets the same
+    assert second.fingerprint("source_groups") == first.fingerprint("source_groups")
+
+
+def test_halves_of_a_whole_whose_sha256_is_listed_stay_out(tmp_path):
+    rows = [subjects200k_row(diptych(1)), subjects200k_row(diptych(2))]
+    source = Pairs(path=write_subjects200k(tmp_path / "s.parquet", rows))
+    remove(str(_empty(tmp_path)), [hashlib.sha256(diptych(1)).hexdigest()], ignore_unknown=True)
+    dataset = ingest(source, tmp_path / "empty")
+    assert dataset.read("images")["image_id"].to_pylist() == ["pairs/s/1/0", "pairs/s/1/1"]
+    lost = {key: reason for key, reason in ledger(dataset).items() if key[0] in ("image", "group")}
+    assert lost == {
+        ("image", "pairs/s/0/0", 0): "taken_down",
+        ("image", "pairs/s/0/1", 0): "taken_down",
+        ("group", "pairs/s#0", 0): "too_few_members",
+    }
 
 
 def _empty(root: Path) -> Path:
