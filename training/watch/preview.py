@@ -1,17 +1,17 @@
 """A page of real batches, as a recipe's training sees them: one HTML file that loads nothing and runs nothing.
 
-Targets with the boxes and masks of their subjects, references as the encoder gets them, captions, phrases, and which
-conditions are dropped.
+Targets with the boxes and masks of their subjects, references as the encoder gets them with their numbers and the
+pictures that they are of, captions or instructions, phrases, and which conditions are dropped.
 """
 
 import base64
 import hashlib
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import cv2
@@ -66,8 +66,8 @@ def preview(name: str, sources: Sequence[Source], view: View, loading: Loading, 
     with Loader(sources, view, loading) as loader:
         reasons: dict[str, int] = {}
         for catalogue in loader.catalogues:
-            for reason, count in catalogue.reasons.items():
-                reasons[reason] = reasons.get(reason, 0) + count
+            for reason, rows in catalogue.reasons.items():
+                reasons[reason] = reasons.get(reason, 0) + rows
         accepted = sum(len(catalogue.rows) for catalogue in loader.catalogues)
         return Preview(name, view.settings(), accepted, reasons, tuple(islice(loader, batches)))
 
@@ -85,8 +85,9 @@ def render(previews: Sequence[Preview]) -> str:
             f"<title>Training batches – refloom</title><style>{style}</style></head><body>",
             "<h1>Training batches</h1>",
             '<p class="soft">What each recipe trains on, in the order of training. Left the target, right the '
-            "references as the encoder gets them; a subject has one colour. What is struck through or faded is "
-            "dropped, and the method's null condition stands in its place.</p>",
+            "references as the encoder gets them, numbered as an instruction counts them; a subject has one colour. "
+            "<i>Itself</i> is a reference that is cut from the target. What is struck through or faded is dropped, and "
+            "the method's null condition stands in its place.</p>",
             '<label class="switch"><input type="checkbox" id="marks" checked> boxes and masks</label>',
             *map(_recipe, previews),
             "</body></html>\n",
@@ -95,7 +96,7 @@ def render(previews: Sequence[Preview]) -> str:
 
 
 def _recipe(shown: Preview) -> str:
-    left_out = "; ".join(f"{reason}: {count}" for reason, count in sorted(shown.reasons.items())) or "nothing"
+    left_out = "; ".join(f"{reason}: {rows}" for reason, rows in sorted(shown.reasons.items())) or "nothing"
     settings = strict.dumps({key: value for key, value in shown.settings.items() if key != "view"}, indent=1)
     replaced = [one for batch in shown.batches for one in batch.replaced]
     damaged = "".join(f"<p>{_text(one.sample_id)} is damaged ({_text(one.reason)})</p>" for one in replaced)
@@ -131,9 +132,10 @@ def _example(example: Example) -> str:
             '<article class="example"><div class="pictures">',
             _target(example),
             f'<div class="references{" dropped" if drops.image else ""}">',
-            *(_reference(number, one) for number, one in enumerate(example.references)),
+            *_references(example),
             "</div></div>",
             f'<p class="{kind}">{_text(example.caption or "no caption")}</p>',
+            '<span class="said">instruction</span>' if example.instructed else "",
             *(f'<span class="drop">{name} dropped</span>' for name in named),
             f'<p class="facts"><code>{_text(example.sample_id)}</code>, sample {example.position} of the stream; of '
             f"{original_width} × {original_height}, crop at {left}, {top}</p></article>",
@@ -179,13 +181,24 @@ def _outline(mask: Mask) -> str:
     return "".join(out)
 
 
-def _reference(number: int, reference: Reference) -> str:
-    words = f"<figcaption>{_text(reference.phrase)}</figcaption>" if reference.phrase else ""
-    return "\n".join(
-        f'<figure class="s{number % _HUES}"><img src="{_data(image, _REFERENCE_AREA_PX)}" alt="reference '
-        f'{number + 1}" title="{image.shape[1]} × {image.shape[0]} pixels">{words}</figure>'
-        for image in reference.images
-    )
+def _references(example: Example) -> Iterator[str]:
+    """A figure for each image of each reference; numbers go on from one reference to the next."""
+    numbers = count(1)
+    for place, reference in enumerate(example.references):
+        origins = example.origins[place] if example.origins else ()
+        for at, image in enumerate(reference.images):
+            words = [f"<b>{(number := next(numbers))}</b>"]
+            words += [_text(reference.phrase)] if reference.phrase else []
+            words += [_origin(origins[at])] if at < len(origins) else []
+            yield (
+                f'<figure class="s{place % _HUES}"><img src="{_data(image, _REFERENCE_AREA_PX)}" alt="reference '
+                f'{number}" title="{image.shape[1]} × {image.shape[0]} pixels">'
+                f"<figcaption>{' '.join(words)}</figcaption></figure>"
+            )
+
+
+def _origin(picture: int | None) -> str:
+    return "<i>itself</i>" if picture is None else f'<span class="origin">of picture {picture + 1}</span>'
 
 
 def _data(pixels: Pixels, area_px: int) -> str:
