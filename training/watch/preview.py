@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from itertools import count, islice
+from itertools import islice
 from typing import Any
 
 import cv2
@@ -30,6 +30,8 @@ _TARGET_AREA_PX = 500 * 500
 _REFERENCE_AREA_PX = 224 * 224
 _QUALITY = 82
 _OUTLINE_TOLERANCE_PX = 0.7
+_NUMBER_SHARE = 0.08
+"""Height of a subject's number over that of the target."""
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -66,8 +68,8 @@ def preview(name: str, sources: Sequence[Source], view: View, loading: Loading, 
     with Loader(sources, view, loading) as loader:
         reasons: dict[str, int] = {}
         for catalogue in loader.catalogues:
-            for reason, rows in catalogue.reasons.items():
-                reasons[reason] = reasons.get(reason, 0) + rows
+            for reason, count in catalogue.reasons.items():
+                reasons[reason] = reasons.get(reason, 0) + count
         accepted = sum(len(catalogue.rows) for catalogue in loader.catalogues)
         return Preview(name, view.settings(), accepted, reasons, tuple(islice(loader, batches)))
 
@@ -96,7 +98,7 @@ def render(previews: Sequence[Preview]) -> str:
 
 
 def _recipe(shown: Preview) -> str:
-    left_out = "; ".join(f"{reason}: {rows}" for reason, rows in sorted(shown.reasons.items())) or "nothing"
+    left_out = "; ".join(f"{reason}: {count}" for reason, count in sorted(shown.reasons.items())) or "nothing"
     settings = strict.dumps({key: value for key, value in shown.settings.items() if key != "view"}, indent=1)
     replaced = [one for batch in shown.batches for one in batch.replaced]
     damaged = "".join(f"<p>{_text(one.sample_id)} is damaged ({_text(one.reason)})</p>" for one in replaced)
@@ -157,14 +159,21 @@ def _target(example: Example) -> str:
 
 
 def _marks(number: int, reference: Reference, mask: Mask | None, height: int, width: int) -> str:
-    parts = []
+    parts, corners = [], []
     if mask is not None and mask.any():
         parts.append(f'<path class="mask" fill-rule="evenodd" d="{_outline(mask)}"/>')
+        rows, columns = np.nonzero(mask)
+        corners.append((float(columns.min()), float(rows.min())))
     for x0, y0, x1, y1 in reference.boxes or ():
         parts.append(
             f'<rect class="mark" x="{x0 * width:.1f}" y="{y0 * height:.1f}" '
             f'width="{(x1 - x0) * width:.1f}" height="{(y1 - y0) * height:.1f}"/>'
         )
+        corners.append((x0 * width, y0 * height))
+    if corners:
+        x, y = corners[-1]
+        size = f'font-size="{_NUMBER_SHARE * height:.1f}"'
+        parts.append(f'<text x="{x:.1f}" y="{y:.1f}" {size}>{number + 1}</text>')
     title = f"<title>{_escape(reference.phrase)}</title>" if reference.phrase else ""
     return f'<g class="s{number % _HUES}">{title}{"".join(parts)}</g>'
 
@@ -183,22 +192,19 @@ def _outline(mask: Mask) -> str:
 
 def _references(example: Example) -> Iterator[str]:
     """A figure for each image of each reference; numbers go on from one reference to the next."""
-    numbers = count(1)
-    for place, reference in enumerate(example.references):
-        origins = example.origins[place] if example.origins else ()
-        for at, image in enumerate(reference.images):
-            words = [f"<b>{(number := next(numbers))}</b>"]
-            words += [_text(reference.phrase)] if reference.phrase else []
-            words += [_origin(origins[at])] if at < len(origins) else []
-            yield (
-                f'<figure class="s{place % _HUES}"><img src="{_data(image, _REFERENCE_AREA_PX)}" alt="reference '
-                f'{number}" title="{image.shape[1]} × {image.shape[0]} pixels">'
-                f"<figcaption>{' '.join(words)}</figcaption></figure>"
-            )
+    images = [(place, at) for place, one in enumerate(example.references) for at in range(len(one.images))]
+    for number, (place, at) in enumerate(images, start=1):
+        reference, image = example.references[place], example.references[place].images[at]
+        words = [f"<b>{number}</b>", *([_text(reference.phrase)] if reference.phrase else [])]
+        words += [_origin(example.origins[place][at])] if example.origins else []
+        yield (
+            f'<figure class="s{place % _HUES}"><img src="{_data(image, _REFERENCE_AREA_PX)}" alt="reference {number}" '
+            f'title="{image.shape[1]} × {image.shape[0]} pixels"><figcaption>{" ".join(words)}</figcaption></figure>'
+        )
 
 
 def _origin(picture: int | None) -> str:
-    return "<i>itself</i>" if picture is None else f'<span class="origin">of picture {picture + 1}</span>'
+    return "<i>itself</i>" if picture is None else f"<code>pictures[{picture}]</code>"
 
 
 def _data(pixels: Pixels, area_px: int) -> str:
