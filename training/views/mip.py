@@ -60,8 +60,8 @@ class MIP(View):
         single_words: take only phrases of one word, as published.
         min_mip_s: of the sample's score; None asks nothing.
         cutout: how references are cut out.
-        bounds: of subjects, on other pictures too, and of pairs. Published: box 0.08 to 0.7 of the picture, aspect up to
-            3, confidence above 0.3.
+        bounds: of subjects, on other pictures too, and of pairs. Published: box 0.08 to 0.7 of the picture, aspect up
+            to 3, confidence above 0.3.
         dropout: of conditions.
     """
 
