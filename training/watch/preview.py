@@ -195,7 +195,7 @@ def _references(example: Example) -> Iterator[str]:
     images = [(place, at) for place, one in enumerate(example.references) for at in range(len(one.images))]
     for number, (place, at) in enumerate(images, start=1):
         reference, image = example.references[place], example.references[place].images[at]
-        words = [f"<b>{number}</b>", *([_text(reference.phrase)] if reference.phrase else [])]
+        words = [f"<strong>{number}</strong>", *([_text(reference.phrase)] if reference.phrase else [])]
         words += [_origin(example.origins[place][at])] if example.origins else []
         yield (
             f'<figure class="s{place % _HUES}"><img src="{_data(image, _REFERENCE_AREA_PX)}" alt="reference {number}" '
