@@ -39,7 +39,7 @@ def scene(
     """A sample of some pictures, each with some things at some places.
 
     Args:
-        kind: image, video or group.
+        kind: image, video, group or cross.
         frames: of each picture, name of the thing to its box.
         size: (width, height) of all pictures.
         captions, caption_from: of all pictures.
@@ -79,6 +79,21 @@ def scene(
         for number in range(len(frames))
     ]
     return Sample(sample_row(f"{kind}/test", kind, listed, subjects), [_png(one) for one in pixels])
+
+
+def directed(sample: Sample, target: int = 0, *instructions: tuple[str, Sequence[int]]) -> Sample:
+    """The same with a target and references, as cross samples and records have them.
+
+    Args:
+        sample: of `scene`.
+        target: number of the picture.
+        instructions: texts with the numbers of the pictures that they count.
+    """
+    row = sample.row
+    roles = ["target" if number == target else "reference" for number in range(len(row["pictures"]))]
+    listed = [one | {"role": role} for one, role in zip(row["pictures"], roles, strict=True)]
+    texts = [{"text": text, "from": "source", "references": list(counted)} for text, counted in instructions]
+    return Sample(row | {"target": target, "pictures": listed, "instructions": texts}, sample._images)
 
 
 def shows(pixels: np.ndarray, name: str) -> np.ndarray:

@@ -8,7 +8,7 @@ import tinypipes as tiny
 from adapting import TINY_QWEN
 from loading import write_samples
 from PIL import Image
-from scenes import scene
+from scenes import directed, scene
 from transformers import CLIPTokenizer
 
 from refloom.training.recipes import book
@@ -49,6 +49,17 @@ def video(number: int) -> tuple[Any, list[bytes]]:
 
 def write_videos(root: Path, units: int = 2, rows: int = 6, held_out: int = 0) -> str:
     return write_samples(root, units + held_out, rows, video, held_out=held_out)
+
+
+def cross(number: int) -> tuple[Any, list[bytes]]:
+    """A cross sample: a cup and a dog on the second picture, and each on one of its own."""
+    move = 3 * (number % 7)
+    cup, dog = (20 + move, 60, 100 + move, 160), (150 - move, 50, 260 - move, 150)
+    parts = [{"cup": (40 + move, 40, 140 + move, 180)}, {"cup": cup, "dog": dog}, {"dog": (60 + move, 60, 180, 190)}]
+    sample = directed(scene("cross", parts), 1, ("the dog and the cup in a photo", (2, 0)))
+    listed = [one | {"image_id": f"{one['image_id']}/{number}"} for one in sample.row["pictures"]]
+    told = {"sample_id": f"cross/test/1/{number}", "pictures": listed}
+    return sample.row | told, [bytes(data) for data in sample._images]
 
 
 WORDS = ("a", "an", "and", "are", "car", "cup", "dog", "in", "is", "of", "on", "photo", "picture", "the", "there")

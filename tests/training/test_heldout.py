@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from traindata import recipe, write_videos
+from loading import write_samples
+from traindata import recipe, video, write_videos
 
 from refloom.inference.adapters.reference import Reference
 from refloom.schemas.errors import Refused
@@ -54,6 +55,51 @@ def test_references_come_from_other_subjects_of_the_same_kind_of_sample() -> Non
         assert other.target is one.target
     with pytest.raises(Refused, match="only sample of its kind"):
         shuffled(given[:3])
+
+
+def test_cross_samples_never_get_references_of_the_same_scene_and_others_subjects_where_there_are_any() -> None:
+    def cross(name: str, grey: int, *shows: tuple[str, str]) -> Example:
+        return replace(example(f"cross/{name}", grey), shows=frozenset(shows))
+
+    one, same = ("video", "ytvis/a"), ("identity", "identity/x")
+    given = [
+        cross("ytvis/a/0", 1, one),
+        cross("ytvis/a/5", 2, one, ("track", "ytvis/a#1")),
+        cross("coco/1", 3, same),
+        cross("coco/2", 4, same, ("image", "coco/2")),
+        example("image/x", 5),
+        example("image/y", 6),
+    ]
+    assert [greys(found) for found in shuffled(given)] == [[3], [3], [1], [1], [6], [5]]
+    assert [greys(found) for found in shuffled(given[2:4])] == [[4], [3]], "one person, and nobody else is there"
+    for shared in (one, ("image", "coco/2"), ("track", "ytvis/a#1")):
+        with pytest.raises(Refused, match="only sample of its kind"):
+            shuffled([cross("a", 1, shared), cross("b", 2, shared)])
+    apart = [replace(found, dataset=str(at)) for at, found in enumerate(given[:2])]
+    assert [greys(found) for found in shuffled(apart)] == [[2], [1]], "ids of two datasets say nothing of each other"
+
+
+def test_held_out_cross_samples_say_what_they_show(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(number: int) -> tuple[Any, list[bytes]]:
+        row, data = video(number)
+        listed = [one | {"image_id": f"v/{number}/{at}", "video_id": f"v/{number % 2}"} for at, one in
+                  enumerate(row["pictures"])]  # fmt: skip
+        subjects = [one | {"identity": f"identity/{number}"} for one in row["subjects"]]
+        told = {"sample_id": f"cross/v/{number}/0", "kind": "cross", "target": 0}
+        return row | told | {"pictures": listed, "subjects": subjects}, data
+
+    url = write_samples(tmp_path / "cross", 1, 4, make)
+    monkeypatch.setattr(heldout, "SPLIT", "train")
+    found = held_out(recipe("ms_diffusion", models, url, "data.kinds=[cross]"), 4)
+    assert len(found) == 4
+    for one, other in zip(found, shuffled(found), strict=True):
+        number = one.sample_id.split("/")[2]
+        assert {("video", f"v/{int(number) % 2}"), ("identity", f"identity/{number}")} <= one.shows
+        assert ("image", f"v/{number}/2") in one.shows
+        (giver,) = [each for each in found if each.references[0].images[0] is other.references[0].images[0]]
+        assert int(giver.sample_id.split("/")[2]) % 2 != int(number) % 2
 
 
 def test_equal_references_have_equal_losses_and_others_differ(

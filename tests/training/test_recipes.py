@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from refloom.schemas.errors import Refused
+from refloom.schemas.manifest import differing, flatten
 from refloom.training.recipes import book
 from refloom.training.recipes.recipe import Batch, Data, Source
 from refloom.training.views.base import Base
@@ -127,3 +128,26 @@ def test_targets_of_many_aspects_have_the_same_area() -> None:
     sizes = Data(side_px=1024, aspects=True).buckets
     assert (1024, 1024) in sizes
     assert all(0.9 * 1024**2 < height * width <= 1024**2 for height, width in sizes)
+
+
+def test_kinds_are_of_all_sources_that_do_not_say_their_own() -> None:
+    given = ["data.sources=[{url: a}, {url: b, kinds: [video, group]}]", "data.kinds=[image, cross]"]
+    recipe = book.load("mip/sdxl", given)
+    assert [source.kinds for source in recipe.data.sources] == [("image", "cross"), ("video", "group")]
+    assert [source.kinds for source in recipe.held_out().data.sources] == [("image", "cross"), ("video", "group")]
+    assert [source.kinds for source in book.load("mip/sdxl", given[:1]).data.sources] == [None, ("video", "group")]
+    with pytest.raises(Refused, match=r"data\.kinds\[0\] is one of image, video, group, cross, not 'crosses'"):
+        book.load("mip/sdxl", ["data.kinds=[crosses]"])
+    with pytest.raises(Refused, match="kinds are some of image, video, group, cross, not none"):
+        book.load("mip/sdxl", [*given[:1], "data.kinds=[]"])
+    assert Source(url="a", kinds=("cross",)).kinds == ("cross",)
+
+
+def test_settings_of_december_are_null_so_that_older_runs_and_features_go_on() -> None:
+    """What a run or its features were made with lacks them, and what is absent equals null (`schemas.manifest`)."""
+    new = {"captions", "cut_from", "bounds.min_pose_change"}
+    for name in VIEWS:
+        settings = flatten(book.load(name).view.settings())
+        assert all(settings[key] is None for key in new & settings.keys())
+        assert bool(new & settings.keys()) == (not name.startswith("base/"))
+        assert differing({key: value for key, value in settings.items() if key not in new}, settings) == []

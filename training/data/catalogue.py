@@ -23,9 +23,9 @@ from refloom.schemas.fingerprint import of_json
 from refloom.schemas.storage import local_path
 from refloom.schemas.storeerrors import full_disk_stops
 from refloom.training.data.index import Index
-from refloom.training.views.view import View
+from refloom.training.views.view import View, targets_of
 
-VERSION = 1
+VERSION = 2
 """Hand-bumped when what a view accepts changes without its settings changing."""
 
 _ARRAYS = ("counts", "group_bytes", "rows", "offsets", "pictures", "sizes")
@@ -78,7 +78,7 @@ def catalogue(
     Args:
         index: the dataset.
         view: that is to accept rows.
-        kinds: of samples (image, video, group); all by default.
+        kinds: of samples (image, video, group, cross); all by default.
         cache: local folder where what is found is kept; None keeps nothing.
         show: told now and then how many rows of how many are done.
 
@@ -108,7 +108,7 @@ def _look(index: Index, view: View, kinds: Collection[str] | None, show: Callabl
     for key in index.groups:
         accepted = 0
         for number, row in enumerate(index.read(key, _COLUMNS).to_pylist()):
-            found: Any = view.targets(row) if kinds is None or row["kind"] in kinds else f"is of kind {row['kind']}"
+            found: Any = targets_of(view, row) if kinds is None or row["kind"] in kinds else f"is of kind {row['kind']}"
             if isinstance(found, str):
                 reasons[found] += 1
                 continue

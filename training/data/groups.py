@@ -14,6 +14,7 @@ from refloom.training.data.draws import Purpose, generator
 from refloom.training.data.index import Index
 from refloom.training.data.sample import Sample
 from refloom.training.views.example import Example
+from refloom.training.views.subjects import shown_in
 from refloom.training.views.variants import chosen, placed, variant
 from refloom.training.views.view import View
 
@@ -106,9 +107,11 @@ class AcceptedRows:
         sample, view = self.sample(row), wanted.view
         if wanted.variants is None:
             rng = generator(wanted.seed, wanted.position, Purpose.VIEW)
-            return replace(view.example(sample, target, wanted.size, rng), position=wanted.position)
-        made = variant(view, sample, target, wanted.size, wanted.number())
-        return placed(made, view, wanted.seed, wanted.position)
+            made = replace(view.example(sample, target, wanted.size, rng), position=wanted.position)
+        else:
+            made = variant(view, sample, target, wanted.size, wanted.number())
+            made = placed(made, view, wanted.seed, wanted.position)
+        return replace(made, shows=shown_in(sample.row))
 
 
 class KeptRows:

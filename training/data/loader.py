@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # it reads this package's index
 _AHEAD = 16
 """Examples for each thread that may be ahead: more would not make anything quicker."""
 
-KINDS = ("image", "video", "group")
+KINDS = ("image", "video", "group", "cross")
 SPLITS = ("train", "validation")
 
 
@@ -43,7 +43,8 @@ class Source:
         url: of a dataset or a publication; a local path or an fsspec URL.
         split: train or validation.
         weight: of its samples in the stream, relative to the others'.
-        kinds: of samples: image, video, group; all by default. One dataset may be two sources of different kinds.
+        kinds: of samples: image, video, group, cross; all by default. One dataset may be several sources of different
+            kinds.
         features: what `refloom cache` made of its samples for this recipe; None computes it in every step.
     """
 

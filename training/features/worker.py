@@ -22,6 +22,7 @@ from refloom.training.features.tables import SCHEMAS, STAGE, VERSION, pack
 from refloom.training.recipes.recipe import Recipe
 from refloom.training.views.example import Example
 from refloom.training.views.variants import variant
+from refloom.training.views.view import targets_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,6 @@ def _accepted(table: pa.Table, view: Any) -> Iterator[tuple[int, Sample, list[in
     rest, images = table.drop_columns(["images"]), table.column("images")
     for number in range(table.num_rows):
         (row,) = rest.slice(number, 1).to_pylist()
-        targets = view.targets(row)
+        targets = targets_of(view, row)
         if not isinstance(targets, str):
             yield number, Sample(row, [one.as_buffer() for one in images[number].values.field("bytes")]), targets

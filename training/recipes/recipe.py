@@ -7,7 +7,7 @@ from refloom.schemas.errors import Refused
 from refloom.schemas.ranges import Number, Text, Whole, Word, check_fields
 from refloom.training.data.buckets import Size, around, square
 from refloom.training.data.draws import MAX_SEED
-from refloom.training.data.loader import Loading, Source
+from refloom.training.data.loader import KINDS, Loading, Source
 from refloom.training.recipes.validation import Validation
 from refloom.training.views.view import View
 
@@ -51,6 +51,7 @@ class Data:
 
     Attributes:
         sources: datasets of samples, mixed by weight.
+        kinds: of samples (image, video, group, cross), of those sources that do not say their own; all by default.
         side_px: of the target's square, or of the square as large as each bucket.
         aspects: many aspects of that area; squares alone otherwise.
         step_px: sides of buckets are multiples of it.
@@ -65,6 +66,7 @@ class Data:
     """
 
     sources: tuple[Source, ...] = ()
+    kinds: tuple[Annotated[str, Word(KINDS)], ...] | None = None
     side_px: Annotated[int, SIDE_PX] = 512
     aspects: bool = False
     step_px: Annotated[int, SIDE_PX] = 64
@@ -78,6 +80,9 @@ class Data:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.kinds is not None:
+            own = (one if one.kinds is not None else replace(one, kinds=self.kinds) for one in self.sources)
+            object.__setattr__(self, "sources", tuple(own))
 
     @property
     def buckets(self) -> tuple[Size, ...]:

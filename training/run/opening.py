@@ -25,7 +25,7 @@ Note = Callable[[str], None]
 _NO_MATTER = (
     *("batch.micro", "channels_last", "checkpoints", "compile", "gradient_checkpointing", "log_every"),
     *("max_bad_steps", "trackers", "validation", "ema", "data.ahead_bytes", "data.cache", "data.group_bytes"),
-    *("data.sources", "data.threads"),
+    *("data.kinds", "data.sources", "data.threads"),
 )
 """Beginnings of settings that do not change what is trained, or of which something else is said."""
 _OF_THE_BEGINNING = ("models.start", "models.start_kind", "models.language_model")

@@ -11,6 +11,7 @@ from refloom.training.data.sample import Row, Sample
 from refloom.training.views.captions import Dropout, caption
 from refloom.training.views.example import Example
 from refloom.training.views.frame import framed
+from refloom.training.views.subjects import may_be_target
 from refloom.training.views.view import View, found
 
 
@@ -32,7 +33,7 @@ class Base(View):
 
     def targets(self, row: Row) -> list[int] | str:
         """See `View.targets`."""
-        captioned = (number for number, picture in enumerate(row["pictures"]) if picture["captions"])
+        captioned = (number for number in may_be_target(row) if row["pictures"][number]["captions"])
         return found(captioned, "no picture has a caption")
 
     def example(self, sample: Sample, target: int, size: Size, rng: np.random.Generator) -> Example:

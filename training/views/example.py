@@ -63,6 +63,9 @@ class Example:
         position: in the stream: what noise and timestep are drawn from.
         stored: what frozen models make of it, where that was computed before.
         dataset: that the sample is of: several may use the same ids.
+        instructed: whether the caption is an instruction, whose numbers count the references.
+        origins: of each reference the pictures of the sample that its images are of; None is the target itself.
+        shows: what the sample shows, see `subjects.shown_in`.
     """
 
     sample_id: str
@@ -75,6 +78,9 @@ class Example:
     position: int = -1
     stored: Stored | None = None
     dataset: str = ""
+    instructed: bool = False
+    origins: tuple[tuple[int | None, ...], ...] = ()
+    shows: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def nbytes(self) -> int:

@@ -6,14 +6,28 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from refloom.inference.adapters.reference import Reference
-from refloom.schemas.ranges import Number, Whole, check_fields
+from refloom.schemas.ranges import Number, Whole, Word, check_fields
 from refloom.training.data.buckets import Size
 from refloom.training.data.sample import Row, Sample
 from refloom.training.views.captions import Dropout, caption, statement
 from refloom.training.views.cutouts import Cutout, largest_part, mask_share
 from refloom.training.views.example import Example
 from refloom.training.views.frame import Frame, framed
-from refloom.training.views.subjects import Bounds, Seen, appearance_of, hull, name_of, seen_on, sides
+from refloom.training.views.instructions import TEXTS, Instruction, assigned, instructions_of, taken
+from refloom.training.views.subjects import (
+    Bounds,
+    Pair,
+    Seen,
+    appearance_of,
+    elsewhere,
+    hull,
+    may_be_target,
+    name_of,
+    origins_of,
+    says_target,
+    seen_on,
+    sides,
+)
 from refloom.training.views.view import View, found
 
 _MARGINS = (1.1, 1.2, 1.3, 1.4)
@@ -24,21 +38,23 @@ _ZOOMS = tuple(1.1 * (1.3 + 0.1 * step) for step in range(17))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EZIGen(View):
-    """Videos and groups give pairs of pictures; a picture alone gives cut-outs of its own subjects.
+    """Several pictures give pairs of a target and another one; a picture alone gives cut-outs of its own subjects.
 
     The published loader pads a crop that leaves its frame with black and squashes whole pictures; here the crop keeps
     the aspect of its bucket and stays in the picture.
 
     Attributes:
         max_subjects: of a picture alone, the largest ones; published 4.
-        paired_subjects: of a pair of pictures; published 1.
-        forward: the subject comes from an earlier picture than the target, as published.
+        paired_subjects: of a target with other pictures, each from any of these; published 1.
+        forward: the subject comes from an earlier picture than the target, as published. This and `min_gap` are of
+            samples where any picture may be the target: others are in no order of time.
         min_gap: pictures of the sample between the two, at least.
         min_area_px: of the mask of a subject of a picture alone.
         min_largest_part: of a reference's mask.
         zoom: crop pairs around the subject; the whole picture otherwise.
         longest_caption: of a picture alone, as published; any of them otherwise.
         neutral_caption: of pairs: a bare sentence around the subject's name, as published, even if there is a better.
+        captions: see `instructions.TEXTS`: instruction, any, or null for the target's captions alone.
         cutout: how references are cut out.
         single_flip: share of cut-outs of a picture alone that are mirrored.
         min_mask_share, max_mask_share: mask over picture, on both pictures.
@@ -57,6 +73,7 @@ class EZIGen(View):
     zoom: bool = True
     longest_caption: bool = False
     neutral_caption: bool = False
+    captions: Annotated[str | None, Word(TEXTS, none=True)] = None
     cutout: Cutout = field(default_factory=lambda: Cutout(side_px=512))
     single_flip: Annotated[float, Number(0, 1)] = 0.0
     min_mask_share: Annotated[float, Number(0, 1)] = 0.01
@@ -74,14 +91,10 @@ class EZIGen(View):
         whole = {
             seen: self._is_whole(row, seen) for seen in {there for one in self._all(row) for _, there in one}
         }  # once a mask: it is decoded for this
-        usable = [
-            target
-            for target in range(len(row["pictures"]))
-            if any(whole[there] for _, there in self.pairs(row, target))
-        ]
+        usable = [target for target in may_be_target(row) if any(whole[there] for _, there in self.pairs(row, target))]
         return found(usable, "no named subject in one piece is seen as the bounds ask for")
 
-    def pairs(self, row: Row, target: int) -> list[tuple[Seen, Seen]]:
+    def pairs(self, row: Row, target: int) -> list[Pair]:
         """Subjects on a target and where they may be cut out; whether they are in one piece is not looked at."""
         alone = len(row["pictures"]) == 1
         usable = [seen for seen in seen_on(row) if self._usable(row, seen)]
@@ -92,11 +105,8 @@ class EZIGen(View):
             (one, there)
             for one in here
             if not self._fills(row, one)
-            for there in usable
-            if there.subject == one.subject
-            and self._apart(there.picture, target)
-            and not self._is_tiny(row, there)
-            and self.bounds.allow_pair(row, one, there)
+            for there in elsewhere(row, one, usable, self.bounds)
+            if self._apart(row, there.picture, target) and not self._is_tiny(row, there)
         ]
 
     def example(self, sample: Sample, target: int, size: Size, rng: np.random.Generator) -> Example:
@@ -104,8 +114,9 @@ class EZIGen(View):
         row = sample.row
         drops = self.dropout.draw(rng)
         alone = len(row["pictures"]) == 1
-        chosen = self._chosen(row, target, rng)
-        text = self._caption(row, target, [there for _, there in chosen], rng)
+        instruction = taken(self._instructions(row, target), row["pictures"][target]["captions"], self.captions, rng)
+        chosen = self._chosen(row, target, rng) if instruction is None else self._counted(row, target, instruction, rng)
+        text = instruction.text if instruction else self._caption(row, target, [there for _, there in chosen], rng)
         seen = [appearance_of(row, one) for one, _ in chosen]
         frame = framed(row["pictures"][target], size)
         if self.zoom and not alone:
@@ -123,9 +134,11 @@ class EZIGen(View):
             tuple(frame.mask(one["mask"]) for one in seen),
             drops,
             frame.conditions(),
+            instructed=instruction is not None,
+            origins=origins_of(chosen),
         )
 
-    def _chosen(self, row: Row, target: int, rng: np.random.Generator) -> list[tuple[Seen, Seen]]:
+    def _chosen(self, row: Row, target: int, rng: np.random.Generator) -> list[Pair]:
         """Pairs of different subjects that are in one piece; there is at least one, or there is no target."""
         pairs = self.pairs(row, target)
         if len(row["pictures"]) == 1:
@@ -134,12 +147,25 @@ class EZIGen(View):
         else:
             pairs = [pairs[int(at)] for at in rng.permutation(len(pairs))]
             most = self.paired_subjects
-        chosen: list[tuple[Seen, Seen]] = []
+        chosen: list[Pair] = []
         for one, there in pairs:
             known = {other.subject for other, _ in chosen}
             if len(chosen) < most and one.subject not in known and self._is_whole(row, there):
                 chosen.append((one, there))
         return chosen
+
+    def _instructions(self, row: Row, target: int) -> list[Instruction]:
+        """Those whose pictures are one subject each, in one piece."""
+        if not self.captions or not says_target(row):
+            return []
+        pairs = [pair for pair in self.pairs(row, target) if self._is_whole(row, pair[1])]
+        fitting = instructions_of(row, {there.picture for _, there in pairs}, self.paired_subjects)
+        return [one for one in fitting if assigned(one.pictures, pairs) is not None]
+
+    def _counted(self, row: Row, target: int, instruction: Instruction, rng: np.random.Generator) -> list[Pair]:
+        """The pairs that an instruction counts, in its order; any where it counts none."""
+        pairs = [pair for pair in self.pairs(row, target) if self._is_whole(row, pair[1])]
+        return assigned(instruction.pictures, pairs, rng) or self._chosen(row, target, rng)
 
     def _caption(self, row: Row, target: int, seen: list[Seen], rng: np.random.Generator) -> str:
         picture, alone = row["pictures"][target], len(row["pictures"]) == 1
@@ -148,8 +174,8 @@ class EZIGen(View):
             return caption(row, target, rng, longest=alone and self.longest_caption)
         return statement([str(name_of(row, one)) for one in seen], rng)
 
-    def _all(self, row: Row) -> list[list[tuple[Seen, Seen]]]:
-        return [self.pairs(row, target) for target in range(len(row["pictures"]))]
+    def _all(self, row: Row) -> list[list[Pair]]:
+        return [self.pairs(row, target) for target in may_be_target(row)]
 
     def _usable(self, row: Row, seen: Seen) -> bool:
         return (
@@ -163,7 +189,9 @@ class EZIGen(View):
         picture = row["pictures"][seen.picture]
         return mask_share(row, seen) * float(picture["width"] * picture["height"])
 
-    def _apart(self, origin: int, target: int) -> bool:
+    def _apart(self, row: Row, origin: int, target: int) -> bool:
+        if says_target(row):
+            return True
         gap = target - origin
         return gap >= self.min_gap if self.forward else abs(gap) >= self.min_gap
 

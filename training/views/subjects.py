@@ -1,6 +1,6 @@
 """Reading a sample's subjects: where they are seen, how large, how alike. Pure functions of rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Annotated
@@ -12,6 +12,8 @@ from refloom.schemas.ranges import Number, check_fields
 from refloom.training.data.sample import Row
 
 ALL_KINDS = ("object", "whole", "face")
+_SAME = (("track", "track_id"), ("identity", "identity"), ("look", "look"))
+"""Columns of a subject whose value says that it is one and the same in other samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Bounds:
         min_box_share, max_box_share: box over picture.
         max_aspect: longer over shorter side of the box.
         min_similarity, max_similarity: cosine of two appearances that are put together; a pair without one passes.
+        min_pose_change: 1 - IoU of the masks of such two; a pair without one passes. It keeps near copies apart.
     """
 
     min_quality: Annotated[float | None, Number(0, 1, none=True)] = None
@@ -48,6 +51,7 @@ class Bounds:
     max_aspect: Annotated[float | None, Number(1, none=True)] = None
     min_similarity: Annotated[float | None, Number(-1, 1, none=True)] = None
     max_similarity: Annotated[float | None, Number(-1, 1, none=True)] = None
+    min_pose_change: Annotated[float | None, Number(0, 1, none=True)] = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -71,12 +75,32 @@ class Bounds:
 
     def allow_pair(self, row: Row, one: Seen, other: Seen) -> bool:
         """Whether two appearances of one subject are neither too different nor too alike."""
-        cosine = similarity(row["subjects"][one.subject], one.appearance, other.appearance)
-        if cosine is None:
-            return True
-        low = -1.0 if self.min_similarity is None else self.min_similarity
-        high = 2.0 if self.max_similarity is None else self.max_similarity
-        return low <= cosine <= high
+        subject, places = row["subjects"][one.subject], (one.appearance, other.appearance)
+        cosine = similarity(subject, *places)
+        change = of_pair(subject.get("pair_pose_change"), *places)
+        return _within(cosine, self.min_similarity, self.max_similarity) and _within(change, self.min_pose_change, None)
+
+
+def _within(value: float | None, low: float | None, high: float | None) -> bool:
+    """Whether a value is within bounds; one that is not known is."""
+    return value is None or ((low is None or low <= value) and (high is None or value <= high))
+
+
+Pair = tuple[Seen, Seen]
+"""A subject on the target, and where it may be taken from."""
+
+
+def may_be_target(row: Row) -> list[int]:
+    """Numbers of the pictures that a sample allows as its target: the one that it says, else all. Never a reference."""
+    said, listed = row.get("target"), row["pictures"]
+    return [
+        number for number, picture in enumerate(listed) if said in (None, number) and picture.get("role") != "reference"
+    ]
+
+
+def says_target(row: Row) -> bool:
+    """Whether a sample says which picture is its target, as cross samples and directed records do."""
+    return row.get("target") is not None
 
 
 def seen_on(row: Row, picture: int | None = None, kinds: tuple[str, ...] = ("object",)) -> Iterator[Seen]:
@@ -128,28 +152,57 @@ def shared(one: npt.ArrayLike, other: npt.ArrayLike) -> float:
 
 
 def similarity(subject: Row, one: int, other: int) -> float | None:
-    """Cosine of two appearances of a subject; None where it was not measured.
+    """Cosine of two appearances of a subject; None where it was not measured."""
+    return of_pair(subject["similarity"], one, other)
 
-    The column lists the pairs (0,1), (0,2), ..., (1,2), ...
+
+def of_pair(values: Sequence[float | None] | None, one: int, other: int) -> float | None:
+    """What a column says of two appearances of a subject; None where it says nothing.
+
+    Args:
+        values: of the pairs (0,1), (0,2), ..., (1,2), ...
+        one, other: numbers of the appearances.
     """
-    values = subject["similarity"]
     if not values or one == other:
         return None
     count = round((1 + sqrt(1 + 8 * len(values))) / 2)
     low, high = sorted((one, other))
-    return float(values[low * (2 * count - low - 1) // 2 + high - low - 1])
+    value = values[low * (2 * count - low - 1) // 2 + high - low - 1]
+    return None if value is None else float(value)
+
+
+def elsewhere(row: Row, one: Seen, usable: Iterable[Seen], bounds: Bounds) -> list[Seen]:
+    """Appearances of a subject on other pictures than one of its own, within the bounds of the pair.
+
+    Args:
+        row: of the sample.
+        one: the subject on the target.
+        usable: appearances to choose from.
+        bounds: of pairs.
+    """
+    return [
+        there
+        for there in usable
+        if there.subject == one.subject and there.picture != one.picture and bounds.allow_pair(row, one, there)
+    ]
+
+
+def origins_of(pairs: Iterable[Pair]) -> tuple[tuple[int | None], ...]:
+    """Of each cut-out the number of its picture, None for the target itself; see `Example.origins`."""
+    return tuple((None if there.picture == one.picture else there.picture,) for one, there in pairs)
 
 
 def other_pictures(row: Row, target: int, bounds: Bounds) -> list[int]:
     """Pictures besides the target that show a subject of the target, within bounds of both; any kind of subject."""
-    here = [seen for seen in seen_on(row, target, ALL_KINDS) if bounds.allow(row, seen)]
-    found = {
-        there.picture
-        for one in here
-        for there in seen_on(row, None, ALL_KINDS)
-        if there.subject == one.subject
-        and there.picture != target
-        and bounds.allow(row, there)
-        and bounds.allow_pair(row, one, there)
-    }
-    return sorted(found)
+    usable = [seen for seen in seen_on(row, None, ALL_KINDS) if bounds.allow(row, seen)]
+    here = [seen for seen in usable if seen.picture == target]
+    return sorted({there.picture for one in here for there in elsewhere(row, one, usable, bounds)})
+
+
+def shown_in(row: Row) -> frozenset[tuple[str, str]]:
+    """What a sample shows, as (what, id): its images and videos, tracks, identities and looks of its subjects."""
+    pictures, subjects = row["pictures"], row["subjects"]
+    found = {("image", picture["image_id"]) for picture in pictures}
+    found |= {("video", picture["video_id"]) for picture in pictures}
+    found |= {(what, subject.get(name)) for what, name in _SAME for subject in subjects}
+    return frozenset((what, same) for what, same in found if same is not None)

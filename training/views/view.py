@@ -11,6 +11,9 @@ from refloom.training.data.buckets import Size
 from refloom.training.data.sample import Row, Sample
 from refloom.training.views.captions import Dropout
 from refloom.training.views.example import Example
+from refloom.training.views.subjects import may_be_target
+
+NOT_ALLOWED = "the sample does not allow such a picture as its target"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +33,10 @@ class View(ABC):
 
     @abstractmethod
     def targets(self, row: Row) -> list[int] | str:
-        """Pictures of a sample that may be the target; if there is none, why, in a few words."""
+        """Pictures of a sample that may be the target; if there is none, why, in a few words.
+
+        They are some of `subjects.may_be_target`: a sample may say its target, and a reference is never one.
+        """
 
     def accepts(self, row: Row) -> bool:
         """Whether the view can use a sample."""
@@ -58,3 +64,20 @@ class View(ABC):
 def found(targets: Iterable[int], reason: str) -> list[int] | str:
     """The targets, or the reason if there are none."""
     return list(targets) or reason
+
+
+def targets_of(view: View, row: Row) -> list[int] | str:
+    """What a view takes of a sample, without pictures that the sample does not allow: a plugin's view may know of none.
+
+    Args:
+        view: any.
+        row: of the sample.
+
+    Returns:
+        As `View.targets`.
+    """
+    taken = view.targets(row)
+    if isinstance(taken, str):
+        return taken
+    allowed = may_be_target(row)
+    return found((number for number in taken if number in allowed), NOT_ALLOWED)

@@ -33,6 +33,8 @@ TIMESTEPS = (500, 700, 850, 950)
 SPLIT = "validation"
 _FAR = 1 << 40
 """No stream comes so far, so positions beyond it have noise of their own."""
+_ONE_PLACE = ("image", "video", "track")
+"""What two samples share only where they show the very same scene; see `subjects.shown_in`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,17 +124,21 @@ def held_out(recipe: Recipe, samples: int) -> list[Example]:
 def shuffled(examples: Sequence[Example]) -> list[Example]:
     """The examples with references of others of the same kind; phrases and places stay.
 
+    Others that show nothing of an example are taken where there are any. Of one that shows the same video, and of a
+    cross sample with the same images or tracks, the references would be right ones: they are never taken.
+
     Raises:
         Refused: an example is the only one of its kind of sample.
     """
     out = []
     for at, example in enumerate(examples):
         others = [*examples[at + 1 :], *examples[:at]]
-        fit = [one for one in others if _kind(one) == _kind(example) and _subject(one) != _subject(example)]
+        fit = [one for one in others if _kind(one) == _kind(example) and not _same(one, example)]
+        fit = [one for one in fit if not _shared(one, example)] or fit
         if not fit:
             raise Refused(
-                f"{example.sample_id} is the only sample of its kind, so there are no others' references to give it: "
-                "look at more samples, or leave that kind out with data.sources.kinds"
+                f"{example.sample_id} is the only sample of its kind, or all others show what it shows, so there are "
+                "no others' references to give it: look at more samples, or leave that kind out with data.sources.kinds"
             )
         images = [one.images for one in fit[0].references]
         references = tuple(
@@ -161,6 +167,18 @@ def _losses(step: TrainingStep, examples: Sequence[Example], timesteps: Sequence
 
 def _kind(example: Example) -> str:
     return example.sample_id.split("/")[0]
+
+
+def _same(one: Example, other: Example) -> bool:
+    """Whether references of one are right for the other."""
+    if _subject(one) == _subject(other):
+        return True
+    return _kind(one) == "cross" and any(what in _ONE_PLACE for what, _ in _shared(one, other))
+
+
+def _shared(one: Example, other: Example) -> frozenset[tuple[str, str]]:
+    """What both show; datasets may use the same ids for different things."""
+    return one.shows & other.shows if one.dataset == other.dataset else frozenset()
 
 
 def _subject(example: Example) -> tuple[str, str]:

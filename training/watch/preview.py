@@ -1,14 +1,14 @@
 """A page of real batches, as a recipe's training sees them: one HTML file that loads nothing and runs nothing.
 
-Targets with the boxes and masks of their subjects, references as the encoder gets them, captions, phrases, and which
-conditions are dropped.
+Targets with the boxes and masks of their subjects, references as the encoder gets them with their numbers and the
+pictures that they are of, captions or instructions, phrases, and which conditions are dropped.
 """
 
 import base64
 import hashlib
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from itertools import islice
@@ -30,6 +30,8 @@ _TARGET_AREA_PX = 500 * 500
 _REFERENCE_AREA_PX = 224 * 224
 _QUALITY = 82
 _OUTLINE_TOLERANCE_PX = 0.7
+_NUMBER_SHARE = 0.08
+"""Height of a subject's number over that of the target."""
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -85,8 +87,9 @@ def render(previews: Sequence[Preview]) -> str:
             f"<title>Training batches – refloom</title><style>{style}</style></head><body>",
             "<h1>Training batches</h1>",
             '<p class="soft">What each recipe trains on, in the order of training. Left the target, right the '
-            "references as the encoder gets them; a subject has one colour. What is struck through or faded is "
-            "dropped, and the method's null condition stands in its place.</p>",
+            "references as the encoder gets them, numbered as an instruction counts them; a subject has one colour. "
+            "<i>Itself</i> is a reference that is cut from the target. What is struck through or faded is dropped, and "
+            "the method's null condition stands in its place.</p>",
             '<label class="switch"><input type="checkbox" id="marks" checked> boxes and masks</label>',
             *map(_recipe, previews),
             "</body></html>\n",
@@ -131,9 +134,10 @@ def _example(example: Example) -> str:
             '<article class="example"><div class="pictures">',
             _target(example),
             f'<div class="references{" dropped" if drops.image else ""}">',
-            *(_reference(number, one) for number, one in enumerate(example.references)),
+            *_references(example),
             "</div></div>",
             f'<p class="{kind}">{_text(example.caption or "no caption")}</p>',
+            '<span class="said">instruction</span>' if example.instructed else "",
             *(f'<span class="drop">{name} dropped</span>' for name in named),
             f'<p class="facts"><code>{_text(example.sample_id)}</code>, sample {example.position} of the stream; of '
             f"{original_width} × {original_height}, crop at {left}, {top}</p></article>",
@@ -155,14 +159,21 @@ def _target(example: Example) -> str:
 
 
 def _marks(number: int, reference: Reference, mask: Mask | None, height: int, width: int) -> str:
-    parts = []
+    parts, corners = [], []
     if mask is not None and mask.any():
         parts.append(f'<path class="mask" fill-rule="evenodd" d="{_outline(mask)}"/>')
+        rows, columns = np.nonzero(mask)
+        corners.append((float(columns.min()), float(rows.min())))
     for x0, y0, x1, y1 in reference.boxes or ():
         parts.append(
             f'<rect class="mark" x="{x0 * width:.1f}" y="{y0 * height:.1f}" '
             f'width="{(x1 - x0) * width:.1f}" height="{(y1 - y0) * height:.1f}"/>'
         )
+        corners.append((x0 * width, y0 * height))
+    if corners:
+        x, y = corners[-1]
+        size = f'font-size="{_NUMBER_SHARE * height:.1f}"'
+        parts.append(f'<text x="{x:.1f}" y="{y:.1f}" {size}>{number + 1}</text>')
     title = f"<title>{_escape(reference.phrase)}</title>" if reference.phrase else ""
     return f'<g class="s{number % _HUES}">{title}{"".join(parts)}</g>'
 
@@ -179,13 +190,21 @@ def _outline(mask: Mask) -> str:
     return "".join(out)
 
 
-def _reference(number: int, reference: Reference) -> str:
-    words = f"<figcaption>{_text(reference.phrase)}</figcaption>" if reference.phrase else ""
-    return "\n".join(
-        f'<figure class="s{number % _HUES}"><img src="{_data(image, _REFERENCE_AREA_PX)}" alt="reference '
-        f'{number + 1}" title="{image.shape[1]} × {image.shape[0]} pixels">{words}</figure>'
-        for image in reference.images
-    )
+def _references(example: Example) -> Iterator[str]:
+    """A figure for each image of each reference; numbers go on from one reference to the next."""
+    images = [(place, at) for place, one in enumerate(example.references) for at in range(len(one.images))]
+    for number, (place, at) in enumerate(images, start=1):
+        reference, image = example.references[place], example.references[place].images[at]
+        words = [f"<strong>{number}</strong>", *([_text(reference.phrase)] if reference.phrase else [])]
+        words += [_origin(example.origins[place][at])] if example.origins else []
+        yield (
+            f'<figure class="s{place % _HUES}"><img src="{_data(image, _REFERENCE_AREA_PX)}" alt="reference {number}" '
+            f'title="{image.shape[1]} × {image.shape[0]} pixels"><figcaption>{" ".join(words)}</figcaption></figure>'
+        )
+
+
+def _origin(picture: int | None) -> str:
+    return "<i>itself</i>" if picture is None else f"<code>pictures[{picture}]</code>"
 
 
 def _data(pixels: Pixels, area_px: int) -> str:

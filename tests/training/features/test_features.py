@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from traindata import recipe, settings, sources, write_videos
+from loading import write_samples
+from traindata import cross, recipe, settings, sources, write_videos
 
 from refloom import cli
 from refloom.inference.adapters.vision import ClipVision
@@ -89,6 +90,19 @@ def test_losses_with_features_are_those_without_but_for_the_noise_of_bf16(
     assert rms(kept["no"] - plain["no"]) <= noise / 8  # fp16, in which they are stored, has three bits more than bf16
     assert rms(kept["bf16"] - plain["bf16"]) <= 3 * noise  # both have noise of their own, from batches of other sizes
     assert rms(others - plain["no"]) > noise  # other crops and captions are eight times as far as fp32 may be
+
+
+def test_features_of_cross_samples_are_of_the_said_target_and_its_references(models: Path, tmp_path: Path) -> None:
+    url = write_samples(tmp_path / "samples", 1, 4, cross)
+    more, place = ("data.kinds=[cross]", "view.captions=any", "batch.samples=2", "precision='no'"), tmp_path / "kept"
+    _, counts = features.cache(
+        one("mip/sdxl_plus", models, url, *more), url, str(place), Options(variants=VARIANTS), HERE
+    )
+    assert (counts.kept, counts.rejected.total(), counts.failed.total()) == (4, 0, 0)
+    plain = losses(one("mip/sdxl_plus", models, url, *more, f"data.variants={VARIANTS}"), 4)
+    kept = losses(one("mip/sdxl_plus", models, url, *more, kept=place), 4)
+    others = losses(one("mip/sdxl_plus", models, url, *more), 4)
+    assert rms(kept - plain) < rms(others - plain) / 8
 
 
 def rms(values: np.ndarray) -> float:
