@@ -14,6 +14,7 @@ COMPOSE = Stage(
         "object_scores",
         "embeddings",
         "faces",
+        "source_groups",
         "groups",
         "splits",
         "choices",

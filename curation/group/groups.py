@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from refloom.curation.group.directions import directions, group_id_of
 from refloom.curation.group.members import Member, Members
 from refloom.curation.group.pose import head_turn, pose_change
 from refloom.curation.group.settings import Group
@@ -15,7 +16,7 @@ from refloom.schemas import ids
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.unit import UnitWriter
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,8 @@ def group_unit(dataset: Dataset, unit: str, others: tuple[str, ...], config: Gro
     for row in matches:
         out.add("groups", row | differences(row["kind"], row["members"], kept))
     out.keep("group", len(matches))
-    taken: dict[str, set[str]] = {}
+    targets = directions(source_groups)
+    taken: set[tuple[frozenset[str], str | None]] = set()
     for group in source_groups:
         members = sorted(
             {
@@ -104,16 +106,15 @@ def group_unit(dataset: Dataset, unit: str, others: tuple[str, ...], config: Gro
             }.values(),
             key=lambda member: member.object_id,
         )
-        names = {member.object_id for member in members}
-        group_id = f"folder/{members[0].object_id}" if members else ""
+        said = frozenset(member.object_id for member in members), targets.get(ids.encode(group["group_id"]))
         if len(members) < config.min_members:
             out.reject("group", group["group_id"], "too_few_members", f"{len(members)} of its pictures were kept")
-        elif names in taken.values():
+        elif said in taken:
             out.reject("group", group["group_id"], "duplicate", "the same pictures as an earlier group")
         else:
-            if group["kind"] == "record":  # records may overlap, in this unit or in another
-                group_id = f"{group_id}~{ids.encode(group['group_id'])}"
-            taken[group_id] = names
+            taken.add(said)
+            first, is_record = members[0].object_id, group["kind"] == "record"
+            group_id = group_id_of(first, group["group_id"], is_record=is_record)
             out.add("groups", _row("folder", members, kept, group_id=group_id))
             out.keep("group")
 

@@ -1,6 +1,7 @@
 """How much pose changes between the members of a group: outlines laid over each other, and heads turned in space."""
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import cv2
 import numpy as np
@@ -36,6 +37,28 @@ def pose_change(outlines: Sequence[Mask | None], boxes: Boxes) -> float | None:
     if known and len(known) < len(outlines):
         return None
     return float(1 - pair_overlaps(_silhouettes(known) if known else _rectangles(boxes)).mean())
+
+
+def pair_pose_changes(outlines: Sequence[Mask | None], boxes: Boxes, are_shaped: Sequence[bool]) -> list[float | None]:
+    """1 - IoU of the outlines of each pair (0,1), (0,2), ..., (1,2), ..., as `pose_change` compares them.
+
+    Args:
+        outlines: N masks, or None.
+        boxes: (N, 4) xyxy, pixels; they stand for outlines where neither of a pair has one.
+        are_shaped: N times whether the box says something of the shape: not that of a face or a whole picture.
+
+    Returns:
+        N (N - 1) / 2 numbers from 0 to 1; None where one alone has an outline, and for boxes that say nothing.
+    """
+    changes: dict[tuple[int, int], float] = {}
+    masked = [place for place, mask in enumerate(outlines) if mask is not None]
+    boxed = [place for place, mask in enumerate(outlines) if mask is None and are_shaped[place]]
+    for places in (masked, boxed):
+        if len(places) > 1:
+            known = [mask for mask in outlines if mask is not None]
+            shapes = _silhouettes(known) if places is masked else _rectangles(boxes[places])
+            changes |= zip(combinations(places, 2), (1 - pair_overlaps(shapes)).tolist(), strict=True)
+    return [changes.get(pair) for pair in combinations(range(len(outlines)), 2)]
 
 
 def pair_overlaps(shapes: Bools) -> Floats:
