@@ -88,8 +88,8 @@ _SUBJECT = pa.struct(
         field(
             "pair_pose_change",
             pa.list_(pa.float16()),
-            "1 - IoU of the masks of appearance pairs in the order of `similarity`, as `pose_change` of `groups`: boxes "
-            "where neither has a mask; an entry is null where one alone has one, and for faces and whole pictures "
+            "1 - IoU of the masks of appearance pairs, in the order of `similarity`, as `pose_change` of `groups`; of "
+            "boxes where neither has one; an entry is null where one alone has one, and for faces and whole pictures "
             "without masks, the list with one appearance",
             span="0..1",
         ),

@@ -298,7 +298,7 @@ _CHOICES = table(
         field(
             "references",
             STRINGS,
-            "of a cross sample: object and face ids whose pair with the target is inside the bounds; null without bounds",
+            "of a cross sample: objects and faces whose pair with the target is inside the bounds; null without bounds",
         ),
     ],
 )

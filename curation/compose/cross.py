@@ -66,7 +66,9 @@ def sights_on(objects: Sequence[Row], faces: Sequence[Row], config: Compose) -> 
     return parts + [face["face_id"] for face in faces if face["object_id"] not in held and is_large(face, config)]
 
 
-def groups_on(objects: Sequence[Row], faces: Sequence[Row], known: Memberships, config: Compose) -> dict[str, list[Row]]:
+def groups_on(
+    objects: Sequence[Row], faces: Sequence[Row], known: Memberships, config: Compose
+) -> dict[str, list[Row]]:
     """The sights of an image that groups know, to these groups; a whole picture stands for the face of one person."""
     found = {name: known.of[name] for name in sights_on(objects, faces, config) if name in known.of}
     for row in objects:
@@ -78,7 +80,9 @@ def groups_on(objects: Sequence[Row], faces: Sequence[Row], known: Memberships, 
     return found
 
 
-def crossings(image_id: str, groups: Mapping[str, Sequence[Row]], is_usable: Callable[[str], bool]) -> dict[str, Crossing]:
+def crossings(
+    image_id: str, groups: Mapping[str, Sequence[Row]], is_usable: Callable[[str], bool]
+) -> dict[str, Crossing]:
     """Subjects of a target that other images show, by name; empty if they are fewer than two.
 
     Args:

@@ -1,7 +1,7 @@
 """Which objects and faces show one subject, as groups say it: of a unit, and of groups that begin in other units."""
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import ChainMap, defaultdict
+from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from refloom.schemas.ids import image_of
 Row = dict[str, Any]
 
 _ORDER = ("identity", "look", "track", "folder")
-"""Kinds of groups; a subject that is in several is called after the first: a person or a thing goes beyond its video."""
+"""Kinds of groups; a subject in several is called after the first: a person or a thing goes beyond its video."""
 _COLUMNS = ("group_id", "kind", "members")
 
 
@@ -25,26 +25,32 @@ class Memberships:
     """
 
     groups: dict[str, Row] = field(default_factory=dict)
-    of: dict[str, list[Row]] = field(default_factory=dict)
+    of: MutableMapping[str, list[Row]] = field(default_factory=dict)
 
     @classmethod
     def of_rows(cls, rows: Iterable[Row]) -> "Memberships":
         """Of rows of `groups`."""
         groups = {row["group_id"]: row for row in rows}
         of: dict[str, list[Row]] = defaultdict(list)
-        for row in sorted(groups.values(), key=lambda row: (_ORDER.index(row["kind"]), row["group_id"])):
+        for row in sorted(groups.values(), key=_place):
             for member in row["members"]:
                 of[member].append(row)
         return cls(groups, dict(of))
 
-    def first(self, member: str) -> Row | None:
-        """The group that a subject is called after; None if nothing else is known to show it."""
-        return self.of[member][0] if member in self.of else None
+    def plus(self, rows: Iterable[Row]) -> "Memberships":
+        """These and further groups."""
+        more = Memberships.of_rows(rows)
+        joined = {member: sorted([*self.of.get(member, ()), *groups], key=_place) for member, groups in more.of.items()}
+        return Memberships(self.groups | more.groups, ChainMap(joined, self.of))
 
     def one(self, kind: str, members: Iterable[str]) -> str | None:
         """The group of a kind that all of these members are in that are in any; None where they are in several."""
         found = {row["group_id"] for member in members for row in self.of.get(member, ()) if row["kind"] == kind}
         return found.pop() if len(found) == 1 else None
+
+
+def _place(group: Row) -> tuple[int, str]:
+    return _ORDER.index(group["kind"]), group["group_id"]
 
 
 @dataclass(frozen=True, slots=True)

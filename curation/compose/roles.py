@@ -4,14 +4,50 @@ from typing import Any
 
 Row = dict[str, Any]
 
-_PEOPLE = frozenset("person people man woman boy girl child kid baby human pedestrian".split())
+_PEOPLE = frozenset({"person", "people", "man", "woman", "boy", "girl", "child", "kid", "baby", "human", "pedestrian"})
 _WORN = frozenset(
-    "apron backpack blouse boots cardigan clothes clothing coat dress footwear gloves handbag hat helmet hoodie jacket "
-    "jeans necklace necktie pants sandals scarf shirt shoe shoes shorts skirt sneakers socks sunglasses sweater "
-    "swimsuit t-shirt trousers uniform".split()
+    {
+        "apron",
+        "backpack",
+        "blouse",
+        "boots",
+        "cardigan",
+        "clothes",
+        "clothing",
+        "coat",
+        "dress",
+        "footwear",
+        "gloves",
+        "handbag",
+        "hat",
+        "helmet",
+        "hoodie",
+        "jacket",
+        "jeans",
+        "necklace",
+        "necktie",
+        "pants",
+        "sandals",
+        "scarf",
+        "shirt",
+        "shoe",
+        "shoes",
+        "shorts",
+        "skirt",
+        "sneakers",
+        "socks",
+        "sunglasses",
+        "sweater",
+        "swimsuit",
+        "t-shirt",
+        "trousers",
+        "uniform",
+    }
 )
 """What is worn or carried, by the names that COCO, LVIS and Open Images have for it, also behind other words."""
-_WORN_ALONE = frozenset("bag belt boot cap glasses glove purse sandal sneaker sock suit tie vest".split())
+_WORN_ALONE = frozenset(
+    {"bag", "belt", "boot", "cap", "glasses", "glove", "purse", "sandal", "sneaker", "sock", "suit", "tie", "vest"}
+)
 """Behind other words these are other things: a bottle cap, a conveyor belt."""
 
 

@@ -138,12 +138,13 @@ def group_sample(group: Row, inputs: ComposeInputs, config: Compose, target: str
     members = _thinned(members, config.max_pictures_per_group, target)
     image_ids = list(dict.fromkeys(image_of(member) for member in members))
     elsewhere = _seen_twice(image_ids, frozenset(members), inputs)
-    names = dict.fromkeys(members, group["group_id"]) | elsewhere
+    names = dict.fromkeys(members, str(group["group_id"])) | elsewhere
     subjects: Seen = {group["group_id"]: []}
     faces: Seen = defaultdict(list)
     for picture, image_id in enumerate(image_ids):
         for row in inputs.objects.get(image_id, []):
-            subjects.setdefault(names.get(row["object_id"], row["object_id"]), []).append((picture, row))
+            own: str = row["object_id"]
+            subjects.setdefault(names.get(own, own), []).append((picture, row))
         for face in inputs.faces.get(image_id, []):
             if face["face_id"] in names:
                 faces[names[face["face_id"]]].append((picture, face))

@@ -11,8 +11,8 @@ from refloom.curation.compose.roles import role_of
 from refloom.curation.group.pose import pair_pose_changes
 from refloom.curation.group.spread import pair_similarities
 
-_Sight = tuple[int, Row | None, Row | None]
-"""Place of a picture in the sample, and the object or else the face that is seen there."""
+_Sight = tuple[int, Row, bool]
+"""Place of a picture in the sample, the object or else the face that is seen there, and whether it is a face."""
 
 
 def subject_rows(subjects: Seen, faces: Seen, loose: list[tuple[int, Row]], inputs: ComposeInputs) -> list[Row]:
@@ -26,12 +26,12 @@ def subject_rows(subjects: Seen, faces: Seen, loose: list[tuple[int, Row]], inpu
     """
     sights: dict[str, list[_Sight]] = {}
     for subject_id, seen in subjects.items():
-        sights.setdefault(subject_id, []).extend((picture, row, None) for picture, row in seen)
+        sights.setdefault(subject_id, []).extend((picture, row, False) for picture, row in seen)
     for subject_id, seen in faces.items():
-        sights.setdefault(subject_id, []).extend((picture, None, face) for picture, face in seen)
+        sights.setdefault(subject_id, []).extend((picture, face, True) for picture, face in seen)
     rows = [_subject(subject_id, _in_order(seen), inputs) for subject_id, seen in sights.items() if seen]
     rows.sort(key=lambda row: (-len(row["appearances"]), -_best(row), row["subject_id"]))
-    return rows + [_subject(face["face_id"], [(picture, None, face)], inputs) for picture, face in loose]
+    return rows + [_subject(face["face_id"], [(picture, face, True)], inputs) for picture, face in loose]
 
 
 def _in_order(sights: list[_Sight]) -> list[_Sight]:
@@ -43,9 +43,9 @@ def _best(subject: Row) -> float:
 
 
 def _subject(subject_id: str, sights: list[_Sight], inputs: ComposeInputs) -> Row:
-    objects = [row for _, row, _ in sights if row is not None]
+    objects = [row for _, row, is_face in sights if not is_face]
     first: Row = objects[0] if objects else {"kind": "face", "track_id": None, "category": None, "phrase": None}
-    members = [row["object_id"] if row is not None else face["face_id"] for _, row, face in sights if row or face]
+    members = [row["face_id" if is_face else "object_id"] for _, row, is_face in sights]
     subject = {
         "subject_id": subject_id,
         "track_id": first["track_id"] if all(row["track_id"] == first["track_id"] for row in objects) else None,
@@ -53,8 +53,8 @@ def _subject(subject_id: str, sights: list[_Sight], inputs: ComposeInputs) -> Ro
         "category": first["category"],
         "phrase": first["phrase"] or (readable(first["category"]) if first["category"] else None),
         "appearances": [
-            _of_object(picture, row, inputs) if row is not None else _of_face(picture, face or {}, inputs)
-            for picture, row, face in sights
+            _of_face(picture, row, inputs) if is_face else _of_object(picture, row, inputs)
+            for picture, row, is_face in sights
         ],
         "similarity": _similarity(objects, inputs) if len(objects) == len(sights) else None,
         "pair_pose_change": _pose_changes(sights) if len(sights) > 1 else None,
@@ -75,9 +75,9 @@ def _similarity(objects: list[Row], inputs: ComposeInputs) -> list[float] | None
 
 
 def _pose_changes(sights: Sequence[_Sight]) -> list[float | None]:
-    outlines = [row["mask"] if row is not None else None for _, row, _ in sights]
-    boxes = np.array([(row or face or {})["box"] for _, row, face in sights], np.float32)
-    return pair_pose_changes(outlines, boxes, [row is not None and row["kind"] == "object" for _, row, _ in sights])
+    outlines = [None if is_face else row["mask"] for _, row, is_face in sights]
+    boxes = np.array([row["box"] for _, row, _ in sights], np.float32)
+    return pair_pose_changes(outlines, boxes, [not is_face and row["kind"] == "object" for _, row, is_face in sights])
 
 
 def _of_object(picture: int, row: Row, inputs: ComposeInputs) -> Row:

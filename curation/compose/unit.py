@@ -173,9 +173,7 @@ class _Unit:
         return {"bytes": data, "path": path}
 
 
-def _read_inputs(
-    dataset: Dataset, unit: str, near: Nearby, store: PictureStore, config: Compose
-) -> ComposeInputs:
+def _read_inputs(dataset: Dataset, unit: str, near: Nearby, store: PictureStore, config: Compose) -> ComposeInputs:
     """What is known of the pictures of a unit and of those near it; masks of kept objects only."""
     inputs = ComposeInputs(images=store.rows, memberships=read_memberships(dataset, (unit, *near.all)))
     for one in (unit, *near.whole):
