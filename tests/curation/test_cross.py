@@ -7,6 +7,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from crossing import (
+    ALL_TRAIN,
+    CAT,
+    DOG,
+    FLAT,
+    GROUPS,
+    RIGHT,
+    SCENES,
+    SQUARE,
+    TALL,
+    WIDE,
+    crossed,
+    crosses,
+    image,
+    shown,
+    thing,
+)
 from curating import LOOSE, coco, composing, curated, easyref, embed, folders, match, samples, with_faces, ytvis
 from helpers import HERE, ledger
 
@@ -16,62 +33,19 @@ from refloom.curation.group.bounds import Pairs
 from refloom.curation.job import curate
 from refloom.curation.select.balance import Balance
 from refloom.curation.select.candidates import list_candidates
-from refloom.curation.select.settings import Split
 from refloom.ingest.sources.subjects import Subjects
 from refloom.schemas import masks
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.verify import verify
 
-SQUARE, WIDE, TALL, FLAT = (10, 10, 50, 50), (10, 10, 70, 40), (10, 10, 30, 70), (10, 10, 90, 26)
-RIGHT = (52, 12, 92, 72)
-SCENES = [
-    {"cat": SQUARE, "dog": RIGHT},  # 1: the target
-    {"cat": WIDE},  # 2
-    {"cat": FLAT, "tie": RIGHT},  # 3
-    {"dog": (20, 20, 60, 60)},  # 4
-    {"dog": RIGHT, "tie": (5, 5, 20, 70)},  # 5
-    {"bird": SQUARE},  # 6: nobody's
-]
-CAT, DOG = "look/coco/000000000001#100", "look/coco/000000000001#101"
-TIE = "look/coco/000000000003#301"
-
-
-def image(number: int) -> str:
-    return f"coco/{number:012d}"
-
-
-def thing(number: int, place: int = 0) -> str:
-    return f"{image(number)}#{100 * number + place}"
-
-
-GROUPS = {
-    CAT: [thing(1), thing(2), thing(3)],
-    DOG: [thing(1, 1), thing(4), thing(5)],
-    TIE: [thing(3, 1), thing(5, 1)],
-}
 FOLLOWS = {"group", "split", "balance", "compose"}
-ALL_TRAIN = replace(LOOSE, split=Split(validation_share=0.0))
 
 
 @pytest.fixture(scope="module", params=[10, 2], ids=["one unit", "three units"])
 def dataset(request, tmp_path_factory) -> Dataset:
     """Six photographs in one unit or in three, and groups by look over them."""
     root = tmp_path_factory.mktemp("cross")
-    plain = curated(root, coco(root / "coco", SCENES, unit_size=request.param), config=ALL_TRAIN)
-    return match(plain, GROUPS, ALL_TRAIN)
-
-
-def crosses(dataset: Dataset) -> dict[str, dict[str, Any]]:
-    return {name: row for name, row in samples(dataset).items() if row["kind"] == "cross"}
-
-
-def shown(sample: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
-    """Subject to the pictures and objects that show it."""
-    ids = [picture["image_id"] for picture in sample["pictures"]]
-    return {
-        subject["subject_id"]: [(ids[one["picture"]], one["object_id"]) for one in subject["appearances"]]
-        for subject in sample["subjects"]
-    }
+    return crossed(root, unit_size=request.param)
 
 
 # -- what is one -----------------------------------------------------------------------------------------------------
@@ -123,8 +97,7 @@ def test_images_with_two_subjects_are_all_accounted_for(dataset):
 def test_units_do_not_matter(tmp_path):
     rows = []
     for size in (10, 1):
-        plain = curated(tmp_path / str(size), coco(tmp_path / str(size), SCENES, unit_size=size), config=ALL_TRAIN)
-        rows.append(samples(match(plain, GROUPS, ALL_TRAIN)))
+        rows.append(samples(crossed(tmp_path / str(size), unit_size=size)))
     assert rows[0] == rows[1]
 
 
@@ -140,7 +113,7 @@ def test_a_subject_that_only_the_target_shows_stays_with_its_image_sample(tmp_pa
 
 
 def test_references_lie_on_the_side_of_the_target(tmp_path):
-    config = replace(LOOSE, split=Split(validation_share=0.5))
+    config = replace(ALL_TRAIN, split=replace(ALL_TRAIN.split, validation_share=0.5))
     dataset = match(curated(tmp_path, coco(tmp_path, SCENES * 3), config=config), _tripled(), config)
     sides = {row["image_id"]: row["split"] for row in dataset.read("splits").to_pylist()}
     assert set(sides.values()) == {"train", "validation"}
@@ -212,8 +185,6 @@ def seen_alike(tmp_path) -> Dataset:
     """Cats nearer to each other than dogs, by made embeddings."""
     plain = curated(tmp_path, coco(tmp_path, SCENES, unit_size=2), config=ALL_TRAIN)
     angles = {thing(1): 0, thing(2): 10, thing(3): 60, thing(1, 1): 0, thing(4): 40, thing(5): 80}
-    for unit in plain.units():
-        assert unit
     embed(plain, {name: (np.cos(np.radians(angle)), np.sin(np.radians(angle))) for name, angle in angles.items()})
     return match(plain, GROUPS, ALL_TRAIN)
 
