@@ -71,5 +71,5 @@ FAILED: dict[str, str] = {
     "image_failed": "the picture it lies on failed",
 }
 
-NOTHING_TO_FIND = frozenset({"no_face", "faces_blurred"})
+NOTHING_TO_FIND = frozenset({"no_face", "faces_blurred", "no_reference"})
 """Rejections by which a dataset loses nothing: as far as is known, there was nothing to find."""

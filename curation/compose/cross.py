@@ -18,7 +18,7 @@ from refloom.curation.compose.samples import Draft, directed, draft_of, is_large
 from refloom.curation.compose.settings import Compose
 from refloom.curation.group import bounds
 from refloom.curation.group.bounds import Pairs
-from refloom.curation.group.pose import head_turn, pair_pose_changes
+from refloom.curation.group.pose import head_turn
 from refloom.curation.group.spread import pair_similarities, sharpness_ratio, spread
 from refloom.schemas import masks
 from refloom.schemas.errors import Rejected
@@ -27,6 +27,8 @@ from refloom.schemas.wording import several
 
 FEWEST = 2
 """Subjects of a target that other images show too."""
+_MOST_COMPARED = 32
+"""References of a subject whose pose is compared with the target's: of longer tracks, evenly spaced frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ def pair_scores(one: Crossing, name: str, inputs: ComposeInputs) -> dict[str, An
         "mean_similarity": float(pair_similarities(np.stack(known))[0]) if len(known) == 2 else None,
         "frame_gap": abs(frames[0] - frames[1]) if is_one_video else None,
         "area_ratio": spread(None, np.array(areas)).area_ratio,
-        "pose_change": _pose_change(pair),
+        "pose_change": _pose_changes(pair, inputs)[0] if all(sight.shown is not None for sight in pair) else None,
         "head_turn": head_turn(poses) if is_person else None,
         "sharpness_ratio": sharpness_ratio(np.array(sharpness, np.float64)),
     }
@@ -176,12 +178,11 @@ def _sharpness(sight: _Sight, is_person: bool) -> float:
     return np.nan if value is None else float(value)
 
 
-def _pose_change(pair: Sequence[_Sight]) -> float | None:
-    shown = [sight.shown for sight in pair if sight.shown is not None]
-    if len(shown) < 2:
-        return None
-    boxes = np.array([row["box"] for row in shown], np.float32)
-    return pair_pose_changes([row["mask"] for row in shown], boxes, [row["kind"] == "object" for row in shown])[0]
+def _pose_changes(sights: Sequence[_Sight], inputs: ComposeInputs) -> list[float | None]:
+    """Of all pairs of sights, which are objects."""
+    shown = [sight.shown for sight in sights if sight.shown is not None]
+    inputs.outline(shown)
+    return inputs.pose_changes(shown, [False] * len(shown))
 
 
 def cross_sample(image_id: str, found: Mapping[str, Crossing], inputs: ComposeInputs, config: Compose) -> Draft:
@@ -252,14 +253,18 @@ def _in_turn(subjects: Sequence[str], rounds: int) -> Iterable[str]:
 
 def _by_pose(one: Crossing, inputs: ComposeInputs) -> list[str]:
     """References of a subject, the most different from the target first: by outline, else by how the head is turned."""
-    own = _sight(one.own, inputs)
+    picks = np.unique(np.linspace(0, len(one.references) - 1, _MOST_COMPARED).round().astype(int))
+    names = [one.references[pick] for pick in picks]
+    own, *others = (_sight(name, inputs) for name in (one.own, *names))
+    shown = [place for place, sight in enumerate(others) if sight.shown is not None]
+    changes = _pose_changes([own, *(others[place] for place in shown)], inputs) if own.shown is not None else []
+    by_outline = dict(zip(shown, changes, strict=False))  # the first of all pairs are those with the target
 
-    def difference(name: str) -> tuple[float, str]:
-        pair = [own, _sight(name, inputs)]
-        change = _pose_change(pair)
+    def difference(place: int) -> tuple[float, str]:
+        change = by_outline.get(place)
         if change is None:
-            turn = head_turn([sight.face["pose"] if sight.face is not None else None for sight in pair])
+            turn = head_turn([sight.face["pose"] if sight.face is not None else None for sight in (own, others[place])])
             change = None if turn is None else turn / 180
-        return (1.0 if change is None else -change), name
+        return (1.0 if change is None else -change), names[place]
 
-    return sorted(one.references, key=difference)
+    return [names[place] for place in sorted(range(len(others)), key=difference)]

@@ -1,6 +1,6 @@
 """What composing knows of the pictures at hand, and how it is read from the tables of their units."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from refloom.curation.compose.memberships import Memberships
 from refloom.curation.compose.settings import Compose
+from refloom.curation.group.pose import Bools, pair_pose_changes, silhouettes
 from refloom.curation.objects import found_objects, made_masks
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.ids import is_found
@@ -47,6 +48,7 @@ class ComposeInputs:
         text_space: embeddings of cut-outs in the space of texts.
         captions: made by a model, of pictures without one.
         memberships: which objects and faces show one subject.
+        outlines: of objects with a mask, see `group.pose`; as far as they were asked for.
     """
 
     images: dict[str, Row] = field(default_factory=dict)
@@ -57,6 +59,32 @@ class ComposeInputs:
     text_space: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     captions: dict[str, str] = field(default_factory=dict)
     memberships: Memberships = field(default_factory=Memberships)
+    outlines: dict[str, Bools] = field(default_factory=dict)
+
+    def outline(self, rows: Iterable[Row]) -> None:
+        """Lay out the outlines of objects that are not yet: reading many masks at once is a third of the time."""
+        new = {
+            row["object_id"]: row["mask"]
+            for row in rows
+            if row["mask"] is not None and row["object_id"] not in self.outlines
+        }
+        if new:
+            self.outlines |= zip(new, silhouettes(list(new.values())), strict=True)
+
+    def pose_changes(self, shown: Sequence[Row], are_faces: Sequence[bool]) -> list[float | None]:
+        """How much the pose differs between each pair (0,1), (0,2), ..., (1,2), ...; None where it is not known.
+
+        Args:
+            shown: N objects, which were outlined, or faces.
+            are_faces: of each, whether it is a face.
+        """
+        boxes = np.array([row["box"] for row in shown], np.float32).reshape(-1, 4)
+        outlines = [
+            None if is_face else self.outlines.get(row["object_id"])
+            for row, is_face in zip(shown, are_faces, strict=True)
+        ]
+        are_shaped = [not is_face and row["kind"] == "object" for row, is_face in zip(shown, are_faces, strict=True)]
+        return pair_pose_changes(outlines, boxes, are_shaped)
 
     def read_seen(self, dataset: Dataset, unit: str, wanted: Collection[str] | None = None) -> None:
         """Add kept objects of a unit with masks, scores and embeddings, and its faces.

@@ -1,6 +1,5 @@
 """The subjects of a sample as rows: where each is seen, who it is, and how much its appearances differ."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,6 @@ import numpy as np
 from refloom.curation.compose.inputs import ComposeInputs, Row, Seen
 from refloom.curation.compose.mentions import readable, spans
 from refloom.curation.compose.roles import role_of
-from refloom.curation.group.pose import pair_pose_changes
 from refloom.curation.group.spread import pair_similarities
 
 _Sight = tuple[int, Row, bool]
@@ -29,6 +27,8 @@ def subject_rows(subjects: Seen, faces: Seen, loose: list[tuple[int, Row]], inpu
         sights.setdefault(subject_id, []).extend((picture, row, False) for picture, row in seen)
     for subject_id, seen in faces.items():
         sights.setdefault(subject_id, []).extend((picture, face, True) for picture, face in seen)
+    several = [seen for seen in sights.values() if len(seen) > 1]
+    inputs.outline(row for seen in several for _, row, is_face in seen if not is_face)
     rows = [_subject(subject_id, _in_order(seen), inputs) for subject_id, seen in sights.items() if seen]
     rows.sort(key=lambda row: (-len(row["appearances"]), -_best(row), row["subject_id"]))
     return rows + [_subject(face["face_id"], [(picture, face, True)], inputs) for picture, face in loose]
@@ -57,7 +57,7 @@ def _subject(subject_id: str, sights: list[_Sight], inputs: ComposeInputs) -> Ro
             for picture, row, is_face in sights
         ],
         "similarity": _similarity(objects, inputs) if len(objects) == len(sights) else None,
-        "pair_pose_change": _pose_changes(sights) if len(sights) > 1 else None,
+        "pair_pose_change": _pose_changes(sights, inputs) if len(sights) > 1 else None,
         "identity": inputs.memberships.one("identity", members),
         "look": inputs.memberships.one("look", members),
     }
@@ -74,10 +74,8 @@ def _similarity(objects: list[Row], inputs: ComposeInputs) -> list[float] | None
     return cosines
 
 
-def _pose_changes(sights: Sequence[_Sight]) -> list[float | None]:
-    outlines = [None if is_face else row["mask"] for _, row, is_face in sights]
-    boxes = np.array([row["box"] for _, row, _ in sights], np.float32)
-    return pair_pose_changes(outlines, boxes, [not is_face and row["kind"] == "object" for _, row, is_face in sights])
+def _pose_changes(sights: list[_Sight], inputs: ComposeInputs) -> list[float | None]:
+    return inputs.pose_changes([row for _, row, _ in sights], [is_face for _, _, is_face in sights])
 
 
 def _of_object(picture: int, row: Row, inputs: ComposeInputs) -> Row:

@@ -36,14 +36,14 @@ def pose_change(outlines: Sequence[Mask | None], boxes: Boxes) -> float | None:
     known = [mask for mask in outlines if mask is not None]
     if known and len(known) < len(outlines):
         return None
-    return float(1 - pair_overlaps(_silhouettes(known) if known else _rectangles(boxes)).mean())
+    return float(1 - pair_overlaps(silhouettes(known) if known else _rectangles(boxes)).mean())
 
 
-def pair_pose_changes(outlines: Sequence[Mask | None], boxes: Boxes, are_shaped: Sequence[bool]) -> list[float | None]:
+def pair_pose_changes(outlines: Sequence[Bools | None], boxes: Boxes, are_shaped: Sequence[bool]) -> list[float | None]:
     """1 - IoU of the outlines of each pair (0,1), (0,2), ..., (1,2), ..., as `pose_change` compares them.
 
     Args:
-        outlines: N masks, or None.
+        outlines: N of `silhouettes`, or None without a mask.
         boxes: (N, 4) xyxy, pixels; they stand for outlines where neither of a pair has one.
         are_shaped: N times whether the box says something of the shape: not that of a face or a whole picture.
 
@@ -51,13 +51,14 @@ def pair_pose_changes(outlines: Sequence[Mask | None], boxes: Boxes, are_shaped:
         N (N - 1) / 2 numbers from 0 to 1; None where one alone has an outline, and for boxes that say nothing.
     """
     changes: dict[tuple[int, int], float] = {}
-    masked = [place for place, mask in enumerate(outlines) if mask is not None]
-    boxed = [place for place, mask in enumerate(outlines) if mask is None and are_shaped[place]]
-    for places in (masked, boxed):
-        if len(places) > 1:
-            known = [mask for mask in outlines if mask is not None]
-            shapes = _silhouettes(known) if places is masked else _rectangles(boxes[places])
-            changes |= zip(combinations(places, 2), (1 - pair_overlaps(shapes)).tolist(), strict=True)
+    masked = [place for place, shape in enumerate(outlines) if shape is not None]
+    boxed = [place for place, shape in enumerate(outlines) if shape is None and are_shaped[place]]
+    if len(masked) > 1:
+        shapes = np.stack([shape for shape in outlines if shape is not None])
+        changes |= zip(combinations(masked, 2), (1 - pair_overlaps(shapes)).tolist(), strict=True)
+    if len(boxed) > 1:
+        shapes = _rectangles(boxes[boxed])
+        changes |= zip(combinations(boxed, 2), (1 - pair_overlaps(shapes)).tolist(), strict=True)
     return [changes.get(pair) for pair in combinations(range(len(outlines)), 2)]
 
 
@@ -97,7 +98,7 @@ def _rotations(angles: Floats) -> Floats:
     return np.array(rows).transpose(2, 0, 1)
 
 
-def _silhouettes(outlines: list[Mask]) -> Bools:
+def silhouettes(outlines: Sequence[Mask]) -> Bools:
     """Masks in the middle of one square each: (N, S, S)."""
     tight = masks.tight_boxes(outlines).astype(int).tolist()
     cut = masks.decode_boxes(outlines, [(x0, y0, x1, y1) for x0, y0, x1, y1 in tight])

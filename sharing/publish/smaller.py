@@ -80,7 +80,7 @@ def smaller_sample(row: Row, takedown: Takedown) -> Row | None:
     smaller = row | {
         "sample_id": sample_id,
         "why": f"{row['why']}; {lost} of its pictures taken down",
-        "scores": {"mip_s": None, "min_quality": min(known) if known else None, "named": []},
+        "scores": _scores(row["scores"], known),
         "target": None if target is None else renumbered[target],
         "instructions": [
             one | {"references": [renumbered[place] for place in one["references"]]}
@@ -93,6 +93,12 @@ def smaller_sample(row: Row, takedown: Takedown) -> Row | None:
     for column in row.keys() & {PICTURES_FIELD, "images"}:
         smaller[column] = [row[column][index] for index in stay]
     return smaller
+
+
+def _scores(old: Row, qualities: list[float]) -> Row:
+    """Of what is left; what was said of the whole is not known any more."""
+    emptied: Row = {"named": []} if "named" in old else {}
+    return {"mip_s": None, "min_quality": min(qualities, default=None), **emptied}
 
 
 def _is_too_little(row: Row, several: set[str]) -> bool:
