@@ -20,6 +20,7 @@ from refloom.curation.annotate.prefetch import prefetched
 from refloom.curation.annotate.recognition import Recognition
 from refloom.curation.annotate.scene import Scene
 from refloom.curation.annotate.stages import QUALITY, vocabulary
+from refloom.curation.compose.memberships import nearby
 from refloom.curation.compose.unit import compose_unit
 from refloom.curation.group.groups import Ties, group_unit
 from refloom.curation.group.members import matched_units
@@ -277,11 +278,9 @@ class CurateWorker:
             with self._writer(stage, dataset, unit, watch, others) as out:
                 group_unit(dataset, unit, others, config.group, out)
         elif stage.name == "compose":
-            matched = [row["units"] or [] for row in dataset.read("groups", ["units"], unit=unit).to_pylist()]
-            near = (*ties.lenders, *ties.borrowers, *(name for row in matched for name in row))
-            others = tuple(dict.fromkeys(near))
-            with self._writer(stage, dataset, unit, watch, others) as out:
-                compose_unit(dataset, unit, others, config.compose, out, watch)
+            near = nearby(dataset, unit, (*ties.lenders, *ties.borrowers))
+            with self._writer(stage, dataset, unit, watch, near.all) as out:
+                compose_unit(dataset, unit, near, config.compose, out, watch)
         else:
             raise KeyError(stage.name)
 

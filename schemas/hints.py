@@ -51,6 +51,8 @@ HINTS: dict[str, str] = {
     "too_alike": "the members of groups are near copies; the bound is a setting of `group`",
     "too_different": "the members of groups differ; the bound is a setting of `group`",
     "over_cap": "the caps are settings of `balance` and `compose`",
+    "no_reference": "what no group shows on two images has no reference; `refloom report` shows the groups",
+    "no_target": "`refloom status` shows at which stage the images went; their records stay out",
     "no_subject": "`refloom status` shows at which stage the objects went",
     # of the run
     "missing_file": "the files are not where the annotations say: give the folder that their names are relative to",

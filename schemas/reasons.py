@@ -56,6 +56,8 @@ REJECTED: dict[str, str] = {
     "too_different": "its members differ more than the configured bound",
     "over_cap": "a configured cap or share is filled by candidates that come before it",
     "no_subject": "no subject is left that a trainer could use",
+    "no_reference": "fewer than two of its subjects are seen on another image that may be their reference",
+    "no_target": "the image that the source makes out of the others was not kept",
 }
 
 FAILED: dict[str, str] = {
@@ -69,5 +71,5 @@ FAILED: dict[str, str] = {
     "image_failed": "the picture it lies on failed",
 }
 
-NOTHING_TO_FIND = frozenset({"no_face", "faces_blurred"})
+NOTHING_TO_FIND = frozenset({"no_face", "faces_blurred", "no_reference"})
 """Rejections by which a dataset loses nothing: as far as is known, there was nothing to find."""

@@ -88,8 +88,9 @@ _SUBJECT = pa.struct(
         field(
             "pair_pose_change",
             pa.list_(pa.float16()),
-            "1 - IoU of the masks of appearance pairs in the order of `similarity`, as `pose_change` of `groups`; an "
-            "entry is null where one of the two has neither mask nor box, the list with one appearance",
+            "1 - IoU of the masks of appearance pairs, in the order of `similarity`, as `pose_change` of `groups`; of "
+            "boxes where neither has one; an entry is null where one alone has one, and for faces and whole pictures "
+            "without masks, the list with one appearance",
             span="0..1",
         ),
         field("identity", pa.string(), "its group of kind identity: the same person in other samples; else null"),

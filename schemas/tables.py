@@ -317,6 +317,11 @@ _CHOICES = table(
         field("verdict", pa.string(), "keep | reject", required=True),
         field("reason", pa.string(), "a word of the closed list; null for keep"),
         field("why", pa.string(), "what decided, without numbers that other candidates change", required=True),
+        field(
+            "references",
+            STRINGS,
+            "of a cross sample: objects and faces whose pair with the target is inside the bounds; null without bounds",
+        ),
     ],
 )
 
@@ -329,6 +334,7 @@ _SPLITS = table(
         field("image_id", pa.string(), "the picture", required=True),
         field("split", pa.string(), "train | validation", required=True),
         field("cluster", pa.string(), "smallest image id of the pictures that must stay together", required=True),
+        field("group_units", STRINGS, "other units whose groups have members on it; null for none"),
     ],
 )
 

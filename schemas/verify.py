@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refloom.schemas import boxes, labels, masks, parquet, pictures, publication, ranges, roots, tables
+from refloom.schemas import boxes, labels, masks, parquet, pictures, publication, ranges, roots, samplechecks, tables
 from refloom.schemas.dataset import STAGES, Dataset, Place
 from refloom.schemas.errors import Failed, RefloomError, Rejected
 from refloom.schemas.fields import VERSION
@@ -93,7 +93,8 @@ def _all_checks(dataset: Dataset, decode_per_unit: int, *, derived: bool) -> Fin
         _try(name, findings, lambda: _check_keys(dataset, name, findings))  # noqa: B023  called at once
     _try("labels", findings, lambda: _check_labels(dataset, findings))
     for unit in dataset.manifests("compose"):
-        _try(f"compose/{unit}", findings, lambda: _check_samples(dataset, unit, findings))  # noqa: B023  called at once
+        _try(f"compose/{unit}", findings, lambda: samplechecks.check(dataset, unit, findings))  # noqa: B023  called at once
+    _try("samples", findings, lambda: samplechecks.check_sides(dataset, findings))
     check_whole(dataset, findings, derived=derived)
     note_damage(dataset, findings)
     return findings
@@ -348,28 +349,3 @@ def _check_labels(dataset: Dataset, findings: Findings) -> None:
             labels.of_row(row)
         except ValueError as error:
             findings.problems.append(f"labels: {row['object_id']}: {error}")
-
-
-def _check_samples(dataset: Dataset, unit: str, findings: Findings) -> None:
-    """Samples hold real bytes; subjects point at pictures that are there, mentions into their captions."""
-    for batch in dataset.batches("samples", unit=unit):
-        for row in batch.to_pylist():
-            findings.checked["samples"] += 1
-            findings.problems += [f"{row['sample_id']}: {problem}" for problem in _sample_problems(row)]
-
-
-def _sample_problems(row: dict[str, Any]) -> list[str]:
-    count = len(row["pictures"])
-    if count != len(row["images"]) or any(not image["bytes"] for image in row["images"]):
-        return ["a picture has no bytes"]
-    problems = []
-    if not row["subjects"]:
-        problems.append("no subject")
-    for subject in row["subjects"]:
-        if any(not 0 <= appearance["picture"] < count for appearance in subject["appearances"]):
-            problems.append(f"{subject['subject_id']} appears on a picture that is not there")
-        for mention in subject["mentions"]:
-            caption = row["pictures"][mention["picture"]]["captions"][mention["caption"]]
-            if not 0 <= mention["start"] < mention["end"] <= len(caption):
-                problems.append(f"{subject['subject_id']} is mentioned outside its caption")
-    return problems

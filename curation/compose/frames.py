@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from refloom.curation.compose.samples import ComposeInputs
+from refloom.curation.compose.inputs import ComposeInputs
 from refloom.curation.compose.settings import Compose
 
 _SEVERAL = 2

@@ -5,13 +5,8 @@ from typing import Any
 
 from refloom.curation.compose.samples import Draft
 from refloom.schemas import ids
-from refloom.schemas.errors import Rejected
 
 Row = dict[str, Any]
-
-
-_MARK = "#whole~"
-"""Between the first member of a record's group and the record, both encoded, so that neither can hold it."""
 
 
 def by_group(source_groups: Iterable[Row]) -> dict[str, Row]:
@@ -21,11 +16,6 @@ def by_group(source_groups: Iterable[Row]) -> dict[str, Row]:
         source_groups: rows of that table.
     """
     return {ids.encode(row["group_id"]): row for row in source_groups if row["kind"] == "record"}
-
-
-def record_of(group_id: str) -> str:
-    """The encoded id of the record that a group was made of; empty for other groups."""
-    return group_id.partition(_MARK)[2]
 
 
 def said_of(record: Row, image_ids: list[str]) -> Row:
@@ -50,15 +40,9 @@ def said_of(record: Row, image_ids: list[str]) -> Row:
 
 
 def with_record(draft: Draft, record: Row | None) -> Draft:
-    """The sample of a record with what its source says of it; other samples as they are.
-
-    Raises:
-        Rejected: `too_few_members`, the record asks for an image that is not at hand.
-    """
+    """The sample of a record with what its source says of it; other samples as they are."""
     if record is None:
         return draft
-    if record["instructions"] and record["target"] not in draft.image_ids:
-        raise Rejected("too_few_members", "the image that the record asks for is not at hand")
     said = said_of(record, draft.image_ids)
     scores = draft.row["scores"] | {"named": said["named"]}
     return Draft(draft.row | {"scores": scores, "instructions": said["instructions"]}, draft.image_ids)

@@ -15,6 +15,7 @@ COMPOSE = Stage(
         "object_scores",
         "embeddings",
         "faces",
+        "source_groups",
         "groups",
         "splits",
         "choices",

@@ -1,231 +1,187 @@
 """Composing one unit: which samples it gives, read from its tables, with the pictures' bytes streamed in."""
 
-import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
-from refloom.curation.annotate.decoded import shrink
-from refloom.curation.compose import records
+from refloom.curation.compose import cross, records
 from refloom.curation.compose import samples as compose
 from refloom.curation.compose.frames import image_frames, video_frames, videos
 from refloom.curation.compose.imagestore import PictureStore
-from refloom.curation.compose.samples import ComposeInputs, Draft
+from refloom.curation.compose.inputs import ComposeInputs, Row
+from refloom.curation.compose.memberships import Nearby, read_memberships
+from refloom.curation.compose.samples import Draft
 from refloom.curation.compose.settings import Compose
-from refloom.curation.objects import found_objects, made_masks
+from refloom.curation.compose.shrinking import shrunk
+from refloom.curation.group.directions import directions, record_of
 from refloom.ingest.admission import settle
 from refloom.ingest.engine.watch import Watch
-from refloom.schemas import masks, pictures
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Failed, Rejected
-from refloom.schemas.ids import image_of, is_found
+from refloom.schemas.ids import image_of
 from refloom.schemas.takedownlist import TakedownList
 from refloom.schemas.unit import UnitWriter
 
-_OBJECT_COLUMNS = (
-    "object_id",
-    "image_id",
-    "track_id",
-    "kind",
-    "category",
-    "phrase",
-    "box",
-    "confidence",
-    "predicted_iou",
-    "mask",
-)
-_FACE_COLUMNS = ("face_id", "image_id", "object_id", "box", "landmarks", "det_score")
 
-
-def compose_unit(
-    dataset: Dataset, unit: str, others: tuple[str, ...], config: Compose, out: UnitWriter, watch: Watch
-) -> None:
-    """Every sample of a unit: of its groups, its videos, the pictures that are in neither, and stills of its videos.
+def compose_unit(dataset: Dataset, unit: str, near: Nearby, config: Compose, out: UnitWriter, watch: Watch) -> None:
+    """Every sample of a unit: of its videos, its groups, its pictures, and of those whose subjects others show too.
 
     Args:
         dataset, unit: where.
-        others: units that hold further members of this unit's groups.
+        near: other units that hold members of this unit's groups, or whose groups have members here.
         config: settings.
         out: the unit's writer.
         watch: for progress.
     """
-    store = PictureStore(dataset)
-    own = store.open(unit)
-    for other in others:
-        store.open(other)
-    inputs = read_inputs(dataset, (unit, *others), store, config)
-    splits = _splits(dataset, (unit, *others))
-    groups = [row for row in dataset.read("groups", unit=unit).to_pylist() if row["kind"] != "track"]
-    grouped = {
-        image_of(member)
-        for one in (unit, *others)
-        for row in dataset.read("groups", ["kind", "members"], unit=one).to_pylist()
-        if row["kind"] == "folder"  # a picture of an identity or a look is also one of its own
-        for member in row["members"]
-    }
+    _Unit(dataset, unit, near, config, out, watch).compose()
 
-    choices = {row["sample_id"]: row for row in dataset.read("choices", unit=unit).to_pylist()}
-    copies = {row["id"]: row["by"] for row in dataset.read("duplicates", ["id", "by"], unit=unit).to_pylist()}
 
-    away = frozenset(TakedownList.load(dataset.folder).samples)
+class _Unit:
+    """A unit at work: what is known of it, and where its samples go."""
 
-    def settle_sample(kind: str, item_id: str, draft: Callable[[], Draft]) -> None:
-        choice = choices.get(f"{kind}/{item_id}")
+    def __init__(
+        self, dataset: Dataset, unit: str, near: Nearby, config: Compose, out: UnitWriter, watch: Watch
+    ) -> None:
+        self._dataset, self._unit, self._near = dataset, unit, near
+        self._config, self._out, self._watch = config, out, watch
+        self._store = PictureStore(dataset)
+        self._own = self._store.open(unit)
+        for other in (*near.whole, *near.references):
+            self._store.open(other)
+        self._inputs = _read_inputs(dataset, unit, near, self._store, config)
+        self._choices = {row["sample_id"]: row for row in dataset.read("choices", unit=unit).to_pylist()}
+        copies = dataset.read("duplicates", ["id", "by"], unit=unit).to_pylist()
+        self._copies = {row["id"]: row["by"] for row in copies}
+        self._away = frozenset(TakedownList.load(dataset.folder).samples)
+        read = (unit, *near.whole, *near.references)
+        rows = (row for one in read for row in dataset.read("splits", ["image_id", "split"], unit=one).to_pylist())
+        self._splits: dict[str, str] = {row["image_id"]: row["split"] for row in rows}
+
+    def compose(self) -> None:
+        """Settle every candidate of the unit."""
+        stills = self._compose_videos()
+        self._compose_groups()
+        singles = [image_id for image_id in self._own if not self._inputs.images[image_id]["video_id"]]
+        grouped = self._grouped()
+        self._compose_images([image_id for image_id in singles if image_id not in grouped] + stills)
+        if self._config.makes_cross:
+            self._compose_crosses(singles + stills)
+
+    def _compose_videos(self) -> list[str]:
+        """Samples of videos; returns their frames that are samples of one image."""
+        stills: list[str] = []
+        inputs, config = self._inputs, self._config
+        own = [image_id for image_id in self._own if image_id not in self._copies]
+        for video_id, frames in videos(own, inputs).items():
+            stills += image_frames(frames, inputs, config)
+            windows = video_frames(frames, inputs, config)
+            self._out.expect("video", max(1, len(windows)))
+            if not windows:
+                self._out.reject("video", video_id, "no_subject", "fewer than two frames hold a kept object")
+            for number, window in enumerate(windows):
+                self._settle(
+                    "video",
+                    f"{video_id}/{number}",
+                    lambda: compose.video_sample(video_id, number, window, inputs, config),  # noqa: B023
+                )
+        return stills
+
+    def _compose_groups(self) -> None:
+        groups = [row for row in self._dataset.read("groups", unit=self._unit).to_pylist() if row["kind"] != "track"]
+        source_groups = self._dataset.read("source_groups", unit=self._unit).to_pylist() if groups else []
+        targets, said = directions(source_groups), records.by_group(source_groups)
+        self._out.expect("group", len(groups))
+        for group in groups:
+            sided = compose.on_one_side(group, self._splits)
+            self._settle("group", group["group_id"], lambda: self._group(sided, targets, said))  # noqa: B023
+
+    def _group(self, group: Row, targets: Mapping[str, str | None], said: Mapping[str, Row]) -> Draft:
+        record = record_of(group["group_id"])
+        draft = compose.group_sample(group, self._inputs, self._config, targets.get(record))
+        return records.with_record(draft, said.get(record))
+
+    def _grouped(self) -> set[str]:
+        """Pictures of folders and records, which are no samples of their own; of an identity or a look they are."""
+        return {
+            image_of(member)
+            for row in self._inputs.memberships.groups.values()
+            if row["kind"] == "folder"
+            for member in row["members"]
+        }
+
+    def _compose_images(self, image_ids: list[str]) -> None:
+        self._out.expect("image", len(image_ids))
+        for image_id in image_ids:
+            if image_id in self._copies:
+                self._out.reject("image", image_id, "leak" if self._copies[image_id] == "leak" else "near_copy")
+                continue
+            self._settle(
+                "image",
+                image_id,
+                lambda: compose.image_sample(image_id, self._inputs, self._config),  # noqa: B023
+            )
+
+    def _compose_crosses(self, image_ids: list[str]) -> None:
+        """Samples of targets; a candidate is an image with two subjects and more, whatever is known of them."""
+        inputs = self._inputs
+        for image_id in image_ids:
+            objects, faces = inputs.objects.get(image_id, []), inputs.faces.get(image_id, [])
+            groups = cross.groups_on(objects, faces, inputs.memberships, self._config)
+            if len(groups) < cross.FEWEST and len(cross.sights_on(objects, faces, self._config)) < cross.FEWEST:
+                continue
+            self._out.expect("cross")
+            if image_id in self._copies:
+                self._out.reject("cross", image_id, "leak" if self._copies[image_id] == "leak" else "near_copy")
+                continue
+            self._settle("cross", image_id, lambda: self._cross(image_id, groups))  # noqa: B023
+
+    def _cross(self, image_id: str, groups: dict[str, list[Row]]) -> Draft:
+        choice = self._choices.get(f"cross/{image_id}")
+        named = None if choice is None or choice["references"] is None else set(choice["references"])
+        side = self._splits[image_id]
+
+        def is_usable(name: str) -> bool:
+            return self._splits.get(image_of(name)) == side and (named is None or name in named)
+
+        found = cross.crossings(image_id, groups, is_usable)
+        if not found:
+            raise Rejected("no_reference")
+        return cross.cross_sample(image_id, found, self._inputs, self._config)
+
+    def _settle(self, kind: str, item_id: str, draft: Callable[[], Draft]) -> None:
+        choice = self._choices.get(f"{kind}/{item_id}")
         try:
-            watch.begin(item_id)
-            if f"{kind}/{item_id}" in away:
+            self._watch.begin(item_id)
+            if f"{kind}/{item_id}" in self._away:
                 raise Rejected("taken_down")
             if choice is not None and choice["verdict"] == "reject":
                 raise Rejected(choice["reason"], choice["why"])
             made = draft()
             if choice is not None:
                 made.row["why"] += f"; {choice['why']}"
-            row = made.row | {"images": [_image(image_id, store, watch) for image_id in made.image_ids]}
-            if config.max_side_px is not None:
-                row = shrunk(row, config.max_side_px, config.jpeg_quality)
+            row = made.row | {"images": [self._image(image_id) for image_id in made.image_ids]}
+            if self._config.max_side_px is not None:
+                row = shrunk(row, self._config.max_side_px, self._config.jpeg_quality)
         except (Rejected, Failed) as problem:
-            settle(out, kind, item_id, problem)
+            settle(self._out, kind, item_id, problem)
             return
         weight = sum(len(image["bytes"]) for image in row["images"])
-        out.add("samples", row, weight=weight, below=splits[made.image_ids[0]])
-        out.keep(kind)
+        self._out.add("samples", row, weight=weight, below=self._splits[made.image_ids[0]])
+        self._out.keep(kind)
 
-    stills: list[str] = []
-    for video_id, frames in videos([image_id for image_id in own if image_id not in copies], inputs).items():
-        stills += image_frames(frames, inputs, config)
-        windows = video_frames(frames, inputs, config)
-        out.expect("video", max(1, len(windows)))
-        if not windows:
-            out.reject("video", video_id, "no_subject", "fewer than two frames hold a kept object")
-        for number, window in enumerate(windows):
-            settle_sample(
-                "video",
-                f"{video_id}/{number}",
-                lambda: compose.video_sample(video_id, number, window, inputs, config),  # noqa: B023
-            )
-    out.expect("group", len(groups))
-    asked = records.by_group(dataset.read("source_groups", unit=unit).to_pylist() if groups else [])
-    for group in groups:
-        sided = compose.on_one_side(group, splits)
-        record = asked.get(records.record_of(group["group_id"]))
-        settle_sample(
-            "group",
-            group["group_id"],
-            lambda: records.with_record(compose.group_sample(sided, inputs, config), record),  # noqa: B023
-        )
-    singles = [image_id for image_id in own if not inputs.images[image_id]["video_id"] and image_id not in grouped]
-    out.expect("image", len(singles) + len(stills))
-    for image_id in singles + stills:
-        if image_id in copies:
-            out.reject("image", image_id, "leak" if copies[image_id] == "leak" else "near_copy")
-            continue
-        settle_sample("image", image_id, lambda: compose.image_sample(image_id, inputs, config))  # noqa: B023
+    def _image(self, image_id: str) -> dict[str, Any]:
+        data, path = self._store.data(image_id)
+        self._watch.read_bytes(len(data))
+        return {"bytes": data, "path": path}
 
 
-def read_inputs(dataset: Dataset, units: tuple[str, ...], store: PictureStore, config: Compose) -> ComposeInputs:
-    """What is known of the pictures of some units; masks of kept objects only."""
-    inputs = ComposeInputs(images=store.rows)
-    for unit in units:
-        selection = dataset.read("selection", ["object_id", "verdict"], unit=unit).to_pylist()
-        kept = {row["object_id"] for row in selection if row["verdict"] == "keep"}
-        columns = ["object_id", "quality", "phrase_cosine"]
-        scores = {row["object_id"]: row for row in dataset.read("object_scores", columns, unit=unit).to_pylist()}
-        made = {object_id: row for object_id, row in made_masks(dataset, unit).items() if object_id in kept}
-        phrases = _phrases(dataset, unit, kept, config)
-        inputs.captions |= {row["image_id"]: row["caption"] for row in _optional(dataset, "captions", unit)}
-        for row in _kept_objects(dataset, unit, kept, made):
-            row |= {name: scores[row["object_id"]][name] for name in ("quality", "phrase_cosine")}
-            if row["object_id"] in phrases:
-                row["phrase"] = phrases[row["object_id"]]["phrase"]
-                inputs.text_space[row["object_id"]] = np.array(phrases[row["object_id"]]["embedding"], np.float32)
-            inputs.objects.setdefault(row["image_id"], []).append(row)
-        for row in _optional(dataset, "faces", unit, _FACE_COLUMNS):
-            inputs.faces.setdefault(row["image_id"], []).append(row)
-        if dataset.manifest("embed", unit) is not None:
-            table = dataset.read("embeddings", ["object_id", "embedding"], unit=unit)
-            for object_id, vector in zip(table["object_id"].to_pylist(), table["embedding"], strict=True):
-                if object_id in kept:
-                    inputs.embeddings[object_id] = np.array(vector.values.to_numpy(), np.float32)
+def _read_inputs(dataset: Dataset, unit: str, near: Nearby, store: PictureStore, config: Compose) -> ComposeInputs:
+    """What is known of the pictures of a unit and of those near it; masks of kept objects only."""
+    inputs = ComposeInputs(images=store.rows, memberships=read_memberships(dataset, (unit, *near.all)))
+    for one in (unit, *near.whole):
+        inputs.read_seen(dataset, one)
+        inputs.read_words(dataset, one, config)
+    wanted = inputs.memberships.of.keys()
+    for one in near.references:
+        inputs.read_seen(dataset, one, wanted)
+        inputs.read_words(dataset, one, config)
     return inputs
-
-
-def _kept_objects(
-    dataset: Dataset, unit: str, kept: set[str], made: dict[str, dict[str, Any]]
-) -> Iterator[dict[str, Any]]:
-    """Rows of `objects` with effective masks: the source's objects, then those that were found on bare pictures."""
-    for batch in dataset.batches("objects", _OBJECT_COLUMNS, unit=unit):
-        ids = batch.column("object_id").to_pylist()
-        for position in (index for index, object_id in enumerate(ids) if object_id in kept):
-            (row,) = batch.slice(position, 1).to_pylist()
-            if row["object_id"] in made:
-                row |= {name: made[row["object_id"]][name] for name in ("mask", "box", "predicted_iou")}
-            yield row
-    yield from found_objects([row for object_id, row in made.items() if is_found(object_id)])
-
-
-def _phrases(dataset: Dataset, unit: str, kept: set[str], config: Compose) -> dict[str, dict[str, Any]]:
-    """Rows of `phrases` that samples may use."""
-    return {
-        row["object_id"]: row
-        for row in _optional(dataset, "phrases", unit)
-        if row["object_id"] in kept
-        and (
-            row["origin"] == "source"
-            or (row["probability"] >= config.min_phrase_probability and row["margin"] >= config.min_phrase_margin)
-        )
-    }
-
-
-def _optional(dataset: Dataset, table: str, unit: str, columns: tuple[str, ...] | None = None) -> list[dict[str, Any]]:
-    """Rows of a table whose stage may not have been done."""
-    rows: list[dict[str, Any]] = dataset.read(table, columns, unit=unit).to_pylist()
-    return rows
-
-
-def _splits(dataset: Dataset, units: tuple[str, ...]) -> dict[str, str]:
-    return {row["image_id"]: row["split"] for unit in units for row in dataset.read("splits", unit=unit).to_pylist()}
-
-
-def _image(image_id: str, store: PictureStore, watch: Watch) -> dict[str, Any]:
-    data, path = store.data(image_id)
-    watch.read_bytes(len(data))
-    return {"bytes": data, "path": path}
-
-
-def shrunk(row: dict[str, Any], max_side_px: int, jpeg_quality: int) -> dict[str, Any]:
-    """A sample whose larger pictures are re-encoded upright, with boxes and masks scaled.
-
-    Args:
-        row: of `samples`; its subjects are changed in place.
-        max_side_px: longer side of the result.
-        jpeg_quality: of the result.
-    """
-    scales = []
-    for picture, image in zip(row["pictures"], row["images"], strict=True):
-        width, height = picture["width"], picture["height"]
-        if max(width, height) <= max_side_px:
-            scales.append((1.0, 1.0))
-            continue
-        pixels = shrink(pictures.decode(image["bytes"]), max_side_px)
-        image["bytes"] = pictures.encode_jpeg(pixels, jpeg_quality)
-        image["path"] = posixpath.splitext(image["path"])[0] + ".jpg"
-        picture |= {"width": pixels.shape[1], "height": pixels.shape[0], "orientation": 1}
-        scales.append((pixels.shape[1] / width, pixels.shape[0] / height))
-    for subject in row["subjects"]:
-        for appearance in subject["appearances"]:
-            picture, scale = row["pictures"][appearance["picture"]], scales[appearance["picture"]]
-            if scale == (1.0, 1.0):
-                continue
-            appearance["box"] = _scaled(appearance["box"], scale)
-            if appearance["mask"] is not None:
-                appearance["mask"] = masks.resize(appearance["mask"], picture["height"], picture["width"])
-            if appearance["face"] is not None:
-                face = appearance["face"]
-                points = [[x * scale[0], y * scale[1]] for x, y in face["landmarks"]]
-                appearance["face"] = face | {"box": _scaled(face["box"], scale), "landmarks": points}
-    return row
-
-
-def _scaled(box: list[float], scale: tuple[float, float]) -> list[float]:
-    return [edge * scale[index % 2] for index, edge in enumerate(box)]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from refloom.curation.group.directions import directions, group_id_of, texts_of
 from refloom.curation.group.members import Member, Members
 from refloom.curation.group.pose import head_turn, pose_change
 from refloom.curation.group.settings import Group
@@ -15,7 +16,7 @@ from refloom.schemas import ids
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.unit import UnitWriter
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,8 @@ def group_unit(dataset: Dataset, unit: str, others: tuple[str, ...], config: Gro
     for row in matches:
         out.add("groups", row | differences(row["kind"], row["members"], kept))
     out.keep("group", len(matches))
-    taken: set[tuple[frozenset[str], Any]] = set()
+    targets = directions(source_groups)
+    taken: set[tuple[frozenset[str], str | None, tuple[str, ...]]] = set()
     for group in source_groups:
         members = sorted(
             {
@@ -104,24 +106,18 @@ def group_unit(dataset: Dataset, unit: str, others: tuple[str, ...], config: Gro
             }.values(),
             key=lambda member: member.object_id,
         )
-        same = frozenset(member.object_id for member in members), _asked(group)
-        group_id = f"folder/{members[0].object_id}" if members else ""
+        target = targets.get(ids.encode(group["group_id"]))
+        said = frozenset(member.object_id for member in members), target, texts_of(group)
         if len(members) < config.min_members:
             out.reject("group", group["group_id"], "too_few_members", f"{len(members)} of its pictures were kept")
-        elif same in taken:
+        elif said in taken:
             out.reject("group", group["group_id"], "duplicate", "the same pictures as an earlier group")
         else:
-            if group["kind"] == "record":  # records may overlap, in this unit or in another
-                group_id = f"{group_id}~{ids.encode(group['group_id'])}"
-            taken.add(same)
+            taken.add(said)
+            first, is_record = members[0].object_id, group["kind"] == "record"
+            group_id = group_id_of(first, group["group_id"], is_record=is_record)
             out.add("groups", _row("folder", members, kept, group_id=group_id))
             out.keep("group")
-
-
-def _asked(group: dict[str, Any]) -> tuple[str | None, tuple[str, ...]] | None:
-    """The target and the instructions of a record that has some: the same pictures may be asked for otherwise."""
-    texts = tuple(one["text"] for one in group["instructions"] or [])
-    return (group["target"], texts) if texts else None
 
 
 def _exchanged(tracks: list[str], kept: Members, config: Group) -> dict[str, str]:

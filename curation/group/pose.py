@@ -1,6 +1,7 @@
 """How much pose changes between the members of a group: outlines laid over each other, and heads turned in space."""
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import cv2
 import numpy as np
@@ -35,7 +36,30 @@ def pose_change(outlines: Sequence[Mask | None], boxes: Boxes) -> float | None:
     known = [mask for mask in outlines if mask is not None]
     if known and len(known) < len(outlines):
         return None
-    return float(1 - pair_overlaps(_silhouettes(known) if known else _rectangles(boxes)).mean())
+    return float(1 - pair_overlaps(silhouettes(known) if known else _rectangles(boxes)).mean())
+
+
+def pair_pose_changes(outlines: Sequence[Bools | None], boxes: Boxes, are_shaped: Sequence[bool]) -> list[float | None]:
+    """1 - IoU of the outlines of each pair (0,1), (0,2), ..., (1,2), ..., as `pose_change` compares them.
+
+    Args:
+        outlines: N of `silhouettes`, or None without a mask.
+        boxes: (N, 4) xyxy, pixels; they stand for outlines where neither of a pair has one.
+        are_shaped: N times whether the box says something of the shape: not that of a face or a whole picture.
+
+    Returns:
+        N (N - 1) / 2 numbers from 0 to 1; None where one alone has an outline, and for boxes that say nothing.
+    """
+    changes: dict[tuple[int, int], float] = {}
+    masked = [place for place, shape in enumerate(outlines) if shape is not None]
+    boxed = [place for place, shape in enumerate(outlines) if shape is None and are_shaped[place]]
+    if len(masked) > 1:
+        shapes = np.stack([shape for shape in outlines if shape is not None])
+        changes |= zip(combinations(masked, 2), (1 - pair_overlaps(shapes)).tolist(), strict=True)
+    if len(boxed) > 1:
+        shapes = _rectangles(boxes[boxed])
+        changes |= zip(combinations(boxed, 2), (1 - pair_overlaps(shapes)).tolist(), strict=True)
+    return [changes.get(pair) for pair in combinations(range(len(outlines)), 2)]
 
 
 def pair_overlaps(shapes: Bools) -> Floats:
@@ -74,7 +98,7 @@ def _rotations(angles: Floats) -> Floats:
     return np.array(rows).transpose(2, 0, 1)
 
 
-def _silhouettes(outlines: list[Mask]) -> Bools:
+def silhouettes(outlines: Sequence[Mask]) -> Bools:
     """Masks in the middle of one square each: (N, S, S)."""
     tight = masks.tight_boxes(outlines).astype(int).tolist()
     cut = masks.decode_boxes(outlines, [(x0, y0, x1, y1) for x0, y0, x1, y1 in tight])

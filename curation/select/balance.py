@@ -31,7 +31,7 @@ class Balance:
     Attributes:
         max_samples: of the dataset.
         max_per_source: of each source; a group is of the source of its first member.
-        max_per_kind: of each of image, video and group.
+        max_per_kind: of each of image, video, group and cross.
         max_per_category: of each class, by the class of a sample's first subject.
         caps: of one stratum, instead: `source/sa1b`, `kind/video`, `group/look`, `category/person`.
         shares: relative weights of the strata of an axis, e.g. `source/coco: 1` and `source/sa1b: 3`; as many stay as

@@ -1,17 +1,22 @@
 """The candidates of a dataset: what may become a sample, listed from scalar columns. No mask and no picture is read.
 
-What is listed here is what `compose` would make a sample of, by the same functions over the same rows.
+What is listed here is what `compose` would make a sample of, by the same functions over the same rows. Only bounds on
+pairs look at masks and embeddings, of the subjects of cross samples alone.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 
+from refloom.curation.compose import cross
 from refloom.curation.compose import samples as compose
+from refloom.curation.compose.cross import Crossing
 from refloom.curation.compose.frames import image_frames, video_frames, videos
-from refloom.curation.compose.samples import ComposeInputs, Seen
+from refloom.curation.compose.inputs import ComposeInputs, Seen
+from refloom.curation.compose.memberships import Memberships
 from refloom.curation.compose.settings import Compose
 from refloom.curation.group import bounds as pairs
 from refloom.curation.group.bounds import Pairs
@@ -29,13 +34,14 @@ class Candidate:
 
     Attributes:
         sample_id: as in `samples`.
-        kind: image, video or group.
+        kind: image, video, group or cross.
         group: identity, look or folder; None for other kinds.
         source: of its first picture.
         category: of its first subject, or None.
         split: train or validation.
         score: the smallest quality of its objects, of a group the mean similarity; NaN where there is none.
         outside: reason and score where it breaks a bound on pairs, else None.
+        references: of a cross sample, where there are bounds: ids whose pair with the target is inside.
     """
 
     sample_id: str
@@ -46,6 +52,16 @@ class Candidate:
     split: str
     score: float
     outside: tuple[str, str] | None
+    references: list[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """An image whose subjects groups know: its candidate as far as it is known, and the groups of its sights."""
+
+    image_id: str
+    candidate: Candidate
+    groups: dict[str, list[Row]]
 
 
 @dataclass(slots=True)
@@ -59,6 +75,9 @@ class _Context:
         members: members of groups, and their pictures.
         sources, splits: of pictures of members.
         categories: of members.
+        units: of members' pictures.
+        targets: unit to the images that may be targets of cross samples.
+        known: what groups over several pictures say, tracks left out.
     """
 
     grouped: set[str] = field(default_factory=set)
@@ -68,6 +87,9 @@ class _Context:
     sources: dict[str, str] = field(default_factory=dict)
     splits: dict[str, str] = field(default_factory=dict)
     categories: dict[str, str | None] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
+    targets: dict[str, list[_Target]] = field(default_factory=dict)
+    known: Memberships = field(default_factory=Memberships)
 
 
 def list_candidates(dataset: Dataset, config: Compose, bounds: Pairs) -> dict[str, list[Candidate]]:
@@ -81,12 +103,14 @@ def list_candidates(dataset: Dataset, config: Compose, bounds: Pairs) -> dict[st
     context = _Context()
     for unit in dataset.units():
         _read_groups(dataset, unit, bounds, context)
+    context.known = Memberships.of_rows(row for rows in context.groups.values() for row in rows)
     found = {unit: _of_unit(dataset, unit, config, context) for unit in dataset.units()}
     for unit, groups in context.groups.items():
         sided = [compose.on_one_side(row, context.splits) for row in groups]
         found[unit] += [
             _group(row, context, bounds) for row in sided if len(row["members"]) > 1
         ]  # else compose rejects
+        found[unit] += _crosses(dataset, unit, context, bounds)
     return found
 
 
@@ -108,6 +132,7 @@ def _read_groups(dataset: Dataset, unit: str, bounds: Pairs, context: _Context) 
 def _of_unit(dataset: Dataset, unit: str, config: Compose, context: _Context) -> list[Candidate]:
     """Pictures and videos of a unit; what groups need to know of it is put into the context."""
     inputs, splits = _inputs(dataset, unit, context)
+    inputs.memberships = _with_tracks(dataset, unit, context.known)
     copies = set(dataset.read("duplicates", ["id"], unit=unit)["id"].to_pylist())
     own = [image_id for image_id in inputs.images if image_id not in copies]
 
@@ -142,7 +167,65 @@ def _of_unit(dataset: Dataset, unit: str, config: Compose, context: _Context) ->
         except Rejected:
             continue
         found.append(candidate("image", image_id, image_id, subjects))
+    folders = [name for name in own if inputs.images[name]["video_id"] is None and name in context.grouped]
+    for image_id in (*singles, *folders, *stills) if config.makes_cross else ():
+        objects, faces = inputs.objects.get(image_id, []), inputs.faces.get(image_id, [])
+        groups = cross.groups_on(objects, faces, inputs.memberships, config)
+        if len(groups) >= cross.FEWEST:
+            subjects = {row["object_id"]: [(0, row)] for row in objects if row["object_id"] in groups}
+            target = _Target(image_id, candidate("cross", image_id, image_id, subjects), groups)
+            _note_tracks(target, unit, splits, context)
+            context.targets.setdefault(unit, []).append(target)
     return found
+
+
+def _with_tracks(dataset: Dataset, unit: str, known: Memberships) -> Memberships:
+    """What groups say of the objects of a unit: its tracks, and groups over several pictures."""
+    rows = dataset.read("groups", ["group_id", "kind", "members"], unit=unit).to_pylist()
+    tracks = [row for row in rows if row["kind"] == "track"]
+    return known.plus(tracks) if tracks else known
+
+
+def _note_tracks(target: _Target, unit: str, splits: dict[str, str], context: _Context) -> None:
+    """Where the frames are that show a target's tracks; those of members of other groups are known already."""
+    for rows in target.groups.values():
+        for row in rows:
+            for image_id in map(image_of, row["members"] if row["kind"] == "track" else ()):
+                context.splits[image_id], context.units[image_id] = splits[image_id], unit
+
+
+def _crosses(dataset: Dataset, unit: str, context: _Context, bounds: Pairs) -> Iterator[Candidate]:
+    """The targets of a unit that have references on their side of the split; all units have been looked at."""
+    found: dict[str, dict[str, Crossing]] = {}
+    for target in context.targets.get(unit, ()):
+        side = target.candidate.split
+        crossings = cross.crossings(
+            target.image_id,
+            target.groups,
+            lambda name: context.splits.get(image_of(name)) == side,  # noqa: B023  called at once
+        )
+        if crossings:
+            found[target.image_id] = crossings
+    inputs = _pairs_of(dataset, unit, found, context) if bounds.is_set and found else ComposeInputs()
+    for target in context.targets.get(unit, ()):
+        if target.image_id not in found:
+            continue
+        if bounds.is_set:
+            judged = cross.inside(found[target.image_id], inputs, bounds)
+            target.candidate.references, target.candidate.outside = judged
+        yield target.candidate
+
+
+def _pairs_of(dataset: Dataset, unit: str, found: dict[str, dict[str, Crossing]], context: _Context) -> ComposeInputs:
+    """Everything of the sights of some targets that bounds ask for."""
+    names = {name for one in found.values() for subject in one.values() for name in (subject.own, *subject.references)}
+    units = dict.fromkeys([unit, *sorted({context.units[image_of(name)] for name in names})])
+    inputs = ComposeInputs()
+    for one in units:
+        rows = dataset.read("images", ["image_id", "video_id", "frame_index"], unit=one).to_pylist()
+        inputs.images |= {row["image_id"]: row for row in rows}
+        inputs.read_seen(dataset, one, names)
+    return inputs
 
 
 def _inputs(dataset: Dataset, unit: str, context: _Context) -> tuple[ComposeInputs, dict[str, str]]:
@@ -151,7 +234,7 @@ def _inputs(dataset: Dataset, unit: str, context: _Context) -> tuple[ComposeInpu
     inputs = ComposeInputs(images={row["image_id"]: row for row in images})
     selection = dataset.read("selection", ["object_id", "verdict"], unit=unit)
     kept = selection.filter(pc.equal(selection["verdict"], "keep"))["object_id"].combine_chunks()
-    objects = read_objects(dataset, unit, ["object_id", "image_id", "track_id", "category"])
+    objects = read_objects(dataset, unit, ["object_id", "image_id", "track_id", "category", "kind"])
     objects = objects.filter(pc.is_in(objects["object_id"], kept))
     scores = dataset.read("object_scores", ["object_id", "quality"], unit=unit)
     place = pc.index_in(objects["object_id"], value_set=scores["object_id"].combine_chunks())
@@ -166,6 +249,7 @@ def _inputs(dataset: Dataset, unit: str, context: _Context) -> tuple[ComposeInpu
     splits = dict(zip(rows["image_id"].to_pylist(), rows["split"].to_pylist(), strict=True))
     for image_id in context.members & inputs.images.keys():
         context.sources[image_id], context.splits[image_id] = inputs.images[image_id]["source"], splits[image_id]
+        context.units[image_id] = unit
     return inputs, splits
 
 

@@ -11,7 +11,7 @@ from refloom.curation.select.candidates import Candidate, list_candidates
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.unit import UnitWriter
 
-VERSION = 2
+VERSION = 3
 
 Row = dict[str, Any]
 
@@ -24,13 +24,19 @@ def choose_dataset(dataset: Dataset, config: Curation) -> dict[str, list[Row]]:
     inside = [one for candidates in found.values() for one in candidates if one.outside is None]
     verdicts = dict(zip((one.sample_id for one in inside), _judged(inside, config.balance), strict=True))
     return {
-        unit: [
-            row
-            for one in candidates
-            if (row := _outside(one) if one.outside is not None else verdicts[one.sample_id]) is not None
-        ]
+        unit: [row for one in candidates if (row := _verdict(one, verdicts.get(one.sample_id))) is not None]
         for unit, candidates in found.items()
     }
+
+
+def _verdict(candidate: Candidate, limited: Row | None) -> Row | None:
+    """The row of a candidate; None where neither a limit nor a bound touches it."""
+    if candidate.outside is not None:
+        return _outside(candidate)
+    if candidate.references is None:
+        return limited
+    row = limited or {"sample_id": candidate.sample_id, "verdict": "keep", "reason": None, "why": "pairs inside bounds"}
+    return row | {"references": candidate.references}
 
 
 def _judged(candidates: list[Candidate], config: Balance) -> Iterable[Row | None]:

@@ -5,6 +5,7 @@ that one side would get everything. A group by looks that lies on both sides is 
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from refloom.schemas.dataset import Dataset
 from refloom.schemas.ids import image_of
 from refloom.schemas.unit import UnitWriter
 
-VERSION = 2
+VERSION = 3
 
 
 class Clusters:
@@ -75,6 +76,7 @@ def assign(
     return splits
 
 
+_LEADS = pa.schema({"image_id": pa.string(), "unit": pa.string()})
 _SPLITS = pa.schema({"image_id": pa.string(), "split": pa.string(), "cluster": pa.string()})
 
 
@@ -124,9 +126,38 @@ def read_links(dataset: Dataset, units: Sequence[str]) -> pa.Table:
     return pa.table({"images": pa.array(list(links), pa.list_(pa.string()))})
 
 
-def write_splits(rows: pa.Table, out: UnitWriter) -> None:
-    """The rows of one unit."""
+def read_leads(dataset: Dataset, units: Sequence[str]) -> pa.Table:
+    """Pictures with members of groups that go beyond a unit, and the `unit` where each of these groups begins."""
+    pairs = {
+        (image_of(member), unit)
+        for unit in units
+        for row in dataset.read("groups", ["members", "units"], unit=unit).to_pylist()
+        if row["units"]
+        for member in row["members"]
+    }
+    return pa.table([list(column) for column in zip(*sorted(pairs), strict=True)] or [[], []], _LEADS)
+
+
+def leads_of(pictures: pa.Table, leads: Iterable[pa.Table]) -> pa.Array:
+    """Of every picture, in order, the units whose groups have members on it; null for none.
+
+    Args:
+        pictures: of `read_pictures`.
+        leads: of `read_leads`; together of the whole dataset.
+    """
+    found: dict[str, set[str]] = defaultdict(set)
+    for table in leads:
+        for image_id, unit in zip(table["image_id"].to_pylist(), table["unit"].to_pylist(), strict=True):
+            found[image_id].add(unit)
+    listed = [sorted(found[name]) if name in found else None for name in pictures["image_id"].to_pylist()]
+    return pa.array(listed, pa.list_(pa.string()))
+
+
+def write_splits(rows: pa.Table, out: UnitWriter, unit: str) -> None:
+    """The rows of one unit; of the units that groups on its pictures begin in, the others."""
     out.expect("image", rows.num_rows)
     if rows.num_rows:
-        out.add_columns("splits", {name: rows[name].to_pylist() for name in rows.column_names})
+        columns = {name: rows[name].to_pylist() for name in rows.column_names}
+        others = ([name for name in names or () if name != unit] for names in columns["group_units"])
+        out.add_columns("splits", columns | {"group_units": [names or None for names in others]})
     out.keep("image", rows.num_rows)

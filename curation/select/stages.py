@@ -10,7 +10,14 @@ from refloom.schemas.settings import to_dict
 
 def _balancing(config: Curation) -> dict[str, Any]:
     """The settings, and where there is any limit those that say what a candidate is."""
-    names = ("frames_per_sample", "samples_per_video", "images_per_video", "min_face_px")
+    names = (
+        "frames_per_sample",
+        "samples_per_video",
+        "images_per_video",
+        "min_face_px",
+        "references_per_subject",
+        "references_per_target",
+    )
     own = {"balance": to_dict(config.balance), "pairs": to_dict(config.pairs)}
     if not (config.balance.is_set or config.pairs.is_set):
         return own
@@ -41,6 +48,7 @@ BALANCE = Stage(
         "masks/*",
         "selection/*",
         "object_scores/*",
+        "embeddings/*",
         "faces/*",
         "groups/*",
         "duplicates/*",

@@ -4,8 +4,8 @@
                     {target: path, text: [caption, ...], face: [[x1, y1, x2, y2, score]]}]     one for each face
     images/        the pictures' own bytes; those that an EXIF flag turns are written upright, as PNG
 
-`face` has the two levels that the published loader reads: it takes the first box, so a record has one. Where a source
-said which picture of a group it reconstructs, that one is the target, else each of them in turn. A record says further
+`face` has the two levels that the published loader reads: it takes the first box, so a record has one. Where a sample
+says which of its pictures is to be made, that one is the target, else each of them in turn. A record says further
 `caption_from`, `license`, `source_url`, `sample_id` and `image_ids`, which the loader passes over.
 """
 
@@ -43,10 +43,9 @@ def write_easyref(
     """
     written: Written = Counter()
     shop = _Shop(place, source_urls(dataset), written, PictureBytes(choice, written))
-    targets = _targets(dataset)
     with JsonList() as records:
         for row in samples(dataset, choice, show):
-            for record in [*_groups(row, targets, shop), *_faces(row, shop)]:
+            for record in [*_groups(row, shop), *_faces(row, shop)]:
                 records.add(record)
                 written["face records" if "face" in record else "group records"] += 1
         with place.create("records.json") as sink:
@@ -98,25 +97,12 @@ class _Shop:
         }
 
 
-def _targets(dataset: Dataset) -> dict[frozenset[str], list[str]]:
-    """Pictures of a source's groups to those among them that the source reconstructs."""
-    found: dict[frozenset[str], list[str]] = {}
-    for row in dataset.read("source_groups", ["members", "target"]).to_pylist():
-        if row["target"] is not None:
-            known = found.setdefault(frozenset(row["members"]), [])
-            if row["target"] not in known:
-                known.append(row["target"])
-    return found
-
-
-def _groups(row: Row, targets: dict[frozenset[str], list[str]], shop: _Shop) -> list[dict[str, Any]]:
+def _groups(row: Row, shop: _Shop) -> list[dict[str, Any]]:
     if row["kind"] != "group":
         return []
-    image_ids = [picture["image_id"] for picture in row["pictures"]]
-    wanted = targets.get(frozenset(image_ids), image_ids)
-    paths = [shop.path(row, index) for index in range(len(image_ids))]
+    paths = [shop.path(row, index) for index in range(len(row["pictures"]))]
     records = []
-    for target in (image_ids.index(image_id) for image_id in wanted):
+    for target in range(len(paths)) if row["target"] is None else [row["target"]]:
         others = [index for index in range(len(paths)) if index != target and paths[index] is not None]
         if paths[target] is not None and others:
             record = {"target": paths[target], "text": _texts(row, target), "image_file": [paths[i] for i in others]}

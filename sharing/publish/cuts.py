@@ -81,7 +81,7 @@ def is_about(row: Row, redaction: Redaction) -> bool:
         if name in taken.groups or name in taken.renamed or f"group/{name}" in taken.samples:
             return True
         name = _KIND.sub("", name)
-    return image_of(name) in taken.images or f"image/{name}" in taken.samples
+    return image_of(name) in taken.images or f"{row['kind']}/{name}" in taken.samples
 
 
 def cut_unit(dataset: Dataset, manifest: Manifest, cut: Cut, redaction: Redaction) -> int:

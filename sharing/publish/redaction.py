@@ -3,7 +3,7 @@
 Whole batches are filtered; only rows that a takedown touches are taken apart.
 """
 
-import itertools
+import functools
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,37 +12,34 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refloom.schemas import tables
-from refloom.sharing.publish.addresses import PICTURES_FIELD
 from refloom.sharing.publish.options import Publish
-from refloom.sharing.publish.takedown import Takedown, images_of, reach, remaining
+from refloom.sharing.publish.smaller import smaller_choice, smaller_group, smaller_sample, smaller_source_group
+from refloom.sharing.publish.takedown import Takedown, images_of, reach
 
 Row = dict[str, Any]
 
 _PICTURE_OF = {"phrases": "object_id", "selection": "object_id", "duplicates": "id"}
 """Tables without `image_id`: the column whose ids begin with one."""
+_NAMED = ("subject_id", "identity", "look")
+"""What of a subject may be the id of a group."""
+_OF_FACES = ("embedding", "pose", "sharpness")
+"""What a model says of a face in a sample, which is published where identity embeddings are."""
 ID_COLUMNS = {
     "source_groups": ["group_id", "members"],
     "groups": ["group_id", "members"],
     "matches": ["group_id", "members"],
-    "samples": ["sample_id", "pictures.list.element.image_id", "subjects.list.element.subject_id"],
+    "samples": [
+        "sample_id",
+        "pictures.list.element.image_id",
+        *(f"subjects.list.element.{name}" for name in _NAMED),
+    ],
     "splits": ["image_id", "cluster"],
     "phrases": ["object_id"],
     "selection": ["object_id"],
     "duplicates": ["id", "of"],
-    "choices": ["sample_id"],
+    "choices": ["sample_id", "references"],
 }
 """Columns that say whether a takedown reaches a row; `image_id` alone for tables that are not named."""
-_SPREAD = (
-    "min_similarity",
-    "mean_similarity",
-    "max_similarity",
-    "frame_gap",
-    "area_ratio",
-    "pose_change",
-    "head_turn",
-    "sharpness_ratio",
-)
-_FEWEST = 2
 
 
 @dataclass(slots=True)
@@ -76,6 +73,8 @@ class Redaction:
             batch = _nulled(batch, "link")
         if table == "faces" and not self.options.face_embeddings:
             batch = _nulled(batch, "embedding")
+        if table == "samples" and not self.options.face_embeddings:
+            batch = _without_faces(batch)
         if table == "labels":
             batch = _nulled(batch, "labeller")
         return batch
@@ -102,8 +101,6 @@ class Redaction:
         batch, touched = batch.filter(pc.invert(away)), touched.filter(pc.invert(away))
         if table == "splits" and self.takedown.clusters:
             batch = _mapped(batch, "cluster", self.takedown.clusters)
-        elif table == "choices" and self.takedown.renamed:
-            batch = _mapped(batch, "sample_id", self._group_samples)
         elif pc.any(touched).as_py():
             batch = self._shrunk(table, batch, touched)
         self.counts[f"{table} dropped"] += before - batch.num_rows
@@ -136,19 +133,20 @@ class Redaction:
         other = pa.array([False] * batch.num_rows, pa.bool_())
         if table == "splits" and takedown.clusters:
             other = pc.is_in(batch.column("cluster"), pa.array(sorted(takedown.clusters), pa.string()))
-        if table == "choices" and takedown.renamed:
-            other = pc.is_in(batch.column("sample_id"), pa.array(sorted(self._group_samples), pa.string()))
+        if table == "choices":
+            groups = pa.array(sorted(f"group/{name}" for name in takedown.renamed), pa.string())
+            other = pc.or_(
+                pc.is_in(batch.column("sample_id"), groups), reach(batch.column("references"), takedown.images)
+            )
         return hit, other
 
-    @property
-    def _group_samples(self) -> dict[str, str]:
-        return {f"group/{old}": f"group/{new}" for old, new in self.takedown.renamed.items()}
-
     def _called_anew(self, batch: pa.RecordBatch) -> pa.Array:
-        """Samples one of whose subjects is a group that gets another name: booleans (N,)."""
+        """Samples one of whose subjects is, or is in, a group that gets another name: booleans (N,)."""
         subjects = batch.column("subjects")
-        names = subjects.flatten().field("subject_id")
-        hit = pc.is_in(names, pa.array(sorted(self.takedown.renamed), pa.string()))
+        each = subjects.flatten()
+        renamed = pa.array(sorted(self.takedown.renamed), pa.string())
+        held = [each.field(name) for name in _NAMED if each.type.get_field_index(name) >= 0]  # old ones name none
+        hit = functools.reduce(pc.or_, (pc.is_in(names, renamed) for names in held))
         rows = pc.unique(pc.list_parent_indices(subjects).filter(hit))
         return pc.is_in(pa.array(range(batch.num_rows), rows.type), rows)
 
@@ -169,6 +167,7 @@ class Redaction:
             "groups": smaller_group,
             "matches": smaller_group,
             "source_groups": smaller_source_group,
+            "choices": smaller_choice,
         }[table]
         pieces = []
         for position, changed in enumerate(touched.to_pylist()):
@@ -180,90 +179,6 @@ class Redaction:
             pieces.append(one)
         table_of = pa.Table.from_batches(pieces, batch.schema).combine_chunks()
         return table_of.to_batches()[0] if table_of.num_rows else batch.slice(0, 0)
-
-
-def smaller_group(row: Row, takedown: Takedown) -> Row | None:
-    """A group without some members, or None if too few are left; its spread is not known any more and is null."""
-    members = remaining(row["members"], takedown.images)
-    if len(members) < _FEWEST:
-        return None
-    group_id = takedown.renamed.get(row["group_id"], row["group_id"])
-    return row | {"group_id": group_id, "members": members, **dict.fromkeys(row.keys() & set(_SPREAD))}
-
-
-def smaller_source_group(row: Row, takedown: Takedown) -> Row | None:
-    """A source's group without some pictures, or None if too few are left.
-
-    What was said of the whole record goes, and so do texts that count a picture that is gone.
-    """
-    members = remaining(row["members"], takedown.images)
-    if len(members) < _FEWEST:
-        return None
-    target = row["target"] if row["target"] in members else None
-    asked = [one for one in row["instructions"] or [] if target and takedown.images.isdisjoint(one["references"])]
-    return row | {
-        "members": members,
-        "target": target,
-        "instructions": asked or None,
-        "scores": None,
-        "source_json": None,
-    }
-
-
-def smaller_sample(row: Row, takedown: Takedown) -> Row | None:
-    """A sample without some pictures and what is seen on them, or None if too little is left by its kind's rule.
-
-    An image sample has one picture; a video sample needs two with a track seen on both, a group sample two with its
-    subject. Numbers that only a model could tell again become null.
-    """
-    stay = [index for index, one in enumerate(row["pictures"]) if one["image_id"] not in takedown.images]
-    lost = len(row["pictures"]) - len(stay)
-    if lost and (row["kind"] == "image" or len(stay) < _FEWEST):
-        return None
-    renumbered = {old: new for new, old in enumerate(stay)}
-    subjects = [made for one in row["subjects"] if (made := _smaller_subject(one, renumbered, takedown)) is not None]
-    old_group = row["sample_id"].removeprefix("group/")
-    group = takedown.renamed.get(old_group, old_group)
-    if not lost:
-        sample_id = f"group/{group}" if row["kind"] == "group" else row["sample_id"]
-        return row | {"sample_id": sample_id, "subjects": subjects}
-    several = {one["subject_id"] for one in subjects if len(one["appearances"]) >= _FEWEST}
-    if not several or (row["kind"] == "group" and group not in several):
-        return None
-    qualities = [one["quality"] for subject in subjects for one in subject["appearances"]]
-    known = [quality for quality in qualities if quality is not None]
-    smaller = row | {
-        "sample_id": f"group/{group}" if row["kind"] == "group" else row["sample_id"],
-        "why": f"{row['why']}; {lost} of its pictures taken down",
-        "scores": {"mip_s": None, "min_quality": min(known) if known else None},
-        "pictures": [row["pictures"][index] for index in stay],
-        "subjects": subjects,
-    }
-    for column in row.keys() & {PICTURES_FIELD, "images"}:
-        smaller[column] = [row[column][index] for index in stay]
-    return smaller
-
-
-def _smaller_subject(subject: Row, renumbered: dict[int, int], takedown: Takedown) -> Row | None:
-    places = [place for place, one in enumerate(subject["appearances"]) if one["picture"] in renumbered]
-    if not places:
-        return None
-    similarity = subject["similarity"]
-    if similarity is not None:
-        pairs = itertools.combinations(range(len(subject["appearances"])), 2)
-        of_pair = dict(zip(pairs, similarity, strict=True))
-        similarity = [of_pair[pair] for pair in itertools.combinations(places, 2)] or None
-    return subject | {
-        "subject_id": takedown.renamed.get(subject["subject_id"], subject["subject_id"]),
-        "mentions": [
-            one | {"picture": renumbered[one["picture"]]} for one in subject["mentions"] if one["picture"] in renumbered
-        ],
-        "appearances": [
-            subject["appearances"][place] | {"picture": renumbered[subject["appearances"][place]["picture"]]}
-            for place in places
-        ],
-        "similarity": similarity,
-    }
 
 
 def _lists(table: str, batch: pa.RecordBatch) -> pa.Array | None:
@@ -286,7 +201,7 @@ def _offsets(lists: pa.Array) -> pa.Array:
 def _ids(table: str, batch: pa.RecordBatch) -> pa.Array:
     """Ids that begin with the id of a row's picture; of `choices` with that of a video or of a group's first member."""
     if table == "choices":
-        return pc.replace_substring_regex(batch.column("sample_id"), "^(image|video|group/[a-z]+)/", "")
+        return pc.replace_substring_regex(batch.column("sample_id"), "^(image|video|cross|group/[a-z]+)/", "")
     return batch.column(_PICTURE_OF.get(table, "image_id"))
 
 
@@ -296,6 +211,32 @@ def _nulled(batch: pa.RecordBatch, name: str) -> pa.RecordBatch:
         return batch
     field_of = batch.schema.field(position)
     return batch.set_column(position, field_of, pa.nulls(batch.num_rows, field_of.type))
+
+
+def _without_faces(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Samples without what a model says of the faces in them."""
+    position = batch.schema.get_field_index("subjects")
+    if position < 0:
+        return batch
+    subjects = batch.column(position)
+    for name in _OF_FACES:
+        subjects = _emptied(subjects, ("appearances", "face", name))
+    return batch.set_column(position, batch.schema.field(position), subjects)
+
+
+def _emptied(values: pa.Array, path: tuple[str, ...]) -> pa.Array:
+    """An array with a field of structs, in structs and lists of them, as nulls; as it is where there is none."""
+    if not path:
+        return pa.nulls(len(values), values.type)
+    if pa.types.is_list(values.type):
+        inner = _emptied(values.flatten(), path)
+        return pa.ListArray.from_arrays(_offsets(values), inner, type=values.type, mask=values.is_null())
+    fields = [values.type.field(place) for place in range(values.type.num_fields)]
+    parts = [
+        _emptied(values.field(place), path[1:]) if one.name == path[0] else values.field(place)
+        for place, one in enumerate(fields)
+    ]
+    return pa.StructArray.from_arrays(parts, fields=fields, mask=values.is_null())
 
 
 def _mapped(batch: pa.RecordBatch, name: str, new: dict[str, str]) -> pa.RecordBatch:

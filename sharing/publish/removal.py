@@ -117,7 +117,15 @@ def _resolved(dataset: Dataset, entries: Sequence[str], listed: TakedownList, *,
     taken = resolve(dataset, entries, listed, again=True)
     refuse_unknown(dataset.url, taken, ignore=ignore)
     old = {name: taken.renamed.get(new, new) for name, new in listed.renamed.items()}
-    return replace(taken, renamed=old | taken.renamed, clusters=old | taken.clusters)
+    # where a removal was cut off, groups that it dissolved are no longer there to be counted
+    held = _groups(dataset) if old else set()
+    gone = frozenset(name for name, new in old.items() if held.isdisjoint((name, new)))
+    return replace(taken, renamed=old | taken.renamed, clusters=old | taken.clusters, dissolved=taken.dissolved | gone)
+
+
+def _groups(dataset: Dataset) -> set[str]:
+    names = (dataset.read(table, ["group_id"])["group_id"].to_pylist() for table in ("groups", "matches"))
+    return {name for table in names for name in table}
 
 
 def _looked(dataset: Dataset, taken: Takedown) -> Removed:

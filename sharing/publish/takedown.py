@@ -66,6 +66,7 @@ class Takedown:
         groups: ids of groups that go, whatever is left of them.
         samples: ids of samples that go; their pictures stay where other samples show them.
         renamed: id of a group that loses members to its new id.
+        dissolved: ids of those of them that keep fewer than two.
         clusters: id of a cluster of `splits` to its new id.
         videos: ids of videos of which nothing is left.
         unknown: ids that the dataset does not hold.
@@ -79,6 +80,7 @@ class Takedown:
     groups: frozenset[str] = frozenset()
     samples: frozenset[str] = frozenset()
     renamed: dict[str, str] = field(default_factory=dict)
+    dissolved: frozenset[str] = frozenset()
     clusters: dict[str, str] = field(default_factory=dict)
     videos: frozenset[str] = frozenset()
     unknown: tuple[str, ...] = ()
@@ -151,12 +153,14 @@ def resolve(
     images |= twins
     if again:
         samples |= set(listed.samples)
+    left = _left(dataset, images)
     return Takedown(
         ids=len(dict.fromkeys([*ids, *(listed.entries if again else ())])),
         images=frozenset(images),
         groups=frozenset(groups),
         samples=frozenset(samples),
-        renamed=_renamed(dataset, images),
+        renamed={name: _anew(name, members) for name, members in left.items() if members},
+        dissolved=frozenset(name for name, members in left.items() if len(members) < 2),
         clusters=_clusters(dataset, images),
         videos=_emptied(dataset, images),
         unknown=tuple(one.entry for one in entries if not one.known),
@@ -332,21 +336,25 @@ def remaining(members: Iterable[str], images: frozenset[str] | set[str]) -> list
     return [member for member in members if image_of(member) not in images]
 
 
-def _renamed(dataset: Dataset, images: set[str]) -> dict[str, str]:
-    """New ids of groups that lose a member: kind, smallest member left, and a hash of all that are left.
-
-    The hash keeps groups apart that had different first members and now share one.
-    """
-    renamed = {}
+def _left(dataset: Dataset, images: set[str]) -> dict[str, list[str]]:
+    """Groups that lose a member, by id, to the members that are left; not tracks, which are named after themselves."""
+    found: dict[str, list[str]] = {}
     for table in ("matches", "groups"):  # of one in both, `groups` says what it is called
         for batch in dataset.batches(table, ["group_id", "kind", "members"]):
             touched = reach(batch.column("members"), images)
             for row in batch.filter(touched).to_pylist():
-                left = remaining(row["members"], images)
-                if left and row["kind"] != "track":  # a track is named after itself
-                    mark = hashlib.sha256("\n".join(left).encode()).hexdigest()[:8]
-                    renamed[row["group_id"]] = f"{row['kind']}/{min(left)}~{mark}"
-    return renamed
+                if row["kind"] != "track":
+                    found[row["group_id"]] = remaining(row["members"], images)
+    return found
+
+
+def _anew(group_id: str, left: list[str]) -> str:
+    """The id of a group that loses a member: kind, smallest member left, and a hash of all that are left.
+
+    The hash keeps groups apart that had different first members and now share one.
+    """
+    mark = hashlib.sha256("\n".join(left).encode()).hexdigest()[:8]
+    return f"{group_id.partition('/')[0]}/{min(left)}~{mark}"
 
 
 def _emptied(dataset: Dataset, images: set[str]) -> frozenset[str]:

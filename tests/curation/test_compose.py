@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refloom.curation.compose.frames import image_frames, video_frames
-from refloom.curation.compose.samples import ComposeInputs
+from refloom.curation.compose.inputs import ComposeInputs
 from refloom.curation.compose.settings import Compose
 from refloom.curation.job import curate
 from refloom.curation.select.settings import Split
@@ -80,12 +80,14 @@ def test_every_picture_group_and_video_is_a_sample_or_in_the_ledger(dataset):
         ("image", "coco/000000000003", 0): "no_subject",
         ("video", "ytvis/once", 0): "no_subject",
         ("video", "ytvis/apart/0", 0): "no_subject",
+        ("cross", "coco/000000000001", 0): "no_reference",
     }
     counts = dataset.counts("compose")
     assert {kind: (one.input, one.kept, one.rejected.total()) for kind, one in counts.items()} == {
         "image": (4, 3, 1),
         "video": (4, 2, 2),
         "group": (2, 2, 0),
+        "cross": (1, 0, 1),
     }
 
 

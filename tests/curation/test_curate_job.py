@@ -183,7 +183,7 @@ def without_columns(out: Path, table: str, columns: set[str], stage_version: int
 def test_a_dataset_written_before_a_column_existed_says_so_and_is_mended_by_replace(curated, tmp_path):
     out = curatedata.copy(curated, tmp_path)
     without_columns(out, "groups", {"units", "pose_change", "sharpness_ratio"}, 1)
-    with pytest.raises(Refused, match=r"group was done with other settings \(stage_version: 1 -> 3\).*--replace"):
+    with pytest.raises(Refused, match=r"group was done with other settings \(stage_version: 1 -> 4\).*--replace"):
         curate(str(out), SMALL, HERE)
     groups = Dataset(str(out)).read("groups").to_pylist()
     assert {row["pose_change"] for row in groups} == {None}
@@ -240,7 +240,7 @@ def test_a_stage_without_a_model_is_left_out_and_what_it_would_say_is_null(curat
         assert [group[f"{what}_similarity"] for what in ("min", "mean", "max")] == [None] * 3
         assert group["area_ratio"] is not None
     samples = dataset.read("samples", ["kind", "subjects", "scores"]).to_pylist()
-    assert {sample["kind"] for sample in samples} == {"image", "video"}
+    assert {sample["kind"] for sample in samples} == {"image", "video", "cross"}  # of the video's still
     for sample in samples:
         assert sample["scores"]["mip_s"] is None
         assert sample["scores"]["min_quality"] is not None

@@ -312,7 +312,7 @@ def test_a_subject_folder_is_a_group_of_its_pictures(tmp_path):
 
 
 def test_a_record_is_a_group_and_the_same_pictures_again_are_a_duplicate(tmp_path):
-    records = [("a.jpg", ["b.jpg", "c.jpg"]), ("c.jpg", ["b.jpg", "a.jpg"]), ("d.jpg", ["a.jpg"]), ("e.jpg", ["e.jpg"])]
+    records = [("a.jpg", ["b.jpg", "c.jpg"]), ("a.jpg", ["c.jpg", "b.jpg"]), ("d.jpg", ["a.jpg"]), ("e.jpg", ["e.jpg"])]
     dataset = curated(tmp_path, easyref(tmp_path, records), until="group")
     assert sorted(row["members"] for row in groups(dataset).values()) == [
         [f"easyref/{name}.jpg#whole" for name in names] for names in ("abc", "ad")
@@ -322,6 +322,16 @@ def test_a_record_is_a_group_and_the_same_pictures_again_are_a_duplicate(tmp_pat
         ("group", "easyref/records#3", 0): "too_few_members",
     }
     assert balanced(dataset) == (4, 2, {"duplicate": 1, "too_few_members": 1})
+
+
+def test_records_of_the_same_pictures_are_one_group_a_target_or_one_where_each_is_a_target(tmp_path):
+    for number, (targets, count) in enumerate((("a", 1), ("ac", 2), ("abc", 1))):
+        records = [(f"{one}.jpg", [f"{other}.jpg" for other in "abc" if other != one]) for one in targets]
+        dataset = curated(tmp_path / str(number), easyref(tmp_path / str(number), records), until="group")
+        assert [row["members"] for row in groups(dataset).values()] == [
+            [f"easyref/{name}.jpg#whole" for name in "abc"]
+        ] * count, targets
+        assert balanced(dataset) == (len(records), count, {"duplicate": 2} if targets == "abc" else {})
 
 
 def test_a_record_holds_its_pictures_whatever_units_they_lie_in(tmp_path):

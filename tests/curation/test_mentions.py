@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from refloom.curation.compose.inputs import ComposeInputs
 from refloom.curation.compose.mentions import readable, spans, template
-from refloom.curation.compose.samples import ComposeInputs, image_sample, video_sample
+from refloom.curation.compose.samples import image_sample, video_sample
 from refloom.curation.compose.settings import Compose
 from refloom.schemas.words import plural
 

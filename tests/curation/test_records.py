@@ -8,7 +8,8 @@ from curating import LOOSE, curated, samples
 from helpers import ledger
 from pairfiles import diptych, drawn, subjects200k_row, write_images, write_lines, write_subjects200k
 
-from refloom.curation.compose.records import by_group, record_of, said_of
+from refloom.curation.compose.records import by_group, said_of
+from refloom.curation.group.directions import record_of
 from refloom.ingest.sources.pairs.pairs import Pairs
 from refloom.schemas.verify import verify
 

@@ -19,8 +19,14 @@ from refloom.schemas.manifest import Manifest
 PHRASE = "phrase"
 SHARED = {"measure": {"objects"}}
 """What is read for the neighbours of a stage: one pass over the pixels serves them all, and objects come with it."""
-SOMETIMES = {"quality": {"phrases"}, "select": {"images"}, "compose": {"phrases", "captions"}}
-"""What is read only where models were at work that no package brings: phrases, and objects found on bare images."""
+SOMETIMES = {
+    "quality": {"phrases"},
+    "select": {"images"},
+    "balance": {"embeddings"},
+    "compose": {"phrases", "captions"},
+}
+"""What is read only where models were at work that no package brings, phrases, and objects found on bare images; and
+embeddings where there are bounds on pairs."""
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from refloom.curation.annotate.settings import Filter, Models
 from refloom.curation.compose.settings import Compose
 from refloom.curation.config import Curation
 from refloom.curation.dedup.settings import Dedup
+from refloom.curation.group.matches import lead, write_matches
 from refloom.curation.job import curate
 from refloom.curation.select.settings import Select
 from refloom.ingest.sources.coco import Coco
@@ -21,6 +22,7 @@ from refloom.ingest.sources.easyref import EasyRef
 from refloom.ingest.sources.ytvis import YouTubeVis
 from refloom.schemas import masks, pictures
 from refloom.schemas.dataset import Dataset
+from refloom.schemas.ids import image_of
 from refloom.schemas.masks import Mask
 from refloom.schemas.unit import UnitKey, UnitWriter
 
@@ -204,8 +206,14 @@ def embed(dataset: Dataset, vectors: Mapping[str, Sequence[float]]) -> None:
     dataset.refresh()
 
 
-def with_faces(dataset: Dataset, *faces: tuple[str, str | None, list[float]]) -> None:
-    """Commit faces: the picture, the object that holds it, the box; landmarks are the box's corners."""
+def with_faces(dataset: Dataset, *faces: tuple[str, str | None, list[float]], **columns: Any) -> None:
+    """Commit faces: the picture, the object that holds it, the box; landmarks are the box's corners.
+
+    Args:
+        dataset: of one unit.
+        faces: see above.
+        columns: what else all of their rows hold.
+    """
     (unit,) = dataset.units()
     with UnitWriter(dataset.folder, UnitKey("face", unit, "made")) as out:
         for number, (image_id, object_id, box) in enumerate(faces):
@@ -213,7 +221,7 @@ def with_faces(dataset: Dataset, *faces: tuple[str, str | None, list[float]]) ->
             points = [[x0, y0], [x1, y0], [x0, y1], [x1, y1], [float("nan")] * 2]
             row = {"face_id": f"{image_id}@{number}", "image_id": image_id, "object_id": object_id, "box": box}
             out.expect("image")
-            out.add("faces", row | {"landmarks": points, "det_score": 1 - number / 10, "crop_box": box})
+            out.add("faces", row | {"landmarks": points, "det_score": 1 - number / 10, "crop_box": box} | columns)
             out.keep("image")
     dataset.refresh()
 
@@ -229,3 +237,32 @@ def samples(dataset: Dataset) -> dict[str, dict[str, Any]]:
 def appearances(sample: dict[str, Any]) -> list[dict[str, Any]]:
     """All appearances of a sample's subjects."""
     return [appearance for subject in sample["subjects"] for appearance in subject["appearances"]]
+
+
+def match(dataset: Dataset, groups: Mapping[str, Sequence[str]], config: Curation = LOOSE) -> Dataset:
+    """Commit groups over the whole dataset, by id such as `look/<first member>`, and do what follows from them.
+
+    Each lies in the unit of its first member, as the stage would have it.
+    """
+    where = {
+        image_id: unit
+        for unit in dataset.units()
+        for image_id in dataset.read("images", ["image_id"], unit=unit)["image_id"].to_pylist()
+    }
+    rows = [
+        lead(
+            {"group_id": name, "kind": name.partition("/")[0], "members": sorted(members)},
+            {member: where[image_of(member)] for member in members},
+        )
+        for name, members in groups.items()
+    ]
+    for unit in dataset.units():
+        with UnitWriter(dataset.folder, UnitKey("match", unit, "made")) as out:
+            write_matches([without(row, "unit") for row in rows if row["unit"] == unit], out)
+    curate(dataset.url, config, HERE, names={"group", "split", "balance", "compose"}, replace=True)
+    return Dataset(dataset.url)
+
+
+def without(row: dict[str, Any], name: str) -> dict[str, Any]:
+    """A row without a column."""
+    return {key: value for key, value in row.items() if key != name}

@@ -123,7 +123,7 @@ def find(dataset: Dataset, identity: str | None, table: str | None) -> Found | N
 def _tables_of(identity: str) -> list[str]:
     """Tables that may hold an id, the likeliest first."""
     prefix = identity.partition("/")[0]
-    if prefix in ("image", "video", "group"):
+    if prefix in ("image", "video", "group", "cross"):
         return ["samples", "images"]
     if prefix in ("track", "identity", "look", "folder"):
         return ["groups", "images", "objects", "source_groups"]

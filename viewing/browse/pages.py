@@ -12,6 +12,7 @@ from refloom.viewing.browse import layout as frame
 from refloom.viewing.browse.grid import cell, link
 from refloom.viewing.browse.library import Library, Row
 from refloom.viewing.report.samplesheet import marked
+from refloom.viewing.targets import note, number_of
 from refloom.viewing.tile import picture as shown
 from refloom.viewing.tile import tile
 
@@ -206,7 +207,7 @@ _GROUP_COLUMNS = (
 def sample_page(library: Library, name: str, row: int) -> str | None:
     """A sample as a trainer gets it: pictures with numbered subjects, captions with mentions; None if it is gone."""
     identity = library.identity("samples", row)
-    columns = ["sample_id", "kind", "why", "scores", "pictures", "subjects", "images"]
+    columns = ["sample_id", "kind", "why", "scores", "target", "pictures", "subjects", "images"]
     found = library.one("samples", library.unit_of("samples", row), identity, columns)
     if found is None:
         return None
@@ -214,10 +215,13 @@ def sample_page(library: Library, name: str, row: int) -> str | None:
     pictures = []
     for index, (shot, picture) in enumerate(zip(drawn, found["pictures"], strict=True)):
         href = f"/picture?{urlencode({'id': picture['image_id']})}"
-        name_of = tag("figcaption", {}, tag("a", {"href": href}, foreign(picture["image_id"])))
-        pictures.append(tag("figure", {}, shown(shot), name_of, _sample_captions(found, index)))
-    subjects = [_subject(number, subject) for number, subject in enumerate(found["subjects"])]
-    scores = {key: value for key, value in (found["scores"] or {}).items() if value is not None}
+        name_of = tag("a", {"href": href}, foreign(picture["image_id"]))
+        under = tag("figcaption", {}, note(found, index), name_of)
+        pictures.append(tag("figure", {"class": picture["role"]}, shown(shot), under, _sample_captions(found, index)))
+    subjects = [_subject(place, subject) for place, subject in enumerate(found["subjects"])]
+    said = found["scores"] or {}
+    scores = {key: value for key, value in said.items() if isinstance(value, float)}
+    scores |= {one["name"]: one["value"] for one in said.get("named") or []}
     facts = [
         join([tag("dt", {}, key.replace("_", " ")), tag("dd", {}, wording.value(value))])
         for key, value in scores.items()
@@ -235,17 +239,18 @@ def sample_page(library: Library, name: str, row: int) -> str | None:
     return frame.page(name, identity, frame.top(name, _back()), tag("main", {"class": "detail"}, *body))
 
 
-def _subject(number: int, subject: Row) -> Html:
+def _subject(place: int, subject: Row) -> Html:
     word = subject["phrase"] or subject["category"] or subject["kind"]
     notes = [subject["kind"], wording.several(len(subject["appearances"]), "appearance")]
     qualities = [one["quality"] for one in subject["appearances"] if one["quality"] is not None]
     notes += [f"quality {wording.value(min(qualities))}"] if qualities else []
     faces = sum(one["face"] is not None for one in subject["appearances"])
     notes += [wording.several(faces, "face")] if faces and subject["kind"] != "face" else []
+    notes += [subject["role"]] if subject["role"] else []
     return tag(
         "li",
         {"title": subject["subject_id"]},
-        tag("i", {"class": f"number s{number % 8}"}, str(number + 1)),
+        number_of(place),
         " ",
         foreign(word),
         tag("small", {}, f" {', '.join(notes)}"),
@@ -257,8 +262,8 @@ def _sample_captions(found: Row, index: int) -> Html | None:
     lines = []
     for place, caption in enumerate(picture["captions"] or []):
         spans = [
-            (mention["start"], mention["end"], number)
-            for number, subject in enumerate(found["subjects"])
+            (mention["start"], mention["end"], owner)
+            for owner, subject in enumerate(found["subjects"])
             for mention in subject["mentions"] or []
             if (mention["picture"], mention["caption"]) == (index, place)
         ]

@@ -30,7 +30,7 @@ LEAK = "leak"
 
 _OBJECT_COLUMNS = ("object_id", "image_id", "kind", "category", "phrase", "box", "mask")
 _IMAGE_COLUMNS = ("image_id", "frame_index", "width", "height", "captions", "link", "image", "sha256")
-_SAMPLE_COLUMNS = ("sample_id", "kind", "why", "scores", "pictures", "subjects", "images")
+_SAMPLE_COLUMNS = ("sample_id", "kind", "why", "scores", "target", "pictures", "subjects", "images")
 _FACE_COLUMNS = ("face_id", "box", "landmarks", "crop_box", "crop")
 
 Shot = Drawing | str

@@ -108,7 +108,8 @@ def choose(found: Survey, select: Select | None, pairs: Pairs | None = None) -> 
         groups={kind: _spread(_of_kind(groups, kind), "mean_similarity", count) for kind, count in GROUPS.items()},
         pairs=_pairs(found.duplicates),
         samples={
-            kind: _samples(_of_kind(samples, kind), place) for kind, place in (("image", 1), ("video", 1), ("group", 2))
+            kind: _samples(_of_kind(samples, kind), place)
+            for kind, place in (("image", 1), ("video", 1), ("group", 2), ("cross", 1))
         },
         rejected=_rejected(found.objects),
         kept=_spread(_by_reason(found.objects, KEPT), "quality", KEPT_OBJECTS),

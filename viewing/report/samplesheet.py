@@ -4,12 +4,12 @@ from typing import Any
 
 from refloom.schemas import wording
 from refloom.schemas.pages.markup import Child, Html, foreign, join, section, tag
-from refloom.viewing.report.album import Album, subject_name
+from refloom.viewing.report.album import Album, Shot, subject_name
 from refloom.viewing.report.figures import Figures
 from refloom.viewing.report.picks import Choice, Row
+from refloom.viewing.targets import COLOURS, note, number_of
 from refloom.viewing.tile import picture
 
-_COLOURS = 8
 _CAPTIONS = 5
 
 
@@ -24,7 +24,8 @@ def samples(figures: Figures, choice: Choice, album: Album) -> Html | None:
             parts += [_sample(album.sample_rows[row["id"]], album) for row in rows if row["id"] in album.sample_rows]
     lead = (
         "What a trainer reads. A number and a colour is one subject; the same colour marks where captions name it, "
-        "grey stripes where a word names several."
+        "grey stripes where a word names several. A cross sample has a target and references on other images; below a "
+        "reference stands how like it is to the subject on the target, and how much its pose differs."
     )
     return section("samples", "Samples", lead, *parts)
 
@@ -37,7 +38,7 @@ def _sample(row: Row, album: Album) -> Html:
     return tag(
         "article",
         {"class": f"sample {kind}"},
-        tag("div", {"class": "shots"}, *(picture(shot) for shot in shots)),
+        tag("div", {"class": "shots"}, *(_shot(row, index, shot) for index, shot in enumerate(shots))),
         tag(
             "div",
             {"class": "about"},
@@ -49,13 +50,22 @@ def _sample(row: Row, album: Album) -> Html:
                 f" · lowest quality {wording.value(quality)}" if quality is not None else None,
                 f" · {wording.several(left_out, 'more picture')} not shown" if left_out > 0 else None,
             ),
-            tag("ul", {"class": "subjects"}, *(_subject(number, one) for number, one in enumerate(row["subjects"]))),
+            tag("ul", {"class": "subjects"}, *(_subject(place, one) for place, one in enumerate(row["subjects"]))),
             _captions(row),
         ),
     )
 
 
-def _subject(number: int, subject: dict[str, Any]) -> Html:
+def _shot(row: Row, index: int, shot: Shot) -> Html:
+    """A picture of a sample; where one is to be made of the others, with what it is in that."""
+    said = note(row, index)
+    if said is None:
+        return picture(shot)
+    kind = "target" if index == row["target"] else "reference"
+    return tag("figure", {"class": f"part {kind}"}, picture(shot), tag("figcaption", {}, said))
+
+
+def _subject(place: int, subject: dict[str, Any]) -> Html:
     appearances = len(subject["appearances"])
     mentions = len(subject["mentions"] or [])
     notes = [wording.several(appearances, "appearance")] if appearances > 1 else []
@@ -64,10 +74,12 @@ def _subject(number: int, subject: dict[str, Any]) -> Html:
     if similarity:
         ends = dict.fromkeys(wording.value(float(end)) for end in (min(similarity), max(similarity)))
         notes.append(f"similarity {' to '.join(ends)}")
+    if subject.get("role"):
+        notes.append(subject["role"])
     return tag(
         "li",
         {"title": subject["subject_id"]},
-        tag("i", {"class": f"number s{number % _COLOURS}"}, str(number + 1)),
+        number_of(place),
         " ",
         foreign(subject_name(subject)),
         tag("small", {}, f" {', '.join(notes)}") if notes else None,
@@ -83,8 +95,8 @@ def _captions(row: Row) -> Html:
             if key in lines or len(lines) >= _CAPTIONS:
                 continue
             spans = [
-                (mention["start"], mention["end"], number)
-                for number, subject in enumerate(row["subjects"])
+                (mention["start"], mention["end"], subject_place)
+                for subject_place, subject in enumerate(row["subjects"])
                 for mention in subject["mentions"] or []
                 if (mention["picture"], mention["caption"]) == (index, place)
             ]
@@ -115,6 +127,6 @@ def marked(caption: str, spans: list[tuple[int, int, int]]) -> Html:
 
 def _mention(words: str, subjects: list[int]) -> Html:
     if len(subjects) == 1:
-        return tag("mark", {"class": f"s{subjects[0] % _COLOURS}"}, words)
+        return tag("mark", {"class": f"s{subjects[0] % COLOURS}"}, words)
     numbers = [str(subject + 1) for subject in subjects]
     return tag("mark", {"class": "shared", "title": f"subjects {wording.listed(numbers)}"}, words)

@@ -19,7 +19,8 @@ from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Refused
 from refloom.sharing.publish.options import Publish
 from refloom.sharing.publish.publication import publish
-from refloom.sharing.publish.redaction import Redaction, smaller_sample
+from refloom.sharing.publish.redaction import Redaction
+from refloom.sharing.publish.smaller import smaller_sample
 from refloom.sharing.publish.takedown import Takedown, read, resolve
 
 
