@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from refloom.ingest.engine.pool import Status
+from refloom.ingest.engine.pool import Pool, Status
 from refloom.schemas import headers, parquet, pictures
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Refused, Rejected
@@ -21,6 +21,7 @@ from refloom.schemas.metadata.pieces import CannotStrip
 from refloom.schemas.metadata.stripping import strip
 from refloom.schemas.parquet import File
 from refloom.schemas.wording import quoted
+from refloom.sharing.export.edit.settings import Edit
 
 Row = dict[str, Any]
 
@@ -50,6 +51,8 @@ class Choice:
         kept: of objects, only those that the selection kept; samples hold no others.
         per_shard: samples in a tar.
         keep_metadata: pictures keep what their files say beside the pixels.
+        edit: of `edit`: layout, references, instructions.
+        pool: workers, of formats that several write together; None is this process.
     """
 
     split: str | None = None
@@ -57,6 +60,8 @@ class Choice:
     kept: bool = False
     per_shard: int = 1000
     keep_metadata: bool = False
+    edit: Edit | None = None
+    pool: Pool | None = None
 
 
 class Meter:
@@ -270,11 +275,35 @@ def upright_png(data: bytes) -> bytes:
     header = headers.read(data)
     if header.format == "PNG" and header.orientation == 1:
         return data
-    pixels = pictures.decode(data, header)
+    return _png(pictures.decode(data, header))
+
+
+def _png(pixels: pictures.Pixels) -> bytes:
     _, encoded = cv2.imencode(
         ".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, _PNG_LEVEL]
     )
     return bytes(encoded)
+
+
+def as_trainers_read(data: bytes) -> bytes:
+    """A picture as a file that `Image.open(file).convert("RGB")` shows as refloom sees it.
+
+    Trainers of today open pictures so: they take no notice of EXIF orientation, cut 16 bits off and show what lies
+    under transparency. Files of which that is no matter keep their bytes; others become upright PNG.
+
+    Raises:
+        Rejected: it is damaged.
+    """
+    header = headers.read(data)
+    if header.orientation == 1 and (header.format == "JPEG" or _is_plain_png(data) or data[12:16] == b"VP8 "):
+        return data
+    return _png(pictures.decode(data, header))
+
+
+def _is_plain_png(data: bytes) -> bool:
+    """Whether it is a PNG of at most 8 bits without transparency."""
+    start = data[: max(data.find(b"IDAT"), 0)]
+    return start.startswith(b"\x89PNG") and start[24] <= 8 and start[25] not in (4, 6) and b"tRNS" not in start
 
 
 def short(value: float) -> float:
