@@ -3,7 +3,7 @@
     <split>/images/<unit>/<name>.jpg   the image's own bytes where trainers read them right, else upright PNG
                           <name>.txt   its caption
                           <name>.bbox  [{label, bbox: [x1, y1, x2, y2] of 0 to 1, mask}, ...]; mask where there is one
-    <split>/masks/<unit>/<name>_1.png  0 and 255, of the image's size; not in the folder that the trainer takes images of
+    <split>/masks/<unit>/<name>_1.png  0 and 255, of the image's size; not where the trainer looks for images
     <split>.parquet                    filename below <split>/images, caption, width, height, bounding_boxes: that json
     <split>.json                       what `multidatabackend.json` says of it
 
@@ -40,7 +40,6 @@ from refloom.sharing.export.reading import (
     Row,
     as_trainers_read,
     chosen_pictures,
-    extension,
     image_rows,
 )
 
@@ -170,11 +169,12 @@ class BoxWorker:
         splits = self._splits(work.unit)
         for image, rows in self._images(work):
             objects = [row for row in rows if row["kind"] != "whole"]
-            data = self._bytes(image, objects, bare, part, watch)
-            if data is None:
+            made = self._bytes(image, objects, bare, part, watch)
+            if made is None:
                 continue
+            data, end = made
             place = splits.get(image["image_id"], "train")
-            name = names.take(f"{flat(image['image_id'])}{extension(data)}")
+            name = names.take(f"{flat(image['image_id'])}{end}")
             record = self._write(image, objects, data, f"{task.unit}/{name}", place)
             part.add(record)
             part.written["images"] += 1
@@ -200,14 +200,16 @@ class BoxWorker:
                 left -= 1
                 yield image, rows
 
-    def _bytes(self, image: Row, objects: list[Row], bare: PictureBytes, part: Part, watch: Watch) -> bytes | None:
-        """The bytes to write; None where there are none, which is counted."""
+    def _bytes(
+        self, image: Row, objects: list[Row], bare: PictureBytes, part: Part, watch: Watch
+    ) -> tuple[bytes, str] | None:
+        """The bytes to write and their extension; None where there are none, which is counted."""
         try:
             watch.begin(image["image_id"])
             if not objects:
                 part.written["left out: image, no object on it"] += 1
                 return None
-            data = as_trainers_read(bare.of(image["image_id"], self._dataset.checked_picture(image)))
+            made = as_trainers_read(image["image_id"], self._dataset.checked_picture(image), bare)
         except (Rejected, Failed) as problem:
             word = "failed" if isinstance(problem, Failed) else "left out"
             part.written[f"{word}: image, {problem.reason}"] += 1
@@ -217,8 +219,8 @@ class BoxWorker:
         except Exception as error:  # whatever it is, it costs this image; the traceback goes to the run's folder
             part.written[f"failed: image, {watch.unexpected(image['image_id'], error).reason}"] += 1
             return None
-        watch.read_bytes(len(data))
-        return data
+        watch.read_bytes(len(made[0]))
+        return made
 
     def _write(self, image: Row, objects: list[Row], data: bytes, name: str, split: str) -> Record:
         """The files of an image, and its row of the Parquet file."""

@@ -285,19 +285,25 @@ def _png(pixels: pictures.Pixels) -> bytes:
     return bytes(encoded)
 
 
-def as_trainers_read(data: bytes) -> bytes:
-    """A picture as a file that `Image.open(file).convert("RGB")` shows as refloom sees it.
+def as_trainers_read(image_id: str, data: bytes, bare: PictureBytes) -> tuple[bytes, str]:
+    """A picture as a file, and its extension, that `Image.open(file).convert("RGB")` shows as refloom sees it.
 
     Trainers of today open pictures so: they take no notice of EXIF orientation, cut 16 bits off and show what lies
     under transparency. Files of which that is no matter keep their bytes; others become upright PNG.
 
+    Args:
+        image_id: of the picture.
+        data: its bytes.
+        bare: takes its metadata out.
+
     Raises:
-        Rejected: it is damaged.
+        Rejected: it is damaged, or its metadata cannot be taken out.
     """
     header = headers.read(data)
+    data = bare.of(image_id, data)
     if header.orientation == 1 and (header.format == "JPEG" or _is_plain_png(data) or data[12:16] == b"VP8 "):
-        return data
-    return _png(pictures.decode(data, header))
+        return data, _EXTENSIONS[header.format]
+    return _png(pictures.decode(data, header)), ".png"
 
 
 def _is_plain_png(data: bytes) -> bool:

@@ -1,12 +1,12 @@
 """The images of an example as files: whole ones as they are where trainers read them right, crops as JPEG."""
 
-from collections.abc import Callable
+import pyarrow as pa
 
 from refloom.curation.annotate.decoded import shrink
 from refloom.inference.models.crops import Pixels, cut_out, cut_square, square_face_box
 from refloom.schemas import boxes, masks, pictures
 from refloom.sharing.export.edit.settings import Reference, Row
-from refloom.sharing.export.reading import PictureBytes, as_trainers_read, extension
+from refloom.sharing.export.reading import PictureBytes, as_trainers_read
 
 MAX_SIDE_PX = 1024
 """Longest side of a crop: trainers show references at 320 to 1024 pixels."""
@@ -22,12 +22,12 @@ class SampleImages:
 
     Args:
         row: of `samples`, with masks where cut-outs are asked for.
-        data: index of a picture to its bytes.
+        images: (N,) binary, the bytes in the order of `pictures`.
         bare: takes metadata out of what is given whole.
     """
 
-    def __init__(self, row: Row, data: Callable[[int], bytes], bare: PictureBytes) -> None:
-        self._row, self._data, self._bare = row, data, bare
+    def __init__(self, row: Row, images: pa.Array, bare: PictureBytes) -> None:
+        self._row, self._images, self._bare = row, images, bare
         self._pixels: dict[int, Pixels] = {}
 
     def whole(self, picture: int) -> Image:
@@ -36,9 +36,7 @@ class SampleImages:
         Raises:
             Rejected: it is damaged, or its metadata cannot be taken out.
         """
-        data = self._bare.of(self._row["pictures"][picture]["image_id"], self._data(picture))
-        made = as_trainers_read(data)
-        return made, extension(made)
+        return as_trainers_read(self._row["pictures"][picture]["image_id"], self._data(picture), self._bare)
 
     def of(self, reference: Reference) -> Image:
         """A reference; raises as `whole`, and Rejected `bad_mask`."""
@@ -47,6 +45,10 @@ class SampleImages:
         pixels = self._decoded(reference.picture)
         cut = {"cutout": _cutout, "box": _box, "face": _face}[reference.form]
         return pictures.encode_jpeg(cut(pixels, reference.appearance)), ".jpg"
+
+    def _data(self, picture: int) -> bytes:
+        data: bytes = self._images[picture].as_py()
+        return data
 
     def _decoded(self, picture: int) -> Pixels:
         if picture not in self._pixels:

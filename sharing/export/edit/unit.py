@@ -99,7 +99,7 @@ class EditWorker:
         bare = PictureBytes(Choice(keep_metadata=self._job.keep_metadata), out.part.written)
         with out:
             for number, row, images in self._rows(task.payload):
-                files = SampleImages(row, lambda index, images=images: images[index].as_py(), bare)
+                files = SampleImages(row, images, bare)
                 made = self._made(row, files, out.part.written, watch)
                 if made is not None:
                     out.add(number, row, *made)
@@ -162,7 +162,7 @@ class EditWorker:
 
 
 class _Output:
-    """Where the examples of a unit go: files and records, or rows of Parquet. Use as a context, then commit its part."""
+    """Where the examples of a unit go: files, or rows of Parquet. Use as a context, then commit its part."""
 
     def __init__(self, folder: Folder, edit: Edit, task: Task) -> None:
         self._folder, self._edit, self._unit = folder, edit, task.unit
