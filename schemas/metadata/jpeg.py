@@ -13,7 +13,9 @@ _SOI, _EOI, _SOS, _COM, _DQT, _DRI = 0xD8, 0xD9, 0xDA, 0xFE, 0xDB, 0xDD
 _NEEDED = frozenset({*range(0xC0, 0xC8), *range(0xC9, 0xD0), _DQT, _DRI, 0xDC, 0xDE, 0xDF})
 """Frames, tables, restart intervals, number of lines, hierarchical progression."""
 _BARE = frozenset({0x01, *range(0xD0, 0xD8)})
-_BEHIND_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+_BEHIND_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+"""The last 0xFF before a marker. A search for all of them goes at a twentieth of the pace: re finds a single byte fast,
+and tries a run of them at every place."""
 _XMP = (b"http://ns.adobe.com/xap/1.0/\x00", b"http://ns.adobe.com/xmp/extension/\x00")
 _ADOBE_BYTES = 12
 _JFIF_BYTES = 14
@@ -69,8 +71,9 @@ def apart(data: bytes, orientation: int) -> Apart:
             after = _BEHIND_SCAN.search(data, position)
             if after is None:
                 raise CannotStrip("the JPEG has no end marker")
-            found.kept.append(data[position : after.start()])
-            position = after.start()
+            scan = data[position : after.start()].rstrip(b"\xff")
+            found.kept.append(scan)
+            position += len(scan)
     if orientation != 1 and not is_said:
         found.kept.insert(marked, _segment(0xE1, b"Exif\x00\x00" + exif(orientation)))
     return found

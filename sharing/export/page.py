@@ -5,7 +5,7 @@ from typing import Any
 from refloom.schemas.pages.markup import Html, document, foreign, join, table, tag
 from refloom.sharing.export.folder import Place, Written
 
-MOST = 24
+MOST = 16
 """Examples that it shows."""
 NAME = "page.html"
 

@@ -244,8 +244,8 @@ class PictureBytes:
         self._keeps, self._written = choice.keep_metadata, written
         self._seen: set[str] = set()
 
-    def of(self, image_id: str, data: bytes) -> bytes:
-        """The bytes to write of a picture.
+    def of(self, image_id: str, data: bytes, header: headers.Header | None = None) -> bytes:
+        """The bytes to write of a picture, whose header may be known.
 
         Raises:
             Rejected: its metadata cannot be taken out, so that it is withheld.
@@ -253,7 +253,7 @@ class PictureBytes:
         if self._keeps:
             return data
         try:
-            made = strip(data)
+            made = strip(data, header)
         except CannotStrip as problem:
             raise Rejected("metadata that cannot be stripped", str(problem)) from problem
         if made is not data and image_id not in self._seen:
@@ -300,7 +300,7 @@ def as_trainers_read(image_id: str, data: bytes, bare: PictureBytes) -> tuple[by
         Rejected: it is damaged, or its metadata cannot be taken out.
     """
     header = headers.read(data)
-    data = bare.of(image_id, data)
+    data = bare.of(image_id, data, header)
     if header.orientation == 1 and (header.format == "JPEG" or _is_plain_png(data) or data[12:16] == b"VP8 "):
         return data, _EXTENSIONS[header.format]
     return _png(pictures.decode(data, header)), ".png"

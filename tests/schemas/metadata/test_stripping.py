@@ -95,6 +95,14 @@ def jpeg_with(data: bytes, extra: bytes) -> bytes:
     return data[:2] + extra + data[2:]
 
 
+def test_filling_between_a_scan_and_the_next_marker_goes_and_the_scan_stays():
+    data = encoded("JPEG")
+    end = data.rindex(b"\xff\xd9")
+    for filling in (1, 2, 300_000):
+        assert strip(data[:end] + b"\xff" * filling + data[end:]) == data
+    assert strip(data[:end] + b"\xff\x00\xff\xff\xd9") == data[:end] + b"\xff\x00\xff\xd9"
+
+
 def test_the_thumbnail_of_jfif_goes():
     data = encoded("JPEG")
     old = segment(0xE0, b"JFIF\x00\x01\x02\x00\x00\x01\x00\x01\x02\x01" + b"\x09" * 6)
