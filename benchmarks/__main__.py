@@ -20,6 +20,7 @@ NAMES = (
     "quality",
     "selection",
     "publish",
+    "export",
     "stages",
     "loader",
     "trainer",

@@ -21,6 +21,17 @@ def export(options: argparse.Namespace) -> int:
         kept=options.kept,
         per_shard=options.per_shard,
         keep_metadata=options.keep_metadata,
+        layout=options.layout,
+        reference=options.reference,
+        per_subject=options.per_subject,
+        seed=options.seed,
+        same_image=options.same_image,
+        instructions=options.instructions,
+        prefix=options.prefix,
+        redistributable=options.redistributable,
+        workers=options.workers,
+        address=options.address,
+        item_timeout=options.item_timeout,
         show=True,
     )
     if done.was_there:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from refloom.cli.command import add_command
+from refloom.cli.command import add_command, add_pool, add_ranged
 
 
 def add_export(commands: Any) -> None:
@@ -15,24 +15,82 @@ def add_export(commands: Any) -> None:
         commands,
         "export",
         "refloom.cli.export:export",
-        "Write the dataset in another format: EasyRef's, MIP-Adapter's, COCO's or WebDataset's.",
+        "Write the dataset in another format: EasyRef's, MIP-Adapter's, COCO's, WebDataset's, SimpleTuner's boxes, or "
+        "references, text and target in the layouts of today's trainers.",
         "  refloom export DATASET OUT --format coco\n"
-        "  refloom export DATASET OUT --format webdataset --split train --per-shard 500",
+        "  refloom export DATASET OUT --format webdataset --split train --per-shard 500\n"
+        "  refloom export DATASET OUT --format edit --layout omnigen2 --prefix /data/OUT\n"
+        "  refloom export DATASET OUT --format edit --layout bagel --reference face --per-subject 2 --seed 1\n"
+        "  refloom export DATASET OUT --format bbox --kept",
     )
     export.add_argument("dataset", metavar="DATASET")
     export.add_argument("out", metavar="OUT", help="new or empty folder, or an unfinished export of the same")
     export.add_argument(
-        "--format", required=True, metavar="{easyref,subject10k,coco,webdataset}", help="or one that a plugin adds"
+        "--format",
+        required=True,
+        metavar="{easyref,subject10k,coco,webdataset,edit,bbox}",
+        help="or one that a plugin adds",
     )
     export.add_argument("--split", choices=("train", "validation"), help="only this split (default: all)")
-    export.add_argument("--limit", type=int, metavar="N", help="only the first N samples, or pictures for coco")
-    export.add_argument("--kept", action="store_true", help="coco: only objects that the selection kept")
+    export.add_argument(
+        "--limit", type=int, metavar="N", help="only the first N samples, or pictures for coco and bbox"
+    )
+    export.add_argument("--kept", action="store_true", help="coco, bbox: only objects that the selection kept")
     export.add_argument(
         "--keep-metadata",
         action="store_true",
         help="pictures keep places, names and thumbnails (Exif, XMP, IPTC), which are stripped otherwise",
     )
     export.add_argument("--per-shard", type=int, default=1000, metavar="N", help="webdataset: samples in a tar")
+    _add_edit(export.add_argument_group("edit"))
+    add_pool(export)
+
+
+def _add_edit(edit: Any) -> None:
+    edit.add_argument(
+        "--layout", choices=("omnigen2", "diffsynth", "musubi", "bagel", "uno", "ai-toolkit"), help="of which trainer"
+    )
+    edit.add_argument(
+        "--reference",
+        choices=("cutout", "box", "image", "face"),
+        default="cutout",
+        help="what of a subject is given: cut out on white, its box, its whole image, its face",
+    )
+    add_ranged(
+        edit,
+        "--per-subject",
+        "refloom.schemas.ranges:COUNT",
+        default=1,
+        metavar="N",
+        help="most references of one subject",
+    )
+    add_ranged(
+        edit,
+        "--seed",
+        "refloom.sharing.export.edit.settings:SEED",
+        default=0,
+        metavar="N",
+        help="draws targets, references, captions and words",
+    )
+    edit.add_argument(
+        "--same-image",
+        action="store_true",
+        help="samples of one image give its subjects' own crops, which teach copying",
+    )
+    edit.add_argument(
+        "--instructions",
+        choices=("own", "template"),
+        default="own",
+        help="own: a sample's own texts with whole images, templates where it has none; template: templates everywhere",
+    )
+    edit.add_argument(
+        "--prefix", metavar="PATH", help="written in front of the names of files (default: relative to OUT)"
+    )
+    edit.add_argument(
+        "--redistributable",
+        action="store_true",
+        help="leave samples out that show an image whose license is not known to let it be given away",
+    )
 
 
 def add_commands(commands: Any) -> None:

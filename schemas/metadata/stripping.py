@@ -28,27 +28,27 @@ _WRITTEN_ANEW = frozenset({"TIFF", "AVIF"})
 """Formats whose pieces change their places, so that the pixels are compared as well."""
 
 
-def strip(data: bytes) -> bytes:
+def strip(data: bytes, header: Header | None = None) -> bytes:
     """The file without its metadata; the very same bytes where it holds none.
 
     Size, orientation and colour profile are compared before and after; pixels are copied, never decoded and encoded.
 
     Args:
         data: a picture's file.
+        header: what `headers.read(data)` returned, if it is known.
 
     Raises:
         CannotStrip: it is no picture, or of a kind that cannot be taken apart safely.
     """
     try:
-        return _stripped(data)
+        return _stripped(data, header or headers.read(data))
     except CannotStrip:
         raise
     except Exception as problem:  # whatever a decoder trips over: this file is withheld, and the others go on
         raise CannotStrip(str(problem)) from problem
 
 
-def _stripped(data: bytes) -> bytes:
-    header = headers.read(data)
+def _stripped(data: bytes, header: Header) -> bytes:
     made = b"".join(take_apart(data, header).kept)
     if made == data:
         return data

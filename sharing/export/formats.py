@@ -16,12 +16,14 @@ class Format:
         tables: that it reads: when one changes, the export is another one.
         item: what it counts.
         again: the `refloom ingest` that takes it in again, with {0} for its folder; None if there is none.
+        pooled: several workers write it together.
     """
 
     write: str | Callable[..., Written]
     tables: tuple[str, ...]
     item: str = "sample"
     again: str | None = None
+    pooled: bool = False
 
     @property
     def writer(self) -> Callable[..., Written]:
@@ -49,6 +51,13 @@ FORMATS: Registry[Format] = Registry(
             "refloom.sharing.export.subject10k:write_subject10k",
             ("samples", "images"),
             again="refloom ingest subject10k {0}",
+        ),
+        "edit": Format("refloom.sharing.export.edit.write:write_edit", ("samples", "images"), pooled=True),
+        "bbox": Format(
+            "refloom.sharing.export.bbox:write_bbox",
+            ("images", "objects", "masks", "phrases", "selection", "splits"),
+            item="image",
+            pooled=True,
         ),
         "webdataset": Format("refloom.sharing.export.webdataset:write_webdataset", ("samples", "images")),
     },

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from refloom.ingest.engine.pool import Status
+from refloom.ingest.engine.pool import Pool, Status
 from refloom.schemas import headers, parquet, pictures
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Refused, Rejected
@@ -20,6 +20,7 @@ from refloom.schemas.metadata.pieces import CannotStrip
 from refloom.schemas.metadata.stripping import strip
 from refloom.schemas.parquet import File
 from refloom.schemas.wording import quoted
+from refloom.sharing.export.edit.settings import Edit
 
 Row = dict[str, Any]
 
@@ -48,6 +49,8 @@ class Choice:
         kept: of objects, only those that the selection kept; samples hold no others.
         per_shard: samples in a tar.
         keep_metadata: pictures keep what their files say beside the pixels.
+        edit: of `edit`: layout, references, instructions.
+        pool: workers, of formats that several write together; None is this process.
     """
 
     split: str | None = None
@@ -55,6 +58,8 @@ class Choice:
     kept: bool = False
     per_shard: int = 1000
     keep_metadata: bool = False
+    edit: Edit | None = None
+    pool: Pool | None = None
 
 
 class Meter:
@@ -237,8 +242,8 @@ class PictureBytes:
         self._keeps, self._written = choice.keep_metadata, written
         self._seen: set[str] = set()
 
-    def of(self, image_id: str, data: bytes) -> bytes:
-        """The bytes to write of a picture.
+    def of(self, image_id: str, data: bytes, header: headers.Header | None = None) -> bytes:
+        """The bytes to write of a picture, whose header may be known.
 
         Raises:
             Rejected: its metadata cannot be taken out, so that it is withheld.
@@ -246,7 +251,7 @@ class PictureBytes:
         if self._keeps:
             return data
         try:
-            made = strip(data)
+            made = strip(data, header)
         except CannotStrip as problem:
             raise Rejected("metadata that cannot be stripped", str(problem)) from problem
         if made is not data and image_id not in self._seen:
@@ -269,6 +274,33 @@ def upright_png(data: bytes) -> bytes:
     if header.format == "PNG" and header.orientation == 1:
         return data
     return pictures.encode_png(pictures.decode(data, header))
+
+
+def as_trainers_read(image_id: str, data: bytes, bare: PictureBytes) -> tuple[bytes, str]:
+    """A picture as a file, and its extension, that `Image.open(file).convert("RGB")` shows as refloom sees it.
+
+    Trainers of today open pictures so: they take no notice of EXIF orientation, cut 16 bits off and show what lies
+    under transparency. Files of which that is no matter keep their bytes; others become upright PNG.
+
+    Args:
+        image_id: of the picture.
+        data: its bytes.
+        bare: takes its metadata out.
+
+    Raises:
+        Rejected: it is damaged, or its metadata cannot be taken out.
+    """
+    header = headers.read(data)
+    data = bare.of(image_id, data, header)
+    if header.orientation == 1 and (header.format == "JPEG" or _is_plain_png(data) or data[12:16] == b"VP8 "):
+        return data, _EXTENSIONS[header.format]
+    return pictures.encode_png(pictures.decode(data, header)), ".png"
+
+
+def _is_plain_png(data: bytes) -> bool:
+    """Whether it is a PNG of at most 8 bits without transparency."""
+    start = data[: max(data.find(b"IDAT"), 0)]
+    return start.startswith(b"\x89PNG") and start[24] <= 8 and start[25] not in (4, 6) and b"tRNS" not in start
 
 
 def short(value: float) -> float:

@@ -52,7 +52,9 @@ verify             <dataset> --json --sample
 mend               <dataset> --workers --address --item-timeout
 report             <dataset> --json --out
 relink             <dataset> <folder> --root
-export             <dataset> <out> --format --split --limit --kept --keep-metadata --per-shard
+export             <dataset> <out> --format --split --limit --kept --keep-metadata --per-shard --layout --reference \
+                   --per-subject --seed --same-image --instructions --prefix --redistributable --workers --address \
+                   --item-timeout
 inspect            <dataset> --id --table --draw --json
 browse             <dataset> --host --port --label --labeller
 models             --json --verbose

@@ -8,6 +8,7 @@ from drawing import encoded, gradient
 from helpers import HERE, ingest, write_coco
 from PIL import Image
 
+from refloom.cli import build_parser
 from refloom.cli.export import export
 from refloom.curation.annotate.settings import Filter, Models
 from refloom.curation.compose.settings import Compose
@@ -29,9 +30,9 @@ CONFIG = Curation(
 
 
 def run(dataset: Dataset | Path, out: Path, kind: str, **options: Any) -> int:
-    values = {"split": None, "limit": None, "kept": False, "per_shard": 1000, "keep_metadata": False} | options
-    url = dataset.url if isinstance(dataset, Dataset) else str(dataset)
-    return export(argparse.Namespace(dataset=url, out=str(out), format=kind, **values))
+    words = [str(dataset.url if isinstance(dataset, Dataset) else dataset), str(out), "--format", kind]
+    values = vars(build_parser().parse_args(["export", *words])) | options
+    return export(argparse.Namespace(**values))
 
 
 def make_mixed(root: Path) -> Dataset:

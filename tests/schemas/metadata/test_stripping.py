@@ -95,11 +95,12 @@ def jpeg_with(data: bytes, extra: bytes) -> bytes:
     return data[:2] + extra + data[2:]
 
 
-@pytest.mark.parametrize("filling", [1, 2, 70_000])
-def test_filling_in_front_of_a_marker_is_no_part_of_a_scan(filling):
-    plain = encoded("JPEG")
-    filled = plain[:-2] + b"\xff" * filling + segment(0xFE, b"a comment") + plain[-2:]
-    assert strip(filled) == plain
+def test_filling_between_a_scan_and_the_next_marker_goes_and_the_scan_stays():
+    data = encoded("JPEG")
+    end = data.rindex(b"\xff\xd9")
+    for filling in (1, 2, 300_000):
+        assert strip(data[:end] + b"\xff" * filling + data[end:]) == data
+    assert strip(data[:end] + b"\xff\x00\xff\xff\xd9") == data[:end] + b"\xff\x00\xff\xd9"
 
 
 def test_the_thumbnail_of_jfif_goes():
