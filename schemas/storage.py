@@ -250,6 +250,7 @@ class Folder:
         if not self.is_local:
             self._fs.cp_file(self.at(path), self.at(to))
             return
+        make_folder(posixpath.dirname(self.at(to)))
         # a name of its own: `create` would write into the file that this is a second name of
         temporary = f"{self.at(to)}.{os.getpid()}.copy{TEMPORARY}"
         with full_disk_stops(self.url):

@@ -11,6 +11,7 @@ from refloom.schemas.errors import RefloomError
 from refloom.schemas.findings import Findings
 from refloom.schemas.index import INDEX, dumped
 from refloom.schemas.manifest import Manifest
+from refloom.schemas.upkeep import orphans, strays
 from refloom.schemas.wording import quoted
 
 
@@ -19,15 +20,15 @@ def check_whole(dataset: Dataset, findings: Findings, *, derived: bool) -> None:
     for (stage, unit), why in sorted(dataset.damaged.items()):
         findings.problems.append(f"{stage}/{unit}: {why}")
         findings.damaged.add((stage, unit))
-    lost = dataset.orphans() if derived else []
+    lost = orphans(dataset) if derived else []
     for stage, unit in lost:
         findings.problems.append(f"{stage}/{unit}: its unit is not in ingest any more")
-    strays = dataset.strays() if derived else []
-    findings.problems += [f"{path}: no manifest names it, and readers of the folder would read it" for path in strays]
+    unnamed = strays(dataset) if derived else []
+    findings.problems += [f"{path}: no manifest names it, and readers of the folder would read it" for path in unnamed]
     differing = _differing(dataset) if derived and not dataset.damaged else []
     findings.problems += differing
     findings.remedies += remedies(dataset, findings)
-    if not findings.damaged and (lost or strays or differing):
+    if not findings.damaged and (lost or unnamed or differing):
         findings.remedies.append(f"mend it with `refloom mend {quoted(dataset.url)}`")
 
 

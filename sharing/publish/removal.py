@@ -18,6 +18,7 @@ from refloom.schemas.manifest import Manifest
 from refloom.schemas.storage import Folder
 from refloom.schemas.takedownlist import TakedownList
 from refloom.schemas.unit import drop_unit
+from refloom.schemas.upkeep import collect_garbage
 from refloom.sharing.publish.cuts import Cut, cut_unit, recount
 from refloom.sharing.publish.options import Publish
 from refloom.sharing.publish.redaction import Redaction
@@ -90,7 +91,7 @@ def remove(
         dataset.refresh()
         listed = TakedownList.load(dataset.folder)
         taken = _resolved(dataset, entries, listed, ignore=ignore_unknown)
-        dataset.collect_garbage()
+        collect_garbage(dataset)
         # units that wait to take the place of others hold the pictures too: the ingest that made them makes them again
         exchange.forget(dataset.folder, "ingest", exchange.waiting(dataset.folder, "ingest"))
         done = Removed(taken)
@@ -220,7 +221,7 @@ def _clean(dataset: Dataset, done: Removed) -> None:
     """What is derived from rows: index, card, pages, features, scratch; and what may hold them elsewhere."""
     dataset.write_index()
     card.write(dataset)
-    done.files += dataset.collect_garbage()
+    done.files += collect_garbage(dataset)
     if dataset.folder.exists(_REPORT) and done.units:
         dataset.folder.remove(_REPORT)
         done.files.append(_REPORT)
