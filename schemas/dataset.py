@@ -213,6 +213,10 @@ class Dataset:
         """Names of all ingested units, sorted."""
         return list(self.manifests("ingest"))
 
+    def tags(self) -> list[str]:
+        """Names of the states that `refloom tag` has kept, sorted; `Dataset(url, tag=NAME)` opens one."""
+        return tags.names(self.folder)
+
     def drop(self, stage: str, unit: str) -> None:
         """Remove a unit of a stage."""
         drop_unit(self.folder, stage, unit)

@@ -5,6 +5,7 @@ Whole batches are filtered; only rows that a takedown touches are taken apart.
 
 import itertools
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +44,9 @@ _SPREAD = (
     "sharpness_ratio",
 )
 _FEWEST = 2
+TAKEN_DOWN = "taken_down"
+_SAID = {TAKEN_DOWN: "taken down", "left_out": "left out", "duplicate": "held by another dataset"}
+"""Reason for which pictures go to how a sample that stays says it."""
 
 
 @dataclass(slots=True)
@@ -53,11 +57,19 @@ class Redaction:
         options: settings.
         takedown: resolved.
         counts: `<table> dropped`, `<table> shrunk` and `<table> of other sources` to rows.
+        word: why most pictures go, a word of the ledger.
+        reasons: image id to another such word.
     """
 
     options: Publish
     takedown: Takedown
     counts: Counter[str] = field(default_factory=Counter)
+    word: str = TAKEN_DOWN
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+    def reason(self, image_id: str) -> str:
+        """Why a picture goes, a word of the ledger."""
+        return self.reasons.get(image_id, self.word)
 
     def apply(self, table: str, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The rows of a batch that may be published, as they may be.
@@ -164,17 +176,17 @@ class Redaction:
         )
 
     def _shrunk(self, table: str, batch: pa.RecordBatch, touched: pa.Array) -> pa.RecordBatch:
-        shrink = {
-            "samples": smaller_sample,
-            "groups": smaller_group,
-            "matches": smaller_group,
-            "source_groups": smaller_source_group,
+        shrink: Callable[[Row], Row | None] = {
+            "samples": lambda row: smaller_sample(row, self.takedown, _SAID[self.word]),
+            "groups": lambda row: smaller_group(row, self.takedown),
+            "matches": lambda row: smaller_group(row, self.takedown),
+            "source_groups": lambda row: smaller_source_group(row, self.takedown),
         }[table]
         pieces = []
         for position, changed in enumerate(touched.to_pylist()):
             one = batch.slice(position, 1)
             if changed:
-                row = shrink(one.to_pylist()[0], self.takedown)
+                row = shrink(one.to_pylist()[0])
                 one = pa.RecordBatch.from_pylist([row] if row else [], batch.schema)
                 self.counts[f"{table} shrunk"] += row is not None
             pieces.append(one)
@@ -198,7 +210,7 @@ def smaller_source_group(row: Row, takedown: Takedown) -> Row | None:
     return row | {"members": members, "target": target} if len(members) >= _FEWEST else None
 
 
-def smaller_sample(row: Row, takedown: Takedown) -> Row | None:
+def smaller_sample(row: Row, takedown: Takedown, said: str = _SAID[TAKEN_DOWN]) -> Row | None:
     """A sample without some pictures and what is seen on them, or None if too little is left by its kind's rule.
 
     An image sample has one picture; a video sample needs two with a track seen on both, a group sample two with its
@@ -222,7 +234,7 @@ def smaller_sample(row: Row, takedown: Takedown) -> Row | None:
     known = [quality for quality in qualities if quality is not None]
     smaller = row | {
         "sample_id": f"group/{group}" if row["kind"] == "group" else row["sample_id"],
-        "why": f"{row['why']}; {lost} of its pictures taken down",
+        "why": f"{row['why']}; {lost} of its pictures {said}",
         "scores": {"mip_s": None, "min_quality": min(known) if known else None},
         "pictures": [row["pictures"][index] for index in stay],
         "subjects": subjects,
