@@ -99,9 +99,8 @@ class Dataset:
         """
         self.folder = Folder(url if isinstance(url, str) else absolute_url(url))
         if tag is not None:
-            tags.read(self.folder, tag)
-            self.folder = self.folder.below(tags.path_of(tag))
-            url = self.folder.url
+            url = tags.place(self.folder.url, tag)
+            self.folder = Folder(url)
         self.lenient = lenient
         self.damaged: dict[tuple[str, str], str] = {}
         self.damage = Damage(self.folder)

@@ -273,7 +273,11 @@ def read(
             parts.append(_filled(reader.read(columns=present, use_threads=False), schema, columns, absent))
     if not parts:
         empty = schema.empty_table()
-        return empty if columns is None else empty.select([name for name in columns if name in schema.names])
+        return (
+            empty
+            if columns is None
+            else empty.select([name for name in _tops(schema, columns) if name in schema.names])
+        )
     return pa.concat_tables(parts).replace_schema_metadata(None)
 
 

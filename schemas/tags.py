@@ -96,6 +96,23 @@ def _remedy(folder: Folder, name: str) -> str:
     return f"put it back from a copy, or remove the tag with `refloom tag {quoted(folder.url)} --delete {name}`"
 
 
+def place(url: str, tag: str | None) -> str:
+    """The address of a state of a dataset: of the dataset itself without a tag; raises as `read`."""
+    if tag is None:
+        return url
+    folder = Folder(url)
+    read(folder, tag)
+    return folder.below(path_of(tag)).url
+
+
+def owner(url: str) -> tuple[str, str | None]:
+    """The dataset behind an address, and the name of its tag if the address is that of one."""
+    above, _, name = url.rstrip("/").rpartition(f"/{FOLDER}/")
+    if above and _NAME.fullmatch(name) and is_tag(Folder(url)):
+        return above, name
+    return url, None
+
+
 def is_tag(folder: Folder) -> bool:
     """Whether a folder is that of a tag, which nothing but a takedown may change."""
     return folder.exists(RECORD)

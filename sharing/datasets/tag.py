@@ -104,10 +104,9 @@ def _drop_others(dataset: Dataset, inside: Folder) -> None:
 
 
 def _keep(dataset: Dataset, manifest: Manifest, place: str, inside: Folder, pool: ThreadPoolExecutor) -> None:
-    """Put the files of a unit below the tag, then its manifest; one that is there is there whole."""
+    """Put the files of a unit below the tag, then its manifest; what is there already stays."""
     path = Manifest.path(manifest.stage, manifest.unit)
-    if inside.exists(path):
-        return
+    is_there = inside.exists(path)
 
     def copy(name: str) -> None:
         try:
@@ -116,15 +115,24 @@ def _keep(dataset: Dataset, manifest: Manifest, place: str, inside: Folder, pool
             remedy = dataset.remedy(manifest.stage)
             raise Damaged(f"{name} in {dataset.url} is gone: {remedy}") from error
 
-    list(pool.map(copy, [file.path for file in manifest.files]))
-    copy(path)
+    absent = [file.path for file in manifest.files if not (is_there and _size(inside, file.path) == file.bytes)]
+    list(pool.map(copy, absent))
+    if not is_there:
+        copy(path)
+
+
+def _size(folder: Folder, path: str) -> int | None:
+    try:
+        return folder.size(path)
+    except FileNotFoundError:
+        return None
 
 
 def _check(stage: str, unit: str, inside: Folder) -> None:
     """Raise Damaged where a file of a unit was cut before it was kept."""
     path = Manifest.path(stage, unit)
     for file in Manifest.from_json(inside.read(path), path).files:
-        if inside.size(file.path) != file.bytes:
+        if _size(inside, file.path) != file.bytes:
             raise Damaged(f"{file.path} has other bytes than were committed: `refloom verify` says what to do")
 
 
