@@ -20,6 +20,7 @@ NAMES = (
     "quality",
     "selection",
     "publish",
+    "subset",
     "stages",
     "loader",
     "trainer",

@@ -39,7 +39,7 @@ def _add_subset(commands: Any) -> None:
         default=[],
         metavar="CONDITION",
         help="`TABLE: CONDITION` on the rows of any table, such as `faces: det_score > 0.9`; may be repeated, all must "
-        "hold; docs/sharing.md has what can be said",
+        "hold; docs/datasets.md has what can be said",
     )
     subset.add_argument("--split", choices=("train", "validation"), help="only this split (default: both)")
     add_ranged(

@@ -195,7 +195,7 @@ class _Reader:
                 if not pa.types.is_boolean(column.kind):
                     raise self.refusal(f"{column.text} is no condition: compare it with something")
                 return lambda rows: column.any_row(rows, lambda values: values)
-        raise self.refusal(f"`{shown(ast.unparse(node))}` is no condition; `docs/sharing.md` has what can be said")
+        raise self.refusal(f"`{shown(ast.unparse(node))}` is no condition; `docs/datasets.md` has what can be said")
 
     def _compare(self, node: ast.Compare) -> Test:
         """One comparison, or a chain of them such as `0 < x < 1`."""
