@@ -98,7 +98,30 @@ def subset(
         seed=seed,
     )
     pool = Pool(workers=workers, address=address, item_timeout_s=item_timeout)
-    address_of, url = url_of(dataset), absolute_url(dest)
+    with showing(show) as display:
+        return take(url_of(dataset), absolute_url(dest), choice, pool, tag=tag, dry_run=dry_run, display=display)
+
+
+def take(
+    address_of: str,
+    url: str,
+    choice: Choice,
+    pool: Pool,
+    *,
+    tag: str | None = None,
+    dry_run: bool = False,
+    display: Show | None = None,
+) -> Subset:
+    """Make a subset; arguments and errors as for `subset`.
+
+    Args:
+        address_of: of the source.
+        url: of the new dataset.
+        choice: what stays.
+        pool: workers.
+        tag, dry_run: see there.
+        display: makes the progress of a job.
+    """
     source = Dataset(address_of, tag=tag)
     if not source.units():
         raise Refused(
@@ -114,9 +137,8 @@ def subset(
     if dry_run or there:
         return found
     part = _part(source, held, kept, listed)
-    roots = source.index.get("roots", {})
-    with showing(show) as display:
-        make(Recipe(lineage, url, (part,), listed, roots), pool, display(HOW, "image") if display is not None else None)
+    recipe = Recipe(lineage, url, (part,), listed, source.index.get("roots", {}))
+    make(recipe, pool, display(HOW, "image") if display is not None else None)
     return found
 
 
