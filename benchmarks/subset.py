@@ -48,8 +48,8 @@ def run(quick: bool) -> Result:
         rows,
         "Wall time of one process, synced to disk, warm cache, least of rounds in turn. The floor hashes every file of "
         "the source, reads it with pyarrow, drops the rows that go, and writes the others the same way, hashed: "
-        "groups, ledgers and counts stay wrong in it, and no manifest is written. The choice of what stays, a lease, the card "
-        "and dataset.json are in ours, which small datasets feel most.",
+        "groups, ledgers and counts stay wrong in it, and no manifest is written. The choice of what stays, a lease, "
+        "the card and dataset.json are in ours, which small datasets feel most.",
         checks,
     )
 
