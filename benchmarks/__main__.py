@@ -21,6 +21,7 @@ NAMES = (
     "selection",
     "publish",
     "export",
+    "subset",
     "stages",
     "loader",
     "trainer",

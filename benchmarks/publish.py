@@ -72,7 +72,7 @@ def measured(dataset: Dataset, rounds: int) -> list[list[str]]:
             "floor": partial(_floor, dataset, files, folder() / "publish-out", write=images_too),
             "copy": partial(_copy, dataset, files, folder() / "publish-out"),
         }
-        wall, cpu = _measure(work, rounds)
+        wall, cpu = measure(work, rounds, folder() / "publish-out")
         rows.append(
             [
                 "with pictures" if images_too else "ids, masks, scores",
@@ -86,17 +86,17 @@ def measured(dataset: Dataset, rounds: int) -> list[list[str]]:
     return rows
 
 
-def _measure(work: dict[str, Callable[[], object]], rounds: int) -> tuple[dict[str, float], dict[str, float]]:
+def measure(work: dict[str, Callable[[], object]], rounds: int, out: Path) -> tuple[dict[str, float], dict[str, float]]:
     """Least wall and CPU seconds of each, each round in an empty folder."""
     wall, cpu = dict.fromkeys(work, math.inf), dict.fromkeys(work, math.inf)
     for _ in range(rounds + 1):
         for name, do in work.items():
-            shutil.rmtree(folder() / "publish-out", ignore_errors=True)
+            shutil.rmtree(out, ignore_errors=True)
             start, start_cpu = time.perf_counter(), time.process_time()
             do()
             wall[name] = min(wall[name], time.perf_counter() - start)
             cpu[name] = min(cpu[name], time.process_time() - start_cpu)
-    shutil.rmtree(folder() / "publish-out")
+    shutil.rmtree(out)
     return wall, cpu
 
 

@@ -21,6 +21,7 @@ from refloom.schemas.lease import Lease
 from refloom.schemas.settings import to_dict
 from refloom.schemas.storage import Folder
 from refloom.schemas.takedownlist import refuse_unfinished
+from refloom.schemas.upkeep import collect_garbage, drop_orphans
 from refloom.schemas.wording import quoted, some
 
 Show = Callable[[str, str], Callable[[Status], None]]
@@ -116,8 +117,8 @@ def curate(
     with Lease(dataset.folder) as lease:
         refuse_unfinished(dataset.folder)
         _drop_damaged(dataset)
-        dataset.collect_garbage()
-        dataset.drop_orphans()
+        collect_garbage(dataset)
+        drop_orphans(dataset)
         _refuse_other_settings(dataset, recipe, stages)
         with WorkerPool(CurateJob(url, recipe, lease.id), _sized(pool, config)) as pool_of_workers:
             for title, phase in _phases(stages):

@@ -18,6 +18,7 @@ from refloom.schemas.lease import Lease
 from refloom.schemas.manifest import Manifest
 from refloom.schemas.settings import build
 from refloom.schemas.tables import TABLES
+from refloom.schemas.upkeep import collect_garbage, drop_orphans, strays
 from refloom.schemas.verify import verify
 from refloom.schemas.wording import quoted
 
@@ -53,8 +54,8 @@ def mend(url: str, pool: Pool, show: Show | None = None) -> tuple[Findings, Find
     if names:
         curate(url, settings_of(dataset), pool, names=names, show=show)
     with Lease(dataset.folder):
-        dataset.collect_garbage()
-        dataset.drop_orphans()
+        collect_garbage(dataset)
+        drop_orphans(dataset)
         card.write(dataset)
         dataset.write_index()
     return found, verify(Dataset(url, lenient=True), decode_per_unit=0, derived=True)
@@ -65,7 +66,7 @@ def _stages(dataset: Dataset) -> set[str]:
     held = {stage.name for stage in ALL if dataset.manifests(stage.name)}
     held |= {stage for stage, _ in dataset.damaged}
     held |= {needed for stage in ALL if stage.name in held for needed in stage.needs}
-    for path in dataset.strays():
+    for path in strays(dataset):
         top, _, below = path.partition("/")
         held.add(below.partition("/")[0] if top == "ledger" else TABLES[top].stage)
     return held & {stage.name for stage in ALL}

@@ -18,6 +18,7 @@ from refloom.schemas.lease import Lease
 from refloom.schemas.manifest import Manifest, differing, flatten
 from refloom.schemas.storage import Folder
 from refloom.schemas.takedownlist import refuse_unfinished
+from refloom.schemas.upkeep import collect_garbage, drop_orphans
 from refloom.schemas.wording import some
 
 
@@ -197,7 +198,7 @@ def ingest(
     dataset = Dataset(url, create=True, lenient=True)
     with Lease(dataset.folder) as lease:
         refuse_unfinished(dataset.folder)
-        dataset.collect_garbage()
+        collect_garbage(dataset)
         damaged = bool(dataset.damaged)
         plan = early if early is not None and not dataset.units() else look_ahead(source, dataset, options)
         del early
@@ -233,9 +234,9 @@ def ingest(
             lease.check(look=True)
             exchange.exchange(dataset.folder, STAGE, coming, done.dropped)
         dataset.refresh()
-        dataset.drop_orphans()
+        drop_orphans(dataset)
         if damaged:
-            dataset.collect_garbage()  # what a damaged manifest named, which its unit does not any more
+            collect_garbage(dataset)  # what a damaged manifest named, which its unit does not any more
         # a source that has moved is found again by taking it in from its new place
         told = source.roots() if options.link else {}
         is_moved = dataset.set_roots({key: url for key, url in told.items() if key in dataset.index.get("roots", {})})

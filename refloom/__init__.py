@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from refloom.schemas.dataset import Dataset
     from refloom.schemas.status import status
     from refloom.schemas.verify import verify
+    from refloom.sharing.datasets.diff import diff
+    from refloom.sharing.datasets.merge import merge
+    from refloom.sharing.datasets.subset import subset
+    from refloom.sharing.datasets.tag import tag
     from refloom.sharing.export.api import export
     from refloom.sharing.publish.api import publish
     from refloom.training.api import train
@@ -49,12 +53,16 @@ __all__ = [
     "Reference",
     "ReferencePipeline",
     "curate",
+    "diff",
     "evaluate",
     "export",
     "ingest",
+    "merge",
     "publish",
     "report",
     "status",
+    "subset",
+    "tag",
     "train",
     "verify",
 ]
@@ -65,11 +73,15 @@ _HOMES = {
     "Reference": "refloom.inference.adapters.reference",
     "ReferencePipeline": "refloom.inference.pipeline",
     "curate": "refloom.curation.api",
+    "diff": "refloom.sharing.datasets.diff",
     "evaluate": "refloom.inference.evaluation.api",
     "export": "refloom.sharing.export.api",
+    "merge": "refloom.sharing.datasets.merge",
     "publish": "refloom.sharing.publish.api",
     "report": "refloom.viewing.report",
     "status": "refloom.schemas.status",
+    "subset": "refloom.sharing.datasets.subset",
+    "tag": "refloom.sharing.datasets.tag",
     "train": "refloom.training.api",
     "verify": "refloom.schemas.verify",
 }

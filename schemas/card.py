@@ -9,6 +9,8 @@ from refloom.schemas import strict, tables
 from refloom.schemas.croissant import CONFORMS, CONTEXT, file_object, file_set, record_set
 from refloom.schemas.dataset import STAGES, Dataset
 from refloom.schemas.features import card_features
+from refloom.schemas.fingerprint import of_parts
+from refloom.schemas.lineage import Lineage
 from refloom.schemas.manifest import Counts
 
 _SIZES = (
@@ -86,6 +88,8 @@ def readme(dataset: Dataset) -> str:
         lines += [_funnel_row(stage, kind, counts) for kind, counts in sorted(dataset.counts(stage).items())]
     lines += _quality(dataset)
     lines += ["", "## Licenses", "", *_licenses(dataset), ""]
+    if (lineage := Lineage.load(dataset.folder)) is not None:
+        lines += ["## Lineage", "", *lineage.lines(), ""]
     return "\n".join(lines)
 
 
@@ -161,6 +165,7 @@ def croissant(dataset: Dataset) -> dict[str, Any]:
     manifests = [manifest for stage in STAGES for manifest in dataset.manifests(stage).values()]
     summary = dataset.table_summary()
     held = [name for name, entry in summary.items() if entry["rows"]]
+    lineage = Lineage.load(dataset.folder)
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
@@ -176,4 +181,19 @@ def croissant(dataset: Dataset) -> dict[str, Any]:
             record_set(name, tables.TABLES[name].doc, tables.TABLES[name].key, tables.TABLES[name].schema)
             for name in held
         ],
+        **({"isBasedOn": _based_on(lineage)} if lineage is not None else {}),
     }
+
+
+def _based_on(lineage: Lineage) -> list[dict[str, Any]]:
+    """The datasets that this one was made of, by name and fingerprints; where they lay stays out of it."""
+    asked = strict.dumps(lineage.asked, sort_keys=True)
+    return [
+        {
+            "@type": "sc:Dataset",
+            "name": one.name,
+            "description": f"refloom {lineage.how} {asked}",
+            "version": of_parts(one.tables),
+        }
+        for one in lineage.sources
+    ]

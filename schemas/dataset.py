@@ -4,10 +4,12 @@ DATASET/
   dataset.json                      version, name, roots of linked pictures, rows and fingerprints; derived
   README.md  croissant.json         the card; derived
   takedown.json                     what may not be in it, where somebody asked for that; see `schemas.takedownlist`
+  lineage.json                      which datasets it was made of, where it was; see `schemas.lineage`
   manifests/<stage>/<unit>.json     the commits; see `refloom.schemas.exchange` for what waits beside them
   <table>/unit-<unit>-000.parquet   samples/<split>/unit-<unit>-000.parquet
   ledger/<stage>/unit-<unit>-000.parquet
   work/<stage>/<state>/             what a stage over the whole dataset has half done; gone when it is committed
+  tags/<name>/                      states that are kept, each a dataset of its own; see `schemas.tags`
   runs/                             leases, notes, logs: clocks, hosts and paths live here and nowhere else
 """
 
@@ -23,16 +25,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from refloom.schemas import exchange, parquet, strict, tables
+from refloom.schemas import exchange, parquet, tables, tags
 from refloom.schemas.components import ADDED, column_of
 from refloom.schemas.damage import Damage
 from refloom.schemas.errors import Damaged, DamagedFile, Failed, Refused
 from refloom.schemas.fields import VERSION
 from refloom.schemas.fingerprint import of_parts
-from refloom.schemas.index import INDEX, dumped, is_dataset, read_index
+from refloom.schemas.index import INDEX, UNFINISHED, dumped, is_dataset, read_index
+from refloom.schemas.lineage import Lineage
 from refloom.schemas.manifest import Counts, Manifest
-from refloom.schemas.storage import TEMPORARY, Folder, absolute_url
-from refloom.schemas.unit import drop_unit, settle_names
+from refloom.schemas.storage import Folder, absolute_url
+from refloom.schemas.unit import drop_unit
 from refloom.schemas.wording import quoted, shown
 
 STAGES = (
@@ -72,26 +75,43 @@ class Dataset:
     Manifests are read once and kept; `refresh` forgets them. `docs/dataset.md` has every table and column.
     """
 
-    def __init__(self, url: str | os.PathLike[str], *, create: bool = False, lenient: bool = False) -> None:
+    def __init__(
+        self,
+        url: str | os.PathLike[str],
+        *,
+        tag: str | None = None,
+        create: bool = False,
+        lenient: bool = False,
+        unfinished: bool = False,
+    ) -> None:
         """Open a dataset; where dataset.json is missing or damaged, what it says is derived from the manifests.
 
         Args:
             url: a local path or an fsspec URL.
+            tag: the state that `refloom tag` kept under this name, instead of the present one.
             create: an empty or absent folder becomes a new dataset instead of an error.
             lenient: damaged manifests are passed over and noted in `damaged`, as whoever mends or checks them wants.
+            unfinished: also one that a subset or a merge has not finished, as these want.
 
         Raises:
-            Refused: nothing there, not a dataset, or of another version.
+            Refused: nothing there, not a dataset, of another version, unfinished, or without such a tag.
             Damaged: without `lenient`, where a manifest is needed that is damaged.
         """
         self.folder = Folder(url if isinstance(url, str) else absolute_url(url))
+        if tag is not None:
+            url = tags.place(self.folder.url, tag)
+            self.folder = Folder(url)
         self.lenient = lenient
         self.damaged: dict[tuple[str, str], str] = {}
         self.damage = Damage(self.folder)
         self._manifests: dict[str, dict[str, Manifest]] = {}
         self._fingerprints: dict[str, str] = {}  # of whole tables: asked once per unit by `is_stale`
         self._roots: dict[str, Folder] = {}
+        self._foreseen: dict[tuple[str, str], Manifest] = {}
         index, self.index_problem = read_index(self.folder)
+        if index is not None and UNFINISHED in index and not unfinished:
+            how = index[UNFINISHED]
+            raise Refused(f"{url} is not finished: run the `refloom {how}` that makes it again, it resumes")
         if index is None and self.folder.folders("manifests"):
             index = {"version": VERSION, "roots": self._roots_of_manifests()}
         elif index is None and self.folder.exists(INDEX):
@@ -137,9 +157,15 @@ class Dataset:
 
     def manifest(self, stage: str, unit: str) -> Manifest | None:
         """The manifest of one unit, or None: as it is now, unless `manifests` has read them all."""
+        if (stage, unit) in self._foreseen:
+            return self._foreseen[stage, unit]
         if stage in self._manifests:
             return self._manifests[stage].get(unit)
         return self._read_manifest(stage, unit)
+
+    def foresee(self, manifest: Manifest) -> None:
+        """Read a unit by a manifest that is not committed yet, until `refresh`: to count its rows before it is."""
+        self._foreseen[manifest.stage, manifest.unit] = manifest
 
     def _exchange_under_way(self, stage: str) -> exchange.Exchange | None:
         try:
@@ -167,6 +193,8 @@ class Dataset:
 
     def remedy(self, stage: str) -> str:
         """The command that mends a damaged unit of a stage."""
+        if tags.is_tag(self.folder):
+            return "it is of a tag, which nothing makes again: remove the tag with `refloom tag ... --delete`"
         if stage == "ingest":
             return f"`refloom mend {quoted(self.url)}` says which source to ingest again"
         if stage == LABEL:
@@ -184,6 +212,10 @@ class Dataset:
         """Names of all ingested units, sorted."""
         return list(self.manifests("ingest"))
 
+    def tags(self) -> list[str]:
+        """Names of the states that `refloom tag` has kept, sorted; `Dataset(url, tag=NAME)` opens one."""
+        return tags.names(self.folder)
+
     def drop(self, stage: str, unit: str) -> None:
         """Remove a unit of a stage."""
         drop_unit(self.folder, stage, unit)
@@ -198,6 +230,7 @@ class Dataset:
         """Forget what was read of the manifests."""
         self._manifests.clear()
         self._fingerprints.clear()
+        self._foreseen.clear()
         self.damaged.clear()
         self.damage.forget()
 
@@ -376,11 +409,13 @@ class Dataset:
 
     def derived_index(self) -> dict[str, Any]:
         """What dataset.json says of the manifests as they are; its roots are those of the present one."""
+        lineage = Lineage.load(self.folder)
         return {
             "version": VERSION,
             "roots": self._roots_of_manifests() | self.index.get("roots", {}),
             "tables": self.table_summary(),
             "stages": {stage: {"units": len(self.manifests(stage))} for stage in STAGES if self.manifests(stage)},
+            **({"lineage": lineage.to_json()} if lineage is not None else {}),
         }
 
     def _roots_of_manifests(self) -> dict[str, str]:
@@ -401,70 +436,6 @@ class Dataset:
             if manifests:
                 summary[name] = {"rows": rows.total(), "units": len(manifests), "fingerprint": self.fingerprint(name)}
         return summary
-
-    def strays(self) -> list[str]:
-        """Parquet files of tables and ledgers that no manifest names, not even of a unit that waits.
-
-        Those of units with a damaged manifest are left out.
-        """
-        manifests = [manifest for stage in STAGES for manifest in self.manifests(stage).values()]
-        manifests += exchange.waiting(self.folder, "ingest").values()
-        named = {file.path for manifest in manifests for file in manifest.files}
-        doubtful = tuple(f"unit-{unit}-" for _, unit in self.damaged)
-        return [
-            path
-            for path in self._found_files()
-            if path.endswith(".parquet") and path not in named and not path.rpartition("/")[2].startswith(doubtful)
-        ]
-
-    def orphans(self) -> list[tuple[str, str]]:
-        """Stage and unit of what was made of a unit that ingest no longer holds."""
-        held = set(self.units()) | {unit for stage, unit in self.damaged if stage == "ingest"}
-        made = [stage for stage in STAGES[1:] if stage != LABEL]
-        return [(stage, unit) for stage in made for unit in self.manifests(stage) if unit not in held]
-
-    def drop_orphans(self) -> None:
-        """Remove what was made of units that ingest no longer holds. Only for the holder of the lease."""
-        for stage, unit in self.orphans():
-            self.drop(stage, unit)
-
-    def _found_files(self) -> Iterator[str]:
-        for top in (*tables.TABLES, "ledger", "manifests"):
-            for directory in (top, *(f"{top}/{name}" for name in self.folder.folders(top))):
-                yield from (f"{directory}/{name}" for name in self.folder.names(directory))
-
-    def collect_garbage(self) -> list[str]:
-        """End an exchange of units that was cut off; remove what no manifest names, and scratch of other inputs.
-
-        Returns their paths.
-
-        Only for the holder of the lease.
-        """
-        exchange.end(self.folder, "ingest")
-        self.refresh()
-        exchange.drop_damaged(self.folder, "ingest")
-        waiting = exchange.waiting(self.folder, "ingest")
-        for stage in STAGES:
-            for unit, manifest in self.manifests(stage).items():
-                if stage != "ingest" or unit not in waiting:  # else the usual names may be those of what waits
-                    self.manifests(stage)[unit] = settle_names(self.folder, manifest)
-        removed = [*self.strays(), *(path for path in self._found_files() if path.endswith(TEMPORARY))]
-        for path in removed:
-            self.folder.remove(path)
-        for stage in self.folder.folders(WORK):
-            for state in self.folder.folders(f"{WORK}/{stage}"):
-                if not self._is_current(f"{WORK}/{stage}/{state}"):
-                    self.folder.remove_tree(f"{WORK}/{stage}/{state}")
-                    removed.append(f"{WORK}/{stage}/{state}")
-        return removed
-
-    def _is_current(self, scratch: str) -> bool:
-        """Whether the inputs of a scratch folder are still what they were."""
-        try:
-            inputs = strict.object_in(self.folder.read(f"{scratch}/{INPUTS}"))
-        except (FileNotFoundError, ValueError):
-            return False
-        return all((self.fingerprint_of(name) or "absent") == then for name, then in inputs.items())
 
 
 def _stage(table_or_stage: str) -> str:

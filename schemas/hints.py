@@ -44,6 +44,7 @@ HINTS: dict[str, str] = {
     "component_missing": "a quality component has no model: `refloom models` says how to get one",
     "near_copy": "the pictures are copies of each other: look at them with `refloom browse`",
     "leak": "the pictures are copies of an evaluation set",
+    "left_out": "the dataset was made as a part of another: `lineage.json` says by what",
     "taken_down": "they are on the list of what was taken down, and stay out",
     # groups and samples
     "identity_switch": "the tracks exchange their masks: look at them with `refloom browse`",

@@ -13,7 +13,16 @@ from refloom.schemas.shapes import misfit
 from refloom.schemas.storage import Folder
 
 INDEX = "dataset.json"
-_SHAPE = {"version": int, "roots?": {"*": str}, "tables?": dict, "stages?": dict}
+UNFINISHED = "unfinished"
+"""In dataset.json while a subset or merge is being made: the command. Nobody else opens it until then."""
+_SHAPE = {
+    "version": int,
+    "roots?": {"*": str},
+    "tables?": dict,
+    "stages?": dict,
+    "lineage?": dict,
+    f"{UNFINISHED}?": str,
+}
 
 
 def read_index(folder: Folder) -> tuple[dict[str, Any] | None, str | None]:

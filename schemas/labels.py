@@ -90,7 +90,7 @@ def save(url: str, label: Label, unit: str) -> int:
         if not _holds(dataset, unit, label.object_id):
             raise Refused(f"{shown(label.object_id)} is no longer in the dataset: start `refloom browse --label` again")
         held = read(dataset) | {label.object_id: label}
-        _write(dataset, held.values(), lease)
+        write(dataset, held.values(), lease)
         return len(held)
 
 
@@ -101,7 +101,7 @@ def remove(url: str, object_id: str) -> int:
         refuse_unfinished(dataset.folder)
         held = read(dataset)
         if held.pop(object_id, None) is not None:
-            _write(dataset, held.values(), lease)
+            write(dataset, held.values(), lease)
         return len(held)
 
 
@@ -110,7 +110,8 @@ def _holds(dataset: Dataset, unit: str, object_id: str) -> bool:
     return any(pc.index(ids, pa.scalar(object_id, ids.type)).as_py() >= 0 for ids in tables)
 
 
-def _write(dataset: Dataset, labels: Iterable[Label], lease: Lease) -> None:
+def write(dataset: Dataset, labels: Iterable[Label], lease: Lease) -> None:
+    """Write all judgements of a dataset anew, for the holder of its lease."""
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     rows = sorted(labels, key=lambda label: label.object_id)
     key = UnitKey(LABEL, UNIT, UNIT, stage_version=VERSION)

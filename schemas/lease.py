@@ -18,6 +18,7 @@ from refloom.schemas.errors import JobStopped, Refused, StoreDenied
 from refloom.schemas.shapes import misfit
 from refloom.schemas.storage import Folder, make_folder, share_with_group
 from refloom.schemas.storeerrors import is_denied, is_unavailable
+from refloom.schemas.tags import refuse_change
 
 _PATH = "runs/lease.json"
 _HEARTBEAT_S = 10.0
@@ -36,7 +37,7 @@ class Lease:
     """Holds the folder for one writer while the block runs.
 
     Raises on entering:
-        Refused: another live process holds it; names host, process and since when.
+        Refused: another live process holds it; names host, process and since when. Or it is a tag, which stays.
     """
 
     def __init__(self, folder: Folder, *, heartbeat_s: float = _HEARTBEAT_S, silent_s: float = _SILENT_S) -> None:
@@ -58,6 +59,7 @@ class Lease:
         return str(self._self["id"])
 
     def __enter__(self) -> "Lease":
+        refuse_change(self._folder)
         with self._alone():
             holder = read_holder(self._folder)
             if holder is not None and not self._is_dead(holder):

@@ -5,7 +5,7 @@ cut at about 48 MB so that one random picture costs milliseconds, files at 450 M
 """
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from string import ascii_lowercase
@@ -273,24 +273,50 @@ def read(
             parts.append(filled(reader.read(columns=wanted, use_threads=False), schema, columns))
     if not parts:
         empty = schema.empty_table()
-        return empty if columns is None else empty.select([name for name in columns if name in schema.names])
+        return (
+            empty
+            if columns is None
+            else empty.select([name for name in _tops(schema, columns) if name in schema.names])
+        )
     return pa.concat_tables(parts).replace_schema_metadata(None)
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A look at some columns of a row group that says whether the rest of it is read.
+
+    Attributes:
+        columns: top-level or dotted.
+        wants: called with them, in order of row groups.
+    """
+
+    columns: Sequence[str]
+    wants: Callable[[pa.Table], bool]
+
+
 def batches(
-    folder: Folder, files: Sequence[File], columns: Sequence[str] | None = None, schema: pa.Schema | None = None
+    folder: Folder,
+    files: Sequence[File],
+    columns: Sequence[str] | None = None,
+    schema: pa.Schema | None = None,
+    look: Look | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Read files of one table a row group at a time, so that memory does not grow with the unit.
 
     Args:
         folder, files, columns: as for `read`.
         schema: of the table, to add columns that a file lacks; None gives rows as they are stored.
+        look: passes over row groups that it does not want, without their pictures being read.
     """
     wanted = None if columns is None else list(columns)
     for file in files:
         with opened(folder, file.path) as reader:
             _refuse_lost(file, reader.schema_arrow, schema or reader.schema_arrow, columns)
             for group in range(reader.num_row_groups):
+                if look is not None:
+                    first = reader.read_row_group(group, columns=list(look.columns), use_threads=False)
+                    if not look.wants(first):
+                        continue
                 rows = reader.read_row_group(group, columns=wanted, use_threads=False)
                 yield from (filled(rows, schema, columns) if schema is not None else rows).to_batches()
 

@@ -198,6 +198,8 @@ Range = Whole | Number | Word | Flag | Text | Several
 
 WORKERS = Whole(0, none=True, remedy="0 works without Ray; leave it out for all cores")
 COUNT = Whole(1)
+SHARE = Number(0, 1, above=True, none=True, remedy="0.1 is a tenth")
+SEED = Whole(0, (1 << 63) - 1)
 PORT = Whole(0, 65535, remedy="0 takes a free one")
 ITEM_TIMEOUT = Number(0, above=True, none=True, remedy="it is in seconds")
 

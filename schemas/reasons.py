@@ -17,6 +17,7 @@ REJECTED: dict[str, str] = {
     "duplicate": "the same id or file came before in this source",
     "bad_record": "the record is not of its format",
     "taken_down": "it is on the takedown list of the dataset",
+    "left_out": "a subset was made without it",
     "incomplete_pair": "a picture without its record, or a record without its picture",
     "no_image": "names a picture or video that the source does not list",
     # annotations

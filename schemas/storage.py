@@ -21,10 +21,11 @@ import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from refloom.schemas.errors import Refused, StoreDenied
+from refloom.schemas.errors import DamagedFile, Refused, StoreDenied
 from refloom.schemas.storeerrors import credentials_needed, full_disk_stops, is_denied, is_unavailable
 
 TEMPORARY = ".partial"
+_CHUNK_BYTES = 8 << 20
 _READ_ONLY = {"hf", "http", "https"}
 _UPLOADS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss"}
 """Protocols of stores that show a file when its upload is complete, and the old one until then."""
@@ -250,6 +251,7 @@ class Folder:
         if not self.is_local:
             self._fs.cp_file(self.at(path), self.at(to))
             return
+        make_folder(posixpath.dirname(self.at(to)))
         # a name of its own: `create` would write into the file that this is a second name of
         temporary = f"{self.at(to)}.{os.getpid()}.copy{TEMPORARY}"
         with full_disk_stops(self.url):
@@ -261,6 +263,26 @@ class Folder:
                 if os.path.lexists(temporary):
                     os.remove(temporary)
             sync(posixpath.dirname(self.at(to)))
+
+    def send(self, path: str, folder: "Folder", to: str, sha256: str) -> None:
+        """Copy a file into another folder, wherever that is; it appears whole, and only as what it should be.
+
+        Args:
+            path: of the file here.
+            folder, to: where it goes.
+            sha256: of its bytes.
+
+        Raises:
+            DamagedFile: it is gone, or holds other bytes.
+        """
+        try:
+            with self.open(path) as source, folder.create(to) as sink:
+                while data := source.read(_CHUNK_BYTES):
+                    sink.write(data)
+                if sink.sha256 != sha256:
+                    raise DamagedFile(f"{path} in {self.url} has other bytes than were committed")
+        except FileNotFoundError as error:
+            raise DamagedFile(f"{path} in {self.url} is gone") from error
 
     def remove(self, path: str) -> None:
         """Remove a file; nothing happens if there is none."""

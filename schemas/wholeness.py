@@ -6,11 +6,12 @@ import pyarrow as pa
 
 from refloom.schemas import card, commands
 from refloom.schemas.damage import note
-from refloom.schemas.dataset import LABEL, Dataset
+from refloom.schemas.dataset import LABEL, STAGES, Dataset
 from refloom.schemas.errors import RefloomError
 from refloom.schemas.findings import Findings
 from refloom.schemas.index import INDEX, dumped
 from refloom.schemas.manifest import Manifest
+from refloom.schemas.upkeep import orphans, strays
 from refloom.schemas.wording import quoted
 
 
@@ -19,16 +20,29 @@ def check_whole(dataset: Dataset, findings: Findings, *, derived: bool) -> None:
     for (stage, unit), why in sorted(dataset.damaged.items()):
         findings.problems.append(f"{stage}/{unit}: {why}")
         findings.damaged.add((stage, unit))
-    lost = dataset.orphans() if derived else []
+    lost = orphans(dataset) if derived else []
     for stage, unit in lost:
         findings.problems.append(f"{stage}/{unit}: its unit is not in ingest any more")
-    strays = dataset.strays() if derived else []
-    findings.problems += [f"{path}: no manifest names it, and readers of the folder would read it" for path in strays]
+    unnamed = strays(dataset) if derived else []
+    findings.problems += [f"{path}: no manifest names it, and readers of the folder would read it" for path in unnamed]
+    findings.problems += _tags(dataset) if derived else []
     differing = _differing(dataset) if derived and not dataset.damaged else []
     findings.problems += differing
     findings.remedies += remedies(dataset, findings)
-    if not findings.damaged and (lost or strays or differing):
+    if not findings.damaged and (lost or unnamed or differing):
         findings.remedies.append(f"mend it with `refloom mend {quoted(dataset.url)}`")
+
+
+def _tags(dataset: Dataset) -> list[str]:
+    """Files of tags that are gone or cut, as far as a look can tell: `refloom verify` of a tag itself reads them."""
+    problems = []
+    for name in dataset.tags():
+        tag = Dataset(dataset.url, tag=name, lenient=True)
+        manifests = [manifest for stage in STAGES for manifest in tag.manifests(stage).values()]
+        tag.damage.look(manifests)
+        wrong = [why for manifest in manifests if (why := tag.damage.of(manifest)) is not None]
+        problems += [f"tags/{name}: {why}" for why in (*tag.damaged.values(), *wrong)]
+    return problems
 
 
 def _differing(dataset: Dataset) -> list[str]:

@@ -1,1 +1,1 @@
-"""From a dataset to other people and other trainers: publications, takedowns, exports."""
+"""From a dataset to other people, trainers and datasets: publications, takedowns, exports, subsets, merges, tags."""

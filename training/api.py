@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from refloom.schemas import copies
+from refloom.schemas import copies, tags
 from refloom.schemas.errors import Refused
 from refloom.schemas.settings import Overrides
 from refloom.schemas.storage import Folder, absolute_url, local_path
@@ -73,10 +73,10 @@ def remember(samples: str, kind: str, place: str) -> None:
     """Tell a dataset what was made of it elsewhere, so that a takedown can name it.
 
     Args:
-        samples: URL of a dataset or a publication, which remembers nothing.
+        samples: URL of a dataset, of its tag, or of a publication, which remembers nothing.
         kind, place: see `copies.note`.
     """
-    folder = Folder(samples)
+    folder = Folder(tags.owner(samples)[0])
     if folder.exists("dataset.json"):
         copies.note(folder, kind, place)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from refloom import __version__
-from refloom.cli import dataarguments, lookarguments, picturearguments, sharearguments, trainarguments
+from refloom.cli import dataarguments, datasetarguments, lookarguments, picturearguments, sharearguments, trainarguments
 from refloom.cli.command import Help, add_command, add_pool
 from refloom.cli.groups import GroupedParser
 from refloom.ingest.sourcekinds import SOURCES
@@ -74,6 +74,7 @@ def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     sources = SOURCES if "ingest" in words or VARIABLE in os.environ else SOURCES.own
     dataarguments.add_ingest(commands, sources)
     dataarguments.add_commands(commands)
+    datasetarguments.add_commands(commands)
     sharearguments.add_export(commands)
     lookarguments.add_commands(commands)
     sharearguments.add_commands(commands)

@@ -15,6 +15,12 @@ GROUPS: dict[str, dict[str, str]] = {
         "curate": "measure, find faces, embed, score, select, group, split, compose",
         "fit-quality": "weights of object quality out of your own judgements",
     },
+    "datasets": {
+        "subset": "a dataset out of a part of another: ids, conditions, a split, a share",
+        "merge": "one dataset out of several",
+        "tag": "keep a state of a dataset under a name",
+        "diff": "what changed between two states, and why",
+    },
     "sharing": {
         "publish": "write a dataset as a publication, and push it",
         "rehydrate": "join a publication without pictures with your copy of the source",

@@ -4,6 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
+from refloom.schemas import tags
 from refloom.schemas.errors import Refused
 from refloom.schemas.storage import Folder, absolute_url, local_path
 from refloom.schemas.storeerrors import full_disk_stops
@@ -62,8 +63,10 @@ def cache(options: argparse.Namespace) -> int:
     if not recipe.models.base:
         raise Refused("there is no base: set models.base to a folder of a diffusers pipeline, or an OWNER/NAME")
     METHODS[recipe.method].check_encoder(recipe)
-    samples = absolute_url(options.dataset)
-    url = absolute_url(options.out or f"{samples}/features/{_slug(options.recipe)}")
+    dataset, tag = tags.owner(tags.place(absolute_url(options.dataset), options.tag))
+    samples = tags.place(dataset, tag)
+    own = f"{_slug(options.recipe)}{f'.{tag}' if tag else ''}"
+    url = absolute_url(options.out or f"{dataset}/features/{own}")
     device = check_device(options.device)
     asked = features.Options(
         split=options.split, variants=options.variants, batch=options.batch, device=device, replace=options.replace
@@ -74,8 +77,8 @@ def cache(options: argparse.Namespace) -> int:
         print(f"{len(left.due):,} units to make, of {sum(left.rows.values()):,} samples, {len(left.there):,} are there")
         print(f"nothing was written to {url}")
         return 0
-    if not url.startswith(f"{samples}/"):
-        remember(samples, "features", url)
+    if not url.startswith(f"{dataset}/"):
+        remember(dataset, "features", url)
     with Progress("features", "sample") as progress:
         summary, counts = features.cache(recipe, samples, url, asked, pool(options, device), progress)
     size = sum(summary.units.values())
@@ -87,7 +90,8 @@ def cache(options: argparse.Namespace) -> int:
     print(f"  {size / 2**20:,.1f} MiB, {size / max(1, counts.kept) / 2**10:,.1f} KiB a sample, in {url}")
     if not summary.whole:
         print("note: references are read by what is trained, so only latents and texts are kept")
-    print(f"train with it: --set 'data.sources=[{{url: {samples}, features: {url}}}]'")
+    named = f"url: {dataset}{f', tag: {tag}' if tag else ''}"
+    print(f"train with it: --set 'data.sources=[{{{named}, features: {url}}}]'")
     if counts.failed:
         print("some failed: the same command tries again")
     return 1 if counts.failed else 0

@@ -41,6 +41,7 @@ def add_commands(commands: Any) -> None:
         help="of each target: crops, flips, references and captions that training draws among",
     )
     cache.add_argument("--out", metavar="FEATURES", help="folder or URL (default: DATASET/features/NAME)")
+    cache.add_argument("--tag", metavar="NAME", help="the state of DATASET that has this name (default: as it is now)")
     cache.add_argument("--split", choices=("train", "validation"), default="train", help="of the samples")
     cache.add_argument("--device", default="auto", help="of the models: auto, cpu or cuda")
     add_ranged(

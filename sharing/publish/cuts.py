@@ -1,4 +1,4 @@
-"""One unit of one stage without what is taken down: its rows, its ledger, its counts.
+"""One unit of one stage without some pictures: its rows, its ledger, its counts; in its place, or in another dataset.
 
 A picture that goes is a word of the ledger of ingest, and its annotations and captions follow it there; later stages
 never had it: what they counted for it is counted no more.
@@ -7,7 +7,7 @@ never had it: what they counted for it is counted no more.
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,12 +18,16 @@ from refloom.schemas import parquet, tables
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.ids import image_of
 from refloom.schemas.manifest import Counts, Manifest, TableEntry
-from refloom.schemas.parquet import TableWriter
+from refloom.schemas.parquet import File, Look, TableWriter
+from refloom.schemas.storage import Folder
 from refloom.schemas.takedownlist import file_of
 from refloom.schemas.verify import kept_items
 from refloom.sharing.publish.redaction import ID_COLUMNS, Redaction
 
 _KIND = re.compile(r"^(track|identity|look|folder)/")
+_WITH_PICTURES = ("images", "faces", "samples")
+_TOLD = {"images": ("captions", "link.root", "link.file", "link.offset", "link.length", "image.path")}
+"""Columns of rows that go which the ledger tells of; the bytes of pictures are not among them."""
 _BY_ROW = ("select", "balance")
 """Stages whose rejected items are rows of their tables and not of the ledger."""
 
@@ -84,38 +88,34 @@ def is_about(row: Row, redaction: Redaction) -> bool:
     return image_of(name) in taken.images or f"{row['kind']}/{name}" in taken.samples
 
 
+Route = Callable[[str, pa.RecordBatch], Iterable[tuple[str, pa.RecordBatch]]]
+"""Where rows of a directory go, and as what; most stay as they are."""
+
+
+def stay(directory: str, rows: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Rows stay in their directory."""
+    yield directory, rows
+
+
 def cut_unit(dataset: Dataset, manifest: Manifest, cut: Cut, redaction: Redaction) -> int:
     """Write a unit anew without what goes, and remove its old files.
 
     Returns:
         How many pictures went whose bytes lie in their source.
     """
-    writer = _Writer(dataset, manifest)
-    lost = _Lost()
-    for directory in cut.directories:
-        writer.rewrite(directory, redaction, lost)
-    rows = _ledger(dataset, manifest)
-    items = {kind: Counts.from_json(counts.to_json()) for kind, counts in manifest.items.items()}
-    if manifest.stage == "ingest":
-        added = list(lost.rows(redaction, rows))
-        rows += added
-        for row in added:
-            items[row["kind"]].rejected[row["reason"]] += 1
-    else:
-        rows = _without(rows, items, redaction)
-    if rows or f"ledger/{manifest.stage}" in manifest.tables:
-        writer.write_ledger(rows)
-    new = writer.manifest()
-    dataset.manifests(manifest.stage)[manifest.unit] = new  # so that the tables are counted as they are now
-    _count(dataset, new, items, lost)
-    new = replace(new, items=items)
+    state = "\n".join(file.sha256 for file in manifest.files)
+    stem = f"{manifest.unit}-{hashlib.sha256(state.encode()).hexdigest()[:8]}"  # a name that no file of it has
+    rewriting = Rewriting(dataset, manifest, dataset.folder, stem)
+    rewriting.rewrite(cut, redaction)
+    rewriting.keep_others()
+    new = rewriting.counted(dataset, rewriting.manifest(), redaction)
     dataset.folder.write(Manifest.path(new.stage, new.unit), new.to_json())
     kept = {file.path for file in new.files}
     for file in manifest.files:
         if file.path not in kept:
             dataset.folder.remove(file.path)
     dataset.refresh()
-    return lost.linked
+    return rewriting.lost.linked
 
 
 def recount(dataset: Dataset, manifest: Manifest) -> None:
@@ -130,19 +130,6 @@ def _ledger(dataset: Dataset, manifest: Manifest) -> list[Row]:
     directory = f"ledger/{manifest.stage}"
     rows: list[Row] = parquet.read(dataset.folder, manifest.files_of(directory), tables.LEDGER).to_pylist()
     return rows
-
-
-def _without(rows: list[Row], items: dict[str, Counts], redaction: Redaction) -> list[Row]:
-    """The rows of a later stage's ledger that stay; what goes is no longer an item."""
-    left = []
-    for row in rows:
-        if not is_about(row, redaction):
-            left.append(row)
-            continue
-        counts = items[row["kind"]]
-        counts.input -= 1
-        (counts.failed if row["verdict"] == "failed" else counts.rejected)[row["reason"]] -= 1
-    return left
 
 
 def _count(dataset: Dataset, manifest: Manifest, items: dict[str, Counts], lost: "_Lost") -> None:
@@ -214,61 +201,142 @@ class _Lost:
 
         for row in self._images:
             name = row["image_id"]
-            yield word("image", name, "taken_down", "", files[name])
+            reason = redaction.reason(name)
+            yield word("image", name, reason, "", files[name])
             for _ in row["captions"] or []:
-                yield word("caption", name, "image_rejected", "taken_down", files[name])
+                yield word("caption", name, "image_rejected", reason, files[name])
         for row in self._objects:
-            kind = "whole" if row["kind"] == "whole" else "annotation"
-            yield word(kind, row["object_id"], "image_rejected", "taken_down", files.get(row["image_id"]))
+            kind, reason = "whole" if row["kind"] == "whole" else "annotation", redaction.reason(row["image_id"])
+            yield word(kind, row["object_id"], "image_rejected", reason, files.get(row["image_id"]))
         for name in sorted(self._tracks - self._tracks_left):
             self.settled["track"] += 1
-            yield word("track", name, "image_rejected", "taken_down")
+            yield word("track", name, "image_rejected", redaction.word)
         for name in self._groups:
-            yield word("group", name, "too_few_members", "taken_down")
+            yield word("group", name, "too_few_members", redaction.word)
 
 
-class _Writer:
-    """Writes directories of a unit anew, under names that no file of it has."""
+class Rewriting:
+    """A unit that is written anew, directory by directory.
 
-    def __init__(self, dataset: Dataset, manifest: Manifest) -> None:
-        self._dataset, self._manifest = dataset, manifest
-        state = "\n".join(file.sha256 for file in manifest.files)
-        self._name = f"{manifest.unit}-{hashlib.sha256(state.encode()).hexdigest()[:8]}"
-        self._done: dict[str, TableWriter | None] = {}
+    Attributes:
+        lost: what ingest loses.
+    """
 
-    def rewrite(self, directory: str, redaction: Redaction, lost: _Lost) -> None:
-        """A directory without the rows that go."""
+    def __init__(self, dataset: Dataset, manifest: Manifest, folder: Folder, stem: str) -> None:
+        """Nothing is written yet.
+
+        Args:
+            dataset, manifest: the unit.
+            folder: of the dataset that it goes into.
+            stem: of the names of its new files.
+        """
+        self._dataset, self._manifest, self._folder, self._stem = dataset, manifest, folder, stem
+        self._writers: dict[str, TableWriter] = {}
+        self._others: dict[str, tuple[TableEntry, list[File]]] = {}
+        self._ledger: list[Row] | None = None
+        self.lost = _Lost()
+
+    def rewrite(self, cut: Cut, redaction: Redaction, route: Route = stay) -> None:
+        """The directories that change, and the ledger."""
+        for directory in cut.directories:
+            self._rewrite(directory, redaction, route)
+        stage = self._manifest.stage
+        rows = _ledger(self._dataset, self._manifest)
+        if stage == "ingest":
+            rows += list(self.lost.rows(redaction, rows))
+        else:
+            rows = [row for row in rows if not is_about(row, redaction)]
+        self._ledger = rows
+        if rows:
+            writer = self._writer(f"ledger/{stage}", tables.LEDGER)
+            for row in rows:
+                writer.add(row | {"detail": row["detail"] or None})
+        for writer in self._writers.values():
+            writer.close()
+
+    def _rewrite(self, directory: str, redaction: Redaction, route: Route) -> None:
+        """A directory without the rows that go; row groups that go whole are not read but for what is told of them."""
         name = directory.split("/")[0]
-        schema = tables.TABLES[name].schema
-        writer = TableWriter(self._dataset.folder, directory, self._name, schema)
-        files = self._manifest.files_of(directory)
-        for batch in parquet.batches(self._dataset.folder, files, None, schema):
-            left = redaction.taken_down(name, batch)
-            lost.see(name, batch, left)
-            if left.num_rows:
-                writer.add_columns(dict(zip(left.schema.names, left.columns, strict=True)))
-        writer.close()
-        self._done[directory] = writer
+        schema = self._dataset.schema(name, self._manifest.unit)
+        self._writer(directory, schema)
 
-    def write_ledger(self, rows: list[Row]) -> None:
-        """The ledger with these rows."""
-        directory = f"ledger/{self._manifest.stage}"
-        if not rows:
-            self._done[directory] = None
-            return
-        writer = TableWriter(self._dataset.folder, directory, self._name, tables.LEDGER)
-        for row in rows:
-            writer.add(row | {"detail": row["detail"] or None})
-        writer.close()
-        self._done[directory] = writer
+        def wants(rows: pa.Table) -> bool:
+            every = rows.combine_chunks().to_batches()
+            stays = [not pc.all(redaction.hits(name, batch)[0]).as_py() for batch in every]
+            if not any(stays):
+                for batch in every:
+                    self.lost.see(name, batch, batch.slice(0, 0))
+                    redaction.counts[f"{name} dropped"] += batch.num_rows
+            return any(stays)
+
+        looked = list(dict.fromkeys([*ID_COLUMNS.get(name, ["image_id"]), *_TOLD.get(name, ())]))
+        look = Look(looked, wants) if name in _WITH_PICTURES else None
+        files = self._manifest.files_of(directory)
+        for batch in parquet.batches(self._dataset.folder, files, None, schema, look):
+            left = redaction.taken_down(name, batch)
+            self.lost.see(name, batch, left)
+            for place, rows in route(directory, left):
+                if rows.num_rows:
+                    columns = dict(zip(rows.schema.names, rows.columns, strict=True))
+                    self._writer(place, schema).add_columns(columns)
+
+    def _writer(self, directory: str, schema: pa.Schema) -> TableWriter:
+        if directory not in self._writers:
+            self._writers[directory] = TableWriter(self._folder, directory, self._stem, schema)
+        return self._writers[directory]
+
+    def keep_others(self) -> None:
+        """Directories that were not rewritten stay, with their files as they are."""
+        for directory, entry in self._left():
+            self._others[directory] = entry, self._manifest.files_of(directory)
+
+    def copy_others(self) -> None:
+        """Directories that were not rewritten are copied, file by file.
+
+        Raises:
+            DamagedFile: a file is gone, or not what its manifest says.
+        """
+        for directory, entry in self._left():
+            files = []
+            for number, file in enumerate(self._manifest.files_of(directory)):
+                path = f"{directory}/unit-{self._stem}-{number:03d}.parquet"
+                self._dataset.folder.send(file.path, self._folder, path, file.sha256)
+                files.append(replace(file, path=path))
+            self._others[directory] = entry, files
+
+    def _left(self) -> Iterator[tuple[str, TableEntry]]:
+        ledger = f"ledger/{self._manifest.stage}"
+        for directory, entry in self._manifest.tables.items():
+            if directory not in self._writers and not (directory == ledger and self._ledger is not None):
+                yield directory, entry
 
     def manifest(self) -> Manifest:
-        """What names the new files, with the old counts."""
-        old = self._manifest
-        entries = {name: entry for name, entry in old.tables.items() if name not in self._done}
-        entries |= {name: TableEntry(one.rows, one.fingerprint) for name, one in self._done.items() if one is not None}
-        files = []
-        for name in sorted(entries):
-            one = self._done.get(name)
-            files += one.files if one is not None else old.files_of(name)
-        return replace(old, tables=entries, files=tuple(files))
+        """What names the new files, with the old counts. A directory of samples without rows is none."""
+        written = {
+            name: (TableEntry(one.rows, one.fingerprint), one.files)
+            for name, one in self._writers.items()
+            if one.rows or not name.startswith(("samples/", "ledger/"))
+        }
+        every = dict(sorted((self._others | written).items()))
+        entries = {name: entry for name, (entry, _) in every.items()}
+        files = tuple(file for _, own in every.values() for file in own)
+        return replace(self._manifest, tables=entries, files=files)
+
+    def counted(self, target: Dataset, new: Manifest, redaction: Redaction) -> Manifest:
+        """A manifest with its items counted as they are now.
+
+        Args:
+            target: the dataset that it goes into, where what it was made from is committed.
+            new: of `manifest`.
+            redaction: that was applied.
+        """
+        items = {kind: Counts.from_json(counts.to_json()) for kind, counts in self._manifest.items.items()}
+        if self._ledger is not None:
+            for counts in items.values():
+                counts.rejected, counts.failed = Counter(), Counter()
+            for row in self._ledger:
+                counts = items[row["kind"]]
+                (counts.failed if row["verdict"] == "failed" else counts.rejected)[row["reason"]] += 1
+        target.foresee(new)  # so that the tables are counted as they are now
+        _count(target, new, items, self.lost)
+        return replace(new, items=items)

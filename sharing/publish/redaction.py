@@ -5,6 +5,7 @@ Whole batches are filtered; only rows that a takedown touches are taken apart.
 
 import functools
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,9 @@ ID_COLUMNS = {
     "choices": ["sample_id", "references"],
 }
 """Columns that say whether a takedown reaches a row; `image_id` alone for tables that are not named."""
+TAKEN_DOWN = "taken_down"
+_SAID = {TAKEN_DOWN: "taken down", "left_out": "left out", "duplicate": "held by another dataset"}
+"""Reason for which pictures go to how a sample that stays says it."""
 
 
 @dataclass(slots=True)
@@ -50,11 +54,19 @@ class Redaction:
         options: settings.
         takedown: resolved.
         counts: `<table> dropped`, `<table> shrunk` and `<table> of other sources` to rows.
+        word: why most pictures go, a word of the ledger.
+        reasons: image id to another such word.
     """
 
     options: Publish
     takedown: Takedown
     counts: Counter[str] = field(default_factory=Counter)
+    word: str = TAKEN_DOWN
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+    def reason(self, image_id: str) -> str:
+        """Why a picture goes, a word of the ledger."""
+        return self.reasons.get(image_id, self.word)
 
     def apply(self, table: str, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The rows of a batch that may be published, as they may be.
@@ -162,18 +174,18 @@ class Redaction:
         )
 
     def _shrunk(self, table: str, batch: pa.RecordBatch, touched: pa.Array) -> pa.RecordBatch:
-        shrink = {
-            "samples": smaller_sample,
-            "groups": smaller_group,
-            "matches": smaller_group,
-            "source_groups": smaller_source_group,
-            "choices": smaller_choice,
+        shrink: Callable[[Row], Row | None] = {
+            "samples": lambda row: smaller_sample(row, self.takedown, _SAID[self.word]),
+            "groups": lambda row: smaller_group(row, self.takedown),
+            "matches": lambda row: smaller_group(row, self.takedown),
+            "source_groups": lambda row: smaller_source_group(row, self.takedown),
+            "choices": lambda row: smaller_choice(row, self.takedown),
         }[table]
         pieces = []
         for position, changed in enumerate(touched.to_pylist()):
             one = batch.slice(position, 1)
             if changed:
-                row = shrink(one.to_pylist()[0], self.takedown)
+                row = shrink(one.to_pylist()[0])
                 one = pa.RecordBatch.from_pylist([row] if row else [], batch.schema)
                 self.counts[f"{table} shrunk"] += row is not None
             pieces.append(one)

@@ -55,12 +55,17 @@ def smaller_choice(row: Row, takedown: Takedown) -> Row:
     return row | {"sample_id": sample_id, "references": left}
 
 
-def smaller_sample(row: Row, takedown: Takedown) -> Row | None:
+def smaller_sample(row: Row, takedown: Takedown, said: str = "taken down") -> Row | None:
     """A sample without some pictures and what is seen on them, or None if too little is left by its kind's rule.
 
     An image sample has one picture; a video sample needs two with a track seen on both, a group sample two with its
     subject, a cross sample two subjects that its target and others show; one with a target needs that. Numbers that
     only a model could tell again become null, and instructions go that name a picture that goes.
+
+    Args:
+        row: of `samples`.
+        takedown: names the pictures that go.
+        said: why, for `why` of the sample.
     """
     stay = [index for index, one in enumerate(row["pictures"]) if one["image_id"] not in takedown.images]
     lost = len(row["pictures"]) - len(stay)
@@ -83,7 +88,7 @@ def smaller_sample(row: Row, takedown: Takedown) -> Row | None:
     known = [quality for quality in qualities if quality is not None]
     smaller = row | {
         "sample_id": sample_id,
-        "why": f"{row['why']}; {lost} of its pictures taken down",
+        "why": f"{row['why']}; {lost} of its pictures {said}",
         "scores": _scores(row["scores"], known),
         "target": None if target is None else renumbered[target],
         "instructions": [

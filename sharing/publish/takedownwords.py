@@ -53,6 +53,8 @@ def lines(url: str, done: Removed, *, dry_run: bool) -> Iterator[str]:
         )
     for place in done.features:
         yield f"features: {place} lost what was made of these pictures; the `refloom cache` that made it does the rest"
+    for name in done.tags:
+        yield f"tag {name}: {'would lose' if dry_run else 'lost'} what was taken down, too"
     for name in done.files:
         if name.endswith(".html"):
             yield f"removed: {name}; `refloom report {shlex.quote(url)}` writes it anew"
@@ -70,6 +72,8 @@ def _remedy(url: str, one: dict[str, Any]) -> str:
             command += f" --endpoint {shlex.quote(one['endpoint'])}" if one.get("endpoint") else ""
             return f"published in {place} and at {one['pushed']}: push the removal with `{command} --forget-history`"
         return f"published in {place}: `{command}` takes it out there; what was copied from there is yours to tell"
+    if one["kind"] in ("subset", "merge"):
+        return f"{one['kind']} in {place}: take it out there too with `refloom takedown {shlex.quote(place)} LIST`"
     if one["kind"] == "export":
         return f"exported to {place}: remove it, then export again"
     if one["kind"] == "training run":
@@ -120,5 +124,6 @@ def as_json(done: Removed) -> dict[str, Any]:
         "linked": done.linked,
         "features": done.features,
         "files": done.files,
+        "tags": done.tags,
         "copies": done.copies,
     }

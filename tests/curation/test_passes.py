@@ -38,6 +38,7 @@ from refloom.schemas.dataset import Dataset
 from refloom.schemas.ids import image_of
 from refloom.schemas.storage import Folder
 from refloom.schemas.unit import UnitKey, UnitWriter
+from refloom.schemas.upkeep import collect_garbage
 
 WIDTH = 24
 
@@ -356,7 +357,7 @@ def test_scratch_lasts_as_long_as_the_inputs_and_the_settings(planted, tmp_path)
     with pytest.raises(Enough):
         curate(str(data), SEEN, HERE, only="dedup", show=stop_at("settle"))
     (state,) = data.glob("work/dedup/*")
-    assert Dataset(str(data)).collect_garbage() == []
+    assert collect_garbage(Dataset(str(data))) == []
     with pytest.raises(Enough):
         curate(str(data), replace(SEEN, grain=FINE), HERE, only="dedup", show=stop_at("settle"))
     assert not state.exists(), "another state of the same stage took its place"
@@ -368,7 +369,7 @@ def test_scratch_lasts_as_long_as_the_inputs_and_the_settings(planted, tmp_path)
             out.expect("object")
             out.add("embeddings", {"object_id": name, "image_id": image_of(name), "embedding": [WIDTH**-0.5] * WIDTH})
             out.keep("object")
-    assert [path.rsplit("/", 1)[0] for path in Dataset(str(data)).collect_garbage()] == ["work/dedup"]
+    assert [path.rsplit("/", 1)[0] for path in collect_garbage(Dataset(str(data)))] == ["work/dedup"]
     assert not list(data.glob("work/dedup/*"))
 
 

@@ -35,6 +35,9 @@ from refloom.schemas.errors import JobStopped, Refused, StoreDenied
 from refloom.schemas.lease import Lease, read_holder
 from refloom.schemas.storage import Folder
 from refloom.schemas.verify import verify
+from refloom.sharing.datasets.merge import merge
+from refloom.sharing.datasets.subset import subset
+from refloom.sharing.datasets.tag import tag
 from refloom.sharing.publish.options import Publish
 from refloom.sharing.publish.publication import publish
 from refloom.sharing.publish.removal import remove
@@ -486,3 +489,23 @@ def test_a_takedown_on_a_store_leaves_the_same_rows_as_one_on_a_disk(tree, store
         assert gone not in Dataset(url).read("images", ["image_id"])["image_id"].to_pylist()
     first, second = states.values()
     assert first == second
+
+
+def test_subsets_merges_and_tags_on_a_store_are_those_on_a_disk(local, stored, store, tmp_path):
+    """Tags are copied by the store itself; a takedown reaches them there, too."""
+    gone, states = "coco/000000000002", {}
+    for source, place in ((local, str(tmp_path)), (stored, store)):
+        for name, which in (("first", "images"), ("second", "not images")):
+            subset(source, f"{place}/{name}", where=f"{which}: image_id <= 'coco/000000000005'", workers=0)
+        merge([f"{place}/first", f"{place}/second"], f"{place}/merged", workers=0)
+        tag(f"{place}/merged", "v1")
+        remove(f"{place}/merged", [gone])
+        for found in (Dataset(f"{place}/merged"), Dataset(f"{place}/merged", tag="v1")):
+            assert verify(found).problems == []
+            assert gone not in found.read("images", ["image_id"])["image_id"].to_pylist()
+            tables = {name: one["fingerprint"] for name, one in found.table_summary().items()}
+            states[place, found.url.removeprefix(place)] = tables
+        tag(f"{place}/merged", "v1", delete=True)
+        assert Dataset(f"{place}/merged").tags() == []
+    for (place, where), tables in states.items():
+        assert tables == states[str(tmp_path), where], (place, where)

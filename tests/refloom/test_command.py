@@ -52,6 +52,11 @@ verify             <dataset> --json --sample
 mend               <dataset> --workers --address --item-timeout
 report             <dataset> --json --out
 relink             <dataset> <folder> --root
+subset             <dataset> <dest> --ids --id --where --split --share --seed --tag --dry-run --workers --address \
+                   --item-timeout
+merge              <datasets> <dest> --dry-run --workers --address --item-timeout
+tag                <dataset> <name> --list --delete --json
+diff               <dataset> <before> <after> --json
 export             <dataset> <out> --format --split --limit --kept --keep-metadata --per-shard --layout --reference \
                    --per-subject --seed --same-image --instructions --prefix --redistributable --workers --address \
                    --item-timeout
@@ -77,8 +82,8 @@ evaluate           --benchmark --data --out --limit --metrics --dry-run --clip -
                    --image-encoder --tokenizer --face-model --device --dtype --variant --scale --set --seed \
                    --references --batch --negative-prompt --height --width --steps --guidance-scale --workers \
                    --address --item-timeout
-cache              <dataset> --recipe --set --variants --out --split --device --batch --replace --dry-run --workers \
-                   --address --item-timeout
+cache              <dataset> --recipe --set --variants --out --tag --split --device --batch --replace --dry-run \
+                   --workers --address --item-timeout
 heldout            <adapter> --config --set --device --samples
 train              --config --out --set --resume --print-config --preview
 sample-data        <out> --images --videos --seed

@@ -13,7 +13,7 @@ from refloom import cli
 from refloom.cli.groups import GROUPS, shown
 
 ROOT = Path(refloom.__file__).parents[1]
-TITLES = ["data", "curation", "sharing", "looking", "training", "pictures", "more"]
+TITLES = ["data", "curation", "datasets", "sharing", "looking", "training", "pictures", "more"]
 
 
 def commands(parser: argparse.ArgumentParser) -> "argparse._SubParsersAction[argparse.ArgumentParser] | None":

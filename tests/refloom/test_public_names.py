@@ -61,7 +61,7 @@ def test_dir_shows_the_public_names_and_no_more():
     import refloom.curation
 
     assert [name for name in dir(refloom) if not name.startswith("__")] == sorted(refloom.__all__)
-    assert len(refloom.__all__) == len(set(refloom.__all__)) == 13
+    assert len(refloom.__all__) == len(set(refloom.__all__)) == 17
 
 
 def test_what_type_checkers_see_is_what_is_there():
@@ -151,11 +151,15 @@ OTHERWISE = {
         "accept_license": "accept_licenses",
     },
     "train": {"config": "recipe", "overrides": "settings"},
+    "subset": {"named": "ids"},
 }
 """What an option is called as an argument of the function, where it is called otherwise."""
 
 
-@pytest.mark.parametrize("name", ["curate", "status", "verify", "report", "publish", "export", "train", "evaluate"])
+@pytest.mark.parametrize(
+    "name",
+    ["curate", "status", "verify", "report", "publish", "export", "train", "evaluate", "subset", "merge", "diff"],
+)
 def test_a_function_takes_what_its_command_takes(name: str):
     options = {action.dest for action in COMMANDS[name]._actions} - {"help"}
     wanted = {OTHERWISE.get(name, {}).get(option, option) for option in options}
@@ -164,7 +168,7 @@ def test_a_function_takes_what_its_command_takes(name: str):
     assert have - wanted - {"show", "note", "derived"} == set()
 
 
-@pytest.mark.parametrize("name", ["curate", "verify", "publish", "export", "evaluate"])
+@pytest.mark.parametrize("name", ["curate", "verify", "publish", "export", "evaluate", "subset", "merge"])
 def test_a_function_defaults_to_what_its_command_defaults_to(name: str):
     options = {action.dest: action.default for action in COMMANDS[name]._actions if action.default is not None}
     options.update({key: value for key, value in COMMANDS[name]._defaults.items() if key in options})
@@ -348,6 +352,10 @@ def test_progress_is_shown_to_whoever_asks(tmp_path: Path, capsys, loose: Path):
         lambda: refloom.export("nowhere", "out", "coco"),
         lambda: refloom.export("nowhere", "out", "cocoo"),
         lambda: refloom.publish("nowhere", "out"),
+        lambda: refloom.subset("nowhere", "out"),
+        lambda: refloom.merge(["nowhere", "elsewhere"], "out"),
+        lambda: refloom.tag("nowhere", "v1"),
+        lambda: refloom.diff("nowhere", "v1"),
         lambda: refloom.train("mip/sdxll"),
         lambda: refloom.train("mip/sdxl", settings={"steps": 0}),
         lambda: refloom.evaluate("msbench", "nowhere", "out", base="nowhere", adapter="nowhere"),

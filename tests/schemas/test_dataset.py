@@ -29,6 +29,7 @@ from refloom.schemas.manifest import Manifest, differing
 from refloom.schemas.parquet import TableWriter
 from refloom.schemas.storage import Folder
 from refloom.schemas.unit import UnitKey, UnitWriter
+from refloom.schemas.upkeep import collect_garbage
 from refloom.schemas.verify import verify
 
 
@@ -285,8 +286,8 @@ def test_what_no_manifest_names_is_garbage(dataset):
     dataset.folder.write("ledger/ingest/unit-stray-000.parquet", b"x")
     dataset.folder.write("samples/train/unit-stray-000.parquet", b"x")
     (tmp := dataset.folder.at("images/unit-u-9-000.parquet.77.partial")) and open(tmp, "wb").close()
-    assert len(dataset.collect_garbage()) == 4
-    assert dataset.collect_garbage() == []
+    assert len(collect_garbage(dataset)) == 4
+    assert collect_garbage(dataset) == []
     assert verify(dataset).sound
 
 

@@ -17,6 +17,7 @@ from refloom.schemas.labels import Label
 from refloom.schemas.lease import Lease
 from refloom.schemas.status import stage_state, status
 from refloom.schemas.tables import FLAGS
+from refloom.schemas.upkeep import collect_garbage, drop_orphans
 from refloom.schemas.verify import verify
 from refloom.sharing.publish.options import Publish
 from refloom.sharing.publish.publication import publish
@@ -134,8 +135,8 @@ def test_labels_outlive_a_unit_that_ingest_no_longer_holds(dataset):
     for unit in dataset.units():
         if any(name in names for name, place in objects(dataset) if place == unit):
             dataset.drop("ingest", unit)
-    dataset.drop_orphans()
-    dataset.collect_garbage()
+    drop_orphans(dataset)
+    collect_garbage(dataset)
     assert set(labels.read(Dataset(dataset.url))) == set(names)
 
 

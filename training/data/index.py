@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from refloom.schemas import parquet, strict, tables
+from refloom.schemas import parquet, strict, tables, tags
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Refused
 from refloom.schemas.fingerprint import of_json
@@ -60,24 +60,28 @@ class Index:
     """The samples of one split of one dataset.
 
     Attributes:
-        url: of the dataset.
+        url: of the dataset, or of its tag.
         split: of the samples.
         folder: the dataset.
+        content: fingerprint of all samples there, of any split: that of the table, or of the publication.
         files: in order of path.
     """
 
-    def __init__(self, url: str, split: str = "train") -> None:
+    def __init__(self, url: str, split: str = "train", *, tag: str | None = None) -> None:
         """Read the footers.
 
         Args:
             url: a dataset or a publication; a local path or an fsspec URL.
             split: train or validation.
+            tag: the state of the dataset that was kept under this name; the present one without.
 
         Raises:
-            Refused: no samples there, none of that split, or without their pictures.
+            Refused: no samples there, none of that split, without their pictures, or no such tag.
         """
-        self.url, self.split, self.folder = url, split, Folder(url)
-        listed = _of_publication(self.folder, split) if self.folder.exists("MANIFEST.json") else _of_dataset(url, split)
+        self.url, self.split = tags.place(url, tag), split
+        self.folder = Folder(self.url)
+        is_published = self.folder.exists("MANIFEST.json")
+        listed, self.content = (_of_publication if is_published else _of_dataset)(self.folder, split)
         if not listed:
             raise Refused(f"{url} has no samples of split {split!r}: see `refloom status {quoted(url)}`")
         with ThreadPoolExecutor(_OPENERS) as pool:
@@ -159,6 +163,8 @@ def _opened(folder: Folder, path: str) -> Iterator[pq.ParquetFile]:
 
 
 def _remedy(folder: Folder) -> str:
+    if tags.is_tag(folder):
+        return "it is of a tag, which nothing makes again: train on the dataset as it is, or on another tag"
     if is_dataset(folder):
         return f"`refloom mend {quoted(folder.url)}` mends it"
     return f"`refloom verify {quoted(folder.url)}` says what is damaged; publish again over it, or get it again"
@@ -169,22 +175,23 @@ def _is_picture(column: pq.ColumnChunkMetaData) -> bool:
     return path.startswith("images.") and path.endswith(".bytes")
 
 
-def _of_dataset(url: str, split: str) -> dict[str, str]:
-    """Path to sha256 of the files of a curated dataset."""
+def _of_dataset(folder: Folder, split: str) -> tuple[dict[str, str], str]:
+    """Path to sha256 of the files of a curated dataset, and the fingerprint of its samples."""
+    url = folder.url
     dataset = Dataset(url)
     manifests = dataset.manifests("compose").values()
     if not manifests:
         raise Refused(f"{url} has no samples yet: make them with `refloom curate {quoted(url)}`")
     refuse_listed(dataset)
-    return {file.path: file.sha256 for manifest in manifests for file in manifest.files_of(f"samples/{split}")}
+    files = {file.path: file.sha256 for manifest in manifests for file in manifest.files_of(f"samples/{split}")}
+    return files, dataset.fingerprint("samples")
 
 
-def _of_publication(folder: Folder, split: str) -> dict[str, str]:
+def _of_publication(folder: Folder, split: str) -> tuple[dict[str, str], str]:
     """The same of a publication, whose manifest is written last."""
     try:
-        listed = strict.loads(folder.read("MANIFEST.json"))["files"]
-        return {
-            one["path"]: one["sha256"] for one in listed if one["path"].startswith(f"{_PUBLISHED}/{split}-")
-        }  # fmt: skip
+        said = strict.loads(folder.read("MANIFEST.json"))
+        own = [one for one in said["files"] if one["path"].startswith(f"{_PUBLISHED}/{split}-")]
+        return {one["path"]: one["sha256"] for one in own}, str(said["fingerprint"])
     except (ValueError, KeyError, TypeError) as error:
         raise Refused(f"{folder.url}/MANIFEST.json is not what `refloom publish` writes: publish again") from error

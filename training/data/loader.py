@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import cv2
 
+from refloom.schemas import tags
 from refloom.schemas.errors import JobStopped, Refused, Rejected
 from refloom.schemas.ranges import Number, Text, Word, check_fields
 from refloom.schemas.storage import absolute_url
@@ -41,6 +42,7 @@ class Source:
 
     Attributes:
         url: of a dataset or a publication; a local path or an fsspec URL.
+        tag: the state of the dataset that `refloom tag` kept under this name; the present one without.
         split: train or validation.
         weight: of its samples in the stream, relative to the others'.
         kinds: of samples: image, video, group, cross; all by default. One dataset may be several sources of different
@@ -49,6 +51,7 @@ class Source:
     """
 
     url: Annotated[str, Text()]
+    tag: Annotated[str | None, Text(none=True)] = None
     split: Annotated[str, Word(SPLITS)] = "train"
     weight: Annotated[float, Number(0, above=True)] = 1.0
     kinds: tuple[str, ...] | None = None
@@ -129,6 +132,7 @@ class Loader:
         plan: what decides the batches.
         catalogues: what the view accepts of each source.
         replaced: all rows of this rank that did not decode so far.
+        sources: of each dataset its address, tag, split and fingerprints: what a run keeps of what it was trained on.
     """
 
     def __init__(
@@ -172,7 +176,8 @@ class Loader:
             raise Refused(f"threads is {loading.threads}: give 0 or more")
         self._view, self._rank, self._world = view, rank, world
         self._datasets = [absolute_url(source.url) for source in sources]
-        indexes = [Index(source.url, source.split) for source in sources]
+        indexes = [Index(source.url, source.split, tag=source.tag) for source in sources]
+        self.sources = [_described(index, source) for index, source in zip(indexes, sources, strict=True)]
         self.catalogues: list[Catalogue] = [
             catalogue(index, view, source.kinds, loading.cache, show)
             for index, source in zip(indexes, sources, strict=True)
@@ -301,6 +306,18 @@ def _pool(threads: int) -> ThreadPoolExecutor | None:
         return None
     cv2.setNumThreads(1)
     return ThreadPoolExecutor(threads, thread_name_prefix="loader")
+
+
+def _described(index: Index, source: Source) -> dict[str, Any]:
+    """A source as a run keeps it, json: of the samples of its split, and of all that there are."""
+    dataset, tag = tags.owner(absolute_url(index.url))
+    return {
+        "dataset": dataset,
+        "tag": tag,
+        "split": source.split,
+        "fingerprint": index.fingerprint,
+        "samples": index.content,
+    }
 
 
 def _settings(indexes: Sequence[Index], sources: Sequence[Source], view: View, loading: Loading) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from refloom.schemas.lease import Lease
 from refloom.schemas.storeerrors import full_disk_stops
 from refloom.training.recipes.recipe import Recipe
-from refloom.training.run import checkpoint
+from refloom.training.run import checkpoint, trainedon
 from refloom.training.run.log import RunLog
 from refloom.training.run.opening import Begun, Note, begin, enter
 from refloom.training.run.processes import by_first
@@ -60,17 +60,25 @@ class RunFolder:
 
         return self.first_does(work)
 
-    def enter(self, begun: Begun, validator: Validator, show: Callable[[dict[str, Any]], None]) -> int:
+    def enter(
+        self,
+        begun: Begun,
+        validator: Validator,
+        show: Callable[[dict[str, Any]], None],
+        sources: list[dict[str, Any]],
+    ) -> int:
         """Make the folder that of the run as it goes on now; returns what the function `enter` does.
 
         Args:
             begun: of `take`.
             validator: of the run.
             show: told each line of the log.
+            sources: of the loader, which the folder keeps.
         """
 
         def work() -> int:
             shared = enter(self._recipe, self.path, begun, self._note)
+            trainedon.keep(self.path, begun.step, sources)
             validator.begin(begun.step)
             self.log = RunLog(self.path, begun.step, show)
             return shared

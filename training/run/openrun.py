@@ -178,7 +178,7 @@ def open_run(
         step_flops = trained.flops(first)  # before weights are cut up among processes
         trained.spread()
         accelerator.wait_for_everyone()  # all have read the checkpoint, which may move now
-        shared = folder.enter(begun, validator, show)
+        shared = folder.enter(begun, validator, show, loader.sources)
         if recipe.trackers:
             _begin_trackers(recipe, accelerator, begun, shared)
             held.callback(accelerator.end_training)

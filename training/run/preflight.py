@@ -90,5 +90,5 @@ def features(recipe: Recipe) -> list[Store] | None:
     settings = settings_of(recipe)
     stores = [Store(str(source.features)) for source in sources]
     for store, source in zip(stores, sources, strict=True):
-        store.check(settings, Index(source.url, source.split), recipe.data.variants)
+        store.check(settings, Index(source.url, source.split, tag=source.tag), recipe.data.variants)
     return stores
