@@ -73,7 +73,7 @@ def apart(data: bytes, orientation: int) -> Apart:
             end = after.start()
             while end > position and data[end - 1] == 0xFF:  # a marker may be filled up in front
                 end -= 1
-            found.kept.append(memoryview(data)[position:end])
+            found.kept.append(data[position:end])
             position = end
     if orientation != 1 and not is_said:
         found.kept.insert(marked, _segment(0xE1, b"Exif\x00\x00" + exif(orientation)))

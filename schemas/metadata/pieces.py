@@ -29,11 +29,11 @@ class Apart:
     """A file taken apart.
 
     Attributes:
-        kept: pieces of the file that stay, in order; large ones are not copied.
+        kept: pieces of the file that stay, in order.
         dropped: what does not.
     """
 
-    kept: list[bytes | memoryview]
+    kept: list[bytes]
     dropped: list[Piece]
 
 

@@ -121,7 +121,7 @@ def _tags_of(dataset: Dataset) -> list[Dataset]:
 def _remove_from_tag(tag: Dataset, entries: Sequence[str], listed: TakedownList, done: Removed, tell: Tell) -> None:
     """Take the same out of a tag, whose list is that of its dataset; goes on where it was stopped."""
     own = TakedownList.load(tag.folder)
-    taken = _with_old_names(resolve(tag, entries, listed, again=True), own)
+    taken = _with_old_names(tag, resolve(tag, entries, listed, again=True), own)
     collect_garbage(tag)
     before = own.before or _fingerprints(tag)
     replace(listed, before=before, renamed=taken.renamed | taken.clusters).save(tag.folder)
@@ -159,7 +159,7 @@ def _resolved(
         listed = _extended(tag, listed, replace(found, reached=known, unknown=()))
     taken = _joined(resolve(dataset, entries, listed, again=True), in_tags)
     refuse_unknown(dataset.url, taken, ignore=ignore)
-    return _with_old_names(taken, before), replace(listed, before=before.before, renamed=before.renamed)
+    return _with_old_names(dataset, taken, before), replace(listed, before=before.before, renamed=before.renamed)
 
 
 def _joined(taken: Takedown, in_tags: Sequence[Reached]) -> Takedown:
@@ -171,7 +171,7 @@ def _joined(taken: Takedown, in_tags: Sequence[Reached]) -> Takedown:
     return replace(taken, reached=reached, unknown=tuple(one.entry for one in reached if not one.known))
 
 
-def _with_old_names(taken: Takedown, listed: TakedownList) -> Takedown:
+def _with_old_names(dataset: Dataset, taken: Takedown, listed: TakedownList) -> Takedown:
     """With the names that a removal which was stopped has given already."""
     old = {name: taken.renamed.get(new, new) for name, new in listed.renamed.items()}
     # where a removal was cut off, groups that it dissolved are no longer there to be counted
