@@ -7,13 +7,19 @@ is left out, its caption is the prompt, and the other pictures are the reference
 from collections.abc import Iterator
 from typing import Any
 
-from refloom.inference.evaluation.cases import Benchmark, Case, SamplePicture, Subject, held_out
+from refloom.inference.evaluation.cases import (
+    MAX_REFERENCES,
+    UNNAMED,
+    Benchmark,
+    Case,
+    SamplePicture,
+    Subject,
+    held_out,
+)
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Refused
 
 NAME = "groups"
-MAX_REFERENCES = 28
-"""Most pictures that EasyRef saw of a group in training."""
 _TITLE = "Held-out groups"
 _COLUMNS = ["sample_id", "kind", "pictures", "subjects"]
 
@@ -56,5 +62,7 @@ def _case(url: str, unit: str, row: dict[str, Any]) -> Case | None:
         return None
     pictures = [SamplePicture(url, unit, row["sample_id"], index) for index in range(len(row["pictures"]))]
     references = tuple(pictures[1 : 1 + MAX_REFERENCES])
-    only = Subject(phrase or "the subject", references, references)
+    seen = {one["picture"]: pictures[one["picture"]].part(one, subject["kind"]) for one in subject["appearances"]}
+    crops = tuple(seen[picture.index] for picture in references if picture.index in seen)
+    only = Subject(phrase or UNNAMED, references, references, None, crops, seen.get(0))
     return Case(row["sample_id"], row["sample_id"].split("/")[1], prompt, (only,), target=pictures[0])

@@ -226,8 +226,9 @@ def grounding_tokenizer() -> Any:
     """BERT's kind of tokenizer, with few words."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    words = {word: at for at, word in enumerate("a the red cat dog cup toy box ##s".split(), start=200)}
-    made = Tokenizer(models.WordPiece(_BERT_ENDS | words, unk_token="[UNK]"))
+    words = ["a", "the", "red", "cat", "dog", "cup", "toy", "box", "##s"]
+    numbers = {word: at for at, word in enumerate(words, start=200)}
+    made = Tokenizer(models.WordPiece(_BERT_ENDS | numbers, unk_token="[UNK]"))
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     made.post_processor = processors.BertProcessing(("[SEP]", 102), ("[CLS]", 101))
     return made
