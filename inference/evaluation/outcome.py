@@ -13,6 +13,7 @@ from refloom.inference.evaluation.encoders import Chosen, protocol
 from refloom.inference.evaluation.instances import Finder, finder
 from refloom.inference.evaluation.intervals import Interval, interval
 from refloom.inference.evaluation.metrics import Metric, Score
+from refloom.schemas.wording import several
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,17 @@ class Line:
     interval: Interval | None = None
     remarks: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def said(self) -> str:
+        """What the number is, or why there is none; and what is to be said of single subjects."""
+        words = self.metric.means if self.why is None else f"null: {self.why}"
+        return "; ".join([words, *(f"{several(count, 'subject')} {what}" for what, count in self.remarks.items())])
+
+    @property
+    def spread(self) -> str:
+        """The interval in words; nothing for none."""
+        return "" if self.interval is None else f"{self.interval[0]:.4f} to {self.interval[1]:.4f}"
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -56,6 +68,21 @@ class Table:
     pictures: int
     protocol: str
     lines: list[Line]
+
+    @property
+    def title(self) -> str:
+        """In words."""
+        return f"{self.references} reference{'' if self.references == '1' else 's'}"
+
+    @property
+    def held(self) -> str:
+        """What it is of, in words."""
+        return f"{several(self.cases, 'case')}, {several(self.pictures, 'picture')}"
+
+    @property
+    def present(self) -> list[Line]:
+        """The lines that have a value."""
+        return [line for line in self.lines if line.value is not None]
 
 
 @dataclass(frozen=True, slots=True)
