@@ -88,7 +88,7 @@ class GroundingDino:
     @repeatable()
     def _run(self, pixels: Pixels, text: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Boxes (N, 4) in pixels and scores (N,) of all queries."""
-        seen = self._processor(np.ascontiguousarray(pixels), return_tensors="pt", input_data_format="channels_last")
+        seen = self._processor(np.array(pixels), return_tensors="pt", input_data_format="channels_last")
         encoded = self._tokenizer.encode(text)
         tokens = torch.tensor([encoded.ids, encoded.attention_mask, encoded.type_ids], device=self._device)
         said = self._net(
