@@ -129,7 +129,7 @@ _PHOTOS = "mean cosine with each subject's photographs, then over subjects"
 _BEST = "max-of-3,none=0"
 _FOUND = "best of up to 3 found instances of each subject, 0 if none is found"
 _COPY = "1 a pasted reference, -1 the truth, below 0 nearer the truth"
-_NEAR = "of the nearest reference"
+_NEAR = "cosine with the nearest reference"
 METRICS = (
     Metric("clip_t", "CLIP-T", "clip", "prompt", "whole", "cos", "cosine of picture and prompt"),
     Metric("clip_score", "CLIPScore", "clip", "prompt", "whole", "2.5max(cos,0)", "the same by CLIPScore"),
@@ -142,9 +142,9 @@ METRICS = (
     Metric("clip_i_inst", "CLIP-I, instances", "clip", "photographs", "found", _BEST, _FOUND),
     Metric("dino_inst", "DINO, instances", "dino", "photographs", "found", _BEST, _FOUND),
     Metric("face_inst", "Face, instances", "face", "photographs", "faces", _BEST, "the same of each subject's face"),
-    Metric("copy_face", "Copying, faces", "face", "target", "faces", COPY, _COPY),
-    Metric("face_truth", "Sim(truth), faces", "face", "target", "faces", "cos", "identity of the picture left out"),
-    Metric("face_reference", "Sim(reference), faces", "face", "target", "faces", "cos,nearest-ref", _NEAR),
+    Metric("copy_face", "Copying, faces", "face", "target", "own-faces", COPY, _COPY),
+    Metric("face_truth", "Sim(truth), faces", "face", "target", "own-faces", "cos", "identity of the picture left out"),
+    Metric("face_reference", "Sim(reference), faces", "face", "target", "own-faces", "cos,nearest-ref", _NEAR),
     Metric("copy_image", "Copying, images", "image", "target", "found", COPY, _COPY),
     Metric("image_truth", "Sim(truth), images", "image", "target", "found", "cos", "cosine with the subject left out"),
     Metric("image_reference", "Sim(reference), images", "image", "target", "found", "cos,nearest-ref", _NEAR),

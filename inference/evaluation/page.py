@@ -33,11 +33,11 @@ _NAMED = 6
 """Scores beside a picture; how much it copies stands there besides."""
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #222; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+h1 { font-size: 1.4rem; overflow-wrap: anywhere; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; }
 th, td { border-bottom: 1px solid #ddd; padding: .25rem .6rem; text-align: left; vertical-align: top; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; } tr.ours { background: #eef5ff; }
-code { font-size: .8rem; overflow-wrap: anywhere; } .case { border-top: 1px solid #ddd; padding: .8rem 0; }
+code { font-size: .8rem; overflow-wrap: anywhere; } td code { display: block; min-width: 16rem; } .case { border-top: 1px solid #ddd; padding: .8rem 0; }
 .row { display: flex; flex-wrap: wrap; gap: .6rem; } figure { margin: 0; max-width: 160px; }
 figcaption { font-size: .8rem; color: #555; } img { display: block; max-width: 160px; }
 figure.made img { outline: 2px solid #1971c2; }

@@ -13,7 +13,8 @@ from refloom.inference.evaluation.instances import Finder
 from refloom.inference.evaluation.metrics import Floats
 
 View = Literal["whole", "fitted", "best-face", "own-face"]
-"""Of a picture: as papers cut it; fitted into a white square; its surest face; the face that it clearly is of."""
+"""Of a picture: as papers cut it; fitted into a white square; its surest face; the face that it clearly is of. A face
+that a dataset knows is both."""
 
 _MOST = 4096
 """Vectors that a worker keeps."""
@@ -67,8 +68,8 @@ class Photographs:
                 return self._encoders.pictures(kind, [picture.pixels()])
             case "fitted":
                 return self._encoders.fitted(kind, picture.pixels())[None]
-            case "best-face":
-                return self._encoders.faces(picture.pixels(), only_best=True)
         if isinstance(picture, SamplePicture) and picture.face is not None:
             return self._encoders.own_face(picture.face_pixels(), centred=True)
+        if view == "best-face":
+            return self._encoders.faces(picture.pixels(), only_best=True)
         return self._encoders.own_face(picture.pixels(), centred=False)

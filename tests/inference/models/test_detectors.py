@@ -85,6 +85,19 @@ def test_no_detection_covers_another_and_only_the_surest_are_given(model: Ground
     assert [one.score for one in shifted] == scores[:2], "case and full stops are no words"
 
 
+def test_bf16_runs(model: GroundingDino):
+    assert ENTRY.load("cpu", "bf16").detect(data.chelsea(), "red cup")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_the_gpu_finds_the_same(model: GroundingDino):
+    there = ENTRY.load("cuda").detect(data.chelsea(), "red cup", 3)
+    assert np.allclose(
+        [one.box for one in there], [one.box for one in model.detect(data.chelsea(), "red cup", 3)], atol=1
+    )
+
+
 def test_nothing_is_found_above_every_score(weights: Path, monkeypatch: pytest.MonkeyPatch):
     use(weights, monkeypatch)
     blind = replace(ENTRY, thresholds={"min_score": 1.0}).load()
