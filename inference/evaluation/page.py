@@ -37,7 +37,8 @@ h1 { font-size: 1.4rem; overflow-wrap: anywhere; } h2 { font-size: 1.1rem; margi
 .scroll { overflow-x: auto; } table { border-collapse: collapse; }
 th, td { border-bottom: 1px solid #ddd; padding: .25rem .6rem; text-align: left; vertical-align: top; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; } tr.ours { background: #eef5ff; }
-code { font-size: .8rem; overflow-wrap: anywhere; } td code { display: block; min-width: 16rem; } .case { border-top: 1px solid #ddd; padding: .8rem 0; }
+code { font-size: .8rem; overflow-wrap: anywhere; }
+td code { display: block; min-width: 16rem; } .case { border-top: 1px solid #ddd; padding: .8rem 0; }
 .row { display: flex; flex-wrap: wrap; gap: .6rem; } figure { margin: 0; max-width: 160px; }
 figcaption { font-size: .8rem; color: #555; } img { display: block; max-width: 160px; }
 figure.made img { outline: 2px solid #1971c2; }

@@ -105,3 +105,14 @@ def test_of_two_faces_on_the_picture_left_out_only_a_known_box_says_which_is_mea
     known = measurer.scores(read("known", found.box.tolist(), whole), face)
     assert known["copy_face"][0] == pytest.approx(1, abs=0.2)
     assert known["face_truth"][0] < known["face_reference"][0]
+
+
+def test_of_several_faces_the_one_in_the_middle_of_a_cut_is_its_own(measurer, face, blurred):
+    known = measurer._encoders
+    (wanted,) = known.own_face(face, centred=False)
+    row = np.concatenate([blurred, face, blurred], axis=1)
+    (middle,) = known.own_face(row, centred=True)
+    assert copying.angle(middle, wanted) < 0.1 < copying.angle(*known.own_face(blurred, centred=True), wanted)
+    for several in (row, np.full_like(face, 128)):
+        assert len(known.own_face(several, centred=False)) == 0
+    assert len(known.own_face(np.full_like(face, 128), centred=True)) == 0

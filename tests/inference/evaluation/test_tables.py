@@ -97,6 +97,9 @@ def test_the_interval_follows_each_average():
         low, high = interval(scores, how)
         mean = metrics.average([(part, score) for _, part, score in scores], how)
         assert 0 <= low < mean < high <= 1
+    heavy = [(str(n), "a", (float(n % 2), 1 if n % 2 else 99)) for n in range(100)]
+    low, high = interval(heavy, "pairs")
+    assert 0.005 < low < 0.01 < high < 0.02, "most pairs are of zeros"
     even = [(f"{part}{n}", part, (float(part == "a"), 1)) for part in "ab" for n in range(50)]
     low, high = interval(even, "parts")
     assert low == high == 0.5, "parts weigh alike, however often they are drawn"
