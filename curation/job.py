@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
+from refloom.curation.annotate.settings import ROLES
 from refloom.curation.config import Curation
 from refloom.curation.datasetstages import PASSES
 from refloom.curation.datasetstages import tasks as wave_tasks
@@ -45,7 +46,7 @@ class CurationPlan:
 
 def choose_models(config: Curation) -> dict[str, str]:
     """Role to the identity of the models that are there; chosen once, on the driver."""
-    entries = {role: registry.resolve(role, getattr(config.models, role)) for role in registry.ENTRIES}
+    entries = {role: registry.resolve(role, getattr(config.models, role)) for role in ROLES}
     return {role: entry.identity_at(config.models.precision) for role, entry in entries.items() if entry is not None}
 
 

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-from refloom.curation.annotate.settings import quality_section
+from refloom.curation.annotate.settings import ROLES, quality_section
 from refloom.curation.annotate.stages import vocabulary
 from refloom.curation.config import Curation
 from refloom.curation.job import Show, curate
 from refloom.curation.stage import Stage
 from refloom.curation.stages import ALL
-from refloom.inference.models import registry
 from refloom.ingest.engine.pool import Pool
 from refloom.schemas import card, commands
 from refloom.schemas.dataset import Dataset
@@ -86,7 +85,7 @@ def settings_of(dataset: Dataset) -> Curation:
         for manifest in dataset.manifests(stage.name).values():
             models |= manifest.models
     chosen = {role: identity.split("@")[0] for role, identity in models.items()}
-    values["models"] = dict.fromkeys(registry.ENTRIES, "none") | values.get("models", {}) | chosen
+    values["models"] = dict.fromkeys(ROLES, "none") | values.get("models", {}) | chosen
     for identity in models.values():
         if identity.rpartition(":")[2] in _PRECISIONS:
             values["models"]["precision"] = identity.rpartition(":")[2]

@@ -12,6 +12,8 @@ from refloom.schemas.components import COMPONENTS, Points
 
 BATCHED = ("segmenter", "face", "image_embedding", "text_embedding", "captioner", "classifier")
 """Roles whose models take several things at once: prompts, faces, crops, texts, pictures."""
+ROLES = BATCHED
+"""Roles of `refloom models` that stages ask; the others serve evaluation alone."""
 
 _OBJECT_COMPONENTS = tuple(
     name for name in COMPONENTS.own if COMPONENTS[name].objects and not COMPONENTS[name].optional

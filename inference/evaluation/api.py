@@ -17,6 +17,8 @@ from refloom.schemas.storage import absolute_url
 from refloom.schemas.storeerrors import store_errors_stop
 
 CASE_TIMEOUT_S = 3600.0
+OF_DATASETS = ("groups", "cross")
+"""Benchmarks whose cases are samples of a dataset, wherever that lies."""
 
 
 @store_errors_stop()
@@ -39,6 +41,7 @@ def evaluate(
     metrics: str | None = None,
     clip: str = "auto",
     dino: str = "auto",
+    detector: str = "auto",
     limit: int | None = None,
     seed: int = 0,
     references: int | None = None,
@@ -60,8 +63,8 @@ def evaluate(
 
     Args:
         benchmark: concept101 (arXiv 2212.04488, in MIP-Adapter's selection), ms-bench (2406.07209), dreambench
-            (2208.12242), dreamedit (2306.12624), or groups: held-out samples of a dataset.
-        data: folder of the benchmark's published files; of groups a dataset.
+            (2208.12242), dreamedit (2306.12624), or groups, cross: held-out samples of a dataset.
+        data: folder of the benchmark's published files; of groups and cross a dataset.
         out: new folder of the evaluation, or the one to go on with.
         base, adapter, kind, image_encoder, tokenizer, variant, face_model: as for `ReferencePipeline.from_pretrained`.
         device: cpu, cuda, or auto for a GPU if there is one.
@@ -70,6 +73,7 @@ def evaluate(
         settings: `KEY=VALUE` of the adapter or of its generation.
         metrics: which, such as `clip_t,dino`; all without.
         clip, dino: encoders of the scores, names of `refloom models`, `auto` or `none`.
+        detector: finds instances of the subjects, likewise.
         limit: the first so many cases; a later call may take more.
         seed: from which every picture's own follows.
         references: of a subject; the benchmark's own choice without.
@@ -112,7 +116,7 @@ def evaluate(
         "negative_prompt": negative_prompt,
         "batch": batch,
     }
-    plan = planned(benchmark, data, assembly, making, references, metrics, clip, dino, limit)
+    plan = planned(benchmark, data, assembly, making, references, metrics, clip, dino, limit, detector)
     with showing(show) as display:
         pool = pool_on(plan.device, workers, address, item_timeout)
         return evaluation.evaluate(plan, absolute_url(out), pool, display)
@@ -128,11 +132,12 @@ def planned(
     clip: str,
     dino: str,
     limit: int | None,
+    detector: str = "auto",
 ) -> Plan:
     """What is asked for, checked before any model is read.
 
     Args:
-        benchmark, data, references, clip, dino, limit: as for `evaluate`.
+        benchmark, data, references, clip, dino, limit, detector: as for `evaluate`.
         assembly: the models.
         making: the fields of `Making`, but for `references`.
         wanted: names of metrics.
@@ -141,9 +146,9 @@ def planned(
         Refused: as `evaluate` does.
     """
     device = check_device(assembly.device)
-    chosen = encoders.choose({"clip": clip, "dino": dino, "face": assembly.face_model})
+    chosen = encoders.choose({"clip": clip, "dino": dino, "face": assembly.face_model}, detector)
     url = absolute_url(data)
-    if benchmark != "groups" and "://" in url:
+    if benchmark not in OF_DATASETS and "://" in url:
         raise Refused(f"--data {data}: benchmarks are read from a local folder; copy it here first")
     read = benchmarks.read(benchmark, url)
     made = Making(**making, references=read.references if references is None else references)

@@ -14,6 +14,7 @@ READERS: Registry[Callable[[str], Benchmark]] = Registry(
         "dreambench": "refloom.inference.evaluation.dreambench:read",
         "dreamedit": "refloom.inference.evaluation.dreamedit:read",
         "groups": "refloom.inference.evaluation.groups:read",
+        "cross": "refloom.inference.evaluation.cross:read",
     },
 )
 """Name to what reads it from a folder."""

@@ -1,7 +1,7 @@
 """What a benchmark asks for: prompts, subjects, places. Pictures are named here and read where they are needed."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -11,13 +11,19 @@ import pyarrow as pa
 
 from refloom.inference.adapters.reading import Mask, Pixels, read_mask, read_picture
 from refloom.inference.adapters.reference import Box
-from refloom.inference.models.crops import cut_out
+from refloom.inference.models.crops import cut_out, cut_square, square_face_box
 from refloom.schemas import boxes, parquet
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Refused
 from refloom.schemas.samples import SAMPLES
 from refloom.schemas.wording import some
 
+UNNAMED = "the subject"
+"""What adapters are told where nothing says what a subject is; nobody looks for it in a picture."""
+MAX_REFERENCES = 28
+"""Most pictures that EasyRef saw of a group in training; samples of datasets may have more."""
+_FACE_MARGIN = 0.5
+"""Around a face that is cut out to be found again, on every side, as a share of it."""
 _NAMED = 5
 """Missing files that a message names."""
 
@@ -49,10 +55,8 @@ class FilePicture:
         whole = read_picture(self.file)
         if self.box is None:
             return whole
-        height, width = whole.shape[:2]
-        scale = min(height, width) / self.box_short_px
-        part = boxes.pad([edge * scale for edge in self.box], width, height)
-        return cut_out(whole, None, part, max(part[2] - part[0], part[3] - part[1]))
+        scale = min(whole.shape[:2]) / self.box_short_px
+        return _on_white(whole, [edge * scale for edge in self.box])
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +68,65 @@ class SamplePicture:
         unit: that holds the sample.
         sample_id: of the sample.
         index: of the picture in the sample.
+        box: the part of it that is meant, xyxy in its pixels; None for all.
+        face: the box of the face that is meant, where it is known.
     """
 
     dataset: str
     unit: str
     sample_id: str
     index: int
+    box: Box | None = None
+    face: Box | None = None
 
     def pixels(self) -> Pixels:
-        """(H, W, 3) uint8.
+        """(H, W, 3) uint8; what a box cuts out lies in the middle of a white square.
 
         Raises:
             Refused: the sample has gone, or the bytes are no sound picture.
         """
+        whole = self._whole()
+        return whole if self.box is None else _on_white(whole, self.box)
+
+    def face_pixels(self) -> Pixels:
+        """(S, S, 3) uint8: the face and what is around it, white where that leaves the picture.
+
+        Raises:
+            ValueError: there is no `face`.
+            Refused: as for `pixels`.
+        """
+        if self.face is None:
+            raise ValueError("no face of it is known")
+        whole = self._whole()
+        return cut_square(whole, square_face_box(self.face, whole.shape[1], whole.shape[0], _FACE_MARGIN))
+
+    def part(self, appearance: Mapping[str, Any], kind: str) -> "SamplePicture":
+        """What shows a subject, with its face.
+
+        Args:
+            appearance: of the subject on this picture, as in `samples`.
+            kind: of the subject; of kind `face` the box is the face's.
+        """
+        box, face = _box(appearance["box"]), appearance["face"]
+        return replace(self, box=box, face=box if kind == "face" else _box(face["box"]) if face else None)
+
+    def _whole(self) -> Pixels:
         return read_picture(_sample_bytes(self.dataset, self.unit, self.sample_id)[self.index])
 
 
 Picture = FilePicture | SamplePicture
+
+
+def _on_white(whole: Pixels, box: Sequence[float]) -> Pixels:
+    part = boxes.pad(box, whole.shape[1], whole.shape[0])
+    return cut_out(whole, None, part, max(part[2] - part[0], part[3] - part[1]))
+
+
+def _box(edges: Sequence[float] | None) -> Box | None:
+    if edges is None:
+        return None
+    x1, y1, x2, y2 = (float(edge) for edge in edges)
+    return x1, y1, x2, y2
 
 
 def held_out(dataset: Dataset, unit: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -109,12 +155,21 @@ class Subject:
         references: what the adapter may see of it.
         photographs: what results are compared with.
         box: where it may be in the result, xyxy in 0–1; None for anywhere.
+        crops: the photographs cut down to it, with which parts of results are compared; none where they are not known.
+        truth: the same of the picture that was left out.
     """
 
     phrase: str
     references: tuple[Picture, ...]
     photographs: tuple[Picture, ...]
     box: Box | None = None
+    crops: tuple[Picture, ...] = ()
+    truth: Picture | None = None
+
+    @property
+    def closest(self) -> tuple[Picture, ...]:
+        """What shows it with the least besides: the crops, else the photographs."""
+        return self.crops or self.photographs
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +193,14 @@ class Case:
     source: FilePicture | None = None
     mask: str | None = None
     target: Picture | None = None
+
+    def shown(self, limit: int | None) -> int:
+        """Pictures that an adapter sees in all.
+
+        Args:
+            limit: most of a subject; None for all.
+        """
+        return sum(len(subject.references[:limit]) for subject in self.subjects)
 
     def area(self, source: Pixels) -> Mask:
         """Where a source may change, (H, W).

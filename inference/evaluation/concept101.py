@@ -101,7 +101,7 @@ def _prompts_of(pair: list[Any]) -> str:
 def _subject(root: Path, name: str, phrase: str) -> Subject:
     files = photographs(root / "benchmark_dataset" / name)
     parts = tuple(_boxed(root / "json_data" / name / f"{file.stem}.json", file) for file in files)
-    return Subject(phrase, parts, tuple(FilePicture(str(file)) for file in files))
+    return Subject(phrase, parts, tuple(FilePicture(str(file)) for file in files), crops=parts)
 
 
 def _boxed(mark: Path, file: Path) -> FilePicture:

@@ -10,7 +10,9 @@ from refloom.inference.adapters.reading import Mask, Pixels
 from refloom.inference.centrecrops import centre_crop
 from refloom.inference.evaluation.metrics import Floats, Metric
 from refloom.inference.models.crops import cut_out
+from refloom.inference.models.detectors import Detection
 from refloom.inference.models.entry import Entry
+from refloom.inference.models.faces import Face
 from refloom.inference.models.registry import ENTRIES, by_name, resolve
 from refloom.schemas import masks
 from refloom.schemas.errors import Refused
@@ -23,7 +25,7 @@ DINO = ("dino-vits16", "dinov2-large", "dinov2-base")
 _GREY = 127
 _PREPARED = {"clip": "short-1:1-bicubic-centre", "dino": "short-8:7-bicubic-centre", "face": "picture"}
 _FITTED = "white-square"
-"""Of parts of a picture, instead."""
+"""Of parts of a picture, instead; and of all that copying is measured by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +48,15 @@ class Chosen:
         return None if self.entry is None else self.entry.identity
 
 
-def choose(names: dict[str, str]) -> dict[str, Chosen]:
+def choose(names: dict[str, str], detector: str = "auto") -> dict[str, Chosen]:
     """The encoders, chosen once on the driver.
 
     Args:
         names: `clip`, `dino` and `face` to a name of the registry, `auto` or `none`.
+        detector: the same of what finds instances.
+
+    Returns:
+        `clip`, `dino`, `face`, `detector`, and `image`: DINO, else CLIP, else the registry's best one that is there.
 
     Raises:
         Refused: a name is unknown, of another kind of model, or its weights are absent.
@@ -63,7 +69,21 @@ def choose(names: dict[str, str]) -> dict[str, Chosen]:
     face = resolve("face", names["face"])
     absent = "no face model is there: `refloom models` says how to get one"
     why = None if face else "none was asked for" if names["face"] == "none" else absent
-    return {"clip": clip, "dino": dino, "face": Chosen(face, why=why)}
+    image = _first(dino, clip, asked=names["dino"] != "none" or names["clip"] != "none")
+    return {"clip": clip, "dino": dino, "face": Chosen(face, why=why), "image": image, "detector": _detector(detector)}
+
+
+def _first(dino: Chosen, clip: Chosen, *, asked: bool) -> Chosen:
+    """The encoder that copying is measured by: the best one at telling individuals apart."""
+    entry = dino.entry or clip.entry or (resolve("image_embedding") if asked else None)
+    return Chosen(entry, why=None if entry else dino.why)
+
+
+def _detector(name: str) -> Chosen:
+    entry = resolve("detector", name)
+    best = ENTRIES["detector"][0].name
+    absent = f"no detector is there: `refloom models get {best}` fetches one"
+    return Chosen(entry, why=None if entry else "no detector was asked for" if name == "none" else absent)
 
 
 def _one(kind: str, name: str, known: list[str]) -> Chosen:
@@ -79,21 +99,33 @@ def _one(kind: str, name: str, known: list[str]) -> Chosen:
     return Chosen(found, why=why)
 
 
-def protocol(metric: Metric, chosen: Chosen, average: str, references: str) -> str | None:
+def protocol(
+    metric: Metric, chosen: Chosen, average: str, references: str, found: str = "", shown: str = ""
+) -> str | None:
     """What a number was measured by, in one line; None without an encoder.
 
     Two numbers can be compared only if these are equal.
+
+    Args:
+        metric: itself.
+        chosen: its encoder.
+        average: how scores become one number.
+        references: most pictures of a subject that the adapter saw.
+        found: what says where the subjects are, for metrics that look at them.
+        shown: how many pictures the adapter saw in all, where the number is of such cases alone.
     """
     if chosen.entry is None:
         return None
+    fitted = metric.view in ("box", "mask-box", "found") or metric.encoder == "image"
     parts = [
         metric.name,
         chosen.entry.name,
-        _FITTED if metric.view in ("box", "mask-box") else _PREPARED[metric.encoder],
-        metric.view,
+        _FITTED if fitted else _PREPARED[metric.encoder],
+        found if metric.view == "found" else metric.view,
         metric.formula,
         f"mean-over-{average}",
         f"refs={references}",
+        *([f"shown={shown}"] if shown else []),
     ]
     return "/".join(parts)
 
@@ -107,9 +139,13 @@ class Encoders:
     """
 
     def __init__(self, chosen: dict[str, Chosen], device: str) -> None:
-        self._models: dict[str, Any] = {
-            kind: one.entry.load(device) for kind, one in chosen.items() if one.entry is not None
-        }
+        loaded: dict[str, Any] = {}  # one encoder may be of two kinds
+        self._models: dict[str, Any] = {}
+        for kind, one in chosen.items():
+            if one.entry is not None:
+                if one.entry.identity not in loaded:
+                    loaded[one.entry.identity] = one.entry.load(device)
+                self._models[kind] = loaded[one.entry.identity]
         texts = chosen["clip"].texts if "clip" in chosen else None
         self._texts: Any = None if texts is None else texts.load(device)
 
@@ -131,15 +167,40 @@ class Encoders:
 
     def faces(self, picture: Pixels, *, only_best: bool = False) -> Floats:
         """Identities (N, D) of the faces on a picture, the surest first."""
-        found = self._models["face"].find(picture, max_faces=1 if only_best else None)
-        vectors: Floats = np.stack([face.embedding for face in found]) if found else np.zeros((0, 1), np.float32)
-        return vectors
+        return _identities(self._models["face"].find(picture, max_faces=1 if only_best else None))
+
+    def own_face(self, picture: Pixels, *, centred: bool) -> Floats:
+        """Identity (1, D) of the face that a picture is of; (0, 1) where none is, or nothing says which.
+
+        Args:
+            picture: (H, W, 3) uint8.
+            centred: whether it was cut out around the face, so that the one in its middle is meant; else it must be
+                the only one.
+        """
+        found = self._models["face"].find(picture)
+        if centred and found:
+            middle = np.array([picture.shape[1], picture.shape[0]]) / 2
+            found = [min(found, key=lambda face: float(np.linalg.norm(face.box.reshape(2, 2).mean(axis=0) - middle)))]
+        return _identities(found if len(found) == 1 else [])
+
+    def instances(self, picture: Pixels, phrase: str, most: int) -> list[Detection]:
+        """Things on a picture that a phrase names, the surest first, at most so many."""
+        found: list[Detection] = self._models["detector"].detect(picture, phrase, most)
+        return found
+
+    def fitted(self, kind: str, picture: Pixels) -> Floats:
+        """Unit vector (D,) of a whole picture, fitted into a white square."""
+        return self.in_box(kind, picture, (0, 0, picture.shape[1], picture.shape[0]))
 
     def in_box(self, kind: str, picture: Pixels, box: tuple[int, int, int, int]) -> Floats:
         """Unit vector (D,) of a part of a picture, fitted into a white square."""
         model = self._models[kind]
         vector: Floats = model.embed(cut_out(picture, None, box, model.input_px)[None])[0]
         return vector
+
+
+def _identities(found: Sequence[Face]) -> Floats:
+    return np.stack([face.embedding for face in found]) if found else np.zeros((0, 1), np.float32)
 
 
 def crop(picture: Pixels, kind: str, side: int) -> Pixels:

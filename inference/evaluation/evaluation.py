@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from refloom.inference.assembly import Assembly
-from refloom.inference.evaluation import gallery, outcome, report, scoring
+from refloom.inference.evaluation import gallery, instances, outcome, report, scoring
 from refloom.inference.evaluation.cases import Benchmark, Case, FilePicture, Picture
 from refloom.inference.evaluation.encoders import Chosen
 from refloom.inference.evaluation.gallery import Exhibit
 from refloom.inference.evaluation.generation import GenerateJob, Making
+from refloom.inference.evaluation.instances import Finder
 from refloom.inference.evaluation.metrics import Metric
 from refloom.inference.evaluation.outcome import Outcome
 from refloom.ingest.engine import pool as engine
@@ -58,8 +59,15 @@ class Plan:
     @property
     def encoders(self) -> dict[str, Chosen]:
         """Those that the metrics need."""
-        needed = {metric.encoder for metric in self.metrics}
+        needed: set[str] = {metric.encoder for metric in self.metrics}
+        if any(metric.view == "found" for metric in self.metrics):
+            needed.add("detector")
         return {kind: one for kind, one in self.chosen.items() if kind in needed}
+
+    @property
+    def finder(self) -> Finder:
+        """What says where the subjects are on the made pictures."""
+        return instances.finder(self.benchmark, self.chosen["detector"])
 
     @property
     def exhibits(self) -> tuple[Exhibit, ...]:
@@ -160,7 +168,8 @@ def evaluate(plan: Plan, url: str, pool: Pool, show: Show | None = None) -> Outc
             names = tuple(metric.name for metric in plan.metrics)
             weight = {unit: sum(one.images for one in exhibits) for unit, exhibits in due.items()}
             tasks = [replace(task, weight=weight[task.unit]) for task in _tasks(due)]
-            run("scores", "picture", scoring.ScoreJob(url, lease.id, plan.encoders, names, plan.device), tasks)
+            scores = scoring.ScoreJob(url, lease.id, plan.encoders, names, plan.device, plan.finder)
+            run("scores", "picture", scores, tasks)
         found = _collect(plan, folder, settings)
         report.write(folder, plan.benchmark, plan.exhibits, found)
         return found
@@ -182,11 +191,12 @@ def _collect(plan: Plan, folder: Folder, settings: dict[str, Any]) -> Outcome:
         rows += scoring.read_scores(folder, unit)["rows"]
     failures |= {f"{row['case']}/{row['image']}": row["failed"] for row in rows if "failed" in row}
     measured = [row for row in rows if "failed" not in row]
-    seen = plan.making.references
-    references = "all" if seen is None else str(seen)
+    limit = plan.making.references
+    references = "all" if limit is None else str(limit)
     lines = outcome.summarise(plan.benchmark, plan.metrics, measured, plan.chosen, references)
+    tables = outcome.by_references(plan.benchmark, plan.metrics, measured, plan.chosen, limit)
     whole = len(measured) == asked and len(plan.exhibits) == len(plan.benchmark.cases)
-    return Outcome(settings, lines, rows, failures, asked, made, len(measured), whole)
+    return Outcome(settings, lines, rows, failures, asked, made, len(measured), whole, tables)
 
 
 def fingerprint(benchmark: Benchmark) -> str:
@@ -196,7 +206,7 @@ def fingerprint(benchmark: Benchmark) -> str:
         if isinstance(one, FilePicture):
             file = Path(one.file)
             return [file.parent.name, file.name, file.stat().st_size, one.box]
-        return None if one is None else [one.unit, one.sample_id, one.index]
+        return None if one is None else [one.unit, one.sample_id, one.index, *([one.box] if one.box else [])]
 
     def case(one: Case) -> Any:
         subjects = [

@@ -12,10 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from refloom.inference.evaluation.cases import Average, Benchmark, Case
+from refloom.inference.evaluation.copying import FORMULA as COPY
+from refloom.inference.evaluation.copying import Part
 from refloom.schemas.errors import Refused
 
 Floats = npt.NDArray[np.floating]
-Encoder = Literal["clip", "dino", "face"]
+Encoder = Literal["clip", "dino", "face", "image"]
+"""`image` is the one that copying is measured by: DINO, or whichever image encoder there is."""
 Score = tuple[float, int]
 """A picture's value of a metric, and the number of pairs it is the mean of."""
 
@@ -108,7 +111,7 @@ class Metric:
         title: in tables.
         encoder: whose vectors it compares.
         needs: what a benchmark must have for it.
-        view: which pixels are compared with which, for the protocol's id.
+        view: which pixels are compared with which, for the protocol's id; for `found` the finder's name stands there.
         formula: of the cosines, for the protocol's id.
         means: in words.
     """
@@ -123,6 +126,10 @@ class Metric:
 
 
 _PHOTOS = "mean cosine with each subject's photographs, then over subjects"
+_BEST = "max-of-3,none=0"
+_FOUND = "best of up to 3 found instances of each subject, 0 if none is found"
+_COPY = "1 a pasted reference, -1 the truth, below 0 nearer the truth"
+_NEAR = "cosine with the nearest reference"
 METRICS = (
     Metric("clip_t", "CLIP-T", "clip", "prompt", "whole", "cos", "cosine of picture and prompt"),
     Metric("clip_score", "CLIPScore", "clip", "prompt", "whole", "2.5max(cos,0)", "the same by CLIPScore"),
@@ -132,6 +139,15 @@ METRICS = (
     Metric("dino_box", "DINO, boxes", "dino", "places", "box", "cos", "as DINO, of the part in each subject's box"),
     Metric("m_dino_box", "M-DINO, boxes", "dino", "places", "box", "product", "product over subjects of the same"),
     Metric("face_sim", "Face", "face", "photographs", "faces", "max-cos,none=0", "identity of the nearest face"),
+    Metric("clip_i_inst", "CLIP-I, instances", "clip", "photographs", "found", _BEST, _FOUND),
+    Metric("dino_inst", "DINO, instances", "dino", "photographs", "found", _BEST, _FOUND),
+    Metric("face_inst", "Face, instances", "face", "photographs", "faces", _BEST, "the same of each subject's face"),
+    Metric("copy_face", "Copying, faces", "face", "target", "own-faces", COPY, _COPY),
+    Metric("face_truth", "Sim(truth), faces", "face", "target", "own-faces", "cos", "identity of the picture left out"),
+    Metric("face_reference", "Sim(reference), faces", "face", "target", "own-faces", "cos,nearest-ref", _NEAR),
+    Metric("copy_image", "Copying, images", "image", "target", "found", COPY, _COPY),
+    Metric("image_truth", "Sim(truth), images", "image", "target", "found", "cos", "cosine with the subject left out"),
+    Metric("image_reference", "Sim(reference), images", "image", "target", "found", "cos,nearest-ref", _NEAR),
     Metric("clip_i_target", "CLIP-I, target", "clip", "target", "whole", "cos", "cosine with the picture left out"),
     Metric("dino_target", "DINO, target", "dino", "target", "whole", "cos", "cosine with the picture left out"),
     Metric(
@@ -144,6 +160,15 @@ METRICS = (
     Metric("dino_bg", "DINO, background", "dino", "source", "mask-grey", "cos", "of the rest, and of the source's"),
 )
 BY_NAME = {metric.name: metric for metric in METRICS}
+PARTS: dict[str, Part] = {
+    "copy_face": "copy",
+    "face_truth": "truth",
+    "face_reference": "reference",
+    "copy_image": "copy",
+    "image_truth": "truth",
+    "image_reference": "reference",
+}
+"""The metrics that lie between truth and reference, and the number of `Compared` that each is."""
 
 
 def choose(names: str | None) -> tuple[Metric, ...]:

@@ -16,23 +16,29 @@ from refloom.inference.adapters.reading import Pixels
 from refloom.inference.evaluation import gallery, outcome
 from refloom.inference.evaluation.cases import Benchmark, Case, Picture
 from refloom.inference.evaluation.gallery import Exhibit
-from refloom.inference.evaluation.metrics import BY_NAME
-from refloom.inference.evaluation.outcome import Outcome, Published
+from refloom.inference.evaluation.metrics import BY_NAME, PARTS
+from refloom.inference.evaluation.outcome import Line, Outcome, Published, Table
 from refloom.schemas.errors import Refused
 from refloom.schemas.storage import Folder
 
 SHOWN = 40
 """Cases with pictures, evenly over the benchmark; all pictures are in the folder."""
 
+HEAD = ("metric", "value", "pictures", "protocol", "what", "95 % of draws of cases")
+"""Of a table of scores."""
+
 _THUMB_PX = 160
 _PHOTOS = 4
+_NAMED = 6
+"""Scores beside a picture; how much it copies stands there besides."""
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #222; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+h1 { font-size: 1.4rem; overflow-wrap: anywhere; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; }
 th, td { border-bottom: 1px solid #ddd; padding: .25rem .6rem; text-align: left; vertical-align: top; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; } tr.ours { background: #eef5ff; }
-code { font-size: .8rem; overflow-wrap: anywhere; } .case { border-top: 1px solid #ddd; padding: .8rem 0; }
+code { font-size: .8rem; overflow-wrap: anywhere; }
+td code { display: block; min-width: 16rem; } .case { border-top: 1px solid #ddd; padding: .8rem 0; }
 .row { display: flex; flex-wrap: wrap; gap: .6rem; } figure { margin: 0; max-width: 160px; }
 figcaption { font-size: .8rem; color: #555; } img { display: block; max-width: 160px; }
 figure.made img { outline: 2px solid #1971c2; }
@@ -58,7 +64,8 @@ def page(
         f"<p>{counts}{'' if found.whole else '; not the whole benchmark'}.</p>",
         "".join(f"<p>{_text(note)}</p>" for note in benchmark.notes),
         "<h2>Scores</h2>",
-        _scores(found),
+        _scores(found.lines),
+        *(_by_references(table) for table in found.tables),
         *(_published(table, found) for table in tables),
         "<h2>Pictures</h2>",
         *(_case(folder, exhibit, found) for exhibit in chosen(exhibits)),
@@ -81,18 +88,24 @@ def chosen(exhibits: Sequence[Exhibit]) -> list[Exhibit]:
     return [exhibits[at * len(exhibits) // SHOWN] for at in range(SHOWN)]
 
 
-def _scores(found: Outcome) -> str:
+def _by_references(table: Table) -> str:
+    said = f"<p>{_text(table.held)} <code>{_text(table.protocol)}</code></p>"
+    return f"<h2>{_text(table.title)}</h2>{said}{_scores(table.present)}"
+
+
+def _scores(lines: Sequence[Line]) -> str:
     rows = [
         (
             _text(line.metric.title),
             _number(line.value) if line.why is None else "null",
             f"{line.pictures:,}",
             f"<code>{_text(line.protocol)}</code>" if line.protocol else "",
-            _text(line.metric.means if line.why is None else line.why),
+            _text(line.said),
+            _text(line.spread),
         )
-        for line in found.lines
+        for line in lines
     ]
-    return _table(("metric", "value", "pictures", "protocol", "what"), rows, numbers=(1, 2))
+    return _table(HEAD, rows, numbers=(1, 2))
 
 
 def _published(table: Published, found: Outcome) -> str:
@@ -116,8 +129,9 @@ def _case(folder: Folder, exhibit: Exhibit, found: Outcome) -> str:
         if image in gone:
             figures.append(f'<figure class="made"><figcaption>{_text(_why(case, image, found))}</figcaption></figure>')
             continue
-        measured = [(BY_NAME[name].title, score) for name, score in scores.get(image, {}).items() if score is not None]
-        words = ", ".join(f"{title} {score[0]:.3f}" for title, score in measured[:6])
+        measured = {name: score for name, score in scores.get(image, {}).items() if score is not None}
+        named = dict.fromkeys([*list(measured)[:_NAMED], *(name for name in measured if PARTS.get(name) == "copy")])
+        words = ", ".join(f"{BY_NAME[name].title} {measured[name][0]:.3f}" for name in named)
         figures.append(_figure(partial(gallery.read_made, folder, exhibit, image), words, made=True))
     head = f"<p>{_text(case.prompt)} <code>{_text(case.case_id)}</code></p>"
     return f'<div class="case">{head}<div class="row">{"".join(figures)}</div></div>'

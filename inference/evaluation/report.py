@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from refloom.inference.evaluation import outcome
 from refloom.inference.evaluation.cases import Benchmark
 from refloom.inference.evaluation.gallery import Exhibit
 from refloom.inference.evaluation.metrics import BY_NAME
-from refloom.inference.evaluation.outcome import Outcome, Published
-from refloom.inference.evaluation.page import page
+from refloom.inference.evaluation.outcome import Line, Outcome, Published
+from refloom.inference.evaluation.page import HEAD, page
 from refloom.schemas import strict
 from refloom.schemas.storage import Folder
 
@@ -34,16 +35,16 @@ def as_json(benchmark: Benchmark, found: Outcome, tables: Sequence[Published]) -
         "settings": found.settings,
         "pictures": {"asked": found.asked, "made": found.made, "measured": found.measured},
         "whole": found.whole,
-        "metrics": [
+        "metrics": [_as_object(line) for line in found.lines],
+        "tables": [
             {
-                "name": line.metric.name,
-                "value": line.value,
-                "pictures": line.pictures,
-                "protocol": line.protocol,
-                "encoder": line.encoder,
-                "why": line.why,
+                "references": table.references,
+                "cases": table.cases,
+                "pictures": table.pictures,
+                "protocol": table.protocol,
+                "metrics": [_as_object(line) for line in table.lines],
             }
-            for line in found.lines
+            for table in found.tables
         ],
         "parts": outcome.by_part(found.rows, found.lines),
         "published": beside,
@@ -51,6 +52,19 @@ def as_json(benchmark: Benchmark, found: Outcome, tables: Sequence[Published]) -
         "notes": list(benchmark.notes),
     }
     return strict.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+def _as_object(line: Line) -> dict[str, Any]:
+    return {
+        "name": line.metric.name,
+        "value": line.value,
+        "interval": line.interval,
+        "pictures": line.pictures,
+        "protocol": line.protocol,
+        "encoder": line.encoder,
+        "why": line.why,
+        "remarks": dict(line.remarks),
+    }
 
 
 def as_markdown(benchmark: Benchmark, found: Outcome, tables: Sequence[Published]) -> str:
@@ -61,20 +75,10 @@ def as_markdown(benchmark: Benchmark, found: Outcome, tables: Sequence[Published
         summary(found),
         "\n".join(f"- {note}" for note in benchmark.notes),
         "## Scores",
-        _table(
-            ("metric", "value", "pictures", "protocol", "what"),
-            (
-                (
-                    line.metric.title,
-                    number(line.value),
-                    f"{line.pictures:,}",
-                    f"`{line.protocol}`" if line.protocol else "",
-                    line.metric.means if line.why is None else f"null: {line.why}",
-                )
-                for line in found.lines
-            ),
-        ),
+        _scores(found.lines),
     ]
+    for own in found.tables:
+        blocks += [f"### {own.title}", f"{own.held}; `{own.protocol}`", _scores(own.present)]
     for table in tables:
         ours, comparable = outcome.beside(table, found.lines, whole=found.whole)
         rows = [[str(row[0]), *map(number, row[1:])] for row in table.rows]
@@ -87,6 +91,23 @@ def as_markdown(benchmark: Benchmark, found: Outcome, tables: Sequence[Published
     if found.failures:
         blocks += ["## Failures", "\n".join(f"- {name}: {_line(why)}" for name, why in found.failures.items())]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _scores(lines: Sequence[Line]) -> str:
+    return _table(
+        HEAD,
+        (
+            (
+                line.metric.title,
+                number(line.value),
+                f"{line.pictures:,}",
+                f"`{line.protocol}`" if line.protocol else "",
+                line.said,
+                line.spread,
+            )
+            for line in lines
+        ),
+    )
 
 
 def summary(found: Outcome) -> str:

@@ -3,17 +3,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
-from refloom.inference.adapters.reading import Mask, Pixels
+from refloom.inference.adapters.reading import Pixels
 from refloom.inference.evaluation import gallery, metrics
-from refloom.inference.evaluation.cases import Case, Picture, pixel_box
-from refloom.inference.evaluation.encoders import Chosen, Encoders, area_box, without
+from refloom.inference.evaluation.cases import Case, Picture
+from refloom.inference.evaluation.copying import Compared, compare_subjects, score
+from refloom.inference.evaluation.encoders import Chosen, Encoders
 from refloom.inference.evaluation.gallery import Exhibit
+from refloom.inference.evaluation.instances import MOST, WHOLE, Finder, best_instances
+from refloom.inference.evaluation.look import Look
 from refloom.inference.evaluation.metrics import Floats, Metric, Score
+from refloom.inference.evaluation.photographs import Photographs
 from refloom.ingest.engine.tasks import Task
 from refloom.ingest.engine.watch import Watch
 from refloom.schemas import strict
@@ -22,11 +23,11 @@ from refloom.schemas.fingerprint import of_json
 from refloom.schemas.lease import holds
 from refloom.schemas.storage import Folder
 
-VERSION = 1
+VERSION = 2
 """Hand-bumped when a score changes that neither an encoder's name nor a metric's says."""
 
-_PHOTOGRAPHS = 4096
-"""Vectors of photographs that a worker keeps."""
+Remarks = dict[str, dict[str, int]]
+"""Metric to what befell subjects of a picture, and how many: why they have no value, or that they count 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class ScoreJob:
         chosen: the encoders.
         names: of the metrics.
         device: of the encoders.
+        finder: says where the subjects are.
     """
 
     url: str
@@ -46,6 +48,7 @@ class ScoreJob:
     chosen: dict[str, Chosen]
     names: tuple[str, ...]
     device: str
+    finder: Finder
 
     def start(self) -> "ScoreWorker":
         """One worker per process."""
@@ -109,7 +112,8 @@ class ScoreWorker:
 
     def __init__(self, job: ScoreJob) -> None:
         self._job, self._folder = job, Folder(job.url)
-        self._measurer = Measurer(Encoders(job.chosen, job.device), [metrics.BY_NAME[name] for name in job.names])
+        encoders, wanted = Encoders(job.chosen, job.device), [metrics.BY_NAME[name] for name in job.names]
+        self._measurer = Measurer(encoders, wanted, job.finder)
 
     def run(self, task: Task, watch: Watch) -> None:
         """One unit: `task.payload` is its exhibits. A picture that cannot be measured costs its row."""
@@ -121,7 +125,9 @@ class ScoreWorker:
             row: dict[str, Any] = {"case": case.case_id, "part": case.part, "number": exhibit.number, "image": number}
             try:
                 watch.begin(f"{case.case_id}/{number}")
-                row["scores"] = self._measurer.scores(case, gallery.read_made(self._folder, exhibit, number))
+                remarks: Remarks = {}
+                picture = gallery.read_made(self._folder, exhibit, number)
+                row |= {"scores": self._measurer.scores(case, picture, remarks), "remarks": remarks}
                 watch.verdict("picture", "kept")
             except (JobStopped, StoreDenied):
                 raise  # it would be the same for every picture
@@ -142,119 +148,89 @@ class Measurer:
     Args:
         encoders: loaded.
         wanted: metrics; those whose encoder is absent are left out of what `scores` gives.
+        finder: says where the subjects are.
     """
 
-    def __init__(self, encoders: Encoders, wanted: Sequence[Metric]) -> None:
-        self._encoders = encoders
+    def __init__(self, encoders: Encoders, wanted: Sequence[Metric], finder: Finder = WHOLE) -> None:
+        self._encoders, self._finder = encoders, finder
         self._wanted = [metric for metric in wanted if encoders.has(metric.encoder)]
-        self._photograph = lru_cache(_PHOTOGRAPHS)(self._look)
+        self._photographs = Photographs(encoders)
 
-    def scores(self, case: Case, picture: Pixels) -> dict[str, Score | None]:
+    def scores(self, case: Case, picture: Pixels, remarks: Remarks | None = None) -> dict[str, Score | None]:
         """What is measured of one picture; None where there is nothing to compare, such as no face to know again.
 
         Args:
             case: it was made for.
             picture: (H, W, 3) uint8.
+            remarks: what is to be said of single subjects is added to it.
 
         Raises:
             Refused: a photograph of the case cannot be read, or a score is not finite.
         """
         wanted = [metric for metric in self._wanted if metrics.applies(metric, case)]
-        look = _Look(self._encoders, case, picture)
-        found = {metric.name: self._score(metric, look) for metric in wanted}
-        for name, score in found.items():
-            if score is not None and not math.isfinite(score[0]):
+        look = Look(self._encoders, case, picture, self._finder)
+        said: Remarks = {} if remarks is None else remarks
+        found = {metric.name: self._score(metric, look, said) for metric in wanted}
+        for name, one in found.items():
+            if one is not None and not math.isfinite(one[0]):
                 raise Refused(
-                    f"its {name} is {score[0]}, no number to average: look at the picture, or leave the metric out"
+                    f"its {name} is {one[0]}, no number to average: look at the picture, or leave the metric out"
                 )
         return found
 
-    def _score(self, metric: Metric, look: "_Look") -> Score | None:
-        case, kind = look.case, metric.encoder
+    def _score(self, metric: Metric, look: Look, remarks: Remarks) -> Score | None:
+        case, kind, seen = look.case, metric.encoder, self._photographs
         match metric.name:
             case "clip_t" | "clip_score":
                 cosine = metrics.mean_cosine(look.whole("clip"), self._encoders.text(case.prompt)[None])
                 return (cosine if metric.name == "clip_t" else metrics.clip_score(cosine)), 1
             case "face_sim":
-                known = [self._photograph("face", one) for subject in case.subjects for one in subject.photographs]
-                faces = [found for found in known if len(found)]
-                return metrics.face_similarity(look.faces(), np.concatenate(faces) if faces else np.zeros((0, 1)))
+                every = [one for subject in case.subjects for one in subject.photographs]
+                return metrics.face_similarity(look.faces, seen.of("best-face", kind, every))
             case "clip_i" | "dino":
-                return metrics.over_subjects(look.whole(kind), self._subjects(kind, case))
+                return metrics.over_subjects(look.whole(kind), seen.subjects("whole", kind, case))
             case "m_dino":
                 return metrics.product_over_subjects(
-                    [look.whole(kind)] * len(case.subjects), self._subjects(kind, case)
+                    [look.whole(kind)] * len(case.subjects), seen.subjects("whole", kind, case)
                 )
             case "dino_box":
-                return metrics.mean_over_parts(look.boxes(kind), self._subjects(kind, case))
+                return metrics.mean_over_parts(look.boxes(kind), seen.subjects("whole", kind, case))
             case "m_dino_box":
-                return metrics.product_over_subjects(look.boxes(kind), self._subjects(kind, case))
+                return metrics.product_over_subjects(look.boxes(kind), seen.subjects("whole", kind, case))
             case "clip_i_target" | "dino_target":
-                return metrics.over_subjects(look.whole(kind), [self._known(kind, case.target)])
+                return metrics.over_subjects(look.whole(kind), [seen.of("whole", kind, _there(case.target))])
             case "clip_i_source" | "dino_source":
-                return metrics.over_subjects(look.whole(kind), [self._known(kind, case.source)])
+                return metrics.over_subjects(look.whole(kind), [seen.of("whole", kind, _there(case.source))])
             case "clip_i_fg" | "dino_fg":
-                return metrics.over_subjects(look.foreground(kind), self._subjects(kind, case))
+                return metrics.over_subjects(look.foreground(kind), seen.subjects("whole", kind, case))
             case "clip_i_bg" | "dino_bg":
                 return metrics.mean_cosine(*look.backgrounds(kind)), 1
+            case "clip_i_inst" | "dino_inst" | "face_inst":
+                return self._instances(metric, look, remarks)
+            case name if name in metrics.PARTS:
+                found, remarks[name] = score(self._between(kind, look), metrics.PARTS[name])
+                return found
         raise ValueError(f"nothing computes {metric.name}")
 
-    def _subjects(self, kind: str, case: Case) -> list[Floats]:
-        return [np.concatenate([self._photograph(kind, one) for one in each.photographs]) for each in case.subjects]
+    def _instances(self, metric: Metric, look: Look, remarks: Remarks) -> Score | None:
+        case = look.case
+        if metric.encoder == "face":
+            subjects = self._photographs.subjects("best-face", "face", case)
+            found: list[Floats | None] = [look.faces[: MOST * len(subjects)]] * len(subjects)
+        elif look.finder.why is not None:
+            return None
+        else:
+            subjects = [self._photographs.of("fitted", metric.encoder, one.closest) for one in case.subjects]
+            found = look.instances(metric.encoder)
+        score, remarks[metric.name] = best_instances(found, subjects)
+        return score
 
-    def _known(self, kind: str, picture: Picture | None) -> Floats:
-        assert picture is not None  # `applies` has asked
-        return self._photograph(kind, picture)
-
-    def _look(self, kind: str, picture: Picture) -> Floats:
-        """Vectors (N, D) of a photograph: one, or of its best face if it has any."""
+    def _between(self, kind: str, look: Look) -> list[Compared | str]:
+        known = self._photographs.known(kind, look.case, look.finder)
         if kind == "face":
-            return self._encoders.faces(picture.pixels(), only_best=True)
-        return self._encoders.pictures(kind, [picture.pixels()])
+            return compare_subjects(known, [look.faces] * len(known), shared=True)
+        return compare_subjects(known, look.instances(kind), shared=False)
 
 
-class _Look:
-    """One picture, looked at once for each encoder."""
-
-    def __init__(self, encoders: Encoders, case: Case, picture: Pixels) -> None:
-        self.case, self._encoders, self._picture = case, encoders, picture
-        self._whole: dict[str, Floats] = {}
-        self._boxes: dict[str, list[Floats]] = {}
-
-    def whole(self, kind: str) -> Floats:
-        if kind not in self._whole:
-            self._whole[kind] = self._encoders.pictures(kind, [self._picture])[0]
-        return self._whole[kind]
-
-    def faces(self) -> Floats:
-        return self._encoders.faces(self._picture)
-
-    def boxes(self, kind: str) -> list[Floats]:
-        """Of the part in each subject's box."""
-        if kind not in self._boxes:
-            height, width = self._picture.shape[:2]
-            places = [pixel_box(subject.box or (0, 0, 1, 1), width, height) for subject in self.case.subjects]
-            self._boxes[kind] = [self._encoders.in_box(kind, self._picture, place) for place in places]
-        return self._boxes[kind]
-
-    def foreground(self, kind: str) -> Floats:
-        return self._encoders.in_box(kind, self._picture, area_box(self._area()[0]))
-
-    def backgrounds(self, kind: str) -> tuple[Floats, Floats]:
-        """Of the picture (D,) and of its source (1, D), both without what might change."""
-        area, source = self._area()
-        made, before = self._encoders.pictures(kind, [without(self._picture, area), without(source, area)])
-        return made, before[None]
-
-    def _area(self) -> tuple[Mask, Pixels]:
-        """Where the picture may differ from its source, and the source.
-
-        Raises:
-            Refused: the picture is of another size.
-        """
-        assert self.case.source is not None  # `applies` has asked
-        source = self.case.source.pixels()
-        if source.shape != self._picture.shape:
-            sizes = [f"{one.shape[1]}x{one.shape[0]}" for one in (self._picture, source)]
-            raise Refused(f"the edited picture is {sizes[0]}, its source {sizes[1]}: no background to compare")
-        return self.case.area(source), source
+def _there(picture: Picture | None) -> tuple[Picture, ...]:
+    return () if picture is None else (picture,)

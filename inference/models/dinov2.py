@@ -9,13 +9,11 @@ import numpy as np
 import torch
 from transformers import Dinov2Model
 
-from refloom.inference.checkpoints import modelfolder
-from refloom.inference.checkpoints.modelfolder import LIBRARY_ERRORS
 from refloom.inference.models.batching import MicroBatches
 from refloom.inference.models.embedders import Floats, Pixels, check_crops, in_fixed_batches
 from refloom.inference.models.entry import Entry
 from refloom.inference.models.threads import check_device, repeatable
-from refloom.inference.models.transformersfiles import DTYPES, check_keys, check_kind, check_numbers, pixels_of, quiet
+from refloom.inference.models.transformersfiles import check_kind, load_net, pixels_of
 
 
 def load(entry: Entry, device: str, precision: str) -> "Dinov2":
@@ -28,21 +26,7 @@ def load(entry: Entry, device: str, precision: str) -> "Dinov2":
     config, preprocessing, weights = entry.files()
     check_kind(entry, config, "dinov2")
     side, mean, deviation = pixels_of(entry, preprocessing)
-    try:
-        with quiet():
-            loaded: Any = Dinov2Model.from_pretrained(
-                weights.parent,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                dtype=DTYPES[precision],
-                output_loading_info=True,
-            )
-    except LIBRARY_ERRORS as error:
-        raise entry.damaged(modelfolder.trouble(weights.parent, "transformers")) from error
-    net, loading = loaded
-    check_keys(entry, loading, weights, config)
-    check_numbers(entry, net, weights)
+    net = load_net(entry, Dinov2Model, weights, precision)
     if side % net.config.patch_size:
         raise entry.damaged(f"crops of {side} px are not made of patches of {net.config.patch_size} px")
     batch_size = int(entry.options["cpu_batch_size" if device == "cpu" else "cuda_batch_size"])

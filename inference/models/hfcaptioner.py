@@ -4,7 +4,6 @@ Another architecture is another module with a `load` of its own; what a captione
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,12 @@ import torch
 from tokenizers import Tokenizer
 from transformers import BlipForConditionalGeneration, BlipImageProcessor
 
-from refloom.inference.checkpoints import modelfolder
-from refloom.inference.checkpoints.modelfolder import LIBRARY_ERRORS
 from refloom.inference.models.batching import MicroBatches
 from refloom.inference.models.captioners import Pixels, check_pictures, sentence
 from refloom.inference.models.entry import Entry
 from refloom.inference.models.threads import check_device, repeatable
-from refloom.inference.models.transformersfiles import check_keys, check_kind, check_numbers, quiet
+from refloom.inference.models.transformersfiles import check_kind, load_net, load_processor, read_tokenizer
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _BUFFER = "position_ids"
 """Older files hold this buffer among their weights; the architecture makes it anew."""
 
@@ -35,31 +31,10 @@ def load(entry: Entry, device: str, precision: str) -> "Blip":
     config, _, tokenizer, weights = entry.files()
     folder = weights.parent
     check_kind(entry, config, "blip")
-    words = _tokenizer(entry, tokenizer)
-    try:
-        processor: Any = BlipImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        with quiet():
-            loaded: Any = BlipForConditionalGeneration.from_pretrained(
-                folder,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                dtype=_DTYPES[precision],
-                output_loading_info=True,
-            )
-    except LIBRARY_ERRORS as error:
-        raise entry.damaged(modelfolder.trouble(folder, "transformers")) from error
-    net, loading = loaded
-    check_keys(entry, loading, weights, config, spare=rf".*{_BUFFER}")
-    check_numbers(entry, net, weights)
+    words = read_tokenizer(entry, tokenizer)
+    processor = load_processor(entry, BlipImageProcessor, folder)
+    net = load_net(entry, BlipForConditionalGeneration, weights, precision, rf".*{_BUFFER}")
     return Blip(net, processor, words, options=entry.options, device=device)
-
-
-def _tokenizer(entry: Entry, file: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(file))
-    except Exception as error:  # the package raises nothing more exact
-        raise entry.damaged(f"{file.name} is no tokenizer, or cut off") from error
 
 
 class Blip:

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import replace
 
-from refloom.inference.models.catalog import captioners, classifiers, faces, images, segmenters, texts
+from refloom.inference.models.catalog import captioners, classifiers, detectors, faces, images, segmenters, texts
 from refloom.inference.models.entry import Entry
 from refloom.schemas.errors import Refused
 from refloom.schemas.plugins import Registry
@@ -19,6 +19,7 @@ ENTRIES: Entries = {
     "text_embedding": texts.ENTRIES,
     "captioner": captioners.ENTRIES,
     "classifier": classifiers.ENTRIES,
+    "detector": detectors.ENTRIES,
 }
 """Refloom's own models. Thresholds by role:
 
@@ -31,6 +32,7 @@ text_embedding: `min_phrase_cosine`, the cosine from which a cut-out may show wh
 from which a name out of the vocabulary is taken for a cut-out: the softmax, over all names, of their cosines.
 captioner: none.
 classifier: none; its settings of quality are ramps of what it says.
+detector: `min_score`, from which something is what a phrase names.
 """
 
 ADDED: Registry[Entry] = Registry("models", "model", {}, of=Entry)

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from transformers.utils import logging as transformers_logging
 
 from refloom.inference.checkpoints import modelfolder
+from refloom.inference.checkpoints.modelfolder import LIBRARY_ERRORS, TOKENIZER_ERRORS
 from refloom.inference.models.entry import Entry
 from refloom.schemas import strict
 from refloom.schemas.wording import shown
@@ -37,6 +39,62 @@ def check_kind(entry: Entry, config: Path, kind: str) -> None:
     said = read_json(entry, config).get("model_type")
     if said != kind:
         raise entry.damaged(f"{config.name} is of a {shown(str(said))}, not of a {kind}")
+
+
+def load_net(entry: Entry, kind: Any, weights: Path, precision: str, spare: str = "(?!)", **options: Any) -> Any:
+    """The network of a model's folder with its weights, from local files and without code of the folder's own.
+
+    Args:
+        entry: of the model.
+        kind: class of transformers.
+        weights: the file of weights; its config lies beside it.
+        precision: of the network's values: fp32, bf16 or fp16.
+        spare: expression of keys that the file may have besides.
+        options: more of the class's `from_pretrained`.
+
+    Raises:
+        Refused: the files are damaged, or do not fit each other.
+    """
+    try:
+        with quiet():
+            net, loading = kind.from_pretrained(
+                weights.parent,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=DTYPES[precision],
+                output_loading_info=True,
+                **options,
+            )
+    except LIBRARY_ERRORS as error:
+        raise entry.damaged(modelfolder.trouble(weights.parent, "transformers")) from error
+    check_keys(entry, loading, weights, weights.with_name("config.json"), spare)
+    check_numbers(entry, net, weights)
+    return net
+
+
+def load_processor(entry: Entry, kind: Any, folder: Path) -> Any:
+    """The processor of images that a model's `preprocessor_config.json` describes.
+
+    Raises:
+        Refused: the file is damaged, or describes none.
+    """
+    try:
+        return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except LIBRARY_ERRORS as error:
+        raise entry.damaged(modelfolder.trouble(folder, "transformers")) from error
+
+
+def read_tokenizer(entry: Entry, file: Path) -> Tokenizer:
+    """The tokenizer in a model's `tokenizer.json`.
+
+    Raises:
+        Refused: it is none.
+    """
+    try:
+        return Tokenizer.from_file(str(file))
+    except TOKENIZER_ERRORS as error:
+        raise entry.damaged(f"{file.name} is no tokenizer, or cut off") from error
 
 
 def check_keys(entry: Entry, loading: Mapping[str, Any], weights: Path, config: Path, spare: str = "(?!)") -> None:

@@ -3,7 +3,7 @@
 import argparse
 
 from refloom.inference.assembly import Assembly
-from refloom.inference.evaluation import encoders, metrics
+from refloom.inference.evaluation import encoders, outcome
 from refloom.inference.evaluation.api import planned, pool_on
 from refloom.inference.evaluation.evaluation import Left, Plan, evaluate, look_ahead
 from refloom.inference.evaluation.outcome import Outcome
@@ -21,10 +21,18 @@ def run(options: argparse.Namespace) -> int:
         _say(plan, look_ahead(plan, Folder(url)), url)
         return 0
     for kind, one in plan.encoders.items():
-        print(f"{kind}: {one.identity}" if one.entry is not None else f"note: {kind} scores are null: {one.why}")
+        print(f"{kind}: {one.identity}" if one.entry is not None else f"note: {_lost(plan, kind)}: {one.why}")
     with showing(True) as show:
         found = evaluate(plan, url, pool(options, plan.device), show)
     return _tell(found, url)
+
+
+def _lost(plan: Plan, kind: str) -> str:
+    """What an encoder or detector that is absent costs."""
+    if kind != "detector":
+        return f"{kind} scores are null"
+    by = {"boxes": "subjects are looked for in their boxes alone", "whole": "whole pictures are compared"}
+    return by.get(plan.finder.by, "scores of found subjects are null")
 
 
 def _plan(options: argparse.Namespace) -> Plan:
@@ -47,6 +55,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         options.clip,
         options.dino,
         options.limit,
+        options.detector,
     )
 
 
@@ -62,18 +71,19 @@ def _say(plan: Plan, left: Left, url: str) -> None:
     references = "all" if plan.making.references is None else str(plan.making.references)
     for metric in plan.metrics:
         chosen = plan.chosen[metric.encoder]
-        why = chosen.why or metrics.lacks(metric, benchmark)
-        known_by = encoders.protocol(metric, chosen, benchmark.average, references)
+        why = outcome.absence(metric, benchmark, chosen, plan.finder)
+        known_by = encoders.protocol(metric, chosen, benchmark.average, references, plan.finder.name)
         print(f"  {metric.name:14} {known_by if why is None else f'null: {why}'}")
     print(f"nothing was written to {url}")
 
 
 def _tell(found: Outcome, url: str) -> int:
     for line in found.lines:
-        said = number(line.value) if line.value is not None else f"null: {line.why}"
-        print(
-            f"  {line.metric.name:14} {said:>8}" + (f"  {line.pictures:,} pictures" if line.value is not None else "")
-        )
+        if line.value is None:
+            print(f"  {line.metric.name:15} null: {line.why}")
+            continue
+        spread = f"  {line.spread}" if line.spread else ""
+        print(f"  {line.metric.name:15} {number(line.value):>8}  {line.pictures:,} pictures{spread}")
     print(f"{found.measured:,} of {found.asked:,} pictures measured; {', '.join(NAMES)} in {url}")
     for name, why in list(found.failures.items())[:3]:
         print(f"  failed {name}: {why}")

@@ -89,14 +89,14 @@ def _add_evaluate(commands: Any) -> None:
     evaluate.add_argument(
         "--benchmark",
         required=True,
-        metavar="{concept101,ms-bench,dreambench,dreamedit,groups}",
+        metavar="{concept101,ms-bench,dreambench,dreamedit,groups,cross}",
         help="or one that a plugin adds",
     )
     evaluate.add_argument(
         "--data",
         required=True,
         metavar="DIR",
-        help="its published files; of groups a dataset, whose validation split counts",
+        help="its published files; of groups and cross a dataset, whose validation split counts",
     )
     evaluate.add_argument("--out", required=True, metavar="DIR", help="new folder, or the one to go on with")
     add_ranged(
@@ -111,6 +111,9 @@ def _add_evaluate(commands: Any) -> None:
     encoders = evaluate.add_argument_group("encoders of the scores, names of `refloom models`, auto or none")
     encoders.add_argument("--clip", default="auto", metavar="NAME", help="auto: OpenAI's ViT-B/32 before others")
     encoders.add_argument("--dino", default="auto", metavar="NAME", help="auto: ViT-S/16 of DINO before DINOv2")
+    encoders.add_argument(
+        "--detector", default="auto", metavar="NAME", help="finds the subjects on what is made; auto: Grounding DINO"
+    )
     _add_models(evaluate)
     making = evaluate.add_argument_group("pictures")
     add_ranged(

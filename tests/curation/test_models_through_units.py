@@ -21,7 +21,7 @@ from tinymodels import CLIP_NAME, cut
 from refloom import cli
 from refloom.curation.annotate.decoded import Decoded
 from refloom.curation.annotate.scene import Scene
-from refloom.curation.annotate.settings import Models
+from refloom.curation.annotate.settings import ROLES, Models
 from refloom.curation.config import Curation
 from refloom.curation.job import curate
 from refloom.curation.objects import ObjectStream
@@ -398,7 +398,7 @@ def test_loading_is_offline_before_the_libraries_are_there_and_nothing_else_is(
 
 @pytest.mark.weights
 @pytest.mark.parametrize(
-    "entry", [e for es in registry.ENTRIES.values() for e in es], ids=lambda e: f"{e.role}-{e.name}"
+    "entry", [e for role in ROLES for e in registry.ENTRIES[role]], ids=lambda e: f"{e.role}-{e.name}"
 )
 def test_true_weights_go_through_a_unit(entry: registry.Entry, shared: Path, tmp_path: Path):
     if entry.present() is not None:
@@ -408,7 +408,7 @@ def test_true_weights_go_through_a_unit(entry: registry.Entry, shared: Path, tmp
     from helpers import ingest
 
     ingest(PlainPictures(path=str(shared / "faces"), limit=3), tmp_path / "data")
-    none = dict.fromkeys(registry.ENTRIES, "none") | {entry.role: entry.name}
+    none = dict.fromkeys(ROLES, "none") | {entry.role: entry.name}
     stages = {"segmenter": "mask", "face": "face", "image_embedding": "embed", "classifier": "quality"}
     stage = stages.get(entry.role, "phrase")
     curate(str(tmp_path / "data"), Curation(models=Models(**none)), HERE, only=stage)

@@ -78,8 +78,8 @@ edit               --source --mask --base --adapter --kind --image-encoder --tok
 convert            <adapter> <out> --kind --base --tokenizer --format --dtype --replace
 ui                 --base --adapter --kind --image-encoder --tokenizer --face-model --device --dtype --variant \
                    --scale --set --host --port
-evaluate           --benchmark --data --out --limit --metrics --dry-run --clip --dino --base --adapter --kind \
-                   --image-encoder --tokenizer --face-model --device --dtype --variant --scale --set --seed \
+evaluate           --benchmark --data --out --limit --metrics --dry-run --clip --dino --detector --base --adapter \
+                   --kind --image-encoder --tokenizer --face-model --device --dtype --variant --scale --set --seed \
                    --references --batch --negative-prompt --height --width --steps --guidance-scale --workers \
                    --address --item-timeout
 cache              <dataset> --recipe --set --variants --out --tag --split --device --batch --replace --dry-run \

@@ -335,7 +335,7 @@ TRAINING = (
         "that began them again, it resumes",
     ),
     *("there are no features in {}", "has no features and other sources have", "`refloom verify {}`"),
-    *("no face model is there:", "needs a face model, and none is there:"),
+    *("no face model is there:", "needs a face model, and none is there:", "no detector is there:"),
 )
 
 

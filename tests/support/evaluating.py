@@ -1,11 +1,12 @@
 """Benchmarks of their true structure with tiny pictures, and adapters to evaluate on them."""
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from drawing import gradient
-from loading import appearance, picture, sample_row, subject
+from loading import Row, appearance, picture, sample_row, subject
 from PIL import Image
 
 from refloom.inference.evaluation import msbench
@@ -23,6 +24,10 @@ CLASSES = {
     **{f"thing_{n}": "toy" for n in range(18)},
 }
 """Thirty, as published; the rest are called otherwise, which nothing looks at."""
+Drawn = tuple[Row, list[np.ndarray]]
+"""A row of `samples` and its pictures (48, 64, 3)."""
+_WHOLE = np.ones((48, 64), np.uint8)
+_MIDDLE = np.pad(np.ones((32, 32), np.uint8), ((8, 8), (16, 16)))
 
 
 def photo(file: Path, seed: int, width: int = 64, height: int = 48) -> Path:
@@ -98,16 +103,39 @@ def dreamedit(root: Path) -> Path:
 
 def groups(root: Path, sizes: tuple[int, ...] = (3, 4)) -> str:
     """A dataset whose validation split has groups of these sizes, and a sample that is none."""
+    rows = []
+    for number, size in enumerate((1, *sizes)):
+        kind = "group" if number else "image"
+        listed = [picture(f"p/{number}-{n}", 64, 48, [f"A dog, number {number}-{n}"]) for n in range(size)]
+        seen = [appearance(n, _WHOLE) for n in range(size)]
+        row = sample_row(f"{kind}/look/{number}", kind, listed, [subject(f"look/{number}", "dog", seen)])
+        rows.append((row, [gradient(64, 48, 10 * number + n) for n in range(size)]))
+    return held_out(root, rows)
+
+
+def cross_row(number: int, references: Sequence[int], captions: Sequence[str] = ("A cat and a dog",)) -> Drawn:
+    """A cross sample: subjects side by side on the second picture, each on so many others, and one on none."""
+    target = 1
+    listed = [picture(f"c/{number}-{n}", 64, 48, captions if n == target else ()) for n in range(1 + sum(references))]
+    others = iter(n for n in range(len(listed)) if n != target)
+    subjects = []
+    for at, count in enumerate(references):
+        half = np.zeros((48, 64), np.uint8)
+        half[8:40, 32 * at : 32 * at + 24] = 1
+        seen = [appearance(target, half), *(appearance(next(others), _MIDDLE) for _ in range(count))]
+        subjects.append(subject(f"look/{number}-{at}", ("cat", "dog")[at % 2], seen))
+    subjects.append(subject(f"p#{number}", "sofa", [appearance(target, _WHOLE)]))
+    row = sample_row(f"cross/c/{number}", "cross", listed, subjects) | {"target": target}
+    return row, [gradient(64, 48, 100 * number + n) for n in range(len(listed))]
+
+
+def held_out(root: Path, rows: Iterable[Drawn]) -> str:
+    """A dataset whose validation split has these samples."""
     dataset = Dataset(str(root), create=True)
-    mask = np.ones((48, 64), np.uint8)
     with UnitWriter(dataset.folder, UnitKey("compose", "u0", "test")) as out:
-        for number, size in enumerate((1, *sizes)):
-            kind = "group" if number else "image"
-            listed = [picture(f"p/{number}-{n}", 64, 48, [f"A dog, number {number}-{n}"]) for n in range(size)]
-            seen = [appearance(n, mask) for n in range(size)]
-            row = sample_row(f"{kind}/look/{number}", kind, listed, [subject(f"look/{number}", "dog", seen)])
-            data = [pictures.encode_jpeg(gradient(64, 48, 10 * number + n), 95) for n in range(size)]
-            out.expect(kind)
+        for row, drawn in rows:
+            data = [pictures.encode_jpeg(one, 95) for one in drawn]
+            out.expect(row["kind"])
             out.add("samples", row | {"images": [{"bytes": one, "path": None} for one in data]}, below="validation")
-            out.keep(kind)
+            out.keep(row["kind"])
     return str(root)

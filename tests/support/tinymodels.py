@@ -24,6 +24,7 @@ FACES = registry.by_name("face", "buffalo_l")
 DINOV2 = registry.by_name("image_embedding", "dinov2-base")
 CLIP_NAME = "open-clip-vit-b-32-laion2b"
 BLIP = registry.by_name("captioner", "blip-large")
+GROUNDING = registry.by_name("detector", "grounding-dino-tiny")
 
 # -- Segment Anything ------------------------------------------------------------------------------------------------
 
@@ -208,6 +209,64 @@ def put_blip(folder: Path, liking: Mapping[str, float] | None = None) -> Path:
     blip_processor().save_pretrained(folder / BLIP.name)
     blip_tokenizer().save(str(folder / BLIP.name / "tokenizer.json"))
     return folder / BLIP.name
+
+
+# -- Grounding DINO --------------------------------------------------------------------------------------------------
+
+_BERT_ENDS = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
+"""Where BERT's vocabulary has them: Grounding DINO knows the ends of phrases by these numbers."""
+GROUNDING_PIXELS = {
+    "size": {"shortest_edge": 72, "longest_edge": 104},
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
+}
+
+
+def grounding_tokenizer() -> Any:
+    """BERT's kind of tokenizer, with few words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    words = ["a", "the", "red", "cat", "dog", "cup", "toy", "box", "##s"]
+    numbers = {word: at for at, word in enumerate(words, start=200)}
+    made = Tokenizer(models.WordPiece(_BERT_ENDS | numbers, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.post_processor = processors.BertProcessing(("[SEP]", 102), ("[CLS]", 101))
+    return made
+
+
+def some_grounding() -> Any:
+    """Its boxes have the sizes that the published model proposes before training: 5 % of the picture and more."""
+    from transformers import BertConfig, GroundingDinoConfig, GroundingDinoForObjectDetection, SwinConfig
+
+    torch.manual_seed(0)
+    swin = SwinConfig(
+        image_size=32,
+        embed_dim=16,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 1, 2, 2],
+        window_size=4,
+        out_indices=[2, 3, 4],
+        initializer_range=0.2,
+    )
+    bert = BertConfig(vocab_size=1100, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+    sizes = {f"{part}_{what}": 2 for part in ("encoder", "decoder") for what in ("layers", "attention_heads")}
+    known = {"encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "d_model": 32, "num_queries": 12, "max_text_len": 16}
+    config = GroundingDinoConfig(backbone_config=swin.to_dict(), text_config=bert.to_dict(), **sizes, **known)
+    return GroundingDinoForObjectDetection(config).eval()
+
+
+def grounding_processor() -> Any:
+    from transformers import GroundingDinoImageProcessor
+
+    return GroundingDinoImageProcessor(**GROUNDING_PIXELS)
+
+
+def put_grounding(folder: Path) -> Path:
+    """The four files of a model in a weights folder."""
+    some_grounding().save_pretrained(folder / GROUNDING.name)
+    grounding_processor().save_pretrained(folder / GROUNDING.name)
+    grounding_tokenizer().save(str(folder / GROUNDING.name / "tokenizer.json"))
+    return folder / GROUNDING.name
 
 
 # -- what can be wrong with a folder ---------------------------------------------------------------------------------

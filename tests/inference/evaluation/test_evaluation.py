@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from shop import shop
-from tinymodels import put_clip, put_dinov2, use
+from tinymodels import put_clip, put_dinov2, put_grounding, use
 
 from refloom.inference.evaluation import gallery
 from refloom.inference.evaluation.page import SHOWN, chosen
@@ -28,10 +28,22 @@ def sets(tmp_path_factory):
     evaluating.dreamedit(root / "dreamedit")
     (root / "dreambench").symlink_to(root / "dreamedit/subjects")
     evaluating.groups(root / "groups")
+    evaluating.held_out(root / "cross", [evaluating.cross_row(0, (1, 2)), evaluating.cross_row(1, (1,))])
     (root / "weights").mkdir()
     put_clip(root / "weights")
     put_dinov2(root / "weights")
     return root
+
+
+@pytest.fixture
+def detector(call, sets, tmp_path, monkeypatch):
+    """A weights folder with a detector, too."""
+    folder = use(tmp_path / "weights", monkeypatch)
+    folder.mkdir()
+    put_grounding(folder)
+    for one in (sets / "weights").iterdir():
+        (folder / one.name).symlink_to(one)
+    return folder
 
 
 @pytest.fixture
@@ -174,6 +186,61 @@ def test_groups_are_compared_with_their_references_and_with_the_picture_left_out
     assert results["published"][0]["comparable"].startswith("their clip encoder is not known")
 
 
+def test_cross_samples_show_how_much_is_copied_and_what_is_found(call, detector, tmp_path):
+    out = tmp_path / "out"
+    more = ["--metrics", "dino,clip_i_inst,dino_inst,copy_image,image_truth,image_reference,copy_face"]
+    code, printed, noted = call("cross", out, *more)
+    assert code == 0, printed + noted
+    assert "detector: grounding-dino-tiny@" in printed
+    results = json.loads((out / "results.json").read_text())
+    assert results["parts"].keys() == {"1 subject", "2 subjects"}
+    lines = {line["name"]: line for line in results["metrics"]}
+    assert "/found-by-grounding-dino-tiny-0.35/max-of-3,none=0/" in lines["dino_inst"]["protocol"]
+    for name in ("dino_inst", "image_truth", "image_reference"):
+        low, high = lines[name]["interval"]
+        assert -1 <= low <= lines[name]["value"] <= high <= 1
+    rows = json.loads((out / "scores/cases-00000.json").read_text())["rows"]
+    for row, subjects in zip(rows, (2, 1), strict=True):
+        for name in ("copy_image", "image_truth", "image_reference"):
+            value = row["scores"][name]
+            assert (value[1] if value else 0) + sum(row["remarks"][name].values()) == subjects
+        assert row["scores"]["dino_inst"][1] == subjects, "a miss counts, too"
+    assert lines["copy_face"]["why"] == "none was asked for"
+    assert [(table["references"], table["cases"]) for table in results["tables"]] == [("1", 1), ("2-3", 1)]
+    assert all(table["protocol"].endswith(f"shown={table['references']}") for table in results["tables"])
+    page, text = (out / "results.html").read_text(), (out / "results.md").read_text()
+    for said in (page, text):
+        assert "found-by-grounding-dino-tiny-0.35" in said
+        assert "cross/mean-over-samples/refs=all/shown=2-3" in said
+    assert "1 reference</bdi></h2>" in page
+
+    code, printed, _ = call("cross", out, *more, "--detector", "none")
+    assert (code, "note: subjects are looked for in their boxes alone: no detector was asked for" in printed) == (
+        0,
+        True,
+    )
+    boxed = {line["name"]: line for line in json.loads((out / "results.json").read_text())["metrics"]}
+    assert "/boxes/max-of-3,none=0/" in boxed["dino_inst"]["protocol"]
+    assert boxed["dino_inst"]["value"] != lines["dino_inst"]["value"], "measured anew"
+    assert boxed["dino"] == lines["dino"]
+
+
+def test_groups_show_how_much_of_a_whole_picture_is_copied(call, tmp_path):
+    more = ["--metrics", "copy_image,image_truth,image_reference,dino_inst"]
+    code, printed, _ = call("groups", tmp_path / "out", *more, adapter="ip_adapter")
+    assert (code, "note: whole pictures are compared: no detector is there" in printed) == (0, True)
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    lines = {line["name"]: line for line in results["metrics"]}
+    assert lines["copy_image"]["protocol"] == (
+        "copy_image/dinov2-base/white-square/whole/(a_truth-a_ref)/a_between,nearest-ref,a_between>=0.1/"
+        "mean-over-samples/refs=all"
+    )
+    assert -1 <= lines["copy_image"]["value"] <= 1
+    assert (lines["dino_inst"]["value"], lines["dino_inst"]["pictures"]) == (None, 0)
+    assert "`refloom models get grounding-dino-base` fetches one" in lines["dino_inst"]["why"]
+    assert [table["references"] for table in results["tables"]] == ["2-3"]
+
+
 def test_editing_is_measured_inside_and_outside(call, tmp_path):
     more = ["--limit", 2, "--set", "iterations=1", "--metrics", "clip_t,dino,dino_fg,dino_bg,dino_source"]
     code, printed, error = call("dreamedit", tmp_path / "out", *more, adapter="ezigen", base="sd", encoder=False)
@@ -230,6 +297,8 @@ def test_a_picture_that_cannot_be_measured_costs_its_row_and_is_tried_again(call
         (["--metrics", "dinno"], "did you mean dino"),
         (["--clip", "vit"], "--clip vit is none of"),
         (["--dino", "dino-vits16"], "hf download facebook/dino-vits16"),
+        (["--detector", "grounding-dino-base"], "hf download IDEA-Research/grounding-dino-base"),
+        (["--detector", "grounding-dino"], "did you mean grounding-dino-"),
         (["--limit", "0"], "--limit is a whole number from 1, not 0"),
         (["--batch", "0"], "--batch is a whole number from 1, not 0"),
         (["--data", "/nowhere/at/all"], "living/cat.jpg, living/cat1.jpg"),

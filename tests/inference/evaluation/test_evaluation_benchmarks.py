@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 
 import evaluating
 import numpy as np
@@ -11,6 +12,8 @@ from drawing import gradient
 
 from refloom import cli
 from refloom.inference.evaluation import benchmarks, concept101, dreambench, dreamedit, msbench
+from refloom.inference.evaluation.cases import Benchmark
+from refloom.inference.evaluation.evaluation import fingerprint
 from refloom.inference.evaluation.folders import read_json
 from refloom.schemas import pictures
 from refloom.schemas.errors import Refused
@@ -175,6 +178,60 @@ def test_groups_leave_their_first_picture_out_and_take_its_caption(tmp_path):
         benchmarks.read("groups", evaluating.groups(tmp_path / "none", sizes=()))
     with pytest.raises(Refused, match="did you mean ms-bench"):
         benchmarks.read("msbench", str(tmp_path))
+
+
+def test_groups_know_the_subject_on_each_picture_and_a_target_that_the_source_says(tmp_path):
+    url = evaluating.groups(tmp_path / "a", sizes=(3,))
+    (subject,) = benchmarks.read("groups", url).cases[0].subjects
+    assert subject.truth.box == (0, 0, 64, 48)
+    assert [crop.index for crop in subject.crops] == [1, 2]
+    row, drawn = evaluating.cross_row(0, (2,))
+    directed = row | {"kind": "group", "sample_id": "group/look/9"}
+    (case,) = benchmarks.read("groups", evaluating.held_out(tmp_path / "b", [(directed, drawn)])).cases
+    assert (case.target.index, [one.index for one in case.subjects[0].references]) == (1, [0, 2])
+    assert case.prompt == "A cat and a dog"
+
+
+def test_cross_samples_have_their_target_left_out_and_each_subjects_own_references_and_place(tmp_path):
+    url = evaluating.held_out(tmp_path, [evaluating.cross_row(3, (1, 2))])
+    benchmark = benchmarks.read("cross", url)
+    (case,) = benchmark.cases
+    assert (case.case_id, case.part, case.prompt) == ("cross/c/3", "2 subjects", "A cat and a dog")
+    cat, dog = case.subjects
+    assert (cat.phrase, cat.box, dog.box) == ("cat", (0, 8 / 48, 24 / 64, 40 / 48), (0.5, 8 / 48, 56 / 64, 40 / 48))
+    assert ([one.index for one in cat.crops], [one.index for one in dog.crops]) == ([0], [2, 3])
+    assert (case.target.index, case.target.box, cat.truth.index) == (1, None, 1)
+    wanted = pictures.decode(pictures.encode_jpeg(gradient(64, 48, 301), 95))
+    assert np.array_equal(case.target.pixels(), wanted)
+    shown = cat.truth.pixels()  # 24x32 in a square of 32
+    assert shown.shape == (32, 32, 3)
+    assert np.array_equal(shown[:, 4:28], wanted[8:40, :24])
+    assert (case.shown(None), case.shown(1)) == (3, 2)
+
+
+def test_cross_samples_that_say_nothing_are_left_out_and_counted(tmp_path):
+    good, bare = evaluating.cross_row(0, (1,)), evaluating.cross_row(1, (1,), captions=())
+    aimless = evaluating.cross_row(2, (1,))
+    aimless[0]["target"] = None
+    nameless = evaluating.cross_row(3, (1,), captions=())
+    nameless[0]["subjects"][0] |= {"phrase": None, "category": None}
+    url = evaluating.held_out(tmp_path, [good, bare, aimless, nameless])
+    benchmark = benchmarks.read("cross", url)
+    assert [case.case_id for case in benchmark.cases] == ["cross/c/0", "cross/c/1"]
+    assert benchmark.cases[1].prompt == "a photo of a cat"
+    assert benchmark.notes[-1] == "2 samples are left out: nothing says what they show, or where."
+    with pytest.raises(Refused, match="has no cross sample"):
+        benchmarks.read("cross", evaluating.groups(tmp_path / "groups"))
+
+
+def test_the_pictures_of_a_case_of_before_have_the_fingerprint_of_before(tmp_path):
+    """Evaluations that were begun go on: what is only measured by is no part of what is made."""
+    (case,) = benchmarks.read("groups", evaluating.groups(tmp_path, sizes=(3,))).cases
+    without = replace(case, subjects=tuple(replace(one, crops=(), truth=None) for one in case.subjects))
+    prints = [fingerprint(Benchmark("groups", "G", (one,), 1, "samples")) for one in (case, without)]
+    assert prints[0] == prints[1]
+    moved = replace(case.subjects[0], references=case.subjects[0].crops)
+    assert fingerprint(Benchmark("groups", "G", (replace(case, subjects=(moved,)),), 1, "samples")) != prints[0]
 
 
 @pytest.mark.parametrize("hole", ["{1:>99999999999}", "{1.__class__}", "{0!r:x}"])

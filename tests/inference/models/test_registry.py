@@ -25,6 +25,7 @@ FALLBACKS = {
     "text_embedding": None,
     "captioner": None,
     "classifier": "efficientnet-lite0",
+    "detector": None,
 }
 """What `auto` takes of a role where nobody has put weights anywhere: a packaged model, one a role at most."""
 ALSO_PACKAGED = {"dlib"}
@@ -37,6 +38,7 @@ THRESHOLDS = {
     "text_embedding": {"min_phrase_cosine", "min_probability"},
     "captioner": set(),
     "classifier": set(),
+    "detector": {"min_score"},
 }
 METHODS = {"segmenter": "segment", "face": "find", "image_embedding": "embed", "classifier": "describe"}
 
