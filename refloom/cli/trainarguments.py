@@ -68,6 +68,8 @@ def add_commands(commands: Any) -> None:
         "them. A launcher that is stopped kills its processes after 30 s: TORCH_ELASTIC_SHUTDOWN_TIMEOUT=300 leaves "
         "them time to save.",
         "  refloom train --config mip/sdxl --set 'data.sources=[{url: DATASET}]' --set models.start=ip-adapter.bin\n"
+        "  refloom train --config mip/sdxl --set 'data.sources=[{url: DATASET}]' --set data.kinds=[cross] "
+        "--preview page.html\n"
         "  refloom train --config ip_adapter --set 'data.sources=[{url: DATASET, features: FEATURES}]'\n"
         "  refloom train --config ms_diffusion --out RUN --resume latest",
     )

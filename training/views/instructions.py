@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from refloom.training.data.sample import Row
-from refloom.training.views.subjects import Pair
+from refloom.training.views.subjects import Pair, says_target
 
 INSTRUCTION, ANY = "instruction", "any"
 TEXTS = (INSTRUCTION, ANY)
@@ -38,15 +38,13 @@ def instructions_of(row: Row, offered: Collection[int], most: int) -> list[Instr
 
     Args:
         row: of the sample. One that does not say its target has none: its texts would ask for another picture.
-        offered: numbers of the pictures that references may come from.
+        offered: numbers of the pictures that references may come from; the target is none of them.
         most: references that the view gives.
     """
-    target, known = row.get("target"), []
-    for one in row.get("instructions") or () if target is not None else ():
-        counted = tuple(one["references"] or ())
-        if one["text"] and len(counted) <= most and target not in counted and set(counted) <= set(offered):
-            known.append(Instruction(one["text"], counted))
-    return known
+    if not says_target(row):
+        return []
+    known = (Instruction(one["text"], tuple(one["references"] or ())) for one in row.get("instructions") or ())
+    return [one for one in known if one.text and len(one.pictures) <= most and set(one.pictures) <= set(offered)]
 
 
 def taken(

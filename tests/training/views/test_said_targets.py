@@ -127,6 +127,17 @@ def test_mip_prefers_subjects_that_other_pictures_show() -> None:
     assert pairs == {("car", "cup")}
 
 
+def test_a_record_of_whole_pictures_is_read_by_the_views_of_whole_pictures() -> None:
+    record = directed(scene("group", [{"cup": (0, 0, 320, 240)}] * 3), 1, ("The cup of image 1 in image 2.", (2, 0)))
+    whole = [subject | {"kind": "whole", "phrase": None} for subject in record.row["subjects"]]
+    sample = Sample(record.row | {"subjects": whole}, record._images)
+    for view in (EasyRef(stage="multi", captions="instruction"), IPAdapter(references=2, captions="instruction")):
+        assert view.targets(sample.row) == [1]
+        example = made(view, sample)[1]
+        assert (origins(example), example.caption) == ([2, 0], "The cup of image 1 in image 2.")
+    assert not any(view.accepts(sample.row) for view in CUTTING.values()), "nothing in it has a name and an outline"
+
+
 @pytest.mark.parametrize("name", CUTTING)
 def test_bounds_hold_for_each_pair_of_target_and_reference(name: str) -> None:
     row = directed(scene("cross", APART, similarity=0.7)).row
