@@ -24,7 +24,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "sharing": {
         "publish": "write a dataset as a publication, and push it",
         "rehydrate": "join a publication without pictures with your copy of the source",
-        "export": "write a dataset in another format",
+        "export": "write a dataset in another format, or for another trainer",
         "takedown": "take pictures out of a dataset, and keep them out",
     },
     "looking": {

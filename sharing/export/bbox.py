@@ -267,9 +267,10 @@ def _mask_png(mask: masks.Mask) -> bytes:
 
 
 def _shown(record: Record, objects: list[Row], data: bytes) -> Record:
+    boxes = [entry["bbox"] for entry in orjson.loads(record["bounding_boxes"])]
     names = ", ".join(f"{count} {name}" for name, count in Counter(label(row) for row in objects).items())
     return {
         "title": record["image_id"],
         "text": record["caption"],
-        "images": [{"caption": names, "data": thumbnail(data)}],
+        "images": [{"caption": names, "data": thumbnail(data, boxes)}],
     }

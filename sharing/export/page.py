@@ -5,8 +5,8 @@ from typing import Any
 from refloom.schemas.pages.markup import Html, document, foreign, join, table, tag
 from refloom.sharing.export.folder import Place, Written
 
-MOST = 16
-"""Examples that it shows."""
+MOST = 12
+"""Examples that it shows at most."""
 NAME = "page.html"
 
 _STYLE = """
@@ -22,8 +22,8 @@ main { max-width: 1280px; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
 .example p { margin: .1rem 0 .6rem; overflow-wrap: anywhere; }
 .images { display: flex; flex-wrap: wrap; gap: .5rem; align-items: flex-end; }
 .images figure { margin: 0; max-width: 100%; }
-.images img { display: block; max-width: 100%; max-height: 150px; border: 1px solid var(--line); background: #fff; }
-.images figcaption { font-size: .76rem; color: var(--soft); max-width: 150px; overflow-wrap: anywhere; }
+.images img { display: block; max-width: 100%; max-height: 112px; border: 1px solid var(--line); background: #fff; }
+.images figcaption { font-size: .76rem; color: var(--soft); max-width: 112px; overflow-wrap: anywhere; }
 .images .target img { outline: 2px solid var(--kept); }
 .images .target figcaption { color: var(--kept-ink); font-weight: 600; }
 """
@@ -60,7 +60,7 @@ def html(title: str, lead: str, shown: list[dict[str, Any]], written: Written) -
             tag("h1", {}, title),
             tag("p", {"class": "sentence"}, lead),
             table(["what", "count"], counts),
-            tag("h2", {}, f"{min(len(shown), MOST)} of the first"),
+            tag("h2", {}, "The first of them"),
             tag("div", {"class": "examples"}, join(_example(one) for one in shown[:MOST])),
         ),
     )

@@ -1,10 +1,12 @@
 """One unit of work: the examples of one file of samples, with their images, as a part of the export."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
+import cv2
+import numpy as np
 import pyarrow as pa
 
 from refloom.curation.annotate.decoded import shrink
@@ -28,6 +30,7 @@ from refloom.sharing.publish.redistribution import terms
 
 _THUMBNAIL_PX = 200
 _QUALITY = 80
+_MARK = (53, 224, 200)
 _SLICE = 64
 """Rows that are Python's at a time: masks of more would take memory."""
 _LICENSES = {
@@ -239,7 +242,16 @@ def _shown(found: Example, made: list[Image], row: Row) -> Row:
     }
 
 
-def thumbnail(data: bytes) -> str:
-    """A small JPEG of a picture as a data URL."""
-    small = pictures.encode_jpeg(shrink(pictures.decode(data), _THUMBNAIL_PX), _QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(small).decode()}"
+def thumbnail(data: bytes, boxes: Sequence[Sequence[float]] = ()) -> str:
+    """A small JPEG of a picture as a data URL.
+
+    Args:
+        data: its file.
+        boxes: xyxy of 0 to 1, drawn on it.
+    """
+    small = np.ascontiguousarray(shrink(pictures.decode(data), _THUMBNAIL_PX))
+    height, width = small.shape[:2]
+    for x0, y0, x1, y1 in boxes:
+        corners = ((round(x0 * width), round(y0 * height)), (round(x1 * width) - 1, round(y1 * height) - 1))
+        cv2.rectangle(small, *corners, _MARK)
+    return f"data:image/jpeg;base64,{base64.b64encode(pictures.encode_jpeg(small, _QUALITY)).decode()}"

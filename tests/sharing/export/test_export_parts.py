@@ -133,4 +133,4 @@ def test_the_page_has_no_more_than_it_should(tmp_path):
     url = editsamples.write(tmp_path / "data", 2, 20, held_out=0, make=lambda n: editsamples.made("cross", n))
     export(url, tmp_path / "out")
     assert (tmp_path / "out" / page.NAME).read_text().count("<article") == page.MOST
-    assert [page.share(tasks) for tasks in (0, 1, 4, 10, 1000)] == [16, 16, 16, 6, 1]
+    assert [page.share(tasks) for tasks in (0, 1, 4, 10, 1000)] == [12, 12, 12, 4, 1]
