@@ -75,8 +75,8 @@ def _make(dataset: Dataset, name: str) -> Tag:
                 f"{dataset.url} has a tag {other} of another state: give another name, or remove that one with "
                 f"`refloom tag {quoted(dataset.url)} --delete {other}`"
             )
-    if not dataset.units():
-        raise Refused(f"{dataset.url} holds no pictures yet: there is nothing to keep under a name")
+    if not any(dataset.manifests(stage) for stage in STAGES):
+        raise Refused(f"{dataset.url} holds nothing yet that could be kept under a name: ingest into it first")
     inside = dataset.folder.below(place)
     _drop_others(dataset, inside)
     with ThreadPoolExecutor(1 if dataset.folder.is_local else _AT_ONCE) as pool:
