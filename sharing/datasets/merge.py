@@ -115,9 +115,7 @@ def merge(
     refuse_differing(sources)
     plan = _planned(sources, listed)
     asked: dict[str, Any] = {"names": {new: old for names in plan.names for old, new in sorted(names.keys.items())}}
-    lineage = Lineage(
-        HOW, asked, tuple(source_of(source, one, None) for source, one in zip(sources, urls, strict=True))
-    )
+    lineage = Lineage(HOW, asked, tuple(map(source_of, sources)))
     found = _told(plan, url)
     found.was_there = is_made(url, lineage)
     if dry_run or found.was_there:

@@ -14,7 +14,7 @@ from publishing import CONFIG, build, publishable
 
 import refloom
 from refloom.curation.job import curate
-from refloom.schemas import tags
+from refloom.schemas import copies, tags
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Refused
 from refloom.schemas.takedownlist import TakedownList
@@ -293,3 +293,19 @@ def test_units_that_came_and_pictures_that_were_taken_down_are_told_apart(datase
 def test_states_that_are_not_there_are_refused(dataset):
     with pytest.raises(Refused, match="has no tag v1"):
         diff(dataset.url, "v1", "now")
+
+
+def test_a_subset_of_a_tag_is_of_the_state_then_and_its_dataset_remembers_it(dataset, tmp_path):
+    tag(dataset, "v1")
+    curate(dataset.url, OTHER, HERE, replace=True)
+    samples = Dataset(dataset.url, tag="v1").fingerprint("samples")
+    for number, (place, options) in enumerate([(dataset.url, {"tag": "v1"}), (f"{dataset.url}/tags/v1", {})]):
+        out = tmp_path / f"out{number}"
+        subset(place, out, workers=0, **options)
+        made = Dataset(str(out))
+        assert made.fingerprint("samples") == samples
+        (source,) = made.index["lineage"]["sources"]
+        assert (source["dataset"], source["tag"]) == (dataset.url, "v1")
+        assert {"kind": "subset", "place": str(out)} in copies.noted(dataset.folder)
+    with pytest.raises(Refused, match="lie in each other"):
+        subset(f"{dataset.url}/tags/v1", f"{dataset.url}/other", workers=0)
