@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from traindata import recipe
+from commands import run
+from traindata import recipe, settings
 
 from refloom.schemas import copies
 from refloom.schemas.errors import Refused
@@ -38,6 +39,20 @@ def test_a_run_on_a_tag_says_which_and_its_fingerprints(models: Path, url: str, 
     }
     with pytest.raises(Refused, match="has no tag v2"):
         train(recipe("ip_adapter", models, url, "steps=1", sources.replace("v1", "v2")), tmp_path / "other")
+
+
+def test_features_of_a_tag_lie_beside_those_of_the_dataset(models: Path, url: str, tmp_path: Path, capsys) -> None:
+    data = shutil.copytree(url, tmp_path / "data")
+    tag(data, "v1")
+    words = ["--recipe", "debug/ip_adapter", "--dry-run"]
+    for one in settings("ip_adapter", models, url):
+        words += ["--set", one]
+    for place, more in ((data, ["--tag", "v1"]), (data / "tags/v1", [])):
+        answer = run(capsys, "cache", place, *words, *more)
+        assert answer.code == 0
+        assert f"nothing was written to {data}/features/debug-ip_adapter.v1" in answer.out
+    assert run(capsys, "cache", data, *words, "--tag", "v2").code == 2
+    assert f"nothing was written to {data}/features/debug-ip_adapter\n" in run(capsys, "cache", data, *words).out
 
 
 def test_what_a_run_goes_on_with_is_kept_from_its_step_on(tmp_path: Path) -> None:
