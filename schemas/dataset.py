@@ -110,7 +110,7 @@ class Dataset:
         self._foreseen: dict[tuple[str, str], Manifest] = {}
         index, self.index_problem = read_index(self.folder)
         if index is not None and UNFINISHED in index and not unfinished:
-            how = index[UNFINISHED]
+            how = shown(index[UNFINISHED])
             raise Refused(f"{url} is not finished: run the `refloom {how}` that makes it again, it resumes")
         if index is None and self.folder.folders("manifests"):
             index = {"version": VERSION, "roots": self._roots_of_manifests()}

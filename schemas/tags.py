@@ -65,8 +65,16 @@ def path_of(name: str) -> str:
 
 def names(folder: Folder) -> list[str]:
     """Names of the tags of a dataset, sorted; one that was never finished is none."""
-    found = [name for name in folder.folders(FOLDER) if _NAME.fullmatch(name)]
-    return [name for name in found if folder.exists(f"{FOLDER}/{name}/{RECORD}")]
+    return [name for name in _folders(folder) if folder.exists(f"{FOLDER}/{name}/{RECORD}")]
+
+
+def unfinished(folder: Folder) -> list[str]:
+    """Folders of tags that were cut off while they were made or removed: garbage, which holds pictures all the same."""
+    return [f"{FOLDER}/{name}" for name in _folders(folder) if not folder.exists(f"{FOLDER}/{name}/{RECORD}")]
+
+
+def _folders(folder: Folder) -> list[str]:
+    return [name for name in folder.folders(FOLDER) if _NAME.fullmatch(name)]
 
 
 def read(folder: Folder, name: str) -> Tag:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from refloom.schemas import exchange, strict, tables
+from refloom.schemas import exchange, strict, tables, tags
 from refloom.schemas.dataset import INPUTS, LABEL, STAGES, WORK, Dataset
 from refloom.schemas.storage import TEMPORARY
 from refloom.schemas.unit import settle_names
@@ -40,7 +40,7 @@ def drop_orphans(dataset: Dataset) -> None:
 def collect_garbage(dataset: Dataset) -> list[str]:
     """End an exchange of units that was cut off; remove what no manifest names, and scratch of other inputs.
 
-    Returns their paths. What lies under `tags/` is looked at by nobody here: each tag has manifests of its own.
+    Returns their paths. Of what lies under `tags/` only tags that were never finished go: each has its own manifests.
 
     Only for the holder of the lease.
     """
@@ -55,6 +55,9 @@ def collect_garbage(dataset: Dataset) -> list[str]:
     removed = [*strays(dataset), *(path for path in _found_files(dataset) if path.endswith(TEMPORARY))]
     for path in removed:
         dataset.folder.remove(path)
+    for path in tags.unfinished(dataset.folder):
+        dataset.folder.remove_tree(path)
+        removed.append(path)
     for stage in dataset.folder.folders(WORK):
         for state in dataset.folder.folders(f"{WORK}/{stage}"):
             if not _is_current(dataset, f"{WORK}/{stage}/{state}"):

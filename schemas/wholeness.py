@@ -7,9 +7,10 @@ import pyarrow as pa
 from refloom.schemas import card, commands
 from refloom.schemas.damage import note
 from refloom.schemas.dataset import LABEL, STAGES, Dataset
-from refloom.schemas.errors import RefloomError
+from refloom.schemas.errors import Damaged, RefloomError
 from refloom.schemas.findings import Findings
 from refloom.schemas.index import INDEX, dumped
+from refloom.schemas.lineage import Lineage
 from refloom.schemas.manifest import Manifest
 from refloom.schemas.upkeep import orphans, strays
 from refloom.schemas.wording import quoted
@@ -37,7 +38,11 @@ def _tags(dataset: Dataset) -> list[str]:
     """Files of tags that are gone or cut, as far as a look can tell: `refloom verify` of a tag itself reads them."""
     problems = []
     for name in dataset.tags():
-        tag = Dataset(dataset.url, tag=name, lenient=True)
+        try:
+            tag = Dataset(dataset.url, tag=name, lenient=True)
+        except Damaged as error:
+            problems.append(str(error))
+            continue
         manifests = [manifest for stage in STAGES for manifest in tag.manifests(stage).values()]
         tag.damage.look(manifests)
         wrong = [why for manifest in manifests if (why := tag.damage.of(manifest)) is not None]
@@ -49,6 +54,10 @@ def _differing(dataset: Dataset) -> list[str]:
     """What is wrong with the files that are derived from the manifests."""
     if dataset.index_problem is not None:
         return [dataset.index_problem]
+    try:
+        Lineage.load(dataset.folder)
+    except Damaged as error:
+        return [str(error)]
     problems = []
     try:
         expected = {INDEX: dumped(dataset.derived_index()), **card.files(dataset)}

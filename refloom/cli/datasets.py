@@ -6,7 +6,7 @@ from refloom.schemas import strict, tags
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Refused
 from refloom.schemas.storage import absolute_url
-from refloom.schemas.wording import several
+from refloom.schemas.wording import several, shown
 from refloom.sharing.datasets import diff as diffs
 from refloom.sharing.datasets import merge as merges
 from refloom.sharing.datasets import subset as subsets
@@ -79,7 +79,7 @@ def tag(options: argparse.Namespace) -> int:
         rows = {name: one.tables.get(name, {"rows": 0})["rows"] for name in ("images", "samples")}
         known = one.tables.get("samples", one.tables.get("images", {})).get("fingerprint", "")
         print(
-            f"{one.name:20} {rows['images']:>12,} pictures {rows['samples']:>12,} samples  {known[:16]}"
+            f"{one.name:20} {rows['images']:>12,} pictures {rows['samples']:>12,} samples  {shown(known[:16])}"
             + (", removed" if options.delete else "")
         )
     if options.name:

@@ -16,7 +16,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "fit-quality": "weights of object quality out of your own judgements",
     },
     "datasets": {
-        "subset": "a dataset out of a part of another: ids, conditions, a split, a share",
+        "subset": "a dataset of a part: ids, conditions, a split, a share",
         "merge": "one dataset out of several",
         "tag": "keep a state of a dataset under a name",
         "diff": "what changed between two states, and why",

@@ -69,7 +69,7 @@ def ids_of(given: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ...]:
     """
     if not isinstance(given, str | os.PathLike):
         return tuple(given)
-    found = read(os.fspath(given))
+    found = read(os.fspath(given), "the list of ids")
     if not found:
         raise Refused(f"{os.fspath(given)} holds no ids: give a text file, an id a line")
     return found

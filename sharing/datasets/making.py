@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from refloom.ingest.engine import pool as engine
 from refloom.ingest.engine.pool import Pool, Status, Task
-from refloom.schemas import card, copies, labels
+from refloom.schemas import card, copies, labels, tags
 from refloom.schemas.dataset import STAGES, WORK, Dataset, refuse_foreign
 from refloom.schemas.errors import JobStopped, Refused
 from refloom.schemas.fields import VERSION
@@ -72,8 +72,9 @@ class Recipe:
     finish: Callable[[Dataset], None] = lambda dataset: None
 
 
-def source_of(dataset: Dataset, url: str, tag: str | None) -> LineageSource:
+def source_of(dataset: Dataset) -> LineageSource:
     """A source as a lineage keeps it."""
+    url, tag = tags.owner(dataset.url)
     own = Lineage.load(dataset.folder)
     tables = {name: entry["fingerprint"] for name, entry in dataset.table_summary().items()}
     return LineageSource(url, tag, tables, None if own is None else own.to_json())
@@ -99,10 +100,11 @@ def check_place(url: str, sources: Collection[Dataset]) -> None:
     if folder.read_only:
         raise Refused(f"{url} can only be read: give a local folder or an object store to write to")
     for source in sources:
-        roots = f"{folder.root}/", f"{source.folder.root}/"
+        held = Folder(tags.owner(source.url)[0])
+        roots = f"{folder.root}/", f"{held.root}/"
         nested = roots[0].startswith(roots[1]) or roots[1].startswith(roots[0])
-        if folder.is_local == source.folder.is_local and nested:
-            raise Refused(f"{url} and {source.url} lie in each other: give a folder beside it")
+        if folder.is_local == held.is_local and nested:
+            raise Refused(f"{url} and {held.url} lie in each other: give a folder beside it")
 
 
 def is_made(url: str, lineage: Lineage) -> bool:
@@ -177,7 +179,7 @@ def make(recipe: Recipe, pool: Pool, on_status: OnStatus | None = None) -> Datas
         card.write(dataset)
         dataset.write_index()  # last: from here on it is a dataset like others
     for part in recipe.parts:
-        copies.note(part.dataset.folder, how, recipe.url)
+        copies.note(Folder(tags.owner(part.dataset.url)[0]), how, recipe.url)
     return Dataset(recipe.url)
 
 

@@ -101,37 +101,44 @@ def merge(
         JobStopped: no space left, or a unit could not be done; the same call resumes.
         DamagedFile: a file of a source is not what was committed.
     """
-    urls = [url_of(one) for one in datasets]
-    if len(urls) < 2 or len(set(urls)) < len(urls):
-        raise Refused(f"a merge is of two or more different datasets, not of {some(urls) or 'none'}")
     pool = Pool(workers=workers, address=address, item_timeout_s=item_timeout)
-    url = absolute_url(dest)
-    sources = [Dataset(one) for one in urls]
+    url, sources = absolute_url(dest), _opened([url_of(one) for one in datasets])
     check_place(url, sources)
-    for source in sources:
-        if not source.units():
-            raise Refused(f"{source.url} holds no pictures yet: leave it out, or ingest into it first")
-    listed = union(refuse_unfinished(source.folder) for source in sources)
-    refuse_differing(sources)
-    plan = _planned(sources, listed)
+    plan = _planned(sources, union(refuse_unfinished(source.folder) for source in sources))
     asked: dict[str, Any] = {"names": {new: old for names in plan.names for old, new in sorted(names.keys.items())}}
-    lineage = Lineage(
-        HOW, asked, tuple(source_of(source, one, None) for source, one in zip(sources, urls, strict=True))
-    )
+    lineage = Lineage(HOW, asked, tuple(map(source_of, sources)))
     found = _told(plan, url)
     found.was_there = is_made(url, lineage)
     if dry_run or found.was_there:
         return found
     parts = _parts(plan)
-    roots: dict[str, str] = {}
-    for source, part in zip(sources, parts, strict=True):
-        own = source.index.get("roots", {})
-        roots = {part.origin.keys.get(name, name): place for name, place in own.items()} | roots
     prepare = partial(_prepare, plan=plan, parts=parts)
-    recipe = Recipe(lineage, url, parts, listed, roots, prepare, _settle_splits if plan.joined else _leave)
+    finish = _settle_splits if plan.joined is not None else _leave
+    recipe = Recipe(lineage, url, parts, plan.listed, _roots(parts), prepare, finish)
     with showing(show) as display:
         made = make(recipe, pool, display(HOW, "image") if display is not None else None)
     found.stale = [stage for stage in CARRIED if stage_state(made, stage) in ("stale", "partial")]
+    return found
+
+
+def _opened(urls: list[str]) -> list[Dataset]:
+    """The sources, made alike."""
+    if len(urls) < 2 or len(set(urls)) < len(urls):
+        raise Refused(f"a merge is of two or more different datasets, not of {some(urls) or 'none'}")
+    sources = [Dataset(url) for url in urls]
+    for source in sources:
+        if not source.units():
+            raise Refused(f"{source.url} holds no pictures yet: leave it out, or ingest into it first")
+    refuse_differing(sources)
+    return sources
+
+
+def _roots(parts: Sequence[Part]) -> dict[str, str]:
+    """Where linked pictures lie, by the names that their roots have in the merged dataset."""
+    found: dict[str, str] = {}
+    for part in parts:
+        own: dict[str, str] = part.dataset.index.get("roots", {})
+        found = {part.origin.keys.get(name, name): place for name, place in own.items()} | found
     return found
 
 

@@ -127,11 +127,11 @@ def take(
         raise Refused(
             f"{source.url} holds no pictures yet: take some in with `refloom ingest ... --out {quoted(source.url)}`"
         )
-    check_place(url, (source, Dataset(address_of)))
+    check_place(url, [source])
     listed = refuse_unfinished(source.folder)
     held = Held.of(source)
     kept = choose(source, choice, held)
-    lineage = Lineage(HOW, choice.to_json(), (source_of(source, address_of, tag),))
+    lineage = Lineage(HOW, choice.to_json(), (source_of(source),))
     there = is_made(url, lineage)
     found = Subset(url, len(kept.images), len(kept.samples), len(held.videos), len(held.samples), there)
     if dry_run or there:

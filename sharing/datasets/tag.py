@@ -9,12 +9,12 @@ from refloom.schemas.index import INDEX, dumped
 from refloom.schemas.lease import Lease
 from refloom.schemas.lineage import PATH as LINEAGE
 from refloom.schemas.manifest import Manifest
+from refloom.schemas.parquet import File
 from refloom.schemas.storage import Folder
 from refloom.schemas.storeerrors import store_errors_stop
 from refloom.schemas.tags import RECORD, Tag
 from refloom.schemas.takedownlist import PATH as TAKEDOWN
 from refloom.schemas.takedownlist import refuse_unfinished
-from refloom.schemas.unit import drop_unit
 from refloom.schemas.upkeep import collect_garbage
 from refloom.schemas.wording import quoted
 
@@ -56,7 +56,10 @@ def tag(dataset: Place, name: str, *, delete: bool = False) -> Tag:
 
 
 def _delete(dataset: Dataset, name: str) -> Tag:
-    held = tags.read(dataset.folder, name)
+    try:
+        held = tags.read(dataset.folder, name)
+    except Damaged:  # what is wrong with it goes with it
+        held = Tag(name, {})
     dataset.folder.remove(f"{tags.path_of(name)}/{RECORD}")  # first: what is left of a tag is none
     dataset.folder.remove_tree(tags.path_of(name))
     return held
@@ -75,15 +78,13 @@ def _make(dataset: Dataset, name: str) -> Tag:
                 f"{dataset.url} has a tag {other} of another state: give another name, or remove that one with "
                 f"`refloom tag {quoted(dataset.url)} --delete {other}`"
             )
-    if not dataset.units():
-        raise Refused(f"{dataset.url} holds no pictures yet: there is nothing to keep under a name")
+    if not any(dataset.manifests(stage) for stage in STAGES):
+        raise Refused(f"{dataset.url} holds nothing yet that could be kept under a name: ingest into it first")
     inside = dataset.folder.below(place)
-    _drop_others(dataset, inside)
     with ThreadPoolExecutor(1 if dataset.folder.is_local else _AT_ONCE) as pool:
         for stage in STAGES:
-            for unit, manifest in dataset.manifests(stage).items():
+            for manifest in dataset.manifests(stage).values():
                 _keep(dataset, manifest, place, inside, pool)
-                _check(stage, unit, inside)
     _describe(dataset, inside)
     dataset.folder.write(f"{place}/{RECORD}", wanted.to_json())
     return wanted
@@ -94,46 +95,26 @@ def _tables(dataset: Dataset) -> dict[str, dict[str, object]]:
     return {name: {"rows": entry["rows"], "fingerprint": entry["fingerprint"]} for name, entry in summary.items()}
 
 
-def _drop_others(dataset: Dataset, inside: Folder) -> None:
-    """Remove units that a tag which was never finished holds of another state."""
-    for stage in inside.folders("manifests"):
-        for file in inside.names(f"manifests/{stage}"):
-            path = f"manifests/{stage}/{file}"
-            if not dataset.folder.exists(path) or dataset.folder.read(path) != inside.read(path):
-                drop_unit(inside, stage, file.removesuffix(".json"))
-
-
 def _keep(dataset: Dataset, manifest: Manifest, place: str, inside: Folder, pool: ThreadPoolExecutor) -> None:
-    """Put the files of a unit below the tag, then its manifest; what is there already stays."""
-    path = Manifest.path(manifest.stage, manifest.unit)
-    is_there = inside.exists(path)
+    """Put the files of a unit below the tag, then its manifest.
 
-    def copy(name: str) -> None:
+    Raises:
+        Damaged: a file is gone, or was cut before it was kept.
+    """
+
+    def copy(file: File) -> None:
         try:
-            dataset.folder.copy(name, f"{place}/{name}")
+            dataset.folder.copy(file.path, f"{place}/{file.path}")
+            size = inside.size(file.path)
         except FileNotFoundError as error:
+            raise Damaged(f"{file.path} in {dataset.url} is gone: {dataset.remedy(manifest.stage)}") from error
+        if size != file.bytes:
             remedy = dataset.remedy(manifest.stage)
-            raise Damaged(f"{name} in {dataset.url} is gone: {remedy}") from error
+            raise Damaged(f"{file.path} in {dataset.url} has other bytes than were committed: {remedy}")
 
-    absent = [file.path for file in manifest.files if not (is_there and _size(inside, file.path) == file.bytes)]
-    list(pool.map(copy, absent))
-    if not is_there:
-        copy(path)
-
-
-def _size(folder: Folder, path: str) -> int | None:
-    try:
-        return folder.size(path)
-    except FileNotFoundError:
-        return None
-
-
-def _check(stage: str, unit: str, inside: Folder) -> None:
-    """Raise Damaged where a file of a unit was cut before it was kept."""
-    path = Manifest.path(stage, unit)
-    for file in Manifest.from_json(inside.read(path), path).files:
-        if _size(inside, file.path) != file.bytes:
-            raise Damaged(f"{file.path} has other bytes than were committed: `refloom verify` says what to do")
+    list(pool.map(copy, manifest.files))
+    path = Manifest.path(manifest.stage, manifest.unit)
+    dataset.folder.copy(path, f"{place}/{path}")
 
 
 def _describe(dataset: Dataset, inside: Folder) -> None:

@@ -89,7 +89,7 @@ class Takedown:
     near: tuple[str, ...] = ()
 
 
-def read(path: str) -> tuple[str, ...]:
+def read(path: str, what: str = "the takedown list") -> tuple[str, ...]:
     """Entries of a file: one a line; empty lines and what follows ` #` or stands behind a leading `#` is a comment.
 
     A `#` inside an id (`easyref/a.json#3`) is part of it. UTF-8, or UTF-16 where a byte order mark says so.
@@ -102,7 +102,7 @@ def read(path: str) -> tuple[str, ...]:
         encoding = next((name for mark, name in _BOMS if data.startswith(mark)), "utf-8")
         lines = data.decode(encoding).splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"the takedown list {path} cannot be read ({error}): give a text file, an id a line") from error
+        raise Refused(f"{what} {path} cannot be read ({error}): give a text file, an id a line") from error
     ids = (
         "" if line.startswith("#") else line.split(" #")[0].split("\t#")[0].strip().strip("\ufeff") for line in lines
     )

@@ -224,6 +224,11 @@ CASES = [
         lambda place: ["export", place.selected, place.out, "--format", "coco", "--split", "train"],
         add=CURATE,
     ),
+    Case(
+        "has no {} yet, which {} makes: run",
+        lambda place: ["subset", place.selected, place.out, "--split", "train", "--workers", 0],
+        add=CURATE,
+    ),
     Case("has no rows in {}: see", lambda place: ["inspect", place.composed, "--table", "faces"], after=None),
     Case(
         "left out, its model is not there",
@@ -289,6 +294,11 @@ ELSEWHERE = {
     "finish it with `refloom takedown {}`": "sharing/publish/test_dataset_takedown.py::test_a_removal_that_was_stopped",
     "take them out with `refloom takedown {}`": "sharing/publish/test_dataset_takedown.py::test_rows_that_were_put",
     "is no longer in the dataset: start": "schemas/test_labels.py::test_an_object_that_is_gone",
+    "is not finished: run the": "sharing/datasets/test_subset.py::test_a_killed_one_is_not_opened_by_anybody",
+    "take it out there too with": "sharing/datasets/test_subset.py::test_the_takedown_list_comes_along",
+    "were made with other settings ({})": "sharing/datasets/test_merge.py::test_other_settings_are_refused",
+    "nobody has looked for copies and": "sharing/datasets/test_merge.py::test_curation_does_exactly_what",
+    "not all of these are split yet": "sharing/datasets/test_merge.py::test_without_splits_everywhere",
     "`refloom curate {} --retry-failed` does again": "ingest/test_moved_source.py::test_the_command_that_is_printed",
 }
 SHOWN = (
@@ -296,7 +306,9 @@ SHOWN = (
     *("{} – refloom", "refloom report", "refloom train", "refloom demo", "see README.txt of refloom sample-data"),
     *("Made by `refloom sample-data`", "Sample data of refloom, made by", "Made by refloom generate"),
     *("To have something removed, tell whoever", "refloom rehydrate THIS_FOLDER", "Which bytes belong here:"),
+    "Made by `refloom {}` of {}",
     # examples and help of the command line, and of options
+    "then `refloom curate` looks for copies and groups across them",
     *("refloom ingest {} {} --out DATASET", "` shows every key", "joins the bytes again", "as for `refloom train`"),
     "a page on which you judge objects as references",
     *("encoders of the scores, names of", "for crop=face; see", "(`refloom rehydrate` joins them again)"),
@@ -322,6 +334,7 @@ SHOWN = (
     *("are records of SA-1B: `refloom ingest sa1b` takes them", "as it was given to `refloom ingest`"),
     *("is not what `refloom takedown` writes", "the `refloom cache` that made it does the rest"),
     "`refloom publish` and `export` take it out unless told otherwise",
+    *("show what ids look like; nothing was made"),
     *("`refloom browse` searches parts of ids", "with more pictures, or with a larger split.validation"),
 )
 TRAINING = (

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from refloom.schemas import parquet, strict, tables, tags
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Refused
-from refloom.schemas.fingerprint import of_json
+from refloom.schemas.fingerprint import of_json, of_parts
 from refloom.schemas.index import is_dataset
 from refloom.schemas.storage import Folder
 from refloom.schemas.takedownlist import refuse_listed
@@ -63,7 +63,7 @@ class Index:
         url: of the dataset, or of its tag.
         split: of the samples.
         folder: the dataset.
-        content: fingerprint of all samples there, of any split: that of the table, or of the publication.
+        content: fingerprint of all samples there, of any split: that of the table, or of a publication's files.
         files: in order of path.
     """
 
@@ -190,8 +190,9 @@ def _of_dataset(folder: Folder, split: str) -> tuple[dict[str, str], str]:
 def _of_publication(folder: Folder, split: str) -> tuple[dict[str, str], str]:
     """The same of a publication, whose manifest is written last."""
     try:
-        said = strict.loads(folder.read("MANIFEST.json"))
-        own = [one for one in said["files"] if one["path"].startswith(f"{_PUBLISHED}/{split}-")]
-        return {one["path"]: one["sha256"] for one in own}, str(said["fingerprint"])
+        listed = strict.loads(folder.read("MANIFEST.json"))["files"]
+        samples = {one["path"]: one["sha256"] for one in listed if one["path"].startswith(f"{_PUBLISHED}/")}
+        own = {path: sha256 for path, sha256 in samples.items() if path.startswith(f"{_PUBLISHED}/{split}-")}
+        return own, of_parts(samples)
     except (ValueError, KeyError, TypeError) as error:
         raise Refused(f"{folder.url}/MANIFEST.json is not what `refloom publish` writes: publish again") from error

@@ -332,7 +332,7 @@ def test_dataset_json_and_card_say_what_it_was_made_of(a, b, tmp_path):
     assert len(json.loads((tmp_path / "out/croissant.json").read_text())["isBasedOn"]) == 2
 
 
-@pytest.mark.parametrize(("stage", "count"), [("ingest", 3), ("split", 2), ("compose", 4)])
+@pytest.mark.parametrize(("stage", "count"), [("ingest", 3), ("split", 5), ("compose", 4)])
 def test_a_killed_one_resumes_to_the_same_bytes(a, c, tmp_path, stage, count):
     merged(tmp_path / "wanted", a, c)
     killed(stage, count, "merge", a.url, c.url, str(tmp_path / "out"))

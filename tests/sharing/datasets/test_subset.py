@@ -188,6 +188,7 @@ def test_several_conditions_and_a_split_must_all_hold(source, tmp_path):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
+        ({"ids": "no-such-file.txt"}, "the list of ids no-such-file.txt cannot be read"),
         ({"ids": ["coco/nobody"]}, "holds no picture and no sample of the name of coco/nobody"),
         ({"where": "faces: det_score > 0.1"}, "has no faces yet"),
         ({"where": "images: width > 100000"}, "nothing is left"),

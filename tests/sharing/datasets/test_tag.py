@@ -14,13 +14,14 @@ from publishing import CONFIG, build, publishable
 
 import refloom
 from refloom.curation.job import curate
-from refloom.schemas import tags
+from refloom.schemas import copies, tags
 from refloom.schemas.dataset import Dataset
-from refloom.schemas.errors import Refused
+from refloom.schemas.errors import Damaged, Refused
 from refloom.schemas.takedownlist import TakedownList
 from refloom.schemas.upkeep import collect_garbage
 from refloom.schemas.verify import verify
 from refloom.sharing.datasets import diff as diffs
+from refloom.sharing.datasets import tag as tagging
 from refloom.sharing.datasets.diff import diff
 from refloom.sharing.datasets.subset import subset
 from refloom.sharing.datasets.tag import tag
@@ -186,22 +187,36 @@ def test_nobody_works_on_a_tag(dataset, words, capsys, tmp_path):
     assert kept(dataset, "v1") == before
 
 
-def test_one_that_was_cut_off_is_none_and_is_made_of_the_state_that_is_there_then(dataset):
-    folder = Dataset(dataset.url).folder
-    for path in (
-        "manifests/ingest/coco.instances_val2017-00000.json",
-        "images/unit-coco.instances_val2017-00000-000.parquet",
-    ):
-        folder.copy(path, f"tags/v1/{path}")
-    stale = f"tags/v1/manifests/select/{Dataset(dataset.url).units()[0]}.json"
-    folder.write(stale, b"{}")
+@pytest.mark.parametrize("then", ["tag", "takedown"])
+def test_one_that_was_cut_off_is_none_and_is_garbage(dataset, then, monkeypatch):
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tagging, "_describe", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            tag(dataset, "v1")
+    assert list((Path(dataset.url) / "tags/v1").rglob("*.parquet"))
     assert Dataset(dataset.url).tags() == []
     with pytest.raises(Refused, match="has no tag v1"):
         Dataset(dataset.url, tag="v1")
+    if then == "takedown":
+        remove(dataset.url, [GONE])
+        assert not (Path(dataset.url) / "tags/v1").exists()
+        return
     tag(dataset.url, "v1")
     old = Dataset(dataset.url, tag="v1")
     assert old.table_summary() == Dataset(dataset.url).table_summary()
     assert verify(old, derived=True).problems == []
+
+
+def test_a_dataset_with_a_file_that_is_gone_is_not_kept(dataset):
+    next(
+        (Path(dataset.url) / "masks").glob("*.parquet"), next((Path(dataset.url) / "images").glob("*.parquet"))
+    ).unlink()
+    with pytest.raises(Damaged, match="is gone"):
+        tag(dataset, "v1")
+    assert dataset.tags() == []
 
 
 def test_verify_says_which_file_of_a_tag_is_gone(dataset):
@@ -293,3 +308,44 @@ def test_units_that_came_and_pictures_that_were_taken_down_are_told_apart(datase
 def test_states_that_are_not_there_are_refused(dataset):
     with pytest.raises(Refused, match="has no tag v1"):
         diff(dataset.url, "v1", "now")
+
+
+def test_a_subset_of_a_tag_is_of_the_state_then_and_its_dataset_remembers_it(dataset, tmp_path):
+    tag(dataset, "v1")
+    curate(dataset.url, OTHER, HERE, replace=True)
+    samples = Dataset(dataset.url, tag="v1").fingerprint("samples")
+    for number, (place, options) in enumerate([(dataset.url, {"tag": "v1"}), (f"{dataset.url}/tags/v1", {})]):
+        out = tmp_path / f"out{number}"
+        subset(place, out, workers=0, **options)
+        made = Dataset(str(out))
+        assert made.fingerprint("samples") == samples
+        (source,) = made.index["lineage"]["sources"]
+        assert (source["dataset"], source["tag"]) == (dataset.url, "v1")
+        assert {"kind": "subset", "place": str(out)} in copies.noted(dataset.folder)
+    with pytest.raises(Refused, match="lie in each other"):
+        subset(f"{dataset.url}/tags/v1", f"{dataset.url}/other", workers=0)
+
+
+# -- what others wrote -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"no json", b"[]", b"{}", b'{"version": 1, "name": 3, "tables": {}}', b"[" * 5000, b'{"version": 1}']
+)
+def test_records_that_are_none_are_refused_in_one_line(dataset, data, capsys):
+    tag(dataset, "v1")
+    (Path(dataset.url) / "tags/v1/tag.json").write_bytes(data)
+    answer = run(capsys, "status", dataset.url)
+    assert answer.code == 0, "the dataset itself can be read"
+    answer = run(capsys, "tag", dataset.url, "--list")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "--delete v1" in answer.err
+    found = verify(dataset.url, derived=True)
+    assert [one for one in found.problems if "tags/v1/tag.json" in one]
+    assert run(capsys, "tag", dataset.url, "--delete", "v1").code == 0
+    assert verify(dataset.url, derived=True).sound
+    (Path(dataset.url) / "lineage.json").write_bytes(data)
+    answer = run(capsys, "verify", dataset.url)
+    assert answer.code != 0
+    assert "lineage.json" in answer.err + answer.out
+    assert "Traceback" not in answer.err
