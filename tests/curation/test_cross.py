@@ -253,7 +253,7 @@ def test_faces_of_a_group_photograph_have_portraits_as_references(tmp_path):
         f"identity/{right}#whole": [(both, None), (right, f"{right}#whole")],
     }
     for subject in sample["subjects"]:
-        assert (subject["role"], subject["identity"]) == ("person", subject["subject_id"])
+        assert (subject["role"], subject["identity"], subject["kind"]) == ("person", subject["subject_id"], "face")
         assert subject["pair_pose_change"] == [None]
         assert all(one["face"] is not None for one in subject["appearances"])
 
