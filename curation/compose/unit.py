@@ -1,6 +1,7 @@
 """Composing one unit: which samples it gives, read from its tables, with the pictures' bytes streamed in."""
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from refloom.curation.compose import cross
@@ -55,6 +56,12 @@ class _Unit:
         read = (unit, *near.whole, *near.references)
         rows = (row for one in read for row in dataset.read("splits", ["image_id", "split"], unit=one).to_pylist())
         self._splits: dict[str, str] = {row["image_id"]: row["split"] for row in rows}
+
+    @cached_property
+    def _at_hand(self) -> set[str]:
+        """Ids of objects and faces."""
+        objects = {row["object_id"] for rows in self._inputs.objects.values() for row in rows}
+        return objects | {face["face_id"] for faces in self._inputs.faces.values() for face in faces}
 
     def compose(self) -> None:
         """Settle every candidate of the unit."""
@@ -139,7 +146,8 @@ class _Unit:
         side = self._splits[image_id]
 
         def is_usable(name: str) -> bool:
-            return self._splits.get(image_of(name)) == side and (named is None or name in named)
+            is_kept = name in self._at_hand  # groups may be older than the verdicts on their members
+            return is_kept and self._splits.get(image_of(name)) == side and (named is None or name in named)
 
         found = cross.crossings(image_id, groups, is_usable)
         if not found:

@@ -154,7 +154,9 @@ def _people(about: dict[str, Any]) -> list[str]:
     if not count:
         return []
     embeddings = "Identity embeddings are " + (
-        "included." if about["options"]["face_embeddings"] else "left out (`embedding` is null)."
+        "included."
+        if about["options"]["face_embeddings"]
+        else "left out (`embedding` is null, in samples `pose` and `sharpness` of faces too)."
     )
     return [
         "## Personal data",
