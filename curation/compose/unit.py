@@ -1,7 +1,6 @@
 """Composing one unit: which samples it gives, read from its tables, with the pictures' bytes streamed in."""
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 from refloom.curation.compose import cross
@@ -49,6 +48,8 @@ class _Unit:
         for other in (*near.whole, *near.references):
             self._store.open(other)
         self._inputs = _read_inputs(dataset, unit, near, self._store, config)
+        objects = {row["object_id"] for rows in self._inputs.objects.values() for row in rows}
+        self._at_hand = objects | {face["face_id"] for faces in self._inputs.faces.values() for face in faces}
         self._choices = {row["sample_id"]: row for row in dataset.read("choices", unit=unit).to_pylist()}
         copies = dataset.read("duplicates", ["id", "by"], unit=unit).to_pylist()
         self._copies = {row["id"]: row["by"] for row in copies}
@@ -56,12 +57,6 @@ class _Unit:
         read = (unit, *near.whole, *near.references)
         rows = (row for one in read for row in dataset.read("splits", ["image_id", "split"], unit=one).to_pylist())
         self._splits: dict[str, str] = {row["image_id"]: row["split"] for row in rows}
-
-    @cached_property
-    def _at_hand(self) -> set[str]:
-        """Ids of objects and faces."""
-        objects = {row["object_id"] for rows in self._inputs.objects.values() for row in rows}
-        return objects | {face["face_id"] for faces in self._inputs.faces.values() for face in faces}
 
     def compose(self) -> None:
         """Settle every candidate of the unit."""
