@@ -9,12 +9,12 @@ COMPOSE = Stage(
     (
         "images",
         "objects",
+        "source_groups",
         "masks",
         "selection",
         "object_scores",
         "embeddings",
         "faces",
-        "source_groups",
         "groups",
         "splits",
         "choices",
