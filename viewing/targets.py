@@ -3,6 +3,8 @@
 from itertools import combinations
 from typing import Any
 
+import numpy as np
+
 from refloom.schemas import wording
 from refloom.schemas.pages.markup import Child, Html, join, tag
 
@@ -10,6 +12,7 @@ Row = dict[str, Any]
 
 COLOURS = 8
 """Of subjects; further ones begin again."""
+_TITLE = "cosine of the two cut-outs, or of the two faces; pose: 1 - IoU of the two outlines, each scaled to one square"
 
 
 def number_of(subject: int) -> Html:
@@ -31,29 +34,41 @@ def note(row: Row, picture: int) -> Html | None:
         return tag("span", {"class": "role target"}, "target")
     parts: list[Child] = [tag("span", {"class": "role"}, "reference")]
     for place, subject in enumerate(row["subjects"]):
-        for similarity, change in pairs_with(subject, target, picture):
-            words = [f"similarity {wording.value(similarity)}"] if similarity is not None else []
-            words += [f"pose {wording.value(change)}"] if change is not None else []
-            title = "cosine of the two cut-outs; pose: 1 - IoU of the two outlines, each scaled to one square"
+        for pair in pairs_with(subject, target, picture):
+            words = [f"{name} {wording.value(value)}" for name, value in pair.items() if value is not None]
             parts.append(
-                tag("span", {"class": "pairing", "title": title}, number_of(place), f" {', '.join(words) or '–'}")
+                tag("span", {"class": "pairing", "title": _TITLE}, number_of(place), f" {', '.join(words) or '–'}")
             )
     return join(parts)
 
 
-def pairs_with(subject: Row, target: int, picture: int) -> list[tuple[float | None, float | None]]:
-    """Similarity and pose change of a subject between the target and another picture, of each pair of appearances.
+def pairs_with(subject: Row, target: int, picture: int) -> list[dict[str, float | None]]:
+    """What is known of each pair of a subject's appearances on the target and on another picture.
 
     Args:
         subject: of a sample.
         target, picture: indices into its pictures.
+
+    Returns:
+        Of each pair similarity of the cut-outs, of the faces where there is none, and change of pose; None: not known.
     """
-    places = [appearance["picture"] for appearance in subject["appearances"]]
+    seen = subject["appearances"]
     found = []
-    for position, (one, other) in enumerate(combinations(range(len(places)), 2)):
-        if {places[one], places[other]} == {target, picture}:
-            found.append((_at(subject["similarity"], position), _at(subject.get("pair_pose_change"), position)))
+    for position, (one, other) in enumerate(combinations(seen, 2)):
+        if {one["picture"], other["picture"]} == {target, picture}:
+            similarity = _at(subject["similarity"], position)
+            faces = _of_faces(one, other) if similarity is None else None
+            change = _at(subject.get("pair_pose_change"), position)
+            found.append({"similarity": similarity, "faces": faces, "pose": change})
     return found
+
+
+def _of_faces(one: Row, other: Row) -> float | None:
+    """Cosine of the identities of two appearances' faces, of unit length but for what 16 bits round."""
+    vectors = [(appearance.get("face") or {}).get("embedding") for appearance in (one, other)]
+    if None in vectors:
+        return None
+    return float(np.dot(*(np.asarray(vector, np.float64) for vector in vectors)))
 
 
 def _at(values: list[float | None] | None, position: int) -> float | None:

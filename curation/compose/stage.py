@@ -15,7 +15,6 @@ COMPOSE = Stage(
         "object_scores",
         "embeddings",
         "faces",
-        "source_groups",
         "groups",
         "splits",
         "choices",

@@ -44,12 +44,12 @@ def _best(subject: Row) -> float:
 
 def _subject(subject_id: str, sights: list[_Sight], inputs: ComposeInputs) -> Row:
     objects = [row for _, row, is_face in sights if not is_face]
-    first: Row = objects[0] if objects else {"kind": "face", "track_id": None, "category": None, "phrase": None}
+    first: Row = objects[0] if objects else {"track_id": None, "category": None, "phrase": None}
     members = [row["face_id" if is_face else "object_id"] for _, row, is_face in sights]
     subject = {
         "subject_id": subject_id,
         "track_id": first["track_id"] if all(row["track_id"] == first["track_id"] for row in objects) else None,
-        "kind": first["kind"],
+        "kind": "face" if sights[0][2] else sights[0][1]["kind"],
         "category": first["category"],
         "phrase": first["phrase"] or (readable(first["category"]) if first["category"] else None),
         "appearances": [

@@ -48,6 +48,8 @@ class _Unit:
         for other in (*near.whole, *near.references):
             self._store.open(other)
         self._inputs = _read_inputs(dataset, unit, near, self._store, config)
+        objects = {row["object_id"] for rows in self._inputs.objects.values() for row in rows}
+        self._at_hand = objects | {face["face_id"] for faces in self._inputs.faces.values() for face in faces}
         self._choices = {row["sample_id"]: row for row in dataset.read("choices", unit=unit).to_pylist()}
         copies = dataset.read("duplicates", ["id", "by"], unit=unit).to_pylist()
         self._copies = {row["id"]: row["by"] for row in copies}
@@ -140,7 +142,8 @@ class _Unit:
         side = self._splits[image_id]
 
         def is_usable(name: str) -> bool:
-            return self._splits.get(image_of(name)) == side and (named is None or name in named)
+            is_kept = name in self._at_hand  # groups may be older than the verdicts on their members
+            return is_kept and self._splits.get(image_of(name)) == side and (named is None or name in named)
 
         found = cross.crossings(image_id, groups, is_usable)
         if not found:

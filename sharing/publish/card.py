@@ -153,9 +153,8 @@ def _people(about: dict[str, Any]) -> list[str]:
     count = about["facts"]["faces"]
     if not count:
         return []
-    embeddings = "Identity embeddings are " + (
-        "included." if about["options"]["face_embeddings"] else "left out (`embedding` is null)."
-    )
+    left_out = "left out (`embedding` is null; in samples `pose` and `sharpness` of faces too)."
+    embeddings = f"Identity embeddings are {'included.' if about['options']['face_embeddings'] else left_out}"
     return [
         "## Personal data",
         "",

@@ -151,6 +151,17 @@ def test_a_copy_is_neither_target_nor_reference(tmp_path):
         assert copied not in [picture["image_id"] for picture in sample["pictures"]]
 
 
+def test_a_member_that_was_not_kept_is_no_reference(tmp_path):
+    """Groups that are older than the verdicts on their members, as `--only` leaves them."""
+    dataset = crossed(tmp_path)
+    tall = replace(ALL_TRAIN, select=replace(ALL_TRAIN.select, max_aspect=4.0))  # the cat of image 3 is 5 times as wide
+    curate(dataset.url, tall, HERE, only="select", replace=True)
+    curate(dataset.url, tall, HERE, only="compose", replace=True)
+    left = Dataset(dataset.url)
+    assert thing(3) not in {row["object_id"] for row in left.read("selection").to_pylist() if row["verdict"] == "keep"}
+    assert shown(crosses(left)[f"cross/{image(1)}"])[CAT] == [(image(1), thing(1)), (image(2), thing(2))]
+
+
 # -- choice of references --------------------------------------------------------------------------------------------
 
 
@@ -253,7 +264,7 @@ def test_faces_of_a_group_photograph_have_portraits_as_references(tmp_path):
         f"identity/{right}#whole": [(both, None), (right, f"{right}#whole")],
     }
     for subject in sample["subjects"]:
-        assert (subject["role"], subject["identity"]) == ("person", subject["subject_id"])
+        assert (subject["role"], subject["identity"], subject["kind"]) == ("person", subject["subject_id"], "face")
         assert subject["pair_pose_change"] == [None]
         assert all(one["face"] is not None for one in subject["appearances"])
 

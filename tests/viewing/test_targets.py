@@ -33,10 +33,14 @@ def test_each_pair_with_the_target_has_its_numbers():
         "similarity": [0.9, 0.8, 0.7],
         "pair_pose_change": [0.1, None, 0.3],
     }
-    assert pairs_with(subject, 0, 1) == [(0.9, 0.1)]
-    assert pairs_with(subject, 0, 2) == [(0.8, None)]
-    assert pairs_with(subject, 1, 2) == [(0.7, 0.3)]
-    assert pairs_with(subject | {"similarity": None, "pair_pose_change": None}, 0, 2) == [(None, None)]
+    assert pairs_with(subject, 0, 1) == [{"similarity": 0.9, "faces": None, "pose": 0.1}]
+    assert pairs_with(subject, 0, 2) == [{"similarity": 0.8, "faces": None, "pose": None}]
+    assert pairs_with(subject, 1, 2) == [{"similarity": 0.7, "faces": None, "pose": 0.3}]
+    bare = subject | {"similarity": None, "pair_pose_change": None}
+    assert pairs_with(bare, 0, 2) == [dict.fromkeys(("similarity", "faces", "pose"))]
+    faces = [{"picture": n, "face": {"embedding": one}} for n, one in enumerate(([0.6, 0.8], [0.8, 0.6], None))]
+    assert pairs_with(bare | {"appearances": faces}, 0, 1)[0]["faces"] == pytest.approx(0.96)
+    assert pairs_with(bare | {"appearances": faces}, 0, 2)[0]["faces"] is None
     row = {"target": 0, "subjects": [subject]}
     assert text(note(row, 0)).split() == ["target"]
     assert text(note(row, 1)).split() == ["reference", "1", "similarity", "0.900,", "pose", "0.100"]

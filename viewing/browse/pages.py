@@ -11,6 +11,7 @@ from refloom.viewing.browse import drawings as shots
 from refloom.viewing.browse import layout as frame
 from refloom.viewing.browse.grid import cell, link
 from refloom.viewing.browse.library import Library, Row
+from refloom.viewing.report.album import subject_name
 from refloom.viewing.report.samplesheet import marked
 from refloom.viewing.targets import note, number_of
 from refloom.viewing.tile import picture as shown
@@ -240,7 +241,6 @@ def sample_page(library: Library, name: str, row: int) -> str | None:
 
 
 def _subject(place: int, subject: Row) -> Html:
-    word = subject["phrase"] or subject["category"] or subject["kind"]
     notes = [subject["kind"], wording.several(len(subject["appearances"]), "appearance")]
     qualities = [one["quality"] for one in subject["appearances"] if one["quality"] is not None]
     notes += [f"quality {wording.value(min(qualities))}"] if qualities else []
@@ -252,7 +252,7 @@ def _subject(place: int, subject: Row) -> Html:
         {"title": subject["subject_id"]},
         number_of(place),
         " ",
-        foreign(word),
+        foreign(subject_name(subject)),
         tag("small", {}, f" {', '.join(notes)}"),
     )
 

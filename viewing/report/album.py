@@ -221,4 +221,5 @@ def subject_marks(row: Row, picture: int, pixels: Pixels, view: View) -> list[Ma
 def subject_name(subject: dict[str, Any]) -> str:
     """What to call a subject of a sample: its phrase, its category, or what kind of thing it is."""
     fallback = {"whole": "unnamed picture", "face": "face"}.get(subject["kind"], "unnamed object")
-    return subject["phrase"] or subject["category"] or fallback
+    person = "person" if subject.get("role") == "person" else None
+    return subject["phrase"] or subject["category"] or person or fallback
