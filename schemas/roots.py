@@ -39,7 +39,7 @@ def tried(dataset: Dataset) -> list[str]:
 
 
 def give(dataset: Dataset, name: str, url: str) -> list[str]:
-    """Point a root at another folder; for the holder of the lease.
+    """Point a root at another folder, of the tags of the dataset too; for the holder of the lease.
 
     Args:
         dataset: is changed in dataset.json alone.
@@ -77,8 +77,10 @@ def give(dataset: Dataset, name: str, url: str) -> list[str]:
             raise Refused(f"{path} cannot be read ({type(error).__name__}), {wanted}") from error
         if hashlib.sha256(data).hexdigest() != row["sha256"]:
             raise Refused(f"{path} holds another picture, {wanted}")
-    dataset.set_roots({name: url})
-    dataset.write_index()
+    for held in (dataset, *(Dataset(dataset.url, tag=tag) for tag in dataset.tags())):
+        if name in _roots(held):
+            held.set_roots({name: url})
+            held.write_index()
     return [row["link"]["file"] for row in rows]
 
 

@@ -66,8 +66,15 @@ class Where:
     test: Test
 
     def holds(self, rows: pa.Table) -> pa.ChunkedArray:
-        """Which of N rows fulfil it: booleans (N,) without nulls."""
-        return pc.fill_null(self.test(rows), False)
+        """Which of N rows fulfil it: booleans (N,) without nulls.
+
+        Raises:
+            Refused: a plugin's column is of a type that nothing can be asked of.
+        """
+        try:
+            return pc.fill_null(self.test(rows), False)
+        except pa.ArrowException as error:
+            raise Refused(f"--where {shown(self.text, 200)!r}: this cannot be asked ({error})") from error
 
 
 def parse(text: str, schema: Callable[[str], pa.Schema] | None = None) -> Where:
@@ -146,7 +153,8 @@ class _Column:
             inner = pc.list_parent_indices(array)
             parents = inner if parents is None else parents.take(inner)
             array = pc.list_flatten(array)
-        return array, parents
+        wide = _widened(array.type)
+        return (array if wide == array.type else array.cast(wide)), parents
 
     def any_row(self, rows: pa.Table, of: Callable[[pa.Array], pa.Array]) -> pa.ChunkedArray:
         """Whether something holds of the value of each row, or of any of its values."""
@@ -232,8 +240,11 @@ class _Reader:
         """`column in (1, 2)`, `"part" in column`, `"member" in column`."""
         if isinstance(right, ast.Tuple | ast.List | ast.Set):
             column = self._column(left)
-            among = pa.array([self._literal(one, column.kind, "in").as_py() for one in right.elts], column.kind)
-            return lambda rows: column.any_row(rows, lambda values: _is_in(values, among))
+            literals = [self._literal(one, column.kind, "in") for one in right.elts]
+            kind = _widened(column.kind)
+            kind = pa.float64() if any(one.type != kind for one in literals) else kind
+            among = pa.array([one.as_py() for one in literals], kind)
+            return lambda rows: column.any_row(rows, lambda values: _is_in(values.cast(kind), among))
         column = self._column(right)
         value = self._literal(left, column.kind, "in")
         if None in column.path:
@@ -293,13 +304,7 @@ class _Reader:
         if pa.types.is_binary(kind):
             raise self.refusal(f"{text} holds the bytes of pictures: conditions are on what is known of them")
         column = _Column(tuple(path), kind, text)
-        if pa.types.is_struct(kind):
-            has_bytes = any(pa.types.is_binary(field.type) for field in kind)
-            first = next(field.name for field in kind if not pa.types.is_binary(field.type))
-            self.columns.append(f"{column.parquet}{'.list.element' if path[-1] is None else ''}.{first}" if has_bytes
-                                else column.parquet)  # fmt: skip
-        else:
-            self.columns.append(column.parquet)
+        self.columns.append(column.parquet + _spared(column))
         return column
 
     def _literal(self, node: ast.expr, kind: pa.DataType, word: str) -> pa.Scalar:
@@ -322,12 +327,29 @@ class _Reader:
         if not fits[wanted][1]:
             more = "; for what is null write `is None`" if value is None else ""
             raise self.refusal(f"{shown(repr(value))} behind {word}: it is compared with {wanted}{more}")
-        if wanted != "a number":
-            return pa.scalar(value, kind)
-        try:  # stored numbers of half or single precision are compared as those that are written
-            return pa.scalar(value, kind) if pa.types.is_floating(kind) else pa.scalar(value)
+        is_whole = pa.types.is_integer(kind)
+        if pa.types.is_unsigned_integer(kind) and (isinstance(value, float) or value < 0):
+            raise self.refusal(f"{shown(repr(value))} behind {word}: it is compared with a whole number from 0")
+        try:  # numbers of single precision are compared as they are stored
+            return pa.scalar(value, pa.float64() if is_whole and isinstance(value, float) else _widened(kind))
         except (OverflowError, pa.ArrowException) as error:
             raise self.refusal(f"{shown(repr(value))} is too large a number") from error
+
+
+def _widened(kind: pa.DataType) -> pa.DataType:
+    """The type in which values are compared: whole numbers may be compared with any, halves cannot be with anything."""
+    if pa.types.is_signed_integer(kind):
+        return pa.int64()
+    return pa.float32() if pa.types.is_float16(kind) else kind
+
+
+def _spared(column: _Column) -> str:
+    """What is added to the name of a struct with bytes of pictures, so that these are not read; nothing for others."""
+    fields = list(column.kind) if pa.types.is_struct(column.kind) else []
+    if not any(pa.types.is_binary(field.type) for field in fields):
+        return ""
+    first = next(field.name for field in fields if not pa.types.is_binary(field.type))
+    return f"{'.list.element' if column.path[-1] is None else ''}.{first}"
 
 
 def _is_literal(node: ast.expr) -> bool:

@@ -257,6 +257,18 @@ def test_on_a_store(tmp_path_factory, tmp_path):
     assert Dataset(place).tags() == []
 
 
+def test_links_of_a_tag_follow_a_source_that_has_moved(tmp_path, capsys):
+    linked = build(tmp_path, link=True)
+    tag(linked, "v1")
+    (tmp_path / "coco").rename(tmp_path / "moved")
+    root = next(name for name in linked.index["roots"] if name.startswith("coco"))
+    place = tmp_path / "moved/val2017"
+    assert run(capsys, "relink", linked.url, place, "--root", root).code == 0
+    for held in (Dataset(linked.url), Dataset(linked.url, tag="v1")):
+        assert all(held.checked_picture(row) for row in held.read("images").to_pylist())
+    assert verify(Dataset(linked.url, tag="v1"), derived=True).sound
+
+
 # -- differences -----------------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """Conditions on rows: what they hold of, and that nothing else can be said in them."""
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -92,6 +93,36 @@ def test_a_condition_reaches_into_structs_and_lists(condition: str, rows: list[i
     assert [at for at, one in enumerate(found) if one] == rows
 
 
+SCORES = table("image_scores", [{"image_id": "a", "phash": 2**63 + 5, "sharpness": 1.5},
+                                {"image_id": "b", "phash": 7, "sharpness": float("nan")}])  # fmt: skip
+ALIKE = table("samples", [{"sample_id": "a", "subjects": [{"similarity": [np.float16(0.5), np.float16(0.9)]}]},
+                          {"sample_id": "b", "subjects": [{"similarity": None}]}])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "condition", "wanted"),
+    [
+        (SCORES, "phash == 7", [1]),
+        (SCORES, "phash == 9223372036854775813", [0]),
+        (SCORES, "phash in (7, 9223372036854775813)", [0, 1]),
+        (SCORES, "phash > 100", [0]),
+        (SCORES, "sharpness > 1", [0]),
+        (SCORES, "sharpness > -1", [0]),  # not a number is above nothing
+        (ALIKE, "subjects.similarity > 0.8", [0]),
+        (ALIKE, "subjects.similarity in (0.5, 3)", [0]),
+        (IMAGES, "width in (99999999999, 320)", [1]),
+        (IMAGES, "width in (99.5, 100)", [2]),
+        (IMAGES, "width > 100.5", [0, 1]),
+        (IMAGES, "width < 99999999999", [0, 1, 2]),
+        (IMAGES, "width in ()", []),
+    ],
+)
+def test_numbers_of_every_kind_are_compared_as_they_are(rows: pa.Table, condition: str, wanted: list[int]) -> None:
+    name = {id(SCORES): "image_scores", id(ALIKE): "samples", id(IMAGES): "images"}[id(rows)]
+    found = parse(f"{name}: {condition}").holds(rows).to_pylist()
+    assert [at for at, one in enumerate(found) if one] == wanted
+
+
 def test_only_the_columns_that_are_named_are_read() -> None:
     assert parse("faces").columns == ("face_id",)
     assert parse("samples: subjects.phrase == 'a' and len(pictures) > 1").columns == (
@@ -115,6 +146,8 @@ def test_only_the_columns_that_are_named_are_read() -> None:
         ("images: width", "is no condition"),
         ("images: image.bytes == 'a'", "holds the bytes of pictures"),
         ("images: image == 'a'", "name a field of it"),
+        ("image_scores: phash > -1", "a whole number from 0"),
+        ("image_scores: phash > 1.5", "a whole number from 0"),
         ("images:", "this is no condition"),
         ("images: width >", "this is no condition"),
         ("images: width > 9999999999999999999999999", "too large a number"),
