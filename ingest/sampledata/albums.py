@@ -6,6 +6,7 @@ and never what tells two toys of a kind apart.
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cache
 
 import cv2
 import numpy as np
@@ -17,6 +18,9 @@ from refloom.ingest.sampledata.scenes import Picture, Placed
 from refloom.ingest.sampledata.solids import Pose
 from refloom.ingest.sampledata.subjects import Placement, Toy
 from refloom.schemas import pictures
+
+KINDS = tuple(toys.KINDS)
+"""Kinds of toys."""
 
 PICTURES = 4
 """Of an album, each in another place."""
@@ -97,7 +101,7 @@ def album(seed: int, index: int, *, held_out: bool) -> Album:
     rng = np.random.default_rng([seed, _CODE, held_out, index, 0])
     numbers = [int(rng.integers(_TOYS))]
     if rng.random() < _PAIR_SHARE:
-        kinds = len(toys.KINDS)  # numbers that far apart are of one kind
+        kinds = len(KINDS)  # numbers that far apart are of one kind
         alike = bool(rng.random() < _ALIKE_SHARE)
         numbers.append(numbers[0] + kinds * int(rng.integers(1, 99)) if alike else numbers[0] + int(rng.integers(1, kinds)))
     cast = tuple(subjects.known_toy(seed, number, held_out=held_out) for number in numbers)
@@ -121,6 +125,40 @@ def caption(kinds: list[str], place: str) -> str:
     told = [_counted(kind, count) for kind, count in Counter(kinds).items()]
     text = f"{' and '.join(told)} {place}."
     return f"{text[0].upper()}{text[1:]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a caption of an album says: how many of each kind, and the place in its words."""
+
+    kinds: dict[str, int]
+    place: str
+
+
+def told(text: str) -> Told | None:
+    """The inverse of `caption`; None for what is no caption of an album."""
+    sentence = f"{text[:1].lower()}{text[1:]}".removesuffix(".")
+    place = next((words for words in places() if sentence.endswith(f" {words}")), None)
+    if place is None:
+        return None
+    kinds: dict[str, int] = {}
+    for part in sentence.removesuffix(f" {place}").split(" and "):
+        if part not in _phrases():
+            return None
+        kind, count = _phrases()[part]
+        kinds[kind] = count
+    return Told(kinds, place)
+
+
+@cache
+def _phrases() -> dict[str, tuple[str, int]]:
+    """`a rabbit` and `two rabbits` to kind and number."""
+    return {_counted(kind, count): (kind, count) for kind in KINDS for count in (1, 2)}
+
+
+def places() -> tuple[str, ...]:
+    """What captions call the places."""
+    return tuple(place.words for place in photos.places())
 
 
 def _counted(kind: str, count: int) -> str:

@@ -18,7 +18,6 @@ from refloom.ingest.engine.watch import Watch
 from refloom.ingest.sampledata import albums, photos, segmentations
 from refloom.ingest.sampledata.albums import Album, View
 from refloom.ingest.sampledata.identities import Identities
-from refloom.ingest.sampledata.toys import KINDS
 from refloom.schemas import strict
 from refloom.schemas.storage import Folder
 
@@ -184,7 +183,7 @@ def _shown(views: Sequence[View], position: int) -> dict[str, list[Any]]:
 
 def _document(known: list[dict[str, Any]]) -> dict[str, Any]:
     """The json of a split."""
-    kinds = list(KINDS)
+    kinds = albums.KINDS
     videos, annotations = [], []
     for album in known:
         length, side, number = len(album["file_names"]), album["side_px"], album["index"] + 1
