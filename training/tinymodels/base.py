@@ -64,7 +64,8 @@ class Base(Trainable):
             raise Refused(
                 f"{start} is of other sizes than the recipe's: set `adapter` to them, or leave models.start out"
             )
-        yield made.float().to(device).train()
+        layout = torch.channels_last if recipe.channels_last else torch.preserve_format
+        yield made.float().to(device, memory_format=layout).train()
 
     @abstractmethod
     def new(self, recipe: Recipe) -> nn.Module:
