@@ -57,6 +57,13 @@ class Pipeline(Base):
     kind = "pipeline"
     takes = ("vae",)
 
+    def check(self, recipe: Recipe) -> None:
+        """See `Trainable.check`."""
+        super().check(recipe)
+        is_trained = any(name.split(".")[0] == "vae" for name in recipe.tuned)
+        if not (is_trained or recipe.models.vae or recipe.models.start):
+            raise Refused("the VAE is not trained, and is none yet: set models.vae to RUN/adapter/vae of base/toys/vae")
+
     def new(self, recipe: Recipe) -> Parts:
         """See `Base.new`. A VAE that was trained before takes the place of the new one."""
         made = pipeline(recipe.adapter, seed=recipe.seed)
