@@ -1,4 +1,4 @@
-"""Whether the bases of toys are good: the VAE's copies, the judge itself, and the bases' pictures as the judge sees them.
+"""Whether the bases of toys are good: the VAE's copies, the judge, and the bases' pictures as the judge sees them.
 
 `python -m benchmarks.toys RUNS DATASET [--samples 500] [--sheet FILE]`. RUNS is what `make bases` wrote, of which the
 folders that are there are measured; DATASET holds scenes whose toys are held out.

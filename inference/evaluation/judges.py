@@ -7,7 +7,7 @@ what its own encoder happens to see.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from refloom.inference.checkpoints.tensors import read_safetensors
 from refloom.inference.checkpoints.weights import write_safetensors
-from refloom.schemas import strict
+from refloom.schemas import settings, strict
 from refloom.schemas.errors import Refused
 from refloom.schemas.pictures import Pixels
 from refloom.schemas.ranges import Whole, check_fields
@@ -140,10 +140,9 @@ def load_judge(folder: str | Path) -> Judge:
     """
     place = Path(folder)
     try:
-        values: dict[str, Any] = strict.object_in((place / CONFIG_FILE).read_bytes())
-        judge = Judge(JudgeConfig(**{key: tuple(one) if isinstance(one, list) else one for key, one in values.items()}))
+        judge = Judge(settings.build(JudgeConfig, strict.object_in((place / CONFIG_FILE).read_bytes())))
         judge.load_state_dict(read_safetensors(place / WEIGHTS_FILE))
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, Refused) as error:
         raise Refused(f"{folder} is no judge that refloom trained: {error}") from error
     return judge.eval()
 

@@ -146,7 +146,9 @@ def ingest_commands(
     for split in albumtrees.SPLITS if scenes else ():
         tree = at(f"{albumtrees.NAME}/{split}")
         names = ["--name", albumtrees.NAME, "--unit-size", str(_ALBUMS_IN_UNIT)]
-        commands.append(["ytvis", "--frames", f"{tree}/JPEGImages", "--annotations", f"{tree}/instances_{split}.json", *names])
+        commands.append(
+            ["ytvis", "--frames", f"{tree}/JPEGImages", "--annotations", f"{tree}/instances_{split}.json", *names]
+        )
     return [["ingest", *command, "--out", dataset] for command in commands]
 
 

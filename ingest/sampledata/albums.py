@@ -11,7 +11,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from refloom.ingest.sampledata import backdrops, casting, photos, scenes, subjects, toys
+from refloom.ingest.sampledata import backdrops, photos, scenes, subjects, toys
 from refloom.ingest.sampledata.backdrops import Backdrop
 from refloom.ingest.sampledata.photos import Place
 from refloom.ingest.sampledata.scenes import Picture, Placed
@@ -103,7 +103,9 @@ def album(seed: int, index: int, *, held_out: bool) -> Album:
     if rng.random() < _PAIR_SHARE:
         kinds = len(KINDS)  # numbers that far apart are of one kind
         alike = bool(rng.random() < _ALIKE_SHARE)
-        numbers.append(numbers[0] + kinds * int(rng.integers(1, 99)) if alike else numbers[0] + int(rng.integers(1, kinds)))
+        numbers.append(
+            numbers[0] + kinds * int(rng.integers(1, 99)) if alike else numbers[0] + int(rng.integers(1, kinds))
+        )
     cast = tuple(subjects.known_toy(seed, number, held_out=held_out) for number in numbers)
     order = rng.permutation(len(photos.places()))[:PICTURES].tolist()
     return Album(seed, index, held_out, cast, tuple(photos.places()[number] for number in order))

@@ -197,7 +197,9 @@ def _document(known: list[dict[str, Any]]) -> dict[str, Any]:
             drawn = {field: track[field] for field in ("segmentations", "bboxes", "areas")}
             about = {"id": name, "video_id": number, "category_id": kinds.index(track["kind"]) + 1, "iscrowd": 0}
             annotations.append(size | about | drawn)
-    categories = [{"supercategory": "object", "id": at, "name": albums.names(kind)[0]} for at, kind in enumerate(kinds, 1)]
+    categories = [
+        {"supercategory": "object", "id": at, "name": albums.names(kind)[0]} for at, kind in enumerate(kinds, 1)
+    ]
     head = {"info": _INFO, "licenses": photos.licenses(), "categories": categories}
     return head | {"videos": videos, "annotations": annotations}
 

@@ -76,7 +76,9 @@ def road(out: Path, method: str) -> Iterator[Step]:
     bases = {name: out / "base" / name for name in way.models.values()}
     for name, run in bases.items():
         yield trained([f"base/tiny/{name}", *data], run, _BASE_STEPS[name])
-    models = [part for name, base in way.models.items() for part in ("--set", f"models.{name}={adapter_of(bases[base])}")]
+    models = [
+        part for name, base in way.models.items() for part in ("--set", f"models.{name}={adapter_of(bases[base])}")
+    ]
     run = out / "runs" / method
     # both halves at one rate: a cosine would fall to 0 twice
     rate = "optimizer.schedule=constant"

@@ -47,7 +47,10 @@ def test_a_toy_is_whole_large_and_unhidden_in_every_picture():
             view = album.view(number, SIDE)
             for position in range(len(album.cast)):
                 x, y, width, height = cv2.boundingRect((view.picture.owner == position).view(np.uint8))
-                assert x >= 0 and y > 0 and x + width <= SIDE and y + height <= SIDE
+                assert x >= 0
+                assert y > 0
+                assert x + width <= SIDE
+                assert y + height <= SIDE
                 assert max(width, height) >= 0.5 * SIDE / len(album.cast), (index, number)
                 assert x > 0 or x + width < SIDE, "cut off on both sides"
 
@@ -91,9 +94,9 @@ def test_scenes_are_taken_whole_with_who_is_who_and_exact_masks(tree: Path, tmp_
         )
         dataset = ingest(source, tmp_path / "dataset")
     counts = dataset.counts("ingest")
-    assert {kind: (one.rejected.total(), one.failed.total()) for kind, one in counts.items() if one.input} == {
-        kind: (0, 0) for kind in ("annotation", "caption", "image", "track", "video")
-    }
+    assert {
+        kind: (one.rejected.total(), one.failed.total()) for kind, one in counts.items() if one.input
+    } == dict.fromkeys(("annotation", "caption", "image", "track", "video"), (0, 0))
     assert counts["image"].kept == counts["caption"].kept == SCENES
     assert verify(dataset, decode_per_unit=-1).sound
     tracks = {row["track_id"] for row in dataset.read("objects", ["track_id"]).to_pylist()}
@@ -119,7 +122,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes_in_any_order(tree: Path, t
     drawn = out.sizes("scenes/train/JPEGImages/a000002")
     out.remove("scenes/train/JPEGImages/a000002/00000.jpg")  # a unit that is whole is not drawn again
     albumtrees.write(out, 0, SCENES, SIDE, Identities(), HERE)
-    assert drawn and not out.exists("scenes/train/JPEGImages/a000002/00000.jpg")
+    assert drawn
+    assert not out.exists("scenes/train/JPEGImages/a000002/00000.jpg")
     found, whole = files(tmp_path / "data" / "scenes"), files(tree / "scenes")
     assert found == {name: data for name, data in whole.items() if name != "train/JPEGImages/a000002/00000.jpg"}
 

@@ -25,7 +25,13 @@ def go(out: Path) -> list[demo.Step]:
 
 def test_every_command_parses_and_the_second_time_all_runs_are_done(tmp_path: Path) -> None:
     first = go(tmp_path)
-    assert [step.words[0] for step in first] == ["sample-data", "ingest", "ingest", "curate", *["train"] * len(bases.RUNS)]
+    assert [step.words[0] for step in first] == [
+        "sample-data",
+        "ingest",
+        "ingest",
+        "curate",
+        *["train"] * len(bases.RUNS),
+    ]
     trains = [step for step in go(tmp_path) if step.words[0] == "train"]
     assert all(step.done for step in trains)
     assert not any(step.done for step in first)
@@ -54,7 +60,9 @@ def test_settings_of_curation_are_there() -> None:
 
 
 def test_how_long_it_takes_is_said_of_every_run() -> None:
-    assert {bases.recipe_name(run) for run in bases.RUNS} == {name for name in book.names() if name.startswith("base/toys/")}
+    assert {bases.recipe_name(run) for run in bases.RUNS} == {
+        name for name in book.names() if name.startswith("base/toys/")
+    }
     for run in bases.RUNS:
         recipe = book.load(bases.recipe_name(run))
         assert bases.hours(run) * 3600 * run.rate == recipe.steps * recipe.batch.samples

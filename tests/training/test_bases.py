@@ -140,7 +140,7 @@ def test_a_vae_is_trained_by_itself_and_a_base_on_it_leaves_it_as_it_is(url: str
     assert all(torch.equal(kept[name], after[name]) for name in kept)
     with pytest.raises(Refused, match=r"set models\.vae to"):
         train(vae_of("sdxl", url), tmp_path / "none")
-    with pytest.raises(Refused, match="of other sizes than the recipe's: set adapter.vae_channels"):
+    with pytest.raises(Refused, match=r"of other sizes than the recipe's: set adapter\.vae_channels"):
         train(replace(one, adapter=replace(one.adapter, vae_channels=(8, 8, 8))), tmp_path / "other")
 
 
@@ -159,7 +159,9 @@ def test_a_vae_that_is_not_trained_reads_each_picture_once(url: str, tmp_path: P
         assert read == [len(same)]
         assert losses[0] == losses[1]
         twice = step._posteriors([examples[0], examples[0]])
-        torch.testing.assert_close(twice[0].float(), posterior_of(trained.pipe, pixels_of(examples[:1]))[0], rtol=2e-3, atol=2e-3)
+        torch.testing.assert_close(
+            twice[0].float(), posterior_of(trained.pipe, pixels_of(examples[:1]))[0], rtol=2e-3, atol=2e-3
+        )
 
 
 def test_two_looks_at_one_subject_are_of_two_pictures(url: str) -> None:

@@ -94,14 +94,16 @@ def test_it_is_read_as_it_was_saved_and_damage_is_refused(tmp_path: Path) -> Non
         load_judge(tmp_path / "one")
     judge.save_pretrained(tmp_path / "two")
     (tmp_path / "two" / WEIGHTS_FILE).write_bytes(b"short")
-    with pytest.raises(Refused, match="no judge|cannot be read|damaged"):
+    with pytest.raises(Refused, match=r"no judge|cannot be read|damaged"):
         load_judge(tmp_path / "two")
     with pytest.raises(Refused, match="no judge"):
         load_judge(tmp_path / "nowhere")
 
 
 def test_the_loop_trains_it_and_goes_on_to_the_same_bits(url: str, tmp_path: Path) -> None:
-    one = book.load("base/toys/judge", [sources(url), *SMALL, "steps=2", "checkpoints.every=1", "checkpoints.keep_last=9"])
+    one = book.load(
+        "base/toys/judge", [sources(url), *SMALL, "steps=2", "checkpoints.every=1", "checkpoints.keep_last=9"]
+    )
     whole = train(one, tmp_path / "run")
     first, last = (saved.path for saved in checkpoint.complete(tmp_path / "run"))
     before, after = (load_judge(place / checkpoint.ADAPTER).state_dict() for place in (first, last))

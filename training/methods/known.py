@@ -1,4 +1,4 @@
-"""All that can be trained, by name: adapters, the tiny bases, and what judges their pictures. Each is imported when it is asked for."""
+"""All that can be trained, by name: adapters, tiny bases, and what judges pictures. Each is imported when asked for."""
 
 from collections.abc import Mapping
 

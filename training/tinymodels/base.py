@@ -64,8 +64,8 @@ class Base(Trainable):
             raise Refused(
                 f"{start} is of other sizes than the recipe's: set `adapter` to them, or leave models.start out"
             )
-        layout = torch.channels_last if recipe.channels_last else torch.preserve_format
-        yield made.float().to(device, memory_format=layout).train()
+        made = made.float().to(device)
+        yield (made.to(memory_format=torch.channels_last) if recipe.channels_last else made).train()
 
     @abstractmethod
     def new(self, recipe: Recipe) -> nn.Module:

@@ -72,7 +72,7 @@ class ClipStep(nn.Module):
         seen = model.visual_projection(model.vision_model(pictures).pooler_output).split(len(examples))
         words = model.text_projection(model.text_model(**tokens).pooler_output)
         scale = model.logit_scale.exp().clamp(max=100)
-        return (contrast(seen[0], words, scale) + contrast(*seen[-2:], scale)) / 2
+        return (contrast(seen[0], words, scale) + contrast(seen[-2], seen[-1], scale)) / 2
 
 
 def cropped(example: Example, seed: int) -> Pixels:

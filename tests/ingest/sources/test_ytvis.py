@@ -43,7 +43,9 @@ def test_frames_may_have_captions_and_each_counts(tmp_path):
 
     change(path, tell)
     dataset = ingest(ytvis(path), tmp_path / "out")
-    captions = {row["image_id"]: row["captions"] for row in dataset.read("images", ["image_id", "captions"]).to_pylist()}
+    captions = {
+        row["image_id"]: row["captions"] for row in dataset.read("images", ["image_id", "captions"]).to_pylist()
+    }
     first = [captions[f"ytvis/v1/{frame:05d}"] for frame in (0, 5, 10, 15)]
     assert first == [["a panda", "a panda and a dog"], [], ["one text"], ["fine"]]
     assert not any(texts for name, texts in captions.items() if not name.startswith("ytvis/v1/"))
