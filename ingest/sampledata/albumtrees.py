@@ -32,7 +32,7 @@ _PARTS = "unfinished"
 _NOTES = "runs"
 _LEAST_AREA_PX = 30
 _INFO = {
-    "description": "Made by `refloom sample-data --scenes` from photographs inside installed packages",
+    "description": "Made by `refloom sample-data` from photographs inside installed packages",
     "url": "",
     "version": "1.0",
     "year": 2026,

@@ -87,7 +87,7 @@ def asked(captions: Sequence[str], config: JudgeConfig) -> tuple[Tensor, Tensor]
     for row, text in enumerate(captions):
         told = albums.told(text)
         if told is None or told.place not in config.places:
-            raise Refused(f"the caption {text!r:.80} is of no album: train a judge on `refloom sample-data --scenes`")
+            raise Refused(f"the caption {text!r:.80} is of no album: train a judge on the scenes of sample data")
         for kind, count in told.kinds.items():
             kinds[row, config.kinds.index(kind)] = min(count, MOST)
         places.append(config.places.index(told.place))
