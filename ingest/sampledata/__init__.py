@@ -24,6 +24,10 @@ VERSION = 1
 MARKER = "sample-data.json"
 _LICENSE = "mixed: see README.txt of refloom sample-data"
 _UNFINISHED = "sample-data.unfinished.json"
+_SCENES_TOLD = (
+    "scenes/ is a YouTube-VIS tree, too: a video is an album of one cast in four places, a track is a toy, and",
+    "captions stand beside the file names. Toys of val are nowhere in train.",
+)
 _ALBUMS_IN_UNIT = 512
 _HERE = Pool(workers=0)
 SIDE = Whole(albums.SIDES_PX[0], albums.SIDES_PX[-1], step=albums.SIDES_PX[0])
@@ -167,6 +171,7 @@ def _readme(arguments: dict[str, Any], commands: list[str]) -> str:
             "COCO, YouTube-VIS 2019 and SA-1B trees in the true formats, and folders of subjects. The pictures are",
             "composed from the photographs below, cut-outs of them, and made subjects; every mask is exact. Subjects",
             "of val2017 and of subjects/ are nowhere in train. identities.json says who is where; no format knows it.",
+            *(_SCENES_TOLD if arguments.get("scenes") else ()),
             "",
             "The pictures are made from photographs that the packages scikit-image and scikit-learn ship, and are",
             "under the licenses of these. SA-1B's format names no license, hence the --license below.",

@@ -11,7 +11,7 @@ from helpers import HERE, ingest
 from pycocotools import mask as coco_api
 
 from refloom.ingest import sampledata
-from refloom.ingest.engine.tasks import Task
+from refloom.ingest.engine.tasks import Pool, Task
 from refloom.ingest.engine.watch import Watch
 from refloom.ingest.sampledata import albums, albumtrees, materials, photos, subjects
 from refloom.ingest.sampledata.albumtrees import ScenesJob
@@ -126,6 +126,16 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes_in_any_order(tree: Path, t
     assert not out.exists("scenes/train/JPEGImages/a000002/00000.jpg")
     found, whole = files(tmp_path / "data" / "scenes"), files(tree / "scenes")
     assert found == {name: data for name, data in whole.items() if name != "train/JPEGImages/a000002/00000.jpg"}
+
+
+@pytest.mark.processes
+def test_two_workers_write_the_bytes_of_one(tree: Path, tmp_path: Path):
+    sampledata.write(
+        str(tmp_path / "data"), images=0, videos=0, seed=0, scenes=SCENES, side_px=SIDE, pool=Pool(workers=2)
+    )
+    assert files(tmp_path / "data") == {
+        name: data.replace(str(tree).encode(), str(tmp_path / "data").encode()) for name, data in files(tree).items()
+    }
 
 
 def test_more_scenes_only_add_to_fewer(tree: Path, tmp_path: Path):
