@@ -95,7 +95,7 @@ class Judge(nn.Module):
     def pixels(self, pictures: Sequence[Pixels]) -> Tensor:
         """Pictures (H, W, 3) uint8 of any sizes as `forward` takes them."""
         side = self.config.side_px
-        each = [torch.from_numpy(one).permute(2, 0, 1)[None].float() / 127.5 - 1 for one in pictures]
+        each = [torch.from_numpy(one.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1 for one in pictures]
         return torch.cat(
             [
                 one
