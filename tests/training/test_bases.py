@@ -25,6 +25,7 @@ from refloom.training.run.loop import train
 from refloom.training.run.step import pixels_of
 from refloom.training.tinymodels.clip import contrast
 from refloom.training.tinymodels.pipeline import spread
+from refloom.training.views.base import Base
 
 NAMES = ("clip", "qwen2vl", "sd", "sdxl")
 SMALL = ("batch.samples=4", "batch.micro=4", "log_every=1", "checkpoints.every=1", "checkpoints.keep_last=9")
@@ -178,6 +179,12 @@ def test_two_looks_at_one_subject_are_of_two_pictures(url: str) -> None:
         right = float(step(examples, ExitStack()))
         blank = [replace(example, references=(Reference((example.target, example.target)),)) for example in examples]
         assert float(step(blank, ExitStack())) != pytest.approx(right)
+
+
+def test_a_run_that_was_begun_before_there_were_looks_goes_on() -> None:
+    without, with_looks = Base().settings(), Base(twice=True).settings()
+    assert set(without) == {"view", "flip", "random_crop", "dropout"}
+    assert set(with_looks) - set(without) == {"twice", "look_px"}
 
 
 def test_partners_are_found_by_their_direction() -> None:

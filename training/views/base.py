@@ -1,7 +1,7 @@
 """The view of bases: pictures and their captions, and for an image encoder one subject seen twice."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -38,6 +38,11 @@ class Base(View):
     twice: bool = False
     look_px: Annotated[int, Whole(8, 8192)] = 64
     dropout: Dropout = field(default_factory=lambda: Dropout(text=0.1, image=0.0, both=0.0))
+
+    def settings(self) -> dict[str, Any]:
+        """See `View.settings`; without looks it is what it was before there were any, so that older runs go on."""
+        said = View.settings(self)
+        return said if self.twice else {key: said[key] for key in said if key not in ("twice", "look_px")}
 
     def targets(self, row: Row) -> list[int] | str:
         """See `View.targets`."""
