@@ -155,7 +155,7 @@ def test_a_vae_that_is_not_trained_reads_each_picture_once(url: str, tmp_path: P
         trained.vae.requires_grad_(False)
         step, read = base.step(trained, one), []
         trained.vae.encoder.register_forward_hook(lambda module, given, found: read.append(len(given[0])))
-        losses = [float(step(examples, ExitStack())) for _ in range(2)]
+        losses = [step(examples, ExitStack()).item() for _ in range(2)]
         same = {example.target.tobytes() for example in examples}
         assert read == [len(same)]
         assert losses[0] == losses[1]
