@@ -32,7 +32,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --d
 # what is long by nature, and left to test-all
 LONG := learning or processes or cluster or store or kills or realsets or browser or compiled
 
-.PHONY: env demo test test-all lint format bench docs clean
+.PHONY: env demo bases test test-all lint format bench docs clean
 .DELETE_ON_ERROR:
 
 env: $(STAMP)
@@ -48,6 +48,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/refloom demo $(DEMO)
+
+# the bases of toys from nothing: hours, says how many, and goes on where it was stopped
+bases: $(STAMP)
+	$(BIN)/python -m refloom.demo.bases $(BASES)
 
 test: $(STAMP)
 	$(PYTEST) -m "not ($(LONG))" $(TESTS)

@@ -1,4 +1,4 @@
-"""Sample data: COCO, YouTube-VIS 2019 and SA-1B trees of any size in the true formats.
+"""Sample data: COCO, YouTube-VIS 2019 and SA-1B trees of any size in the true formats, and scenes to learn from.
 
 Made from the photographs inside installed wheels: cut-outs of real subjects and made subjects with identities of their
 own, set into real places. The same arguments give the same bytes, and more pictures only add to fewer.
@@ -9,10 +9,13 @@ from typing import Any
 
 import orjson
 
-from refloom.ingest.sampledata import coco, folders, photos, sa1b, ytvis
+from refloom.ingest.engine.showing import Show, showing
+from refloom.ingest.engine.tasks import Pool
+from refloom.ingest.sampledata import albums, albumtrees, coco, folders, photos, sa1b, ytvis
 from refloom.ingest.sampledata.identities import Identities
 from refloom.schemas import strict
 from refloom.schemas.errors import Refused
+from refloom.schemas.ranges import Whole, check
 from refloom.schemas.storage import Folder
 
 VERSION = 1
@@ -21,9 +24,27 @@ VERSION = 1
 MARKER = "sample-data.json"
 _LICENSE = "mixed: see README.txt of refloom sample-data"
 _UNFINISHED = "sample-data.unfinished.json"
+_SCENES_TOLD = (
+    "scenes/ is a YouTube-VIS tree, too: a video is an album of one cast in four places, a track is a toy, and",
+    "captions stand beside the file names. Toys of val are nowhere in train.",
+)
+_ALBUMS_IN_UNIT = 512
+_HERE = Pool(workers=0)
+SIDE = Whole(albums.SIDES_PX[0], albums.SIDES_PX[-1], step=albums.SIDES_PX[0])
+"""Of scenes, pixels."""
 
 
-def write(out: str, *, images: int, videos: int, seed: int) -> list[str]:
+def write(
+    out: str,
+    *,
+    images: int,
+    videos: int,
+    seed: int,
+    scenes: int = 0,
+    side_px: int = albums.SIDES_PX[0],
+    pool: Pool = _HERE,
+    show: bool | Show = False,
+) -> list[str]:
     """Write the trees.
 
     Args:
@@ -31,6 +52,10 @@ def write(out: str, *, images: int, videos: int, seed: int) -> list[str]:
         images: COCO pictures (train and val together), and as many in the SA-1B tars.
         videos: of the YouTube-VIS tree.
         seed: another one gives other subjects in other scenes.
+        scenes: small pictures of one toy or two, in albums of one cast; see `albums`.
+        side_px: of the scenes.
+        pool: workers that draw the scenes.
+        show: progress of these.
 
     Returns:
         Lines for people: what was written, and how to ingest it.
@@ -38,15 +63,17 @@ def write(out: str, *, images: int, videos: int, seed: int) -> list[str]:
     Raises:
         Refused: an argument makes no sense, or the folder holds something else.
     """
-    for name, value in (("images", images), ("videos", videos), ("seed", seed)):
+    for name, value in (("images", images), ("videos", videos), ("seed", seed), ("scenes", scenes)):
         if value < 0:
             raise Refused(f"--{name} must be 0 or more, not {value}")
-    if not images and not videos:
-        raise Refused("nothing to write: give --images or --videos")
+    check("--side", side_px, SIDE)
+    if not images and not videos and not scenes:
+        raise Refused("nothing to write: give --images, --videos or --scenes")
     arguments = {"version": VERSION, "images": images, "videos": videos, "seed": seed}
+    arguments |= {"scenes": scenes, "side": side_px} if scenes else {}
     folder = Folder(out)
     if _written(folder, arguments):
-        return [f"{out} holds this sample data already", *_told(out, images, videos)]
+        return [f"{out} holds this sample data already", *_told(out, images, videos, scenes)]
     folder.write(_UNFINISHED, orjson.dumps(arguments))
 
     identities = Identities()
@@ -60,11 +87,16 @@ def write(out: str, *, images: int, videos: int, seed: int) -> list[str]:
     if videos:
         frames = ytvis.write(folder, seed, videos, identities)
         lines.append(f"{videos} YouTube-VIS videos with {frames} frames")
+    if scenes:
+        with showing(show) as shown:
+            on_status = shown("scenes", "album") if shown else None
+            counts = albumtrees.write(folder, seed, scenes, side_px, identities, pool, on_status)
+        lines.append("scenes: " + ", ".join(f"{number:,} of {split}" for split, number in counts.items()))
     folder.write("identities.json", identities.to_json())
-    folder.write("README.txt", _readme(arguments, _told(".", images, videos)).encode())
+    folder.write("README.txt", _readme(arguments, _told(".", images, videos, scenes)).encode())
     folder.write(MARKER, orjson.dumps(arguments, option=orjson.OPT_INDENT_2))
     folder.remove(_UNFINISHED)
-    return [f"wrote {out}", *lines, "", *_told(out, images, videos)]
+    return [f"wrote {out}", *lines, "", *_told(out, images, videos, scenes)]
 
 
 def _arguments(folder: Folder, name: str) -> dict[str, Any]:
@@ -92,11 +124,13 @@ def _written(folder: Folder, arguments: dict[str, Any]) -> bool:
     raise Refused(f"{folder.url} holds sample data made with other arguments ({told}): give another folder")
 
 
-def ingest_commands(out: str, images: int, videos: int, dataset: str = "DATASET") -> list[list[str]]:
+def ingest_commands(
+    out: str, images: int, videos: int, dataset: str = "DATASET", *, scenes: int = 0
+) -> list[list[str]]:
     """The arguments of `refloom` that take each tree into a dataset.
 
     Args:
-        out, images, videos: as given to `write`.
+        out, images, videos, scenes: as given to `write`.
         dataset: that they go into.
     """
 
@@ -113,17 +147,23 @@ def ingest_commands(out: str, images: int, videos: int, dataset: str = "DATASET"
     if videos:
         frames, instances = at("ytvis/train/JPEGImages"), at("ytvis/train/instances.json")
         commands.append(["ytvis", "--frames", frames, "--annotations", instances])
+    for split in albumtrees.SPLITS if scenes else ():
+        tree = at(f"{albumtrees.NAME}/{split}")
+        names = ["--name", albumtrees.NAME, "--unit-size", str(_ALBUMS_IN_UNIT)]
+        commands.append(
+            ["ytvis", "--frames", f"{tree}/JPEGImages", "--annotations", f"{tree}/instances_{split}.json", *names]
+        )
     return [["ingest", *command, "--out", dataset] for command in commands]
 
 
-def _told(out: str, images: int, videos: int) -> list[str]:
+def _told(out: str, images: int, videos: int, scenes: int) -> list[str]:
     """What to run next, as lines for a shell."""
-    return [shlex.join(["refloom", *command]) for command in ingest_commands(out, images, videos)]
+    return [shlex.join(["refloom", *command]) for command in ingest_commands(out, images, videos, scenes=scenes)]
 
 
 def _readme(arguments: dict[str, Any], commands: list[str]) -> str:
     sources = [f"  {entry['name']}  {entry['url']}".rstrip() for entry in photos.licenses()]
-    told = " ".join(f"--{name} {arguments[name]}" for name in ("images", "videos", "seed"))
+    told = " ".join(f"--{name} {value}" for name, value in arguments.items() if name != "version")
     return "\n".join(
         [
             f"Sample data of refloom, made by: refloom sample-data OUT {told}",
@@ -131,6 +171,7 @@ def _readme(arguments: dict[str, Any], commands: list[str]) -> str:
             "COCO, YouTube-VIS 2019 and SA-1B trees in the true formats, and folders of subjects. The pictures are",
             "composed from the photographs below, cut-outs of them, and made subjects; every mask is exact. Subjects",
             "of val2017 and of subjects/ are nowhere in train. identities.json says who is where; no format knows it.",
+            *(_SCENES_TOLD if arguments.get("scenes") else ()),
             "",
             "The pictures are made from photographs that the packages scikit-image and scikit-learn ship, and are",
             "under the licenses of these. SA-1B's format names no license, hence the --license below.",

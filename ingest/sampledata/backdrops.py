@@ -1,7 +1,7 @@
 """Places: a floor before a wall, both from photographs, or a whole photograph with its own subjects in it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -54,6 +54,22 @@ class Backdrop:
         """How far something that stands at a row is looked down at, radians."""
         return math.atan2(y - self.vanish_y, _FOCAL * self.pixels.shape[0])
 
+    def reduced(self, times: int) -> "Backdrop":
+        """The same, so many times smaller; a place of whole photographs keeps no subjects of its own."""
+        size = (self.pixels.shape[1] // times, self.pixels.shape[0] // times)
+        still = np.zeros(size[::-1], np.uint8)
+        return replace(
+            self,
+            pixels=cv2.resize(self.pixels, size, interpolation=cv2.INTER_AREA),
+            regions=cv2.resize(self.regions, size, interpolation=cv2.INTER_NEAREST),
+            own=(),
+            labels=still,
+            parts=still,
+            vanish_y=self.vanish_y / times,
+            ground=None if self.ground is None else (self.ground[0] / times, self.ground[1] / times),
+            table_y=None if self.table_y is None else self.table_y / times,
+        )
+
     def seen_through(self, matrix: Matrix, width: int, height: int) -> "Backdrop":
         """The part of it that a camera sees.
 
@@ -82,7 +98,7 @@ class Backdrop:
 
 
 def place(rng: _Rng, width: int, height: int, *, table: bool | None = None) -> Backdrop:
-    """A floor before a wall.
+    """A floor before a wall, both drawn.
 
     Args:
         rng: chooses and varies.
@@ -92,7 +108,17 @@ def place(rng: _Rng, width: int, height: int, *, table: bool | None = None) -> B
     floors = [floor for floor in photos.floors() if table is None or floor.table == table]
     floor = floors[int(rng.integers(len(floors)))]
     walls = [wall for wall in photos.walls() if wall.outdoors or not floor.outdoors]
-    wall = walls[int(rng.integers(len(walls)))]
+    return before(rng, floor, walls[int(rng.integers(len(walls)))], width, height)
+
+
+def before(rng: _Rng, floor: Region, wall: Region, width: int, height: int) -> Backdrop:
+    """A floor before a wall, both given.
+
+    Args:
+        rng: varies.
+        floor, wall: of `photos.floors()` and `photos.walls()`.
+        width, height: pixels.
+    """
     pitch = float(rng.uniform(0.16, 0.34) if floor.table else rng.uniform(0.12, 0.36))
     vanish = 0.5 - _FOCAL * math.tan(pitch)
     edge = max(vanish + 0.08, float(rng.uniform(0.42, 0.62) if floor.table else rng.uniform(0.25, 0.5)))

@@ -78,6 +78,20 @@ class View:
     words: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A floor and a wall that always go together, and so can be named.
+
+    Attributes:
+        floor, wall: these.
+        words: what captions call it.
+    """
+
+    floor: Region
+    wall: Region
+    words: str
+
+
 @cache
 def data(name: str) -> Any:
     """One of the json files beside this module."""
@@ -113,6 +127,15 @@ def views() -> tuple[View, ...]:
             words=tuple(entry["words"]),
         )
         for entry in data("photos.json")["views"]
+    )
+
+
+@cache
+def places() -> tuple[Place, ...]:
+    """The places of albums."""
+    listed = data("photos.json")["places"]
+    return tuple(
+        Place(floor=floors()[entry["floor"]], wall=walls()[entry["wall"]], words=entry["words"]) for entry in listed
     )
 
 

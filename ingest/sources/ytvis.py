@@ -1,10 +1,12 @@
 """YouTube-VIS 2019 and 2021.
 
-    {videos: [{id, width, height, length, file_names: [video/frame.jpg]}], categories: [{id, name}],
+    {videos: [{id, width, height, length, file_names: [video/frame.jpg], captions?: [[str] | null]}],
+     categories: [{id, name}],
      annotations: [{id, video_id, category_id, iscrowd, segmentations: [RLE | polygons | null], bboxes: [xywh | null],
                     areas: [number | null]}]}                                        one entry per frame
 
-A frame in which an instance is absent has null, `[]`, `[0, 0, 0, 0]` or a mask without a pixel. A track may lack its
+Captions are no part of YouTube-VIS: `refloom sample-data` writes them, one list of texts for each frame. A frame in
+which an instance is absent has null, `[]`, `[0, 0, 0, 0]` or a mask without a pixel. A track may lack its
 boxes, which then come from the masks, or its masks. The two releases number their classes differently; names come from
 the file itself. A unit is a run of videos. Frames are taken in the order of their numbers, whatever order the file
 lists them in.
@@ -25,6 +27,7 @@ from refloom.ingest.annotationfile import (
     object_of_lists,
     split_in,
     text_or_none,
+    texts_of,
 )
 from refloom.ingest.files import PictureFile, find_prefix, safe_name, safe_names, total_bytes
 from refloom.ingest.naming import Named
@@ -224,6 +227,7 @@ class YouTubeVis:
                 time_s=number / self.frame_rate if number is not None and self.frame_rate else None,
                 license=task["licenses"].get(video.get("license")),
                 source_url=text_or_none(video.get("flickr_url")) or text_or_none(video.get("coco_url")),
+                captions=_captions(video, position, f"ytvis/{title}/{called[position]}"),
                 problem=problem,
                 occurrence=seen[path],
             )
@@ -384,6 +388,12 @@ def _file_names(video: Any) -> list[Any]:
     return _entries(video, "file_names") if isinstance(video, dict) else []
 
 
+def _captions(video: dict[str, Any], position: int, identity: str) -> list[tuple[str, Any]]:
+    """Ids and texts of one frame's captions."""
+    texts = texts_of(_at(_entries(video, "captions"), position))
+    return [(f"{identity}#caption{number}", text) for number, text in enumerate(texts)]
+
+
 def _image_ids(entry: dict[str, Any]) -> list[str]:
     paths, problems = _paths(_file_names(entry["video"]), entry["title"])
     named = zip(videos.frames(paths), problems, strict=True)
@@ -401,4 +411,6 @@ def _count(entries: list[dict[str, Any]], strays: list[Any]) -> dict[str, int]:
         counts["image"] += len(names)
         for record, _ in entry["tracks"]:
             counts["annotation"] += sum(_drawn(record, at) != (None, None) for at in range(len(names)))
+        if told := sum(len(_captions(entry["video"], at, "")) for at in range(len(names))):
+            counts["caption"] = counts.get("caption", 0) + told
     return counts

@@ -12,7 +12,7 @@ from typing import Any
 
 from refloom import __version__
 from refloom.cli import dataarguments, datasetarguments, lookarguments, picturearguments, sharearguments, trainarguments
-from refloom.cli.command import Help, add_command, add_pool
+from refloom.cli.command import Help, add_command, add_pool, add_ranged
 from refloom.cli.groups import GroupedParser
 from refloom.ingest.sourcekinds import SOURCES
 from refloom.schemas.plugins import VARIABLE
@@ -24,7 +24,8 @@ def _add_demo_commands(commands: Any) -> None:
         "sample-data",
         "refloom.cli.ingest:sample_data",
         "Write COCO, YouTube-VIS and SA-1B trees in the true formats, made from photographs inside installed packages.",
-        "  refloom sample-data OUT --images 100 --videos 10 --seed 0",
+        "  refloom sample-data OUT --images 100 --videos 10 --seed 0\n"
+        "  refloom sample-data OUT --images 0 --videos 0 --scenes 50000",
     )
     sample.add_argument("out", metavar="OUT", help="new or empty folder")
     sample.add_argument(
@@ -32,6 +33,22 @@ def _add_demo_commands(commands: Any) -> None:
     )
     sample.add_argument("--videos", type=int, default=6, metavar="N", help="videos")
     sample.add_argument("--seed", type=int, default=0)
+    sample.add_argument(
+        "--scenes",
+        type=int,
+        default=0,
+        metavar="N",
+        help="small pictures of toys for training bases on, in YouTube-VIS's format: one cast is one video",
+    )
+    add_ranged(
+        sample,
+        "--side",
+        "refloom.ingest.sampledata:SIDE",
+        default=64,
+        metavar="PX",
+        help="of the scenes: 64 or 128",
+    )
+    add_pool(sample)
     demo = add_command(
         commands,
         "demo",

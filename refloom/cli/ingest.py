@@ -156,9 +156,19 @@ def relink(options: argparse.Namespace) -> int:
 
 def sample_data(options: argparse.Namespace) -> int:
     """`refloom sample-data`."""
+    from refloom.ingest.engine.tasks import Pool
     from refloom.ingest.sampledata import write
 
-    written = write(absolute_url(options.out), images=options.images, videos=options.videos, seed=options.seed)
+    written = write(
+        absolute_url(options.out),
+        images=options.images,
+        videos=options.videos,
+        seed=options.seed,
+        scenes=options.scenes,
+        side_px=options.side,
+        pool=Pool(workers=options.workers, address=options.address, item_timeout_s=options.item_timeout),
+        show=True,
+    )
     for line in written:
         print(line)
     return 0

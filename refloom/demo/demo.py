@@ -9,7 +9,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,8 +75,10 @@ def road(out: Path, method: str) -> Iterator[Step]:
     data = ["--set", f"data.sources=[{{url: {json.dumps(str(out / 'dataset'))}}}]"]
     bases = {name: out / "base" / name for name in way.models.values()}
     for name, run in bases.items():
-        yield _trained([f"base/tiny/{name}", *data], run, _BASE_STEPS[name])
-    models = [part for name, base in way.models.items() for part in ("--set", f"models.{name}={_adapter(bases[base])}")]
+        yield trained([f"base/tiny/{name}", *data], run, _BASE_STEPS[name])
+    models = [
+        part for name, base in way.models.items() for part in ("--set", f"models.{name}={adapter_of(bases[base])}")
+    ]
     run = out / "runs" / method
     # both halves at one rate: a cosine would fall to 0 twice
     rate = "optimizer.schedule=constant"
@@ -86,11 +88,11 @@ def road(out: Path, method: str) -> Iterator[Step]:
     preview = out / f"batches-{method}.html"
     yield Step(["train", "--config", *words, "--preview", str(preview)], preview.is_file())
     for steps in (way.steps // 2, way.steps):
-        yield _trained(words, run, steps)
+        yield trained(words, run, steps)
     made = out / "pictures" / method
-    pictures = ["generate", "--adapter", str(_adapter(run)), "--base", str(_adapter(bases[way.models["base"]]))]
+    pictures = ["generate", "--adapter", str(adapter_of(run)), "--base", str(adapter_of(bases[way.models["base"]]))]
     if "image_encoder" in way.models:
-        pictures += ["--image-encoder", str(_adapter(bases[way.models["image_encoder"]]))]
+        pictures += ["--image-encoder", str(adapter_of(bases[way.models["image_encoder"]]))]
     pictures += [*_held_out(run), *way.generation, "--images", "4", "--steps", str(_DENOISING), "--seed", "1"]
     yield Step([*pictures, "--out", str(made)], (made / results.SETTINGS).is_file())
 
@@ -99,36 +101,44 @@ def demo(options: argparse.Namespace) -> int:
     """`refloom demo [OUT] --method NAME`, after its dataset: the first exit code that is not 0, or 0."""
     if options.method == "none":
         return 0
+    began, out = time.monotonic(), local_path(options.out, "the demo")
+    if code := walk(road(out, options.method)):
+        return code
+    page = demopage.write(out)
+    print(
+        f"\nThe adapter took {time.monotonic() - began:.0f} s. Where to look next:\n"
+        f"  {page}  losses, batches, and pictures of references that training has not seen: open it in a browser\n"
+        f"  {out / 'runs' / options.method / 'index.html'}  the run, with all its numbers\n"
+        f"  refloom ui --base ... --adapter {adapter_of(out / 'runs' / options.method)}  to try it by hand\n"
+        "A tiny base of a minute makes blurs of colour; what the same commands take in true size: docs/retraining.md"
+    )
+    return 0
+
+
+def walk(steps: Iterable[Step]) -> int:
+    """Do what is not done yet, one command after the other: the first exit code that is not 0, or 0."""
     from refloom.cli import main  # the demo is a user of the command line
 
-    began, out = time.monotonic(), local_path(options.out, "the demo")
-    for step in road(out, options.method):
+    for step in steps:
         print(f"\n$ refloom {shlex.join(step.words)}", flush=True)
         if step.done:
             print("done before")
         elif code := main(step.words):
             print(f"refloom: the demo stopped at `refloom {shlex.join(step.words)}`", file=sys.stderr)
             return code
-    page = demopage.write(out)
-    print(
-        f"\nThe adapter took {time.monotonic() - began:.0f} s. Where to look next:\n"
-        f"  {page}  losses, batches, and pictures of references that training has not seen: open it in a browser\n"
-        f"  {out / 'runs' / options.method / 'index.html'}  the run, with all its numbers\n"
-        f"  refloom ui --base ... --adapter {_adapter(out / 'runs' / options.method)}  to try it by hand\n"
-        "A tiny base of a minute makes blurs of colour; what the same commands take in true size: docs/retraining.md"
-    )
     return 0
 
 
-def _trained(words: list[str], run: Path, steps: int) -> Step:
+def trained(words: list[str], run: Path, steps: int) -> Step:
     """A run up to a step, from the start or from where it is."""
     found = checkpoint.complete(run)
-    done = bool(found) and found[-1].step >= steps and _adapter(run).is_dir()
+    done = bool(found) and found[-1].step >= steps and adapter_of(run).is_dir()
     goes_on = ["--resume", "latest"] if found else []
     return Step(["train", "--config", *words, "--set", f"steps={steps}", "--out", str(run), *goes_on], done)
 
 
-def _adapter(run: Path) -> Path:
+def adapter_of(run: Path) -> Path:
+    """Folder of what a run has trained."""
     return run / checkpoint.ADAPTER
 
 

@@ -86,7 +86,7 @@ cache              <dataset> --recipe --set --variants --out --tag --split --dev
                    --workers --address --item-timeout
 heldout            <adapter> --config --set --device --samples
 train              --config --out --set --resume --print-config --preview
-sample-data        <out> --images --videos --seed
+sample-data        <out> --images --videos --seed --scenes --side --workers --address --item-timeout
 demo               <out> --images --videos --seed --method --workers --address --item-timeout
 """
 
@@ -242,6 +242,7 @@ def test_rejected_rows_are_no_error(call, coco, tmp_path):
         ("ingest sa1b DIR/nowhere.tar --out DIR/data --workers 0", "nowhere.tar does not exist"),
         ("sample-data DIR/coco", "is not empty"),
         ("sample-data DIR/new --images 0 --videos 0", "nothing to write"),
+        ("sample-data DIR/new --scenes 4 --side 96", "--side is a multiple of 64 from 64 to 128, not 96"),
     ],
 )
 def test_what_is_refused_is_2_says_why_in_one_line_and_changes_nothing(call, held, arguments, message):

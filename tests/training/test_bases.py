@@ -10,6 +10,7 @@ import pytest
 import torch
 from traindata import sources, write_videos
 
+from refloom.inference.adapters.reference import Reference
 from refloom.inference.checkpoints import tensors as tensorfile
 from refloom.inference.loading import load_base, load_image_encoder
 from refloom.schemas.errors import Refused
@@ -19,9 +20,12 @@ from refloom.training.recipes import book
 from refloom.training.recipes.recipe import Recipe
 from refloom.training.run import checkpoint
 from refloom.training.run import log as run_log
+from refloom.training.run.latents import posterior_of
 from refloom.training.run.loop import train
+from refloom.training.run.step import pixels_of
 from refloom.training.tinymodels.clip import contrast
 from refloom.training.tinymodels.pipeline import spread
+from refloom.training.views.base import Base
 
 NAMES = ("clip", "qwen2vl", "sd", "sdxl")
 SMALL = ("batch.samples=4", "batch.micro=4", "log_every=1", "checkpoints.every=1", "checkpoints.keep_last=9")
@@ -116,6 +120,71 @@ def test_one_of_four_pictures_teaches_the_vae_and_all_teach_the_unet(url: str) -
     assert vae.abs().max() > 0
     torch.testing.assert_close(vae, other_vae)
     assert not torch.allclose(unet, other_unet, rtol=1e-3)
+
+
+def vae_of(name: str, url: str, *more: str) -> Recipe:
+    """A recipe of toys, small, whose VAE is that of base/tiny."""
+    small = ("adapter.vae_channels=[8, 16, 16]", "adapter.unet_channels=[8, 16, 16]", "ema=null")
+    return book.load(f"base/toys/{name}", [sources(url), *SMALL, *small, *more])
+
+
+def test_a_vae_is_trained_by_itself_and_a_base_on_it_leaves_it_as_it_is(url: str, tmp_path: Path) -> None:
+    alone = vae_of("vae", url, "steps=1")
+    made = train(alone, tmp_path / "vae")
+    with TASKS["pipeline"].ready(alone, torch.device("cpu")) as new:
+        unet = tensorfile.read_safetensors(made / "unet" / "diffusion_pytorch_model.safetensors")
+        assert all(torch.equal(tensor, unet[name]) for name, tensor in new.unet.state_dict().items())
+    kept = tensorfile.read_safetensors(made / "vae" / "diffusion_pytorch_model.safetensors")
+    one = vae_of("sdxl", url, "steps=1", f"models.vae={made / 'vae'}")
+    based = train(one, tmp_path / "sdxl")
+    after = tensorfile.read_safetensors(based / "vae" / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(kept[name], after[name]) for name in kept)
+    with pytest.raises(Refused, match=r"set models\.vae to"):
+        train(vae_of("sdxl", url), tmp_path / "none")
+    with pytest.raises(Refused, match=r"of other sizes than the recipe's: set adapter\.vae_channels"):
+        train(replace(one, adapter=replace(one.adapter, vae_channels=(8, 8, 8))), tmp_path / "other")
+
+
+def test_a_vae_that_is_not_trained_reads_each_picture_once(url: str, tmp_path: Path) -> None:
+    made = train(vae_of("vae", url, "steps=1"), tmp_path / "vae")
+    one = vae_of("sdxl", url, f"models.vae={made / 'vae'}")
+    with Loader(one.data.sources, one.view, one.loading) as loader:
+        examples = next(loader).examples
+    base = TASKS[one.method]
+    with base.ready(one, torch.device("cpu")) as trained:
+        trained.vae.requires_grad_(False)
+        step, read = base.step(trained, one), []
+        trained.vae.encoder.register_forward_hook(lambda module, given, found: read.append(len(given[0])))
+        losses = [step(examples, ExitStack()).item() for _ in range(2)]
+        same = {example.target.tobytes() for example in examples}
+        assert read == [len(same)]
+        assert losses[0] == losses[1]
+        twice = step._posteriors([examples[0], examples[0]])
+        torch.testing.assert_close(
+            twice[0].float(), posterior_of(trained.pipe, pixels_of(examples[:1]))[0], rtol=2e-3, atol=2e-3
+        )
+
+
+def test_two_looks_at_one_subject_are_of_two_pictures(url: str) -> None:
+    one = book.load("base/toys/clip", [sources(url), *SMALL])
+    with Loader(one.data.sources, one.view, one.loading) as loader:
+        examples = next(loader).examples
+    for example in examples:
+        here, there = example.references[0].images
+        assert here.shape[2] == there.shape[2] == 3
+        assert here.shape != there.shape or (here != there).any()
+    base = TASKS[one.method]
+    with base.ready(one, torch.device("cpu")) as trained:
+        step = base.step(trained, one)
+        right = float(step(examples, ExitStack()))
+        blank = [replace(example, references=(Reference((example.target, example.target)),)) for example in examples]
+        assert float(step(blank, ExitStack())) != pytest.approx(right)
+
+
+def test_a_run_that_was_begun_before_there_were_looks_goes_on() -> None:
+    without, with_looks = Base().settings(), Base(twice=True).settings()
+    assert set(without) == {"view", "flip", "random_crop", "dropout"}
+    assert set(with_looks) - set(without) == {"twice", "look_px"}
 
 
 def test_partners_are_found_by_their_direction() -> None:

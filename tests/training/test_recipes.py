@@ -9,6 +9,7 @@ from refloom.schemas.manifest import differing, flatten
 from refloom.training.recipes import book
 from refloom.training.recipes.recipe import Batch, Data, Source
 from refloom.training.views.base import Base
+from refloom.training.views.captions import Dropout
 from refloom.training.views.cutouts import Cutout
 from refloom.training.views.easyref import EasyRef
 from refloom.training.views.ezigen import EZIGen
@@ -30,6 +31,12 @@ VIEWS: dict[str, View] = {
     "base/tiny/qwen2vl": Base(),
     "base/tiny/sd": Base(),
     "base/tiny/sdxl": Base(),
+    "base/toys/clip": Base(twice=True),
+    "base/toys/judge": Base(twice=True, flip=0.5, dropout=Dropout(text=0.0, image=0.0, both=0.0)),
+    "base/toys/qwen2vl": Base(),
+    "base/toys/sd": Base(flip=0.5),
+    "base/toys/sdxl": Base(flip=0.5),
+    "base/toys/vae": Base(),
 }
 """The view of each recipe: the defaults, but for what its method asks."""
 

@@ -1,4 +1,4 @@
-"""All that can be trained, by name: adapters, and the tiny bases. Each is imported when it is asked for."""
+"""All that can be trained, by name: adapters, tiny bases, and what judges pictures. Each is imported when asked for."""
 
 from collections.abc import Mapping
 
@@ -8,6 +8,7 @@ from refloom.training.methods.trainable import Trainable
 
 BASES = {
     "clip": "refloom.training.tinymodels.clip:TASK",
+    "judge": "refloom.training.tinymodels.judge:TASK",
     "pipeline": "refloom.training.tinymodels.pipeline:TASK",
     "qwen2vl": "refloom.training.tinymodels.qwen:TASK",
 }

@@ -7,7 +7,7 @@ from typing import Annotated
 from refloom.inference.adapters.kinds import Parts
 from refloom.schemas.ranges import Whole, Word
 from refloom.training.recipes.recipe import SIDE_PX, Recipe
-from refloom.training.recipes.sizes import SIZE, ClipSizes, PipelineSizes, QwenSizes
+from refloom.training.recipes.sizes import SIZE, ClipSizes, JudgeSizes, PipelineSizes, QwenSizes
 from refloom.training.views.base import Base
 from refloom.training.views.easyref import EasyRef
 from refloom.training.views.ezigen import EZIGen
@@ -160,6 +160,21 @@ class QwenRecipe(Recipe):
     tuned: tuple[str, ...] = ("model",)
 
 
-BASES: dict[str, type[Recipe]] = {"clip": ClipRecipe, "pipeline": PipelineRecipe, "qwen2vl": QwenRecipe}
+@dataclass(frozen=True, kw_only=True)
+class JudgeRecipe(Recipe):
+    """See `Recipe`; of a judge of toys."""
+
+    method: str = "judge"
+    view: Base = field(default_factory=lambda: Base(twice=True))
+    adapter: JudgeSizes = field(default_factory=JudgeSizes)
+    tuned: tuple[str, ...] = ("levels", "kinds", "places", "looks", "sharpness")
+
+
+BASES: dict[str, type[Recipe]] = {
+    "clip": ClipRecipe,
+    "judge": JudgeRecipe,
+    "pipeline": PipelineRecipe,
+    "qwen2vl": QwenRecipe,
+}
 
 KINDS: Mapping[str, type[Recipe]] = Parts("recipe", BASES)

@@ -87,3 +87,18 @@ class QwenSizes:
     vision_width: Annotated[int, SIZE] = 64
     vision_layers: Annotated[int, SIZE] = 2
     side_px: Annotated[int, Whole(28, 8192)] = 112
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeSizes:
+    """What decides the shapes of a judge; see `JudgeConfig`.
+
+    Attributes:
+        widths: of its levels, multiples of 8.
+        look: width of the space in which looks are compared.
+        side_px: of the square that pictures are read at.
+    """
+
+    widths: tuple[Annotated[int, SIZE], ...] = (24, 48, 96)
+    look: Annotated[int, SIZE] = 64
+    side_px: Annotated[int, SIDE_PX] = 64

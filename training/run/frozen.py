@@ -45,7 +45,7 @@ def load_frozen(recipe: Recipe, device: torch.device, *, without: Sequence[str] 
         without=[part for part in without if part in parts],
     )
     if models.vae is not None and "vae" not in without:
-        pipe.vae = _vae(models.vae)
+        pipe.vae = load_vae(models.vae)
     pipe.to(device)
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
@@ -102,7 +102,15 @@ def _parts(base: str) -> set[str]:
     return set(listed)
 
 
-def _vae(name: str) -> Any:
+def load_vae(name: str) -> Any:
+    """A VAE in fp32.
+
+    Args:
+        name: a folder, or OWNER/NAME on a Hub.
+
+    Raises:
+        Refused: there is none.
+    """
     from diffusers import AutoencoderKL
 
     place = locate(name, "VAE")

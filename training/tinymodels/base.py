@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -37,11 +37,17 @@ class WithTokenizer(nn.Module):
 
 
 class Base(Trainable):
-    """A model that needs no other; see `Trainable`."""
+    """A model that needs no other; see `Trainable`.
+
+    Attributes:
+        takes: of `models`, beside `start`, what its recipes may name.
+    """
+
+    takes: ClassVar[tuple[str, ...]] = ()
 
     def check(self, recipe: Recipe) -> None:
         """See `Trainable.check`."""
-        names = (field.name for field in fields(recipe.models) if field.name != "start")
+        names = (field.name for field in fields(recipe.models) if field.name not in ("start", *self.takes))
         if given := [f"models.{name}" for name in names if getattr(recipe.models, name)]:
             raise Refused(f"{self.kind} is trained by itself: leave out {', '.join(given)}")
 
@@ -54,11 +60,12 @@ class Base(Trainable):
         """See `Trainable.ready`; nothing of it is frozen."""
         start = recipe.models.start
         made = self.new(recipe) if start is None else self.load(_folder(start, self.kind))
-        if start is not None and _sizes(made) != _sizes(self.new(recipe)):
+        if start is not None and sizes(made) != sizes(self.new(recipe)):
             raise Refused(
                 f"{start} is of other sizes than the recipe's: set `adapter` to them, or leave models.start out"
             )
-        yield made.float().to(device).train()
+        made = made.float().to(device)
+        yield (made.to(memory_format=torch.channels_last) if recipe.channels_last else made).train()
 
     @abstractmethod
     def new(self, recipe: Recipe) -> nn.Module:
@@ -102,5 +109,6 @@ def _folder(start: str, kind: str) -> Path:
     return place.path if place.local else fetch(place.name, _FILES)
 
 
-def _sizes(module: nn.Module) -> dict[str, torch.Size]:
+def sizes(module: nn.Module) -> dict[str, torch.Size]:
+    """Of each tensor by name."""
     return {name: tensor.shape for name, tensor in module.state_dict().items()}

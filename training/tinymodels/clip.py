@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch.nn import functional
 
 from refloom.inference.adapters.vision import clip_pixels
 from refloom.training.data.draws import Purpose, generator
+from refloom.training.data.sample import Pixels
 from refloom.training.recipes.recipe import Recipe
 from refloom.training.tinymodels.base import Base, WithTokenizer, load_with_tokenizer
 from refloom.training.tinymodels.newencoders import clip
@@ -43,9 +43,10 @@ class Clip(Base):
 
 
 class ClipStep(nn.Module):
-    """Contrastive loss of pictures and their captions, and of pictures and crops of themselves.
+    """Contrastive loss of pictures and their captions, and of two looks at one thing.
 
-    Captions say of what kind things are, and never which one of the kind it is; a crop tells that.
+    Captions say of what kind things are, and never which one of the kind it is. That is told by two appearances of one
+    subject where the view gives them, else by a picture and a crop of itself.
 
     Args:
         trained: the model.
@@ -60,17 +61,21 @@ class ClipStep(nn.Module):
         """The mean loss of a micro-batch, in which each picture is told from all others."""
         model, tokenizer = self.trained.model, self.trained.tokenizer
         device, side = model.device, model.config.vision_config.image_size
-        crops = [cropped(example, self._seed) for example in examples]
-        pictures = clip_pixels([*(example.target for example in examples), *crops], side).to(device)
+        shown = [example.target for example in examples]
+        if all(example.references for example in examples):
+            shown += [example.references[0].images[look] for look in (0, 1) for example in examples]
+        else:
+            shown += [cropped(example, self._seed) for example in examples]
+        pictures = clip_pixels(shown, side).to(device)
         texts = ["" if example.drops.text else example.caption for example in examples]
         tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(device)
-        whole, parts = model.visual_projection(model.vision_model(pictures).pooler_output).chunk(2)
+        seen = model.visual_projection(model.vision_model(pictures).pooler_output).split(len(examples))
         words = model.text_projection(model.text_model(**tokens).pooler_output)
         scale = model.logit_scale.exp().clamp(max=100)
-        return (contrast(whole, words, scale) + contrast(whole, parts, scale)) / 2
+        return (contrast(seen[0], words, scale) + contrast(seen[-2], seen[-1], scale)) / 2
 
 
-def cropped(example: Example, seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def cropped(example: Example, seed: int) -> Pixels:
     """A square of the target, drawn for the example."""
     rng = generator(seed, example.position, Purpose.NOISE)
     height, width = example.target.shape[:2]

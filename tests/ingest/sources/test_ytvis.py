@@ -35,6 +35,25 @@ def test_rows_hold_what_the_file_says(tmp_path):
     assert verify(dataset).sound
 
 
+def test_frames_may_have_captions_and_each_counts(tmp_path):
+    path = write_ytvis(tmp_path / "vis")
+
+    def tell(document):
+        document["videos"][0]["captions"] = [["a panda", "a panda and a dog"], None, "one text", ["fine", 7, " "]]
+
+    change(path, tell)
+    dataset = ingest(ytvis(path), tmp_path / "out")
+    captions = {
+        row["image_id"]: row["captions"] for row in dataset.read("images", ["image_id", "captions"]).to_pylist()
+    }
+    first = [captions[f"ytvis/v1/{frame:05d}"] for frame in (0, 5, 10, 15)]
+    assert first == [["a panda", "a panda and a dog"], [], ["one text"], ["fine"]]
+    assert not any(texts for name, texts in captions.items() if not name.startswith("ytvis/v1/"))
+    counts = dataset.counts("ingest")["caption"]
+    assert (counts.input, counts.kept, dict(counts.rejected)) == (6, 4, {"bad_text": 2})
+    assert verify(dataset).sound
+
+
 def test_frames_come_in_the_order_of_their_numbers(tmp_path):
     path = write_ytvis(tmp_path / "vis")
     plain = ingest(ytvis(path), tmp_path / "plain")
