@@ -101,6 +101,20 @@ def test_units_do_not_matter(tmp_path):
     assert rows[0] == rows[1]
 
 
+def test_splits_name_the_other_units_whose_groups_reach_a_picture(tmp_path):
+    dataset = crossed(tmp_path, unit_size=2)
+    first, second, _ = dataset.units()
+    reached = {row["image_id"]: row["group_units"] for row in dataset.read("splits").to_pylist()}
+    assert reached == {
+        image(1): None,
+        image(2): None,
+        image(3): [first],
+        image(4): [first],
+        image(5): [first, second],
+        image(6): None,
+    }
+
+
 def test_a_subject_that_only_the_target_shows_stays_with_its_image_sample(tmp_path):
     scenes = [{"cat": SQUARE, "dog": RIGHT, "bird": (60, 2, 70, 9)}, {"cat": WIDE}, {"dog": TALL}]
     plain = curated(tmp_path, coco(tmp_path, scenes), config=ALL_TRAIN)
