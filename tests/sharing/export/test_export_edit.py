@@ -393,15 +393,30 @@ def test_what_is_written_is_taken_in_again_with_its_direction_and_text(samples, 
         assert cli.main([*map(str, words), "--workers", "0"]) == 0
         again = Dataset(str(tmp_path / f"{layout}.data"))
         assert again.ledger("ingest").num_rows == 0
-        groups = again.read("source_groups").to_pylist()
-        hashes = {row["image_id"]: row["sha256"] for row in again.read("images", ["image_id", "sha256"]).to_pylist()}
-        read_back = list(READERS["uno"](tmp_path / layout, "train")) if layout == "uno" else None
-        assert len(groups) == 2 * GIVEN
-        assert all(group["target"] in group["members"] for group in groups)
-        assert read_back is None or [len(one.references) + 1 for one in read_back] == [
-            len(group["members"]) for group in groups
-        ]
-        assert len(hashes) == sum(len(group["members"]) for group in groups)
+        groups = {group["texts"][0]: group for group in again.read("source_groups").to_pylist()}
+        records = [one for one in sources(tmp_path / layout) if one["split"] == "train"]
+        assert len(groups) == len({one["text"] for one in lines_of(layout, tmp_path / layout / file)})
+        for one in lines_of(layout, tmp_path / layout / file):
+            *references, target = groups[one["text"]]["members"]
+            assert target == groups[one["text"]]["target"]
+            assert len(references) == len(one["references"])
+            assert all(member.endswith(name) for member, name in zip(references, one["references"], strict=True))
+            assert target.endswith(one["target"])
+        assert len(records) == 2 * GIVEN
+
+
+def lines_of(layout: str, file: Path) -> list[dict]:
+    """Text, names of references and target of the lines of a layout; the last of those with one text."""
+    keys = {
+        "omnigen2": ("instruction", "input_images", "output_image"),
+        "diffsynth": ("prompt", "edit_image", "image"),
+        "uno": ("prompt", "image_paths", "image_tgt_path"),
+    }[layout]
+    lines = json.loads(file.read_text()) if file.suffix == ".json" else map(json.loads, file.read_text().splitlines())
+    found = {
+        line[keys[0]]: dict(zip(("text", "references", "target"), map(line.get, keys), strict=True)) for line in lines
+    }
+    return list(found.values())
 
 
 def test_settings_that_cannot_be_are_refused(samples, tmp_path):
