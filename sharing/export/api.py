@@ -94,15 +94,7 @@ def export(
         Refused: no such format or split, a number below 1, the dataset is not ready, or `out` holds something else.
     """
     declared = FORMATS.find(str(format))
-    if split not in (None, *_SPLITS):
-        raise Refused(f"--split {split}: give {' or '.join(_SPLITS)}, or none for all")
-    for option, value in (("--limit", 1 if limit is None else limit), ("--per-shard", per_shard)):
-        if not COUNT.takes(value):
-            raise Refused(f"{option} must be 1 or more")
-    if kept and format not in ("coco", "bbox"):
-        raise Refused(
-            "--kept is for --format coco and bbox: the other formats are made of samples, which hold kept objects only"
-        )
+    _check(format, split, limit, kept, per_shard)
     asked = {
         "layout": layout,
         "reference": reference,
@@ -113,8 +105,15 @@ def export(
         "prefix": prefix,
         "redistributable": redistributable,
     }
-    edit = _edit(format, asked)
-    pool = Pool(workers=workers, address=address, item_timeout_s=item_timeout)
+    choice = Choice(
+        split=split,
+        limit=limit,
+        kept=kept,
+        per_shard=per_shard,
+        keep_metadata=keep_metadata,
+        edit=_edit(format, asked),
+        pool=Pool(workers=workers, address=address, item_timeout_s=item_timeout) if declared.pooled else None,
+    )
     if not declared.pooled and (workers is not None or address is not None):
         raise Refused(f"--workers and --address are for formats that several workers write: {format} is written by one")
     found, url = opened(dataset), absolute_url(out)
@@ -123,15 +122,12 @@ def export(
         raise Refused(f"{found.url} is not selected yet: run `refloom curate {quoted(found.url)} --until select`")
     if Folder(url).root == found.folder.root:
         raise Refused(f"{url} is the dataset itself: give another folder")
-    choice = Choice(
-        split=split,
-        limit=limit,
-        kept=kept,
-        per_shard=per_shard,
-        keep_metadata=keep_metadata,
-        edit=edit,
-        pool=pool if declared.pooled else None,
-    )
+    return _write(found, url, format, choice, show)
+
+
+def _write(found: Dataset, url: str, format: str, choice: Choice, show: bool | Show) -> Exported:  # noqa: A002
+    """Claim the folder, write what is asked for, and say that it is whole."""
+    declared = FORMATS.find(format)
     place = OutFolder(url, _settings(found, format, declared, choice))
     written = place.claim()
     copies.note(found.folder, "export", url, format=format)
@@ -147,6 +143,19 @@ def export(
             raise
     place.finish(written)
     return Exported(url, written, was_there=False)
+
+
+def _check(format: str, split: str | None, limit: int | None, kept: bool, per_shard: int) -> None:  # noqa: A002
+    """Refuse options that cannot be."""
+    if split not in (None, *_SPLITS):
+        raise Refused(f"--split {split}: give {' or '.join(_SPLITS)}, or none for all")
+    for option, value in (("--limit", 1 if limit is None else limit), ("--per-shard", per_shard)):
+        if not COUNT.takes(value):
+            raise Refused(f"{option} must be 1 or more")
+    if kept and format not in ("coco", "bbox"):
+        raise Refused(
+            "--kept is for --format coco and bbox: the other formats are made of samples, which hold kept objects only"
+        )
 
 
 def _edit(name: str, asked: dict[str, Any]) -> Edit | None:

@@ -317,7 +317,7 @@ def test_a_dataset_from_before_these_columns_gives_the_same_stream(tmp_path: Pat
 def test_what_says_no_target_is_drawn_as_in_november() -> None:
     """The digest is that of refloom before samples had targets: targets, texts, drops, crops, phrases, boxes, sizes."""
     digest = hashlib.sha256()
-    for name in sorted(RECIPES):
+    for name in (one for one in sorted(RECIPES) if not one.startswith("base/toys/")):  # which came later
         for sample in (VIDEO, IMAGE, scene("group", FRAMES, similarity=0.7, faces=True)):
             view = RECIPES[name]
             digest.update(repr((name, view.targets(sample.row))).encode())
