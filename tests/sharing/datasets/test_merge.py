@@ -25,6 +25,7 @@ from refloom.schemas.dataset import STAGES, Dataset
 from refloom.schemas.errors import Refused
 from refloom.schemas.status import stage_state
 from refloom.schemas.verify import verify
+from refloom.sharing.datasets import making
 from refloom.sharing.datasets import merge as merges
 from refloom.sharing.datasets.merge import merge
 from refloom.sharing.datasets.subset import subset
@@ -332,7 +333,7 @@ def test_dataset_json_and_card_say_what_it_was_made_of(a, b, tmp_path):
     assert len(json.loads((tmp_path / "out/croissant.json").read_text())["isBasedOn"]) == 2
 
 
-@pytest.mark.parametrize(("stage", "count"), [("ingest", 3), ("split", 5), ("compose", 4)])
+@pytest.mark.parametrize(("stage", "count"), [("ingest", 3), ("split", 2), ("compose", 4)])
 def test_a_killed_one_resumes_to_the_same_bytes(a, c, tmp_path, stage, count):
     merged(tmp_path / "wanted", a, c)
     killed(stage, count, "merge", a.url, c.url, str(tmp_path / "out"))
@@ -341,6 +342,22 @@ def test_a_killed_one_resumes_to_the_same_bytes(a, c, tmp_path, stage, count):
     merged(tmp_path / "out", a, c)
     assert contents(tmp_path / "out") == contents(tmp_path / "wanted")
     assert merge([a.url, c.url], tmp_path / "out", workers=0).was_there
+
+
+@pytest.mark.parametrize("where", ["renew", "card"])
+def test_one_that_is_stopped_while_it_ends_resumes_to_the_same_bytes(a, c, tmp_path, monkeypatch, where):
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    merged(tmp_path / "wanted", a, c)
+    with monkeypatch.context() as patch:
+        patch.setattr(making, "renew", stopped) if where == "renew" else patch.setattr(making.card, "write", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            merge([a.url, c.url], tmp_path / "out", workers=0)
+    with pytest.raises(Refused, match="is not finished"):
+        Dataset(str(tmp_path / "out"))
+    merged(tmp_path / "out", a, c)
+    assert contents(tmp_path / "out") == contents(tmp_path / "wanted")
 
 
 @pytest.mark.processes
