@@ -49,11 +49,11 @@ class Run:
 
 
 RUNS = (
-    Run(name="vae", rate=23),
+    Run(name="vae", rate=31),
     Run(name="judge", rate=55),
-    Run(name="clip", rate=126),
-    Run(name="sdxl", rate=42, on_vae=True),
-    Run(name="sd", rate=40, on_vae=True),
+    Run(name="clip", rate=143),
+    Run(name="sdxl", rate=47, on_vae=True),
+    Run(name="sd", rate=47, on_vae=True),
     Run(name="qwen2vl", rate=48),
 )
 

@@ -71,16 +71,9 @@ def short_tokenizer(pad_token: str = "<|endoftext|>") -> CLIPTokenizer:
 
     All of the vocabulary takes half a second to read from a file, which a training step of a tiny model does not.
     """
-    vocab, merges = tokenizers._vocabulary()
-    parts = {word[at:end] for word in WORDS for at in range(len(word)) for end in range(at + 1, len(word) + 1)}
-    pairs: list[Any] = [pair for pair in merges if "".join(pair).removesuffix("</w>") in parts]
-    known = {"".join(pair) for pair in pairs}
-    short = {
-        token: at
-        for token, at in vocab.items()
-        if token in known or token.startswith("<|") or len(token.removesuffix("</w>")) == 1
-    }
-    return CLIPTokenizer(vocab=short, merges=pairs, pad_token=pad_token, model_max_length=77)
+    vocab, merges = tokenizers.known_words(WORDS)
+    pairs: list[Any] = list(merges)
+    return CLIPTokenizer(vocab=vocab, merges=pairs, pad_token=pad_token, model_max_length=77)
 
 
 def write_models(root: Path) -> None:

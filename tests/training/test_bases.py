@@ -176,9 +176,9 @@ def test_two_looks_at_one_subject_are_of_two_pictures(url: str) -> None:
     base = TASKS[one.method]
     with base.ready(one, torch.device("cpu")) as trained:
         step = base.step(trained, one)
-        right = float(step(examples, ExitStack()))
+        right = step(examples, ExitStack()).item()
         blank = [replace(example, references=(Reference((example.target, example.target)),)) for example in examples]
-        assert float(step(blank, ExitStack())) != pytest.approx(right)
+        assert step(blank, ExitStack()).item() != pytest.approx(right)
 
 
 def test_a_run_that_was_begun_before_there_were_looks_goes_on() -> None:

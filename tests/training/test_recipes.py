@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from refloom.ingest.sampledata import albums
 from refloom.schemas.errors import Refused
 from refloom.schemas.manifest import differing, flatten
 from refloom.training.recipes import book
 from refloom.training.recipes.recipe import Batch, Data, Source
+from refloom.training.tinymodels.newtokenizers import clip_token_ids, clip_tokenizer
 from refloom.training.views.base import Base
 from refloom.training.views.captions import Dropout
 from refloom.training.views.cutouts import Cutout
@@ -56,6 +58,31 @@ def test_every_recipe_has_small_sizes_and_survives_being_written_down(tmp_path: 
         assert book.load(str(file)) == one
     for name in real:
         assert book.load(name).view == VIEWS[name]
+
+
+@pytest.mark.parametrize("name", ["clip", "sd", "sdxl", "vae"])
+def test_bases_of_toys_know_the_words_of_their_captions(name: str) -> None:
+    said = {word for kind in albums.KINDS for one in albums.names(kind) for word in one.split()}
+    said |= {word for place in albums.places() for word in place.split()} | {"a", "an", "two", "and"}
+    assert set(book.load(f"base/toys/{name}").adapter.words) == said
+
+
+def test_words_that_a_short_tokenizer_does_not_know_are_read_in_letters() -> None:
+    short, whole = clip_tokenizer(words=("bear", "lake")), clip_tokenizer()
+    ids = clip_token_ids(("bear", "lake"))
+    assert short.tokenize("bear lake") == whole.tokenize("bear lake") == ["bear</w>", "lake</w>"]
+    assert "".join(short.tokenize("dragon")) == "dragon</w>"
+    assert len(short.tokenize("dragon")) > 1
+    assert sorted(short.get_vocab().values()) == list(range(ids["vocab_size"]))
+    assert short("bear").input_ids[0] == ids["bos_token_id"]
+    assert short("bear").input_ids[-1] == ids["eos_token_id"] == ids["vocab_size"] - 1
+    assert ids["vocab_size"] < 600
+    assert clip_token_ids() == {
+        "vocab_size": 49408,
+        "bos_token_id": 49406,
+        "eos_token_id": 49407,
+        "pad_token_id": 49407,
+    }
 
 
 PUBLISHED = {

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from refloom.schemas.ranges import Number, Whole, Word, check_fields
+from refloom.schemas.ranges import Number, Text, Whole, Word, check_fields
 from refloom.training.recipes.recipe import PREDICTIONS, SIDE_PX
 
 FAMILIES = ("sdxl", "sd")
@@ -26,6 +26,8 @@ class PipelineSizes:
         prediction: epsilon or v_prediction, of the UNet. Velocity asks for the picture where there is nothing but
             noise, which is where captions and references are needed: few steps teach more with it.
         side_px: of the pictures that the pipeline makes unless asked otherwise.
+        words: that the tokenizers know, others are read in letters; none for all of CLIP's vocabulary, whose
+            embeddings are then most of the weights.
     """
 
     family: Annotated[str, Word(FAMILIES)] = "sdxl"
@@ -41,6 +43,7 @@ class PipelineSizes:
     groups: Annotated[int, SIZE] = 4
     prediction: Annotated[str, Word(PREDICTIONS)] = "epsilon"
     side_px: Annotated[int, SIDE_PX] = 64
+    words: tuple[Annotated[str, Text()], ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -61,6 +64,7 @@ class ClipSizes:
         width, layers, heads: of both towers.
         projection: width of the space that they share.
         side_px, patch_px: of pictures, and of the squares that become tokens.
+        words: see `PipelineSizes`.
     """
 
     width: Annotated[int, SIZE] = 64
@@ -69,6 +73,7 @@ class ClipSizes:
     projection: Annotated[int, SIZE] = 64
     side_px: Annotated[int, Whole(1, 8192)] = 64
     patch_px: Annotated[int, Whole(1, 8192)] = 8
+    words: tuple[Annotated[str, Text()], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ class Clip(Base):
 
     def new(self, recipe: Recipe) -> WithTokenizer:
         """See `Base.new`."""
-        return WithTokenizer(clip(recipe.adapter, seed=recipe.seed), clip_tokenizer())
+        return WithTokenizer(clip(recipe.adapter, seed=recipe.seed), clip_tokenizer(words=recipe.adapter.words))
 
     def load(self, folder: Path) -> WithTokenizer:
         """See `Base.load`."""

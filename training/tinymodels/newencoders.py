@@ -7,8 +7,7 @@ from transformers import CLIPConfig, CLIPModel, Qwen2VLConfig, Qwen2VLForConditi
 
 from refloom.inference.adapters.easyref.qwen import QwenConfig
 from refloom.training.recipes.sizes import ClipSizes, QwenSizes
-from refloom.training.tinymodels.newpipelines import CLIP_TOKENS
-from refloom.training.tinymodels.newtokenizers import qwen_vocabulary
+from refloom.training.tinymodels.newtokenizers import clip_token_ids, qwen_vocabulary
 
 
 def clip(sizes: ClipSizes, *, seed: int = 0) -> Any:
@@ -26,7 +25,8 @@ def clip(sizes: ClipSizes, *, seed: int = 0) -> Any:
         "projection_dim": sizes.projection,
     }
     vision = {**tower, "image_size": sizes.side_px, "patch_size": sizes.patch_px}
-    config = CLIPConfig(text_config={**tower, **CLIP_TOKENS}, vision_config=vision, projection_dim=sizes.projection)
+    text = {**tower, **clip_token_ids(sizes.words)}
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=sizes.projection)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return CLIPModel(config)

@@ -7,15 +7,12 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from refloom.training.recipes.sizes import PipelineSizes
-from refloom.training.tinymodels.newtokenizers import clip_tokenizer
+from refloom.training.tinymodels.newtokenizers import clip_token_ids, clip_tokenizer
 
 _LIBRARY: Any = diffusers  # whose classes have no types
 _LATENT_CHANNELS = 4
 _TIME_WIDTH = 8
 _TIME_IDS = 6
-
-CLIP_TOKENS: dict[str, Any] = {"vocab_size": 49408, "bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407}
-"""Of CLIP's vocabulary, for configs."""
 
 
 def pipeline(sizes: PipelineSizes, *, seed: int = 0) -> Any:
@@ -31,7 +28,7 @@ def pipeline(sizes: PipelineSizes, *, seed: int = 0) -> Any:
             return _LIBRARY.StableDiffusionPipeline(
                 vae=vae(sizes),
                 text_encoder=CLIPTextModel(text_config(sizes)),
-                tokenizer=clip_tokenizer(),
+                tokenizer=clip_tokenizer(words=sizes.words),
                 unet=unet(sizes),
                 scheduler=scheduler(sizes),
                 safety_checker=None,
@@ -42,8 +39,8 @@ def pipeline(sizes: PipelineSizes, *, seed: int = 0) -> Any:
             vae=vae(sizes),
             text_encoder=CLIPTextModel(text_config(sizes)),
             text_encoder_2=CLIPTextModelWithProjection(text_config(sizes)),
-            tokenizer=clip_tokenizer(),
-            tokenizer_2=clip_tokenizer("!"),
+            tokenizer=clip_tokenizer(words=sizes.words),
+            tokenizer_2=clip_tokenizer("!", sizes.words),
             unet=unet(sizes),
             scheduler=scheduler(sizes),
             add_watermarker=False,
@@ -58,7 +55,7 @@ def text_config(sizes: PipelineSizes) -> CLIPTextConfig:
         num_hidden_layers=sizes.text_layers,
         num_attention_heads=sizes.text_heads,
         projection_dim=sizes.text_width,
-        **CLIP_TOKENS,
+        **clip_token_ids(sizes.words),
     )
 
 
