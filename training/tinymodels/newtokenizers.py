@@ -27,7 +27,7 @@ def clip_tokenizer(pad_token: str = _END, words: Sequence[str] = ()) -> CLIPToke
     return CLIPTokenizer(vocab=dict(vocab), merges=pairs, pad_token=pad_token, model_max_length=77)
 
 
-def clip_token_ids(words: Sequence[str] = ()) -> dict[str, int]:
+def clip_token_ids(words: Sequence[str] = ()) -> dict[str, Any]:
     """What configs of text encoders say of the tokens of `clip_tokenizer`."""
     vocab, _ = _numbered(tuple(words))
     end = vocab[_END]
