@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from curating import LOOSE
+from fsspec.core import url_to_fs
 from helpers import HERE, ingest, sa1b_members, write_coco, write_tar
 from killing import killed
 from places import REFLOOM, SUPPORT
@@ -38,6 +39,7 @@ from refloom.schemas.verify import verify
 from refloom.sharing.datasets.merge import merge
 from refloom.sharing.datasets.subset import subset
 from refloom.sharing.datasets.tag import tag
+from refloom.sharing.export.api import export
 from refloom.sharing.publish.options import Publish
 from refloom.sharing.publish.publication import publish
 from refloom.sharing.publish.removal import remove
@@ -509,3 +511,16 @@ def test_subsets_merges_and_tags_on_a_store_are_those_on_a_disk(local, stored, s
         assert Dataset(f"{place}/merged").tags() == []
     for (place, where), tables in states.items():
         assert tables == states[str(tmp_path), where], (place, where)
+
+
+@pytest.mark.parametrize("layout", ["uno", "bagel", None])
+def test_exports_of_a_store_to_a_store_are_those_on_a_disk(local, stored, store, tmp_path, layout):
+    wanted, options = ("bbox", {}) if layout is None else ("edit", {"layout": layout, "same_image": True})
+    found = []
+    for source, place in ((local, str(tmp_path / "out")), (stored, f"{store}/exports/{layout}")):
+        assert export(source, place, wanted, workers=0, **options).failed == 0
+        fs, root = url_to_fs(place)
+        names = sorted(name for name in fs.find(root) if not name.endswith("export.json"))
+        found.append({name.removeprefix(root): fs.cat_file(name) for name in names})
+    assert len(found[0]) > 3
+    assert found[0] == found[1]
