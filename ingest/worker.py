@@ -141,19 +141,21 @@ def _fill(
 
 
 def _shrink(group: Group, away: set[str]) -> None:
-    """A group without pictures that were taken down; with one left it is none.
+    """A group without pictures that were taken down; with one left, or without its target, it is none.
 
-    A text that counts a picture that is gone would name others by its numbers, and what was said of the whole record
-    does not hold of what is left: both go.
+    Without its target a record would leave open which of its references may be made of which. A text that counts a
+    picture that is gone would name others by its numbers, and what was said of the whole record does not hold of what
+    is left: both go.
     """
     members = [member for member in group.members if member not in away]
     if len(members) < len(group.members):
-        group.members, group.target = members, None if group.target in away else group.target
+        group.members = members
         group.instructions = [one for one in group.instructions if away.isdisjoint(one.references)]
-        group.instructions = group.instructions if group.target is not None else []
         group.scores, group.source_fields = [], {}
         if len(members) < 2:
             group.problem = Rejected("too_few_members", "taken_down")
+        elif group.target in away:
+            group.problem = Rejected("no_target", "taken_down")
 
 
 def _is_listed(picture: Picture, listed: TakedownList, kind: str, apart: str | None, sha256: str | None = None) -> bool:

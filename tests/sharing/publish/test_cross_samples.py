@@ -149,7 +149,8 @@ def test_targets_and_instructions_are_counted_anew_and_false_ones_go():
 
 
 def test_a_record_without_its_target_is_no_group_of_the_source():
-    row = {"group_id": "x", "kind": "record", "members": ["a/1", "a/2", "a/3"], "target": "a/1", "texts": []}
+    said = {"instructions": None, "scores": None, "source_json": None}
+    row = {"group_id": "x", "kind": "record", "members": ["a/1", "a/2", "a/3"], "target": "a/1", "texts": []} | said
     assert smaller_source_group(row, Takedown(images=frozenset({"a/1"}))) is None
     left = smaller_source_group(row, Takedown(images=frozenset({"a/2"})))
     assert left is not None

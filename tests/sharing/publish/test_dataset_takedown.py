@@ -195,16 +195,19 @@ def test_a_record_loses_what_counts_a_picture_that_went(tmp_path, lost):
     before = ingest(source, tmp_path / "data").read("source_groups").to_pylist()
     remove(str(tmp_path / "data"), [f"pairs/{lost}"])
     first = Dataset(str(tmp_path / "data"))
-    shrunk, other = first.read("source_groups").to_pylist()
-    assert len(shrunk["members"]) == 2
-    assert shrunk["target"] == (None if lost == "t.jpg" else "pairs/t.jpg")
-    assert [shrunk[name] for name in ("instructions", "scores", "source_json")] == [None, None, None]
+    *shrunk, other = first.read("source_groups").to_pylist()
+    assert len(shrunk) == (lost != "t.jpg"), "what a record makes of its others is gone: so is the record"
+    for row in shrunk:
+        assert (len(row["members"]), row["target"]) == (2, "pairs/t.jpg")
+        assert [row[name] for name in ("instructions", "scores", "source_json")] == [None, None, None]
     assert other == before[1]
     (tmp_path / "other").mkdir()
     shutil.copy(tmp_path / "data/takedown.json", tmp_path / "other/takedown.json")
     Dataset(str(shutil.copytree(_empty(tmp_path), tmp_path / "other", dirs_exist_ok=True)))
     second = ingest(source, tmp_path / "other")  # whoever takes the source in afterwards gets the same
     assert second.fingerprint("source_groups") == first.fingerprint("source_groups")
+    lost_groups = {key: reason for key, reason in ledger(second).items() if key[0] == "group"}
+    assert list(lost_groups.values()) == ["no_target"] * (lost == "t.jpg")
 
 
 def test_halves_of_a_whole_whose_sha256_is_listed_stay_out(tmp_path):
