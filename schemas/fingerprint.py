@@ -88,6 +88,11 @@ def _string_bytes(array: pa.Array) -> memoryview:
     return memoryview(data or b"")[offsets[0] : offsets[-1]]
 
 
+def fraction_of(text: str) -> float:
+    """Where a text stands among all, by its hash, from 0 to below 1: a draw that depends on nothing else."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+
+
 def of_parts(parts: dict[str, str]) -> str:
     """Fingerprint of named fingerprints, for example of a table from those of its units."""
     return of_json(dict(sorted(parts.items())))

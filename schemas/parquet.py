@@ -272,12 +272,7 @@ def read(
             _refuse_lost(file, reader.schema_arrow, schema, columns)
             parts.append(filled(reader.read(columns=wanted, use_threads=False), schema, columns))
     if not parts:
-        empty = schema.empty_table()
-        return (
-            empty
-            if columns is None
-            else empty.select([name for name in _tops(schema, columns) if name in schema.names])
-        )
+        return filled(schema.empty_table(), schema, columns)
     return pa.concat_tables(parts).replace_schema_metadata(None)
 
 

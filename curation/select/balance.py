@@ -4,7 +4,6 @@ A cap keeps the candidates that come first in one order over the whole dataset. 
 candidate's id, so that neither units nor workers matter and a larger dataset changes little of what was chosen.
 """
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -12,6 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+
+from refloom.schemas.fingerprint import fraction_of
 
 AXES = ("source", "kind", "group", "category")
 """What caps and shares count by. The kind of a group (identity, look, folder) is an axis of its own."""
@@ -113,7 +114,7 @@ class Balanced:
 
 def draw(sample_id: str, seed: int) -> float:
     """A number from 0 to 1 that depends on nothing but these two."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{sample_id}".encode()).digest()[:8], "big") / 2**64
+    return fraction_of(f"{seed}/{sample_id}")
 
 
 def balanced(candidates: Ranked, config: Balance) -> Balanced:

@@ -4,7 +4,6 @@ Looks do not tie pictures: many things look alike, and over enough pictures grou
 that one side would get everything. A group by looks that lies on both sides is cut when its sample is composed.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from refloom.curation.select.settings import Split
 from refloom.schemas.dataset import Dataset
+from refloom.schemas.fingerprint import fraction_of
 from refloom.schemas.ids import image_of
 from refloom.schemas.unit import UnitWriter
 
@@ -48,8 +48,7 @@ class Clusters:
 
 def split_of(cluster: str, config: Split) -> str:
     """`train` or `validation`, by the hash of the cluster's name."""
-    digest = hashlib.sha256(f"{config.seed}/{cluster}".encode()).digest()
-    return "validation" if int.from_bytes(digest[:8], "big") / 2**64 < config.validation_share else "train"
+    return "validation" if fraction_of(f"{config.seed}/{cluster}") < config.validation_share else "train"
 
 
 def assign(

@@ -4,7 +4,6 @@ A criterion on pictures keeps them with all that is known of them, and of each s
 criterion on samples keeps these whole, with their pictures. Several criteria keep what all of them keep.
 """
 
-import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import pyarrow as pa
 
 from refloom.schemas.dataset import Dataset
 from refloom.schemas.errors import Refused
-from refloom.schemas.fingerprint import of_json
+from refloom.schemas.fingerprint import fraction_of, of_json
 from refloom.schemas.ids import image_of
 from refloom.schemas.ranges import SEED, SHARE, check
 from refloom.schemas.tables import TABLES
@@ -150,8 +149,7 @@ def choose(dataset: Dataset, choice: Choice, held: Held) -> Kept:
 
 def drawn(name: str, seed: int) -> float:
     """Where an id stands among all, from 0 to below 1: the same in every dataset that holds it."""
-    digest = hashlib.sha256(f"share/{seed}/{name}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+    return fraction_of(f"share/{seed}/{name}")
 
 
 def _keep_images(held: Held, kept: Kept, images: set[str]) -> None:

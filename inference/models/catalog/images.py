@@ -1,27 +1,20 @@
 """Image embedders."""
 
 from refloom.inference.models.catalog.texts import CLIPS, clip_remotes, get_clip
+from refloom.inference.models.catalog.transformersfolder import folder_entry
 from refloom.inference.models.entry import Entry, Package, Stored, Weights
 from refloom.inference.models.remote import Remote, on_hub
 
 
 def _dinov2(size: str, parameters: int) -> Entry:
     name = f"dinov2-{size}"
-    return Entry(
-        name=name,
+    return folder_entry(
+        name,
+        f"facebook/{name}",
+        ("config.json", "preprocessor_config.json", "model.safetensors"),
         role="image_embedding",
         license="Apache-2.0",
         size_bytes=4 * parameters,
-        source=f"https://huggingface.co/facebook/{name}",
-        get=f"pip install transformers && hf download facebook/{name} config.json preprocessor_config.json "
-        f'model.safetensors --local-dir "${{REFLOOM_WEIGHTS:-$HOME/.cache/refloom/weights}}/{name}"',
-        packages=(Package("transformers", ("transformers",)), Package("torch", ("torch",))),
-        weights=(
-            Stored(f"{name}/config.json"),
-            Stored(f"{name}/preprocessor_config.json"),
-            Stored(f"{name}/model.safetensors"),
-        ),
-        remotes=on_hub(f"facebook/{name}", "config.json", "preprocessor_config.json", "model.safetensors"),
         loader="refloom.inference.models.dinov2:load",
         thresholds={
             # Not measured here. SynCD (Kumari et al. 2025, arXiv 2502.01720) keeps pairs with a DINOv2-L cosine of at

@@ -59,16 +59,7 @@ class Directed:
 
 def omnigen2(record: Mapping[str, Any]) -> Directed:
     """A record of OmniGen2, of which `task_type` is kept beside."""
-    references = _many(record, "input_images")
-    texts = _texts(record, "instruction")
-    return Directed(
-        references=references,
-        target=_one(record, "output_image"),
-        instructions=texts,
-        captions=_of_target_alone(references, texts),
-        scores=_scores(record),
-        rest=_rest(record, "input_images", "output_image", "instruction"),
-    )
+    return _asking(record, _many(record, "input_images"), "output_image", "instruction", "input_images")
 
 
 def uno(record: Mapping[str, Any]) -> Directed:
@@ -113,30 +104,15 @@ def diffsynth(record: Mapping[str, Any]) -> Directed:
             given = strict.loads(given)
         except ValueError as error:
             raise Rejected("bad_record", f"edit_image begins as a json list and is none ({error})"[:200]) from error
-    references, texts = _many({"edit_image": given}, "edit_image"), _texts(record, "prompt")
-    return Directed(
-        references=references,
-        target=_one(record, "image"),
-        instructions=texts,
-        captions=_of_target_alone(references, texts),
-        scores=_scores(record),
-        rest=_rest(record, "image", "edit_image", "prompt"),
-    )
+    return _asking(record, _many({"edit_image": given}, "edit_image"), "image", "prompt", "edit_image")
 
 
 def musubi(record: Mapping[str, Any]) -> Directed:
     """A record of musubi-tuner; the numbers of its control images say their order."""
     numbered = sorted((int(found[1]), key) for key in record if (found := _CONTROL.fullmatch(key)))
     keys = (["control_path"] if record.get("control_path") is not None else []) + [key for _, key in numbered]
-    references, texts = [record[key] for key in keys if record[key] is not None], _texts(record, "caption")
-    return Directed(
-        references=references,
-        target=_one(record, "image_path"),
-        instructions=texts,
-        captions=_of_target_alone(references, texts),
-        scores=_scores(record),
-        rest=_rest(record, "image_path", "caption", *keys),
-    )
+    references = [record[key] for key in keys if record[key] is not None]
+    return _asking(record, references, "image_path", "caption", *keys)
 
 
 def bagel(record: Mapping[str, Any]) -> Directed:
@@ -206,6 +182,26 @@ def told_by(keys: Iterable[str]) -> str | None:
     """The layout of a record with these keys; None if no layout has them."""
     there = set(keys)
     return next((layout for layout, telling in _TELLING if telling <= there), None)
+
+
+def _asking(record: Mapping[str, Any], references: list[Any], target: str, text: str, *others: str) -> Directed:
+    """A record whose text asks for its target.
+
+    Args:
+        record: as it stands there.
+        references: of it.
+        target, text: their keys.
+        others: further keys that are read.
+    """
+    texts = _texts(record, text)
+    return Directed(
+        references=references,
+        target=_one(record, target),
+        instructions=texts,
+        captions=_of_target_alone(references, texts),
+        scores=_scores(record),
+        rest=_rest(record, target, text, *others),
+    )
 
 
 def _one(record: Mapping[str, Any], key: str) -> Any:
